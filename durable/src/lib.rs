@@ -1,0 +1,2 @@
+//! Delegated leaves.
+pub mod names;

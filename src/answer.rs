@@ -1,0 +1,69 @@
+//! Answers to clients: JSON, with the headers that browsers need.
+
+use serde_json::Value;
+use wasm_bindgen::JsValue;
+use web_sys::{Headers, Response, ResponseInit};
+
+use crate::error::ApiError;
+
+/// An answer that is still to be sent.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Answer {
+    status: u16,
+    body: Option<Value>,
+    headers: Vec<(&'static str, String)>,
+}
+
+impl Answer {
+    /// 200 with a JSON body.
+    pub fn json(body: Value) -> Self {
+        Self { status: 200, body: Some(body), headers: Vec::new() }
+    }
+
+    /// 200 to a preflight.
+    pub fn preflight() -> Self {
+        Self { status: 200, body: None, headers: vec![("Access-Control-Max-Age", PREFLIGHT_LIFETIME_S.to_string())] }
+    }
+
+    /// Lets pages of any origin read this answer (§2 of the protocol).
+    pub fn with_cors(mut self) -> Self {
+        self.headers.extend(CORS.map(|(name, value)| (name, value.to_owned())));
+        self
+    }
+
+    /// The platform's form of it.
+    pub fn into_response(self) -> Result<Response, JsValue> {
+        let headers = Headers::new()?;
+        for (name, value) in &self.headers {
+            headers.set(name, value)?;
+        }
+        let init = ResponseInit::new();
+        init.set_status(self.status);
+        if self.body.is_some() {
+            headers.set("Content-Type", "application/json")?;
+        }
+        init.set_headers(&headers);
+        let body = self.body.map(|body| body.to_string());
+        Response::new_with_opt_str_and_init(body.as_deref(), &init)
+    }
+}
+
+impl From<&ApiError> for Answer {
+    fn from(error: &ApiError) -> Self {
+        let headers = match error {
+            ApiError::MethodNotAllowed(allow) => vec![("Allow", (*allow).to_owned())],
+            _ => Vec::new(),
+        };
+        Self { status: error.status(), body: Some(error.body()), headers }
+    }
+}
+
+const CORS: [(&str, &str); 3] = [
+    ("Access-Control-Allow-Origin", "*"),
+    ("Access-Control-Allow-Methods", "POST"),
+    (
+        "Access-Control-Allow-Headers",
+        "Accept, Content-Type, Content-Length, Accept-Encoding, X-CSRF-Token, Authorization",
+    ),
+];
+const PREFLIGHT_LIFETIME_S: u32 = 86_400;

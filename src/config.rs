@@ -1,0 +1,376 @@
+//! The service's configuration (§9 of the protocol): read once, typed, with everything that is wrong in it at once.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::time::Duration;
+
+use url::Url;
+
+use crate::livekit::keys::ApiKeys;
+use crate::livekit::sfu_url::SfuUrl;
+use crate::log::Level;
+use crate::matrix::discovery::AddressPolicy;
+use crate::matrix::server_name::ServerName;
+
+/// Everything that an operator can set.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// `LIVEKIT_URL`.
+    pub sfu: SfuUrl,
+    /// `LIVEKIT_KEY` and `LIVEKIT_SECRET`, or `LIVEKIT_KEYS`.
+    pub keys: ApiKeys,
+    /// `LIVEKIT_FULL_ACCESS_HOMESERVERS`.
+    pub full_access: FullAccess,
+    /// `LIVEKIT_SANITY_CHECK_INTERVAL_SECONDS`; `None` for never.
+    pub sanity_check_interval: Option<Duration>,
+    /// `LIVEKIT_LOG_LEVEL`.
+    pub log_level: Level,
+    /// `LIVEKIT_CS_API_URL_OVERRIDES`: client-server API URLs by server name, without a slash at their end.
+    pub cs_api_url_overrides: BTreeMap<ServerName, Url>,
+    /// `LIVEKIT_CAN_UPDATE_OWN_METADATA`.
+    pub can_update_own_metadata: bool,
+    /// `LIVEKIT_RESTRICTED_CAN_PUBLISH`.
+    pub restricted_can_publish: bool,
+    /// `LIVEKIT_ALLOW_PRIVATE_ADDRESSES`.
+    pub addresses: AddressPolicy,
+    /// `LIVEKIT_DNS_OVER_HTTPS_URL`.
+    pub dns_over_https_url: Url,
+}
+
+impl Config {
+    /// Reads the configuration from `lookup`, which gives the value of a variable where there is one. An empty value
+    /// counts as none.
+    ///
+    /// Fails with every variable that is missing or wrong.
+    pub fn from_lookup(lookup: impl Fn(&str) -> Option<String>) -> Result<Self, ConfigErrors> {
+        let mut reader = Reader { lookup, problems: Vec::new() };
+        let config = Self::read(&mut reader);
+        match config {
+            Some(config) if reader.problems.is_empty() => Ok(config),
+            _ => Err(ConfigErrors(reader.problems)),
+        }
+    }
+
+    /// Every variable is read before the first problem ends it, so that all of them are told.
+    fn read<L: Fn(&str) -> Option<String>>(reader: &mut Reader<L>) -> Option<Self> {
+        let sfu = reader.required(URL, |text| SfuUrl::parse(text).map_err(str::to_owned));
+        let keys = reader.keys();
+        let full_access = reader.required(FULL_ACCESS_HOMESERVERS, FullAccess::parse);
+        let sanity_check_interval = reader.optional(SANITY_CHECK_INTERVAL_SECONDS, parse_interval, None);
+        let log_level = reader.optional(LOG_LEVEL, parse_level, Level::Info);
+        let cs_api_url_overrides = reader.optional(CS_API_URL_OVERRIDES, parse_overrides, BTreeMap::new());
+        let can_update_own_metadata = reader.optional(CAN_UPDATE_OWN_METADATA, parse_bool, false);
+        let restricted_can_publish = reader.optional(RESTRICTED_CAN_PUBLISH, parse_bool, true);
+        let allow_private = reader.optional(ALLOW_PRIVATE_ADDRESSES, parse_bool, false);
+        let default_resolver = parse_http_url(DEFAULT_DNS_OVER_HTTPS_URL).ok();
+        let dns_over_https_url =
+            reader.optional(DNS_OVER_HTTPS_URL, |text| parse_http_url(text).map(Some), default_resolver);
+        Some(Self {
+            sfu: sfu?,
+            keys: keys?,
+            full_access: full_access?,
+            sanity_check_interval: sanity_check_interval?,
+            log_level: log_level?,
+            cs_api_url_overrides: cs_api_url_overrides?,
+            can_update_own_metadata: can_update_own_metadata?,
+            restricted_can_publish: restricted_can_publish?,
+            addresses: match allow_private? {
+                true => AddressPolicy::Any,
+                false => AddressPolicy::PublicOnly,
+            },
+            dns_over_https_url: dns_over_https_url??,
+        })
+    }
+}
+
+/// Whose users may create rooms and delegate leaves.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum FullAccess {
+    /// Everybody's.
+    Everybody,
+    /// Those of the listed homeservers.
+    Listed(BTreeSet<ServerName>),
+}
+
+impl FullAccess {
+    /// Whether users of `server` have full access.
+    pub fn includes(&self, server: &ServerName) -> bool {
+        match self {
+            Self::Everybody => true,
+            Self::Listed(servers) => servers.contains(server),
+        }
+    }
+
+    fn parse(text: &str) -> Result<Self, String> {
+        let entries: Vec<&str> =
+            text.split(|c: char| c == ',' || c.is_whitespace()).filter(|entry| !entry.is_empty()).collect();
+        match entries.as_slice() {
+            [] => Err("is empty".to_owned()),
+            ["*"] => Ok(Self::Everybody),
+            entries if entries.contains(&"*") => Err("`*` must be its only entry".to_owned()),
+            entries => (entries.iter().enumerate())
+                .map(|(n, entry)| ServerName::parse(entry).map_err(|error| format!("entry {} is {error}", n + 1)))
+                .collect::<Result<_, _>>()
+                .map(Self::Listed),
+        }
+    }
+}
+
+/// What is wrong with a configuration. Names variables, never values.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ConfigErrors(pub Vec<Problem>);
+
+/// What is wrong with one variable.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Problem {
+    /// The variable.
+    pub variable: &'static str,
+    /// What is wrong, to be read behind the name.
+    pub problem: String,
+}
+
+impl fmt::Display for ConfigErrors {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (n, Problem { variable, problem }) in self.0.iter().enumerate() {
+            let separator = if n == 0 { "" } else { "; " };
+            write!(f, "{separator}{variable} {problem}")?;
+        }
+        Ok(())
+    }
+}
+
+impl std::error::Error for ConfigErrors {}
+
+struct Reader<L> {
+    lookup: L,
+    problems: Vec<Problem>,
+}
+
+impl<L: Fn(&str) -> Option<String>> Reader<L> {
+    fn value(&self, variable: &str) -> Option<String> {
+        (self.lookup)(variable).filter(|value| !value.trim().is_empty())
+    }
+
+    fn problem<T>(&mut self, variable: &'static str, problem: impl Into<String>) -> Option<T> {
+        let problem = problem.into();
+        self.problems.push(Problem { variable, problem });
+        None
+    }
+
+    fn required<T>(&mut self, variable: &'static str, parse: impl FnOnce(&str) -> Result<T, String>) -> Option<T> {
+        match self.value(variable).map(|value| parse(&value)) {
+            Some(Ok(parsed)) => Some(parsed),
+            Some(Err(problem)) => self.problem(variable, problem),
+            None => self.problem(variable, "is not set"),
+        }
+    }
+
+    fn optional<T>(
+        &mut self,
+        variable: &'static str,
+        parse: impl FnOnce(&str) -> Result<T, String>,
+        default: T,
+    ) -> Option<T> {
+        match self.value(variable) {
+            Some(_) => self.required(variable, parse),
+            None => Some(default),
+        }
+    }
+
+    fn keys(&mut self) -> Option<ApiKeys> {
+        match (self.value(KEY), self.value(SECRET), self.value(KEYS)) {
+            (None, None, Some(lines)) => match ApiKeys::from_lines(&lines) {
+                Some(keys) => Some(keys),
+                None => self.problem(KEYS, "must consist of `key: secret` lines"),
+            },
+            (Some(name), Some(secret), None) => ApiKeys::single(&name, &secret),
+            (_, _, Some(_)) => self.problem(KEYS, format!("can't be combined with {KEY} and {SECRET}")),
+            (name, secret, None) => {
+                if name.is_none() {
+                    self.problem::<()>(KEY, "is not set");
+                }
+                if secret.is_none() {
+                    self.problem::<()>(SECRET, "is not set");
+                }
+                None
+            }
+        }
+    }
+}
+
+fn parse_interval(text: &str) -> Result<Option<Duration>, String> {
+    match text.trim().parse::<u32>() {
+        Ok(0) => Ok(None),
+        Ok(seconds) => Ok(Some(Duration::from_secs(seconds.into()))),
+        Err(_) => Err("is not a whole number of seconds".to_owned()),
+    }
+}
+
+fn parse_level(text: &str) -> Result<Level, String> {
+    Level::parse(text.trim()).ok_or_else(|| "must be debug, info, warn or error".to_owned())
+}
+
+fn parse_bool(text: &str) -> Result<bool, String> {
+    match text.trim() {
+        "true" => Ok(true),
+        "false" => Ok(false),
+        _ => Err("must be true or false".to_owned()),
+    }
+}
+
+fn parse_http_url(text: &str) -> Result<Url, String> {
+    match Url::parse(text.trim()) {
+        Ok(url) if matches!(url.scheme(), "http" | "https") && url.has_host() => Ok(url),
+        _ => Err("is not an http or https URL".to_owned()),
+    }
+}
+
+/// `name=url,name=url`; a URL without a scheme means https, as the established service reads it.
+fn parse_overrides(text: &str) -> Result<BTreeMap<ServerName, Url>, String> {
+    let entries = text.split(',').map(str::trim).filter(|entry| !entry.is_empty());
+    (entries.enumerate())
+        .map(|(n, entry)| {
+            let entry_is = |problem: &str| format!("entry {} {problem}", n + 1);
+            let (name, url) = entry.split_once('=').ok_or_else(|| entry_is("has no `=`"))?;
+            let name = ServerName::parse(name.trim()).map_err(|_| entry_is("doesn't begin with a server name"))?;
+            let url = match url.contains("://") {
+                true => parse_http_url(url),
+                false => parse_http_url(&format!("https://{}", url.trim())),
+            };
+            Ok((name, url.map_err(|_| entry_is("doesn't end with an http or https URL"))?))
+        })
+        .collect()
+}
+
+/// Every variable that the service reads.
+pub const VARIABLES: [&str; 12] = [
+    URL,
+    KEY,
+    SECRET,
+    KEYS,
+    FULL_ACCESS_HOMESERVERS,
+    SANITY_CHECK_INTERVAL_SECONDS,
+    LOG_LEVEL,
+    CS_API_URL_OVERRIDES,
+    CAN_UPDATE_OWN_METADATA,
+    RESTRICTED_CAN_PUBLISH,
+    ALLOW_PRIVATE_ADDRESSES,
+    DNS_OVER_HTTPS_URL,
+];
+
+const URL: &str = "LIVEKIT_URL";
+const KEY: &str = "LIVEKIT_KEY";
+const SECRET: &str = "LIVEKIT_SECRET";
+const KEYS: &str = "LIVEKIT_KEYS";
+const FULL_ACCESS_HOMESERVERS: &str = "LIVEKIT_FULL_ACCESS_HOMESERVERS";
+const SANITY_CHECK_INTERVAL_SECONDS: &str = "LIVEKIT_SANITY_CHECK_INTERVAL_SECONDS";
+const LOG_LEVEL: &str = "LIVEKIT_LOG_LEVEL";
+const CS_API_URL_OVERRIDES: &str = "LIVEKIT_CS_API_URL_OVERRIDES";
+const CAN_UPDATE_OWN_METADATA: &str = "LIVEKIT_CAN_UPDATE_OWN_METADATA";
+const RESTRICTED_CAN_PUBLISH: &str = "LIVEKIT_RESTRICTED_CAN_PUBLISH";
+const ALLOW_PRIVATE_ADDRESSES: &str = "LIVEKIT_ALLOW_PRIVATE_ADDRESSES";
+const DNS_OVER_HTTPS_URL: &str = "LIVEKIT_DNS_OVER_HTTPS_URL";
+const DEFAULT_DNS_OVER_HTTPS_URL: &str = "https://cloudflare-dns.com/dns-query";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    const MINIMAL: [(&str, &str); 4] = [
+        (URL, "wss://sfu.example.com"),
+        (KEY, "devkey\n"),
+        (SECRET, " secret "),
+        (FULL_ACCESS_HOMESERVERS, "example.com, example.org\nexample.net:8448"),
+    ];
+
+    fn config(changes: &[(&str, &str)]) -> Result<Config, Vec<&'static str>> {
+        let mut variables: BTreeMap<_, _> = MINIMAL.into();
+        variables.extend(changes.iter().copied());
+        Config::from_lookup(|name| variables.get(name).map(|value| (*value).to_owned()))
+            .map_err(|errors| errors.0.into_iter().map(|problem| problem.variable).collect())
+    }
+
+    #[test]
+    fn the_required_variables_are_enough() {
+        let config = config(&[]).unwrap();
+        assert_eq!(config.keys.signing().name, "devkey");
+        assert!(config.full_access.includes(&ServerName::parse("example.net:8448").unwrap()));
+        assert!(!config.full_access.includes(&ServerName::parse("example.net").unwrap()));
+        assert_eq!(config.sanity_check_interval, None);
+        assert!(config.restricted_can_publish && !config.can_update_own_metadata);
+        assert_eq!(config.addresses, AddressPolicy::PublicOnly);
+    }
+
+    #[test]
+    fn every_missing_variable_is_named_at_once() {
+        let errors = Config::from_lookup(|_| None).unwrap_err();
+        let variables: Vec<_> = errors.0.iter().map(|problem| problem.variable).collect();
+        assert_eq!(variables, [URL, KEY, SECRET, FULL_ACCESS_HOMESERVERS]);
+        assert_eq!(config(&[(KEY, " "), (LOG_LEVEL, "loud")]).unwrap_err(), [KEY, LOG_LEVEL]);
+    }
+
+    #[test]
+    fn a_wrong_value_is_an_error_that_does_not_repeat_it() {
+        for (variable, value) in [
+            (URL, "sfu.example.com:value"),
+            (FULL_ACCESS_HOMESERVERS, "*, value.example"),
+            (FULL_ACCESS_HOMESERVERS, "https://value"),
+            (SANITY_CHECK_INTERVAL_SECONDS, "value"),
+            (SANITY_CHECK_INTERVAL_SECONDS, "-1"),
+            (CS_API_URL_OVERRIDES, "value"),
+            (CS_API_URL_OVERRIDES, "example.com=ftp://value"),
+            (CAN_UPDATE_OWN_METADATA, "value"),
+            (RESTRICTED_CAN_PUBLISH, "value"),
+            (ALLOW_PRIVATE_ADDRESSES, "value"),
+            (DNS_OVER_HTTPS_URL, "value"),
+            (KEYS, "a: value"),
+        ] {
+            let lookup = |name: &str| match name == variable {
+                true => Some(value.to_owned()),
+                false => MINIMAL.iter().find(|(known, _)| *known == name).map(|(_, value)| (*value).to_owned()),
+            };
+            let errors = Config::from_lookup(lookup).unwrap_err();
+            assert!(errors.to_string().starts_with(variable), "{errors}");
+            assert!(!errors.to_string().contains("value"), "{errors}");
+        }
+    }
+
+    #[test]
+    fn optional_values_are_read() {
+        let config = config(&[
+            (FULL_ACCESS_HOMESERVERS, "*"),
+            (SANITY_CHECK_INTERVAL_SECONDS, "30"),
+            (LOG_LEVEL, "warning"),
+            (CS_API_URL_OVERRIDES, "example.com=https://matrix.example.com/base, example.org=cs.example.org"),
+            (CAN_UPDATE_OWN_METADATA, "true"),
+            (RESTRICTED_CAN_PUBLISH, "false"),
+            (ALLOW_PRIVATE_ADDRESSES, "true"),
+        ])
+        .unwrap();
+        assert_eq!(config.full_access, FullAccess::Everybody);
+        assert_eq!(config.sanity_check_interval, Some(Duration::from_secs(30)));
+        assert_eq!(config.log_level, Level::Warn);
+        let urls: Vec<_> = config.cs_api_url_overrides.values().map(Url::as_str).collect();
+        assert_eq!(urls, ["https://matrix.example.com/base", "https://cs.example.org/"]);
+        assert!(config.can_update_own_metadata && !config.restricted_can_publish);
+        assert_eq!(config.addresses, AddressPolicy::Any);
+    }
+
+    #[test]
+    fn every_variable_is_listed() {
+        let asked = std::cell::RefCell::new(BTreeSet::new());
+        let _ = Config::from_lookup(|name| {
+            asked.borrow_mut().insert(name.to_owned());
+            None
+        });
+        assert_eq!(*asked.borrow(), VARIABLES.iter().map(|name| (*name).to_owned()).collect());
+    }
+
+    proptest! {
+        #[test]
+        fn any_values_are_read_without_panic(values in prop::collection::vec("[*,= \\n:/a-z0-9.]{0,30}|\\PC{0,20}", VARIABLES.len())) {
+            let _ = Config::from_lookup(|name| VARIABLES.iter().position(|known| *known == name).map(|n| values[n].clone()));
+        }
+    }
+}

@@ -1,0 +1,137 @@
+//! The errors that clients are told (§2.2 of the protocol), with what the log is told besides.
+
+use std::fmt;
+
+use serde_json::{Value, json};
+
+use crate::livekit::room_service::RoomServiceError;
+use crate::livekit::token::MintError;
+use crate::livekit::webhook::SignatureError;
+use crate::matrix::openid::OpenIdError;
+
+/// Why a request gets no answer of its own kind.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ApiError {
+    /// The body isn't a JSON object of the right shape; the text says where.
+    NotJson(String),
+    /// A field is missing, empty or out of range; the text names it.
+    BadJson(String),
+    /// The caller isn't who they say they are.
+    Unauthorized(Unauthorized),
+    /// The body is larger than what is read.
+    TooLarge,
+    /// The body broke off while it was read.
+    Unreadable,
+    /// There is nothing at this path.
+    Unrecognized,
+    /// There is something at this path, for other methods: those of the `Allow` header.
+    MethodNotAllowed(&'static str),
+    /// The SFU didn't create the room.
+    Sfu(RoomServiceError),
+    /// No token could be signed.
+    Mint(MintError),
+    /// The webhook isn't the SFU's.
+    Webhook(SignatureError),
+    /// The deployment is misconfigured; with the names of the variables.
+    Misconfigured(Vec<&'static str>),
+}
+
+/// Why a caller isn't believed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Unauthorized {
+    /// The OpenID token isn't verified.
+    OpenId(OpenIdError),
+    /// It is somebody else's token.
+    ClaimedUserDiffers,
+}
+
+impl ApiError {
+    /// The HTTP status.
+    pub fn status(&self) -> u16 {
+        match self {
+            Self::NotJson(_) | Self::BadJson(_) | Self::Unreadable => 400,
+            Self::Unauthorized(_) | Self::Webhook(_) => 401,
+            Self::Unrecognized => 404,
+            Self::MethodNotAllowed(_) => 405,
+            Self::TooLarge => 413,
+            Self::Sfu(_) | Self::Mint(_) => 500,
+            Self::Misconfigured(_) => 503,
+        }
+    }
+
+    /// Matrix's error code.
+    pub fn errcode(&self) -> &'static str {
+        match self {
+            Self::NotJson(_) | Self::Unreadable => "M_NOT_JSON",
+            Self::BadJson(_) => "M_BAD_JSON",
+            Self::Unauthorized(_) | Self::Webhook(_) => "M_UNAUTHORIZED",
+            Self::Unrecognized | Self::MethodNotAllowed(_) => "M_UNRECOGNIZED",
+            Self::TooLarge => "M_TOO_LARGE",
+            Self::Sfu(_) | Self::Mint(_) | Self::Misconfigured(_) => "M_UNKNOWN",
+        }
+    }
+
+    /// The body of the answer. It never tells whether a user, device or room exists, nor what an upstream said.
+    pub fn body(&self) -> Value {
+        let error = match self {
+            Self::NotJson(text) | Self::BadJson(text) => text,
+            Self::Unreadable => "The body could not be read",
+            Self::Unauthorized(Unauthorized::OpenId(_)) => "The OpenID token could not be verified",
+            Self::Unauthorized(Unauthorized::ClaimedUserDiffers) => {
+                "member.claimed_user_id is not the user of the OpenID token"
+            }
+            Self::Webhook(_) => "The webhook's signature could not be verified",
+            Self::TooLarge => "The body is too large",
+            Self::Unrecognized => "There is nothing at this path",
+            Self::MethodNotAllowed(_) => "This method is not allowed here",
+            Self::Sfu(_) => "The room could not be created on the SFU",
+            Self::Mint(_) => "No token could be made",
+            Self::Misconfigured(variables) => {
+                return json!({
+                    "errcode": self.errcode(),
+                    "error": "This service is misconfigured; its log says what is wrong",
+                    "variables": variables,
+                });
+            }
+        };
+        json!({"errcode": self.errcode(), "error": error})
+    }
+
+    /// What the log is told of the cause, where it is told more than the client.
+    pub fn cause(&self) -> Option<String> {
+        match self {
+            Self::Unauthorized(cause) => Some(cause.to_string()),
+            Self::Sfu(cause) => Some(cause.to_string()),
+            Self::Mint(cause) => Some(cause.to_string()),
+            Self::Webhook(cause) => Some(cause.to_string()),
+            _ => None,
+        }
+    }
+}
+
+impl fmt::Display for Unauthorized {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::OpenId(error) => error.fmt(f),
+            Self::ClaimedUserDiffers => f.write_str("member.claimed_user_id is not the user of the OpenID token"),
+        }
+    }
+}
+
+impl From<OpenIdError> for ApiError {
+    fn from(error: OpenIdError) -> Self {
+        Self::Unauthorized(Unauthorized::OpenId(error))
+    }
+}
+
+impl From<RoomServiceError> for ApiError {
+    fn from(error: RoomServiceError) -> Self {
+        Self::Sfu(error)
+    }
+}
+
+impl From<MintError> for ApiError {
+    fn from(error: MintError) -> Self {
+        Self::Mint(error)
+    }
+}

@@ -1,0 +1,86 @@
+//! The API keys that this service shares with the SFU.
+
+use jwt_compact::alg::Hs256Key;
+
+/// One API key with its secret. Printing it shows neither.
+#[derive(Clone)]
+pub struct ApiKey {
+    /// The key's name: `iss` of what it signs.
+    pub name: String,
+    /// The secret, as HMAC key.
+    pub secret: Hs256Key,
+}
+
+/// All keys in use: one signs, each verifies webhooks, so that keys can be rotated (`LIVEKIT_KEYS`).
+#[derive(Clone)]
+pub struct ApiKeys {
+    signing: ApiKey,
+    others: Vec<ApiKey>,
+}
+
+impl ApiKeys {
+    /// A single key. White space around name and secret, a line feed from a file say, doesn't count.
+    /// `None` when either is empty.
+    pub fn single(name: &str, secret: &str) -> Option<Self> {
+        Some(Self { signing: ApiKey::parse(name, secret)?, others: Vec::new() })
+    }
+
+    /// `key: secret` lines; the first signs. `None` when a line is no such pair, or there is none.
+    pub fn from_lines(text: &str) -> Option<Self> {
+        let mut keys = (text.lines().map(str::trim).filter(|line| !line.is_empty()))
+            .map(|line| line.split_once(':').and_then(|(name, secret)| ApiKey::parse(name, secret)));
+        Some(Self { signing: keys.next()??, others: keys.collect::<Option<_>>()? })
+    }
+
+    /// The key that signs.
+    pub fn signing(&self) -> &ApiKey {
+        &self.signing
+    }
+
+    /// The key of that name.
+    pub fn named(&self, name: &str) -> Option<&ApiKey> {
+        std::iter::once(&self.signing).chain(&self.others).find(|key| key.name == name)
+    }
+}
+
+impl ApiKey {
+    fn parse(name: &str, secret: &str) -> Option<Self> {
+        let (name, secret) = (name.trim(), secret.trim());
+        (!name.is_empty() && !secret.is_empty())
+            .then(|| Self { name: name.to_owned(), secret: Hs256Key::new(secret.as_bytes()) })
+    }
+}
+
+impl std::fmt::Debug for ApiKeys {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("ApiKeys")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn the_first_line_signs_and_every_line_is_found() {
+        let keys = ApiKeys::from_lines("\n new: s3cret: with colon \r\nold:secret\n\n").unwrap();
+        assert_eq!(keys.signing().name, "new");
+        assert!(keys.named("old").is_some() && keys.named("new").is_some() && keys.named("other").is_none());
+    }
+
+    #[test]
+    fn half_a_pair_is_refused() {
+        for text in ["", "\n", "key", "key:", ": secret", "good: secret\nbad"] {
+            assert!(ApiKeys::from_lines(text).is_none(), "{text:?}");
+        }
+        assert!(ApiKeys::single(" ", "secret").is_none() && ApiKeys::single("key", "\n").is_none());
+    }
+
+    proptest! {
+        #[test]
+        fn any_text_is_parsed_without_panic(text in "[a: \\n\\PC]{0,60}") {
+            let _ = ApiKeys::from_lines(&text);
+        }
+    }
+}

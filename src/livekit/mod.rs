@@ -1,0 +1,7 @@
+//! What speaks LiveKit: tokens, the server API, webhooks.
+
+pub mod keys;
+pub mod room_service;
+pub mod sfu_url;
+pub mod token;
+pub mod webhook;

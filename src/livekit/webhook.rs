@@ -1,0 +1,158 @@
+//! LiveKit's webhooks ([LiveKit, "Webhooks"](https://docs.livekit.io/home/server/webhooks/)): is it really the SFU
+//! that speaks, and what does it say.
+
+use std::fmt;
+
+use base64ct::{Base64, Encoding};
+use chrono::{DateTime, Duration, Utc};
+use jwt_compact::alg::Hs256;
+use jwt_compact::{AlgorithmExt, Claims, TimeOptions, UntrustedToken};
+use serde::Deserialize;
+use sha2::{Digest, Sha256};
+use subtle::ConstantTimeEq;
+
+use super::keys::ApiKeys;
+
+/// Checks that `body` was signed by the holder of one of `keys`: the JWT in the `Authorization` header, with or without
+/// `Bearer`, must be HS256 by the key that it names, in its time (with a minute of leeway), and carry the body's SHA-256.
+pub fn verify(authorization: Option<&str>, body: &[u8], keys: &ApiKeys, now_ms: u64) -> Result<(), SignatureError> {
+    let header = authorization.ok_or(SignatureError::NoToken)?.trim();
+    let token = header.strip_prefix("Bearer ").unwrap_or(header).trim();
+    let token = UntrustedToken::new(token).map_err(|_| SignatureError::Malformed)?;
+    let unchecked: Claims<WebhookClaims> =
+        token.deserialize_claims_unchecked().map_err(|_| SignatureError::Malformed)?;
+    let key = keys.named(&unchecked.custom.iss).ok_or(SignatureError::UnknownKey)?;
+    let token =
+        Hs256.validator::<WebhookClaims>(&key.secret).validate(&token).map_err(|_| SignatureError::WrongSignature)?;
+    let claims = token.claims();
+
+    let now =
+        i64::try_from(now_ms).ok().and_then(DateTime::<Utc>::from_timestamp_millis).ok_or(SignatureError::Expired)?;
+    let time = TimeOptions::new(Duration::seconds(LEEWAY_S), || now);
+    claims.validate_expiration(&time).map_err(|_| SignatureError::Expired)?;
+    if claims.not_before.is_some() {
+        claims.validate_maturity(&time).map_err(|_| SignatureError::NotYetValid)?;
+    }
+
+    let claimed = claims.custom.sha256.as_deref().ok_or(SignatureError::NoDigest)?;
+    let digest = Base64::encode_string(&Sha256::digest(body));
+    match bool::from(digest.as_bytes().ct_eq(claimed.as_bytes())) {
+        true => Ok(()),
+        false => Err(SignatureError::WrongDigest),
+    }
+}
+
+#[derive(Clone, Deserialize)]
+struct WebhookClaims {
+    iss: String,
+    sha256: Option<String>,
+}
+
+/// Why a webhook isn't believed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SignatureError {
+    /// There is no `Authorization` header.
+    NoToken,
+    /// The header holds no JWT with an issuer.
+    Malformed,
+    /// The issuer is no key of ours.
+    UnknownKey,
+    /// The signature isn't HS256 by the secret of that key.
+    WrongSignature,
+    /// The token has expired, or never does.
+    Expired,
+    /// The token is for later.
+    NotYetValid,
+    /// The token vouches for no body.
+    NoDigest,
+    /// The token vouches for another body.
+    WrongDigest,
+}
+
+impl fmt::Display for SignatureError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::NoToken => "no Authorization header",
+            Self::Malformed => "the Authorization header holds no token of LiveKit's",
+            Self::UnknownKey => {
+                "signed with an API key that this service doesn't know: see webhook.api_key in the SFU's configuration"
+            }
+            Self::WrongSignature => "the signature doesn't fit the secret of its API key",
+            Self::Expired => "the token has expired: do the clocks agree?",
+            Self::NotYetValid => "the token isn't valid yet: do the clocks agree?",
+            Self::NoDigest => "the token has no sha256 claim",
+            Self::WrongDigest => "the body isn't the one that was signed: does a proxy change it?",
+        })
+    }
+}
+
+const LEEWAY_S: i64 = 60;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use jwt_compact::Header;
+    use proptest::prelude::*;
+    use serde_json::json;
+
+    const NOW_S: i64 = 1_700_000_000;
+    const BODY: &[u8] = br#"{"event":"room_finished"}"#;
+
+    fn keys() -> ApiKeys {
+        ApiKeys::from_lines("new: first\nold: second").unwrap()
+    }
+
+    fn signed(iss: &str, secret_of: &str, exp: i64, nbf: i64, body: &[u8]) -> String {
+        let custom = json!({"iss": iss, "sha256": Base64::encode_string(&Sha256::digest(body))});
+        let mut claims = Claims::new(custom);
+        claims.expiration = DateTime::from_timestamp(NOW_S + exp, 0);
+        claims.not_before = DateTime::from_timestamp(NOW_S + nbf, 0);
+        Hs256.token(&Header::empty(), &claims, &keys().named(secret_of).unwrap().secret).unwrap()
+    }
+
+    fn check(authorization: &str, body: &[u8]) -> Result<(), SignatureError> {
+        verify(Some(authorization), body, &keys(), NOW_S as u64 * 1000)
+    }
+
+    #[test]
+    fn every_key_may_sign_with_and_without_bearer() {
+        for key in ["new", "old"] {
+            let token = signed(key, key, 300, 0, BODY);
+            assert_eq!(check(&token, BODY), Ok(()));
+            assert_eq!(check(&format!("Bearer {token}"), BODY), Ok(()));
+        }
+    }
+
+    #[test]
+    fn a_minute_of_leeway_is_given_and_no_more() {
+        assert_eq!(check(&signed("new", "new", -59, 0, BODY), BODY), Ok(()));
+        assert_eq!(check(&signed("new", "new", -61, 0, BODY), BODY), Err(SignatureError::Expired));
+        assert_eq!(check(&signed("new", "new", 300, 59, BODY), BODY), Ok(()));
+        assert_eq!(check(&signed("new", "new", 300, 61, BODY), BODY), Err(SignatureError::NotYetValid));
+    }
+
+    #[test]
+    fn what_is_not_signed_by_us_is_refused() {
+        assert_eq!(verify(None, BODY, &keys(), 0), Err(SignatureError::NoToken));
+        assert_eq!(check("", BODY), Err(SignatureError::Malformed));
+        assert_eq!(check("Bearer x.y.z", BODY), Err(SignatureError::Malformed));
+        assert_eq!(check(&signed("other", "new", 300, 0, BODY), BODY), Err(SignatureError::UnknownKey));
+        assert_eq!(check(&signed("new", "old", 300, 0, BODY), BODY), Err(SignatureError::WrongSignature));
+        assert_eq!(check(&signed("new", "new", 300, 0, BODY), b"{}"), Err(SignatureError::WrongDigest));
+    }
+
+    #[test]
+    fn a_token_that_vouches_for_no_body_is_refused() {
+        let mut claims = Claims::new(json!({"iss": "new"}));
+        claims.expiration = DateTime::from_timestamp(NOW_S + 300, 0);
+        let token = Hs256.token(&Header::empty(), &claims, &keys().signing().secret).unwrap();
+        assert_eq!(check(&token, BODY), Err(SignatureError::NoDigest));
+    }
+
+    proptest! {
+        #[test]
+        fn any_header_is_read_without_panic(header in "(Bearer )?[a-zA-Z0-9_.-]{0,80}|\\PC{0,40}", body: Vec<u8>) {
+            prop_assert!(check(&header, &body).is_err());
+        }
+    }
+}

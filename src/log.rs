@@ -1,0 +1,98 @@
+//! The log: one JSON object a line, on the console of the platform.
+
+use serde_json::{Map, Value};
+use worker::{console_debug, console_error, console_log, console_warn};
+
+/// How important a line is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Level {
+    /// For somebody who looks for a fault.
+    Debug,
+    /// What happens in the ordinary course.
+    Info,
+    /// What went wrong for somebody, or looks wrong.
+    Warn,
+    /// What needs the operator.
+    Error,
+}
+
+impl Level {
+    /// Parses a value of `LIVEKIT_LOG_LEVEL`, in any case.
+    pub fn parse(text: &str) -> Option<Self> {
+        match text.to_ascii_lowercase().as_str() {
+            "debug" => Some(Self::Debug),
+            "info" => Some(Self::Info),
+            "warn" | "warning" => Some(Self::Warn),
+            "error" => Some(Self::Error),
+            _ => None,
+        }
+    }
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::Debug => "debug",
+            Self::Info => "info",
+            Self::Warn => "warn",
+            Self::Error => "error",
+        }
+    }
+}
+
+/// The log of one request.
+#[derive(Clone, Debug)]
+pub struct Log {
+    /// Lines below this level are left out.
+    pub threshold: Level,
+    /// What the lines of one request have in common.
+    pub request_id: String,
+}
+
+impl Log {
+    /// Writes one line. `fields` must be a JSON object; tokens, secrets and delay IDs have no business in it.
+    pub fn write(&self, level: Level, msg: &str, fields: Value) {
+        if level < self.threshold {
+            return;
+        }
+        let line = self.line(level, msg, fields);
+        // The platforms take the level of a line from the console's method.
+        match level {
+            Level::Debug => console_debug!("{line}"),
+            Level::Info => console_log!("{line}"),
+            Level::Warn => console_warn!("{line}"),
+            Level::Error => console_error!("{line}"),
+        }
+    }
+
+    fn line(&self, level: Level, msg: &str, fields: Value) -> String {
+        let mut line = Map::new();
+        line.insert("level".into(), level.name().into());
+        line.insert("msg".into(), msg.into());
+        line.insert("request_id".into(), self.request_id.as_str().into());
+        if let Value::Object(fields) = fields {
+            line.extend(fields);
+        }
+        Value::Object(line).to_string()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn a_line_is_one_json_object_on_one_line() {
+        let log = Log { threshold: Level::Info, request_id: "r1".into() };
+        let line = log.line(Level::Warn, "two\nlines", json!({"user": "@a:example.com"}));
+        assert!(!line.contains('\n'));
+        let expected = json!({"level": "warn", "msg": "two\nlines", "request_id": "r1", "user": "@a:example.com"});
+        assert_eq!(serde_json::from_str::<Value>(&line).unwrap(), expected);
+    }
+
+    #[test]
+    fn levels_are_ordered_and_have_their_names() {
+        assert!(Level::Debug < Level::Info && Level::Info < Level::Warn && Level::Warn < Level::Error);
+        assert_eq!(Level::parse("WARNING"), Some(Level::Warn));
+        assert_eq!(Level::parse("loud"), None);
+    }
+}

@@ -1,0 +1,369 @@
+//! From a server name to where its federation API answers
+//! ([server-server API, "Resolving server names"](https://spec.matrix.org/latest/server-server-api/#resolving-server-names)).
+//!
+//! Decides only; whoever calls brings the [`Network`] that looks things up.
+
+use std::fmt;
+use std::time::Duration;
+
+use super::address::is_public;
+use super::dns::{SrvAnswer, SrvTarget};
+use super::server_name::{Host, ServerName};
+
+/// Resolves `name`, asking `network` for no more than the step needs that applies.
+///
+/// Fails only where the name, or what it delegates to, leads to an address that `policy` forbids. A look-up that
+/// fails isn't an error: the specification goes on with the next step.
+pub async fn discover(
+    network: &impl Network,
+    policy: AddressPolicy,
+    name: &ServerName,
+) -> Result<Resolution, DiscoveryError> {
+    policy.check(name.host())?;
+    if let Some(destination) = direct(name) {
+        let step = match name.host() {
+            Host::Ip(_) => Step::AddressLiteral,
+            Host::Name(_) => Step::ExplicitPort,
+        };
+        return Ok(Resolution::new(destination, step, FOREVER));
+    }
+    let well_known = network.well_known(name.host()).await;
+    let Some(delegated) = well_known.delegated else {
+        let srv = by_srv(network, policy, name.host()).await?;
+        return Ok(srv.into_resolution(well_known.lifetime, Step::Srv, Step::DefaultPort));
+    };
+    policy.check(delegated.host())?;
+    if let Some(destination) = direct(&delegated) {
+        return Ok(Resolution::new(destination, Step::WellKnown, well_known.lifetime));
+    }
+    let srv = by_srv(network, policy, delegated.host()).await?;
+    Ok(srv.into_resolution(well_known.lifetime, Step::WellKnownSrv, Step::WellKnownDefaultPort))
+}
+
+/// What discovery has to look up.
+pub trait Network {
+    /// Fetches `https://{host}/.well-known/matrix/server`.
+    fn well_known(&self, host: &Host) -> impl Future<Output = WellKnown>;
+    /// Asks for the SRV records of `record`; `None` where the resolver couldn't tell.
+    fn srv(&self, record: &str) -> impl Future<Output = Option<SrvAnswer>>;
+}
+
+/// The outcome of a well-known look-up.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct WellKnown {
+    /// The name it delegates to, where there is a valid answer.
+    pub delegated: Option<ServerName>,
+    /// For how long this outcome, success or failure, may be kept.
+    pub lifetime: Duration,
+}
+
+/// Which addresses may be contacted on behalf of a caller.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AddressPolicy {
+    /// Public ones only.
+    PublicOnly,
+    /// Any (`LIVEKIT_ALLOW_PRIVATE_ADDRESSES`, for a laboratory).
+    Any,
+}
+
+impl AddressPolicy {
+    /// Fails where this policy forbids `host`.
+    pub fn check(self, host: &Host) -> Result<(), DiscoveryError> {
+        match self {
+            Self::PublicOnly if !is_public(host) => Err(DiscoveryError::PrivateAddress(host.clone())),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// Where a server's federation API answers, and how that was found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Resolution {
+    /// Where to send requests.
+    pub destination: Destination,
+    /// The step of the specification that told.
+    pub step: Step,
+    /// For how long this may be kept.
+    pub lifetime: Duration,
+}
+
+impl Resolution {
+    fn new(destination: Destination, step: Step, lifetime: Duration) -> Self {
+        Self { destination, step, lifetime }
+    }
+}
+
+/// Where to connect, and for which name TLS is validated.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Destination {
+    /// The host that is connected to is the one TLS is validated for.
+    Direct {
+        /// Connected to, validated, and sent as `Host`.
+        host: Host,
+        /// The TCP port.
+        port: u16,
+    },
+    /// The host comes from an SRV record; the name that was resolved is validated and sent as `Host`.
+    Srv {
+        /// Validated, and sent as `Host`.
+        name: String,
+        /// Connected to, in this order until one answers.
+        targets: Vec<SrvTarget>,
+    },
+}
+
+/// The step of §3 that led to a destination, for the log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Step {
+    /// 1: the name is an address.
+    AddressLiteral,
+    /// 2: the name has a port.
+    ExplicitPort,
+    /// 3: well-known names an address or a port.
+    WellKnown,
+    /// 3: the SRV record of the name that well-known delegates to.
+    WellKnownSrv,
+    /// 3: port 8448 of the name that well-known delegates to.
+    WellKnownDefaultPort,
+    /// 4: the SRV record of the name itself.
+    Srv,
+    /// 4: port 8448 of the name itself.
+    DefaultPort,
+}
+
+impl fmt::Display for Step {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::AddressLiteral => "the server name is an address",
+            Self::ExplicitPort => "the server name has a port",
+            Self::WellKnown => "well-known",
+            Self::WellKnownSrv => "well-known, then its SRV record",
+            Self::WellKnownDefaultPort => "well-known, then port 8448",
+            Self::Srv => "no valid well-known, SRV record",
+            Self::DefaultPort => "no valid well-known and no SRV record, port 8448",
+        })
+    }
+}
+
+/// Why a name isn't resolved.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum DiscoveryError {
+    /// The host is, by its literal address or by definition, in a private range.
+    PrivateAddress(Host),
+}
+
+impl fmt::Display for DiscoveryError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::PrivateAddress(host) => {
+                write!(f, "{host} is a private address (LIVEKIT_ALLOW_PRIVATE_ADDRESSES is not set)")
+            }
+        }
+    }
+}
+
+/// The destination of a name that needs no further look-up: an address, or a name with a port.
+fn direct(name: &ServerName) -> Option<Destination> {
+    let port = match (name.host(), name.port()) {
+        (_, Some(port)) => port,
+        (Host::Ip(_), None) => DEFAULT_PORT,
+        (Host::Name(_), None) => return None,
+    };
+    Some(Destination::Direct { host: name.host().clone(), port })
+}
+
+struct BySrv {
+    host: Host,
+    targets: Vec<SrvTarget>,
+    lifetime: Duration,
+}
+
+async fn by_srv(network: &impl Network, policy: AddressPolicy, host: &Host) -> Result<BySrv, DiscoveryError> {
+    let mut found = BySrv { host: host.clone(), targets: Vec::new(), lifetime: FOREVER };
+    for service in SERVICES {
+        let Some(answer) = network.srv(&format!("{service}.{host}")).await else {
+            found.lifetime = found.lifetime.min(RETRY_FAILED_SRV);
+            continue;
+        };
+        found.lifetime = found.lifetime.min(answer.lifetime);
+        for target in answer.targets {
+            // RFC 2782 wants a host name here; anything else is a broken record.
+            if let Ok(Host::Name(name)) = ServerName::parse(&target.host).map(|name| name.host().clone()) {
+                policy.check(&Host::Name(name))?;
+                found.targets.push(target);
+            }
+        }
+        if !found.targets.is_empty() {
+            break;
+        }
+    }
+    Ok(found)
+}
+
+impl BySrv {
+    fn into_resolution(self, lifetime: Duration, with_record: Step, without: Step) -> Resolution {
+        let lifetime = lifetime.min(self.lifetime);
+        let name = self.host.to_string();
+        match self.targets.as_slice() {
+            [] => {
+                let port = DEFAULT_PORT;
+                Resolution::new(Destination::Direct { host: self.host, port }, without, lifetime)
+            }
+            // A target that is the name itself needs no connection of its own kind.
+            [only] if only.host.eq_ignore_ascii_case(&name) => {
+                let port = only.port;
+                Resolution::new(Destination::Direct { host: self.host, port }, with_record, lifetime)
+            }
+            _ => {
+                let targets = self.targets;
+                Resolution::new(Destination::Srv { name, targets }, with_record, lifetime)
+            }
+        }
+    }
+}
+
+/// Server names that say everything themselves are never looked up again for this long.
+const FOREVER: Duration = Duration::from_secs(48 * 3600);
+/// When the resolver couldn't tell, port 8448 is a guess that soon wants another look.
+const RETRY_FAILED_SRV: Duration = Duration::from_secs(60);
+const DEFAULT_PORT: u16 = 8448;
+const SERVICES: [&str; 2] = ["_matrix-fed._tcp", "_matrix._tcp"];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::cell::RefCell;
+
+    /// A network with one well-known and some SRV records, which notes what it is asked.
+    #[derive(Default)]
+    struct Lab {
+        well_known: Option<&'static str>,
+        srv: Vec<(&'static str, &'static str, u16)>,
+        broken_dns: bool,
+        asked: RefCell<Vec<String>>,
+    }
+
+    impl Network for Lab {
+        async fn well_known(&self, host: &Host) -> WellKnown {
+            self.asked.borrow_mut().push(format!("well-known {host}"));
+            WellKnown {
+                delegated: self.well_known.map(|name| ServerName::parse(name).unwrap()),
+                lifetime: Duration::from_secs(7200),
+            }
+        }
+
+        async fn srv(&self, record: &str) -> Option<SrvAnswer> {
+            self.asked.borrow_mut().push(format!("srv {record}"));
+            let targets = self.srv.iter().filter(|(name, ..)| *name == record);
+            (!self.broken_dns).then(|| SrvAnswer {
+                targets: targets.map(|(_, host, port)| target(host, *port)).collect(),
+                lifetime: Duration::from_secs(300),
+            })
+        }
+    }
+
+    fn target(host: &str, port: u16) -> SrvTarget {
+        SrvTarget { host: host.into(), port }
+    }
+
+    fn resolve(lab: &Lab, name: &str) -> Result<Resolution, DiscoveryError> {
+        let name = ServerName::parse(name).unwrap();
+        futures_executor::block_on(discover(lab, AddressPolicy::PublicOnly, &name))
+    }
+
+    fn direct_to(host: &str, port: u16) -> Destination {
+        direct(&ServerName::parse(&format!("{host}:{port}")).unwrap()).unwrap()
+    }
+
+    #[test]
+    fn addresses_and_explicit_ports_need_no_look_up() {
+        let lab = Lab::default();
+        assert_eq!(resolve(&lab, "1.1.1.1").unwrap().destination, direct_to("1.1.1.1", 8448));
+        assert_eq!(resolve(&lab, "[2606:4700::1]:99").unwrap().destination, direct_to("[2606:4700::1]", 99));
+        assert_eq!(resolve(&lab, "example.com:443").unwrap().destination, direct_to("example.com", 443));
+        assert!(lab.asked.borrow().is_empty());
+    }
+
+    #[test]
+    fn well_known_with_a_port_or_an_address_ends_the_search() {
+        for (delegated, destination) in
+            [("hs.example.org:443", direct_to("hs.example.org", 443)), ("1.1.1.1", direct_to("1.1.1.1", 8448))]
+        {
+            let lab = Lab { well_known: Some(delegated), ..Lab::default() };
+            let resolution = resolve(&lab, "example.com").unwrap();
+            assert_eq!(resolution.destination, destination);
+            assert_eq!(resolution.step, Step::WellKnown);
+            assert_eq!(*lab.asked.borrow(), ["well-known example.com"]);
+        }
+    }
+
+    #[test]
+    fn the_srv_record_of_the_delegated_name_is_asked_for() {
+        let lab = Lab {
+            well_known: Some("hs.example.org"),
+            srv: vec![("_matrix-fed._tcp.hs.example.org", "target.example.net", 4433)],
+            ..Lab::default()
+        };
+        let resolution = resolve(&lab, "example.com").unwrap();
+        let expected =
+            Destination::Srv { name: "hs.example.org".into(), targets: vec![target("target.example.net", 4433)] };
+        assert_eq!((resolution.destination, resolution.step), (expected, Step::WellKnownSrv));
+        assert_eq!(resolution.lifetime, Duration::from_secs(300));
+    }
+
+    #[test]
+    fn the_deprecated_srv_record_comes_second_and_port_8448_last() {
+        let mut lab = Lab { srv: vec![("_matrix._tcp.example.com", "old.example.net", 8000)], ..Lab::default() };
+        let resolution = resolve(&lab, "example.com").unwrap();
+        assert_eq!(resolution.step, Step::Srv);
+        assert_eq!(
+            *lab.asked.borrow(),
+            ["well-known example.com", "srv _matrix-fed._tcp.example.com", "srv _matrix._tcp.example.com"]
+        );
+
+        lab.srv.clear();
+        let resolution = resolve(&lab, "example.com").unwrap();
+        assert_eq!(resolution.destination, direct_to("example.com", 8448));
+        assert_eq!(resolution.step, Step::DefaultPort);
+
+        lab.well_known = Some("hs.example.org");
+        let resolution = resolve(&lab, "example.com").unwrap();
+        assert_eq!(resolution.destination, direct_to("hs.example.org", 8448));
+        assert_eq!(resolution.step, Step::WellKnownDefaultPort);
+    }
+
+    #[test]
+    fn a_resolver_that_fails_leads_to_port_8448_for_a_short_while() {
+        let lab = Lab { broken_dns: true, ..Lab::default() };
+        let resolution = resolve(&lab, "example.com").unwrap();
+        assert_eq!(resolution.destination, direct_to("example.com", 8448));
+        assert_eq!(resolution.lifetime, RETRY_FAILED_SRV);
+    }
+
+    #[test]
+    fn private_addresses_are_refused_wherever_they_turn_up() {
+        let by_well_known = |name| Lab { well_known: Some(name), ..Lab::default() };
+        for (lab, name) in [
+            (Lab::default(), "127.0.0.1:8448"),
+            (Lab::default(), "localhost:8448"),
+            (by_well_known("10.0.0.1"), "example.com"),
+            (by_well_known("localhost"), "example.com"),
+            (Lab { srv: vec![("_matrix._tcp.example.com", "localhost", 80)], ..Lab::default() }, "example.com"),
+        ] {
+            assert!(matches!(resolve(&lab, name), Err(DiscoveryError::PrivateAddress(_))), "{name}");
+        }
+    }
+
+    #[test]
+    fn srv_targets_that_are_no_host_names_are_passed_over() {
+        let lab = Lab {
+            srv: vec![
+                ("_matrix-fed._tcp.example.com", "1.1.1.1", 80),
+                ("_matrix-fed._tcp.example.com", "a b", 80),
+                ("_matrix._tcp.example.com", "example.com", 4433),
+            ],
+            ..Lab::default()
+        };
+        assert_eq!(resolve(&lab, "example.com").unwrap().destination, direct_to("example.com", 4433));
+    }
+}

@@ -1,0 +1,128 @@
+//! Verifying an OpenID token with the homeserver that issued it
+//! ([server-server API, "OpenID"](https://spec.matrix.org/latest/server-server-api/#openid)).
+
+use std::fmt;
+use std::time::Duration;
+
+use serde::Deserialize;
+
+use super::federation::{Federation, FederationError};
+use super::server_name::{InvalidServerName, ServerName};
+use super::user_id::UserId;
+use crate::outbound::Deadline;
+
+/// An OpenID token, as a client got it from its homeserver.
+pub struct OpenIdToken {
+    /// The homeserver that issued it.
+    pub server: ServerName,
+    /// The secret part.
+    pub access_token: AccessToken,
+}
+
+impl OpenIdToken {
+    /// Asks the homeserver whose token this is, for 10 s at most. The subject always belongs to the homeserver.
+    pub async fn verify(&self, federation: &Federation) -> Result<UserId, OpenIdError> {
+        let deadline = Deadline::after(TIMEOUT);
+        let query: String = url::form_urlencoded::byte_serialize(self.access_token.0.as_bytes()).collect();
+        let path = format!("/_matrix/federation/v1/openid/userinfo?access_token={query}");
+        match federation.get(&self.server, &path, &deadline).await? {
+            (200, body) => subject(&body, &self.server),
+            (401, _) => Err(OpenIdError::Refused),
+            (status, _) => Err(OpenIdError::Status(status)),
+        }
+    }
+}
+
+/// The secret part of an OpenID token; it can't be printed.
+pub struct AccessToken(String);
+
+impl AccessToken {
+    /// Takes the token as the client sent it.
+    pub fn new(token: String) -> Self {
+        Self(token)
+    }
+}
+
+/// Why a token isn't accepted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum OpenIdError {
+    /// The name of the homeserver isn't one.
+    ServerName(InvalidServerName),
+    /// The homeserver can't be asked.
+    Federation(FederationError),
+    /// The homeserver doesn't know the token, or no longer does.
+    Refused,
+    /// The homeserver answered with a status that means neither.
+    Status(u16),
+    /// The answer isn't `{"sub": "@user:server"}`.
+    Malformed,
+    /// The homeserver speaks for a user of another server.
+    ForeignSubject,
+}
+
+impl From<FederationError> for OpenIdError {
+    fn from(error: FederationError) -> Self {
+        Self::Federation(error)
+    }
+}
+
+impl fmt::Display for OpenIdError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::ServerName(error) => write!(f, "matrix_server_name is {error}"),
+            Self::Federation(error) => error.fmt(f),
+            Self::Refused => f.write_str("the homeserver doesn't know the token (401)"),
+            Self::Status(status) => write!(f, "the homeserver's userinfo endpoint answered {status}"),
+            Self::Malformed => f.write_str("the homeserver's userinfo answer is not a JSON object with a valid sub"),
+            Self::ForeignSubject => f.write_str("the homeserver named a user of another server"),
+        }
+    }
+}
+
+fn subject(body: &[u8], server: &ServerName) -> Result<UserId, OpenIdError> {
+    #[derive(Deserialize)]
+    struct UserInfo {
+        sub: String,
+    }
+    let info: UserInfo = serde_json::from_slice(body).map_err(|_| OpenIdError::Malformed)?;
+    let user = UserId::parse(&info.sub).map_err(|_| OpenIdError::Malformed)?;
+    match user.server_name() == server.as_str() {
+        true => Ok(user),
+        false => Err(OpenIdError::ForeignSubject),
+    }
+}
+
+const TIMEOUT: Duration = Duration::from_secs(10);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn example() -> ServerName {
+        ServerName::parse("example.com").unwrap()
+    }
+
+    #[test]
+    fn the_subject_must_belong_to_the_server() {
+        let of = |body: &str| subject(body.as_bytes(), &example()).map(|user| user.to_string());
+        assert_eq!(of(r#"{"sub":"@alice:example.com"}"#), Ok("@alice:example.com".into()));
+        for sub in ["@alice:evil.com", "@alice:example.com:8448", "@alice:Example.com", "@alice:evil.com:example.com"] {
+            assert_eq!(of(&format!(r#"{{"sub":"{sub}"}}"#)), Err(OpenIdError::ForeignSubject), "{sub}");
+        }
+        for body in ["", "[]", "{}", r#"{"sub":5}"#, r#"{"sub":"alice"}"#, "<html>"] {
+            assert_eq!(of(body), Err(OpenIdError::Malformed), "{body}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn any_answer_is_read_without_panic(body: Vec<u8>, sub in "@?\\PC{0,20}:?(example.com)?") {
+            let _ = subject(&body, &example());
+            let body = serde_json::json!({"sub": sub}).to_string();
+            if let Ok(user) = subject(body.as_bytes(), &example()) {
+                prop_assert_eq!(user.server_name(), "example.com");
+            }
+        }
+    }
+}

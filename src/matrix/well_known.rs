@@ -1,0 +1,101 @@
+//! `/.well-known/matrix/server`: what it says, and for how long
+//! ([server-server API, "Resolving server names"](https://spec.matrix.org/latest/server-server-api/#resolving-server-names)).
+
+use std::time::Duration;
+
+use serde::Deserialize;
+
+use super::server_name::ServerName;
+
+/// Reads the body of a well-known answer: the delegated server name.
+///
+/// `None` for everything that isn't a JSON object with a valid `m.server`.
+pub fn delegated_name(body: &[u8]) -> Option<ServerName> {
+    #[derive(Deserialize)]
+    struct Body {
+        #[serde(rename = "m.server")]
+        server: String,
+    }
+    let body: Body = serde_json::from_slice(body).ok()?;
+    ServerName::parse(&body.server).ok()
+}
+
+/// How long a well-known answer may be kept, from its `Cache-Control` and `Expires` headers.
+///
+/// `now_ms` is the time of the answer in milliseconds since the epoch. 24 h by default, 48 h at most; an answer that
+/// forbids caching is kept for [`MIN_LIFETIME`], or every call to a busy server would fetch it again.
+pub fn lifetime(cache_control: Option<&str>, expires: Option<&str>, now_ms: u64) -> Duration {
+    let wanted = match (cache_control.and_then(from_cache_control), expires) {
+        (Some(wanted), _) => wanted,
+        (None, Some(date)) => from_expires(date, now_ms),
+        (None, None) => DEFAULT_LIFETIME,
+    };
+    wanted.clamp(MIN_LIFETIME, MAX_LIFETIME)
+}
+
+fn from_cache_control(header: &str) -> Option<Duration> {
+    let mut max_age = None;
+    for directive in header.split(',') {
+        let (name, value) = directive.split_once('=').unwrap_or((directive, ""));
+        match name.trim().to_ascii_lowercase().as_str() {
+            "no-store" | "no-cache" => return Some(Duration::ZERO),
+            "max-age" => max_age = value.trim().trim_matches('"').parse().ok().map(Duration::from_secs),
+            _ => {}
+        }
+    }
+    max_age
+}
+
+/// An invalid date means "already expired" (RFC 9111, 5.3).
+fn from_expires(date: &str, now_ms: u64) -> Duration {
+    httpdate::parse_http_date(date)
+        .ok()
+        .and_then(|date| date.duration_since(std::time::UNIX_EPOCH).ok())
+        .map_or(Duration::ZERO, |date| date.saturating_sub(Duration::from_millis(now_ms)))
+}
+
+/// The shortest time for which an answer is kept, whatever it says.
+pub const MIN_LIFETIME: Duration = Duration::from_secs(60);
+const DEFAULT_LIFETIME: Duration = Duration::from_secs(24 * 3600);
+const MAX_LIFETIME: Duration = Duration::from_secs(48 * 3600);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn the_delegated_name_is_read() {
+        assert_eq!(
+            delegated_name(br#"{"m.server":"hs.example.com:443","x":1}"#),
+            ServerName::parse("hs.example.com:443").ok()
+        );
+        for body in
+            [&b"<html></html>"[..], b"{}", b"[]", br#"{"m.server":1}"#, br#"{"m.server":"https://example.com"}"#, b""]
+        {
+            assert_eq!(delegated_name(body), None);
+        }
+    }
+
+    #[test]
+    fn lifetimes_follow_the_headers_within_bounds() {
+        let hours = |n: u64| Duration::from_secs(n * 3600);
+        assert_eq!(lifetime(None, None, 0), hours(24));
+        assert_eq!(lifetime(Some("public, max-age=7200"), None, 0), hours(2));
+        assert_eq!(lifetime(Some("Max-Age=\"7200\""), Some("Thu, 01 Jan 1970 10:00:00 GMT"), 0), hours(2));
+        assert_eq!(lifetime(Some("max-age=99999999"), None, 0), hours(48));
+        assert_eq!(lifetime(Some("max-age=7200, no-store"), None, 0), MIN_LIFETIME);
+        assert_eq!(lifetime(Some("private"), None, 0), hours(24));
+        assert_eq!(lifetime(None, Some("Thu, 01 Jan 1970 10:00:00 GMT"), 3_600_000), hours(9));
+        assert_eq!(lifetime(None, Some("0"), 0), MIN_LIFETIME);
+    }
+
+    proptest! {
+        #[test]
+        fn any_answer_is_read_without_panic(body: Vec<u8>, cache_control in "\\PC{0,40}", expires in "\\PC{0,40}", now: u64) {
+            let _ = delegated_name(&body);
+            let lifetime = lifetime(Some(&cache_control), Some(&expires), now);
+            prop_assert!(lifetime >= MIN_LIFETIME && lifetime <= MAX_LIFETIME);
+        }
+    }
+}

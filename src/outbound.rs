@@ -1,0 +1,236 @@
+//! Requests that this service makes: one way out, bounded in time and in what is read.
+
+use std::fmt;
+use std::pin::pin;
+use std::time::Duration;
+
+use futures_util::future::{Either, select};
+use js_sys::futures::JsFuture;
+use js_sys::{Promise, Reflect, Uint8Array};
+use wasm_bindgen::prelude::*;
+use web_sys::{AbortSignal, ReadableStreamDefaultReader, RequestInit, RequestRedirect, Response};
+use worker::{Delay, Env};
+
+use crate::clock;
+
+/// The two ways out of this worker.
+#[derive(Clone)]
+pub struct Outbound {
+    internet: Fetcher,
+    configured: Fetcher,
+}
+
+impl Outbound {
+    /// Takes them from the environment. Where there is no binding for configured destinations (on the edge), both
+    /// are the global `fetch`.
+    pub fn from_env(env: &Env) -> Self {
+        let internet: Fetcher = js_sys::global().unchecked_into();
+        let configured = Reflect::get(env, &CONFIGURED_BINDING.into()).ok().filter(JsValue::is_object);
+        Self { configured: configured.map_or_else(|| internet.clone(), JsCast::unchecked_into), internet }
+    }
+
+    /// To what a caller has named: a local run lets it reach public addresses only.
+    pub fn internet(&self) -> &Fetcher {
+        &self.internet
+    }
+
+    /// To what the operator has named: it may be on a private network.
+    pub fn configured(&self) -> &Fetcher {
+        &self.configured
+    }
+}
+
+#[wasm_bindgen]
+extern "C" {
+    /// Something with a `fetch` method: the global scope, or a service binding.
+    #[derive(Clone)]
+    pub type Fetcher;
+
+    #[wasm_bindgen(method, catch, js_name = fetch)]
+    fn fetch(this: &Fetcher, url: &str, init: &RequestInit) -> Result<Promise, JsValue>;
+}
+
+impl Fetcher {
+    /// Sends `call`, and waits until the head of the answer is here. Redirects are answers.
+    pub async fn send(&self, call: Call<'_>) -> Result<Reply, OutboundError> {
+        let init = RequestInit::new();
+        init.set_redirect(RequestRedirect::Manual);
+        init.set_signal(Some(&call.deadline.signal));
+        match call.method {
+            Method::Get { accept: None } => {}
+            Method::Get { accept: Some(accept) } => {
+                let headers = web_sys::Headers::new()?;
+                headers.set("Accept", accept)?;
+                init.set_headers(&headers);
+            }
+            Method::Post { content_type, authorization, body } => {
+                init.set_method("POST");
+                init.set_body(&Uint8Array::from(body));
+                let headers = web_sys::Headers::new()?;
+                headers.set("Content-Type", content_type)?;
+                headers.set("Authorization", authorization)?;
+                init.set_headers(&headers);
+            }
+        }
+        let response = JsFuture::from(self.fetch(call.url, &init)?).await?;
+        Ok(Reply(response.unchecked_into()))
+    }
+}
+
+/// A request to make.
+pub struct Call<'a> {
+    /// The absolute URL.
+    pub url: &'a str,
+    /// The method, with what it takes.
+    pub method: Method<'a>,
+    /// When to give up, the reading of the answer's body included.
+    pub deadline: &'a Deadline,
+}
+
+/// A request's method, with the headers and the body that go with it.
+pub enum Method<'a> {
+    /// `GET`.
+    Get {
+        /// `Accept`.
+        accept: Option<&'a str>,
+    },
+    /// `POST`.
+    Post {
+        /// `Content-Type`.
+        content_type: &'a str,
+        /// `Authorization`.
+        authorization: &'a str,
+        /// The body.
+        body: &'a [u8],
+    },
+}
+
+/// An instant after which requests are given up.
+#[derive(Clone)]
+pub struct Deadline {
+    signal: AbortSignal,
+    at_ms: u64,
+}
+
+impl Deadline {
+    /// The instant `after` from now.
+    pub fn after(after: Duration) -> Self {
+        let ms = u32::try_from(after.as_millis()).unwrap_or(u32::MAX);
+        Self { signal: AbortSignal::timeout_with_u32(ms), at_ms: clock::now_ms() + u64::from(ms) }
+    }
+
+    /// Whether it has passed.
+    pub fn passed(&self) -> bool {
+        self.signal.aborted()
+    }
+
+    /// Waits for `work`; `None` when it isn't done by then. For work that can't be given the signal of this deadline.
+    pub async fn bound<T>(&self, work: impl Future<Output = T>) -> Option<T> {
+        let left = Duration::from_millis(self.at_ms.saturating_sub(clock::now_ms()));
+        match select(pin!(work), pin!(Delay::from(left))).await {
+            Either::Left((done, _)) => Some(done),
+            Either::Right(_) => None,
+        }
+    }
+}
+
+/// The head of an answer; its body is still to be read.
+pub struct Reply(Response);
+
+impl Reply {
+    /// The HTTP status.
+    pub fn status(&self) -> u16 {
+        self.0.status()
+    }
+
+    /// A header, where it is there and is text.
+    pub fn header(&self, name: &str) -> Option<String> {
+        self.0.headers().get(name).ok().flatten()
+    }
+
+    /// Reads the body, of at most `limit` bytes.
+    pub async fn body(self, limit: usize) -> Result<Vec<u8>, OutboundError> {
+        let length = self.header("Content-Length").and_then(|length| length.parse::<usize>().ok());
+        match length {
+            Some(length) if length > limit => {
+                self.discard();
+                Err(OutboundError::TooLarge)
+            }
+            // The length is that of what crosses the wire, so it bounds nothing where that is compressed.
+            Some(_) if self.header("Content-Encoding").is_none() => {
+                let buffer = JsFuture::from(self.0.array_buffer()?).await?;
+                Ok(Uint8Array::new(&buffer).to_vec())
+            }
+            _ => match self.0.body() {
+                None => Ok(Vec::new()),
+                Some(stream) => match read_at_most(stream, limit).await? {
+                    Some(body) => Ok(body),
+                    None => Err(OutboundError::TooLarge),
+                },
+            },
+        }
+    }
+
+    /// Lets go of the answer without reading its body: the connection isn't kept waiting for somebody to read it.
+    pub fn discard(self) {
+        if let Some(stream) = self.0.body() {
+            // Nobody waits for the outcome; what is left is the platform's business.
+            let _ = stream.cancel();
+        }
+    }
+}
+
+/// Reads a stream to its end; `None`, and the stream cancelled, when there are more than `limit` bytes.
+pub async fn read_at_most(stream: web_sys::ReadableStream, limit: usize) -> Result<Option<Vec<u8>>, JsValue> {
+    let reader: ReadableStreamDefaultReader = stream.get_reader().unchecked_into();
+    let mut body = Vec::new();
+    loop {
+        let chunk = JsFuture::from(reader.read()).await?;
+        if Reflect::get(&chunk, &"done".into())?.is_truthy() {
+            return Ok(Some(body));
+        }
+        let bytes: Uint8Array = Reflect::get(&chunk, &"value".into())?.unchecked_into();
+        if body.len() + bytes.length() as usize > limit {
+            let _ = reader.cancel();
+            return Ok(None);
+        }
+        body.extend(bytes.to_vec());
+    }
+}
+
+/// Why there is no answer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum OutboundError {
+    /// Not in time.
+    TimedOut,
+    /// No connection, no TLS, or a connection that broke; with what the platform says of it.
+    Failed(String),
+    /// The answer is larger than what is read.
+    TooLarge,
+}
+
+impl From<JsValue> for OutboundError {
+    fn from(error: JsValue) -> Self {
+        let property = |name: &str| Reflect::get(&error, &name.into()).ok().and_then(|value| value.as_string());
+        match property("name").as_deref() {
+            Some("TimeoutError" | "AbortError") => Self::TimedOut,
+            _ => match property("message") {
+                // A platform's message that quotes the URL would quote the token in it.
+                Some(message) if !message.contains("://") && !message.contains('?') => Self::Failed(message),
+                _ => Self::Failed("the request failed".to_owned()),
+            },
+        }
+    }
+}
+
+impl fmt::Display for OutboundError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::TimedOut => f.write_str("no answer in time"),
+            Self::Failed(message) => f.write_str(message),
+            Self::TooLarge => f.write_str("the answer is too large"),
+        }
+    }
+}
+
+const CONFIGURED_BINDING: &str = "CONFIGURED";

@@ -1,0 +1,85 @@
+//! HTTPS to an SRV target: TLS is validated for, and `Host` is, another name than the one connected to.
+//!
+//! `fetch` can't do that, so this opens a TCP socket, upgrades it with `startTls`, and speaks HTTP/1.1 with hyper.
+
+use std::pin::pin;
+
+use futures_util::future::{Either, select};
+use http_body_util::{BodyExt, Empty, Limited};
+use hyper::body::Bytes;
+use hyper::client::conn::http1;
+use hyper_util::rt::TokioIo;
+use js_sys::{Object, Reflect};
+use wasm_bindgen::prelude::*;
+use worker::{Socket, worker_sys};
+
+use crate::matrix::dns::SrvTarget;
+use crate::outbound::{Deadline, OutboundError};
+
+/// GETs `path_and_query` from `target`, as `name`. Gives the status and a body of at most `limit` bytes.
+pub async fn get(
+    target: &SrvTarget,
+    name: &str,
+    path_and_query: &str,
+    limit: usize,
+    deadline: &Deadline,
+) -> Result<(u16, Vec<u8>), OutboundError> {
+    let exchange = exchange(target, name, path_and_query, limit);
+    deadline.bound(exchange).await.unwrap_or(Err(OutboundError::TimedOut))
+}
+
+async fn exchange(
+    target: &SrvTarget,
+    name: &str,
+    path_and_query: &str,
+    limit: usize,
+) -> Result<(u16, Vec<u8>), OutboundError> {
+    let request = hyper::Request::get(path_and_query)
+        .header("Host", name)
+        .header("Connection", "close")
+        .body(Empty::<Bytes>::new())
+        .map_err(failed)?;
+    let socket = connect(&format!("{}:{}", target.host, target.port), &options("secureTransport", "starttls")?)?;
+    let socket = socket.start_tls(&options("expectedServerHostname", name)?)?;
+    let (mut sender, connection) = http1::handshake(TokioIo::new(Socket::from(socket))).await.map_err(failed)?;
+    let answer = async {
+        let response = sender.send_request(request).await.map_err(failed)?;
+        let status = response.status().as_u16();
+        match Limited::new(response.into_body(), limit).collect().await {
+            Ok(body) => Ok((status, body.to_bytes().to_vec())),
+            Err(error) if error.is::<http_body_util::LengthLimitError>() => Err(OutboundError::TooLarge),
+            Err(error) => Err(failed(error)),
+        }
+    };
+    match select(pin!(answer), pin!(connection)).await {
+        Either::Left((answer, _)) => answer,
+        // The connection may be through before the body has been taken from it.
+        Either::Right((Ok(()), answer)) => answer.await,
+        Either::Right((Err(error), _)) => Err(failed(error)),
+    }
+}
+
+fn failed(error: impl ToString) -> OutboundError {
+    OutboundError::Failed(error.to_string())
+}
+
+fn options(name: &str, value: &str) -> Result<Object, JsValue> {
+    let options = Object::new();
+    Reflect::set(&options, &name.into(), &value.into())?;
+    Ok(options)
+}
+
+#[wasm_bindgen(module = "cloudflare:sockets")]
+extern "C" {
+    #[wasm_bindgen(catch)]
+    fn connect(address: &str, options: &Object) -> Result<PlainSocket, JsValue>;
+}
+
+#[wasm_bindgen]
+extern "C" {
+    type PlainSocket;
+
+    // The binding of the worker crate takes no options, and so can't name whom to expect.
+    #[wasm_bindgen(method, catch, js_name = startTls)]
+    fn start_tls(this: &PlainSocket, options: &Object) -> Result<worker_sys::Socket, JsValue>;
+}

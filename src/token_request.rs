@@ -1,0 +1,317 @@
+//! The bodies of `/get_token` and `/sfu/get` (§2.1 of the protocol), parsed into what the token flow works on.
+
+use delegated_leaves::names::{Identity, RoomName};
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+use serde_json::{Number, error::Category};
+
+use crate::error::ApiError;
+use crate::matrix::openid::{AccessToken, OpenIdError, OpenIdToken};
+use crate::matrix::server_name::ServerName;
+use crate::matrix::user_id::UserId;
+
+/// A request for a LiveKit token, whichever endpoint it came through.
+pub struct TokenRequest {
+    /// The LiveKit room.
+    pub room: RoomName,
+    /// Who wants to join it, as far as the caller says.
+    pub claim: Claim,
+    /// What proves it.
+    pub openid_token: OpenIdToken,
+}
+
+impl TokenRequest {
+    /// Parses the body of `POST /get_token`.
+    pub fn from_get_token(body: &[u8]) -> Result<Self, ApiError> {
+        let body: GetTokenBody = parse(body)?;
+        let room_id = required("room_id", body.room_id)?;
+        let slot_id = required("slot_id", body.slot_id)?;
+        let (server_name, access_token) = body.openid_token.unwrap_or_default().required()?;
+        let member = body.member.unwrap_or_default();
+        let claim = Claim::Member {
+            member_id: required("member.id", member.id)?,
+            user_id: required("member.claimed_user_id", member.claimed_user_id)?,
+            device_id: required("member.claimed_device_id", member.claimed_device_id)?,
+        };
+        refuse_delegation(body.delay_id, body.delay_timeout)?;
+        Ok(Self {
+            room: RoomName::new(&room_id, &slot_id),
+            claim,
+            openid_token: openid_token(&server_name, access_token)?,
+        })
+    }
+
+    /// Parses the body of `POST /sfu/get`.
+    pub fn from_sfu_get(body: &[u8]) -> Result<Self, ApiError> {
+        let body: SfuGetBody = parse(body)?;
+        let room_id = required("room", body.room)?;
+        let (server_name, access_token) = body.openid_token.unwrap_or_default().required()?;
+        refuse_delegation(body.delay_id, body.delay_timeout)?;
+        Ok(Self {
+            room: RoomName::new(&room_id, LEGACY_SLOT),
+            claim: Claim::Device { device_id: body.device_id.unwrap_or_default() },
+            openid_token: openid_token(&server_name, access_token)?,
+        })
+    }
+}
+
+/// Who the caller says they are.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Claim {
+    /// A MatrixRTC member, with the user it belongs to.
+    Member {
+        /// `member.claimed_user_id`.
+        user_id: String,
+        /// `member.claimed_device_id`.
+        device_id: String,
+        /// `member.id`.
+        member_id: String,
+    },
+    /// A device of the token's user, the legacy form.
+    Device {
+        /// `device_id`, perhaps empty.
+        device_id: String,
+    },
+}
+
+impl Claim {
+    /// The participant's identity on the SFU (§4), once it is known whose token it is. `None` where that is somebody
+    /// else.
+    pub fn identity_of(&self, user: &UserId) -> Option<Identity> {
+        match self {
+            Self::Member { user_id, device_id, member_id } => {
+                (user_id == user.as_str()).then(|| Identity::member(user_id, device_id, member_id))
+            }
+            Self::Device { device_id } => Some(Identity::legacy(user.as_str(), device_id)),
+        }
+    }
+}
+
+// Every field is optional, and `null` counts as absent: what is missing gets another answer than what is of the wrong type.
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct GetTokenBody {
+    room_id: Option<String>,
+    slot_id: Option<String>,
+    openid_token: Option<OpenIdTokenBody>,
+    member: Option<MemberBody>,
+    delay_id: Option<String>,
+    delay_timeout: Option<i64>,
+    #[serde(rename = "delay_cs_api_url")]
+    _delay_cs_api_url: Option<String>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct SfuGetBody {
+    room: Option<String>,
+    openid_token: Option<OpenIdTokenBody>,
+    device_id: Option<String>,
+    delay_id: Option<String>,
+    delay_timeout: Option<i64>,
+    #[serde(rename = "delay_cs_api_url")]
+    _delay_cs_api_url: Option<String>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct OpenIdTokenBody {
+    access_token: Option<String>,
+    matrix_server_name: Option<String>,
+    #[serde(rename = "token_type")]
+    _token_type: Option<String>,
+    #[serde(rename = "expires_in")]
+    _expires_in: Option<Number>,
+}
+
+impl OpenIdTokenBody {
+    fn required(self) -> Result<(String, AccessToken), ApiError> {
+        let access_token = required("openid_token.access_token", self.access_token)?;
+        let server_name = required("openid_token.matrix_server_name", self.matrix_server_name)?;
+        Ok((server_name, AccessToken::new(access_token)))
+    }
+}
+
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct MemberBody {
+    id: Option<String>,
+    claimed_user_id: Option<String>,
+    claimed_device_id: Option<String>,
+}
+
+/// The errors are our own words: serde's would quote the value, which may be a token.
+fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, ApiError> {
+    let mut deserializer = serde_json::Deserializer::from_slice(body);
+    let not_json = || ApiError::NotJson("The body is not JSON".to_owned());
+    let parsed = serde_path_to_error::deserialize(&mut deserializer).map_err(|error| {
+        let path: String = error.path().to_string().chars().take(MAX_QUOTED_PATH).collect();
+        match error.inner().classify() {
+            Category::Data if path == "." => {
+                ApiError::NotJson("The body is not an object of the expected fields".to_owned())
+            }
+            Category::Data => ApiError::NotJson(format!("{path} is unknown, repeated or of the wrong type")),
+            _ => not_json(),
+        }
+    })?;
+    deserializer.end().map_err(|_| not_json())?;
+    Ok(parsed)
+}
+
+fn required(field: &'static str, value: Option<String>) -> Result<String, ApiError> {
+    (value.filter(|value| !value.is_empty())).ok_or_else(|| ApiError::BadJson(format!("{field} is missing or empty")))
+}
+
+/// A client takes anything but a refusal for a promise to look after its leave.
+fn refuse_delegation(delay_id: Option<String>, delay_timeout: Option<i64>) -> Result<(), ApiError> {
+    let field = match (delay_id, delay_timeout) {
+        (None, None) => return Ok(()),
+        (Some(_), _) => "delay_id",
+        (None, Some(_)) => "delay_timeout",
+    };
+    Err(ApiError::BadJson(format!("{field} is not supported")))
+}
+
+fn openid_token(server_name: &str, access_token: AccessToken) -> Result<OpenIdToken, ApiError> {
+    let server = ServerName::parse(server_name).map_err(OpenIdError::ServerName)?;
+    Ok(OpenIdToken { server, access_token })
+}
+
+/// The slot of a legacy call, which has no name for it.
+const LEGACY_SLOT: &str = "m.call#ROOM";
+const MAX_QUOTED_PATH: usize = 80;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::error::Unauthorized;
+    use proptest::prelude::*;
+    use serde_json::{Value, json};
+
+    fn get_token() -> Value {
+        json!({
+            "room_id": "!room:example.com",
+            "slot_id": "m.call#ROOM",
+            "openid_token": {
+                "access_token": "hush", "token_type": "Bearer", "matrix_server_name": "example.com", "expires_in": 3600,
+            },
+            "member": {"id": "member-1", "claimed_user_id": "@alice:example.com", "claimed_device_id": "DEVICE"},
+        })
+    }
+
+    fn sfu_get() -> Value {
+        json!({"room": "!room:example.com", "openid_token": get_token()["openid_token"], "device_id": "DEVICE"})
+    }
+
+    fn parse_get_token(body: &Value) -> Result<TokenRequest, ApiError> {
+        TokenRequest::from_get_token(body.to_string().as_bytes())
+    }
+
+    fn parse_sfu_get(body: &Value) -> Result<TokenRequest, ApiError> {
+        TokenRequest::from_sfu_get(body.to_string().as_bytes())
+    }
+
+    #[test]
+    fn both_forms_name_the_same_room() {
+        let alice = UserId::parse("@alice:example.com").unwrap();
+        let request = parse_get_token(&get_token()).ok().unwrap();
+        let legacy = parse_sfu_get(&sfu_get()).ok().unwrap();
+        assert_eq!(request.room, legacy.room);
+        assert_eq!(request.room.as_str(), "krj2dgxw2K6EOm9he4GfQJ6JsSVWfJ8a7BkyjZcSmxs");
+        let identity = request.claim.identity_of(&alice).unwrap();
+        assert_eq!(identity.as_str(), "vYVt8NUMTb0rAawkFqilcAtxKgY26U3Ab7R9INviNnU");
+        let identity = legacy.claim.identity_of(&alice).unwrap();
+        assert_eq!(identity.as_str(), "@alice:example.com:DEVICE");
+        assert!(request.claim.identity_of(&UserId::parse("@bob:example.com").unwrap()).is_none());
+    }
+
+    #[test]
+    fn every_required_field_is_missed_by_name() {
+        for pointer in [
+            "/room_id",
+            "/slot_id",
+            "/openid_token",
+            "/openid_token/access_token",
+            "/openid_token/matrix_server_name",
+            "/member",
+            "/member/id",
+            "/member/claimed_user_id",
+            "/member/claimed_device_id",
+        ] {
+            let mut body = get_token();
+            *body.pointer_mut(pointer).unwrap() = Value::Null;
+            let field = pointer[1..].replace('/', ".");
+            match parse_get_token(&body) {
+                Err(ApiError::BadJson(text)) => assert!(text.contains(&field), "{text}"),
+                _ => panic!("{pointer}"),
+            }
+        }
+        let mut body = sfu_get();
+        body["room"] = "".into();
+        assert!(matches!(parse_sfu_get(&body), Err(ApiError::BadJson(text)) if text.contains("room")));
+    }
+
+    #[test]
+    fn the_legacy_device_may_be_empty_or_absent() {
+        let mut body = sfu_get();
+        body["device_id"] = "".into();
+        assert!(parse_sfu_get(&body).is_ok());
+        body["device_id"] = Value::Null;
+        assert!(parse_sfu_get(&body).is_ok());
+    }
+
+    #[test]
+    fn unknown_fields_and_wrong_types_are_named_and_values_never() {
+        for (pointer, value, named) in [
+            ("/room_id", json!(["hush"]), "room_id"),
+            ("/openid_token", json!("hush"), "openid_token"),
+            ("/openid_token/expires_in", json!("hush"), "openid_token.expires_in"),
+            ("/member", json!({"surprise": "hush"}), "member.surprise"),
+        ] {
+            let mut body = get_token();
+            *body.pointer_mut(pointer).unwrap() = value;
+            match parse_get_token(&body) {
+                Err(ApiError::NotJson(text)) => assert!(text.contains(named) && !text.contains("hush"), "{text}"),
+                _ => panic!("{pointer}"),
+            }
+        }
+        for body in ["", "nonsense", "[]", "5", "{", "{} {}", "\"hush\""] {
+            assert!(matches!(TokenRequest::from_get_token(body.as_bytes()), Err(ApiError::NotJson(_))), "{body}");
+        }
+    }
+
+    #[test]
+    fn delegation_is_refused() {
+        for (field, value) in [("delay_id", json!("syd_x")), ("delay_timeout", json!(8000))] {
+            let (mut body, mut legacy) = (get_token(), sfu_get());
+            body[field] = value.clone();
+            legacy[field] = value;
+            for outcome in [parse_get_token(&body), parse_sfu_get(&legacy)] {
+                assert!(matches!(outcome, Err(ApiError::BadJson(text)) if text.contains(field)));
+            }
+        }
+    }
+
+    #[test]
+    fn a_malformed_server_name_makes_an_unverifiable_token() {
+        let mut body = sfu_get();
+        body["openid_token"]["matrix_server_name"] = "https://example.com".into();
+        let expected = ApiError::Unauthorized(Unauthorized::OpenId(OpenIdError::ServerName(
+            crate::matrix::server_name::InvalidServerName,
+        )));
+        assert_eq!(parse_sfu_get(&body).err(), Some(expected));
+    }
+
+    proptest! {
+        #[test]
+        fn any_body_is_read_without_panic(body: Vec<u8>, cut in 0..400usize, at in 0..400usize, byte: u8) {
+            let _ = TokenRequest::from_get_token(&body);
+            let mut mutated = get_token().to_string().into_bytes();
+            let at = at % mutated.len();
+            mutated[at] = byte;
+            let _ = TokenRequest::from_get_token(&mutated);
+            let _ = TokenRequest::from_sfu_get(&mutated[..cut.min(mutated.len())]);
+        }
+    }
+}

@@ -1,0 +1,121 @@
+"""What the end-to-end tests start from: real parts, running. `cargo xtask e2e` installs them and calls pytest."""
+
+import os
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, closing
+from pathlib import Path
+
+import pytest
+from parts.authority import Authority
+from parts.livekit_server import LivekitServer
+from parts.participant import Participant
+from parts.process import Process
+from parts.secrecy import redact
+from parts.service import Service, configuration, serve, wrangler_dev
+from parts.synapse import Synapse, User
+
+
+class Deployment:
+    """Two homeservers, an SFU that posts its webhooks to the worker, and the worker in workerd alone.
+
+    The users of the first homeserver have full access. The names of the homeservers are of two kinds:
+    a host name and an IP address, each with a port.
+    """
+
+    def __init__(self, directory: Path, running: ExitStack):
+        self.authority = Authority(directory)
+        self.full_access = running.enter_context(
+            closing(Synapse("localhost", 8448, self.authority, directory))
+        )
+        self.restricted = running.enter_context(
+            closing(Synapse(os.environ["E2E_ADDRESS"], 8449, self.authority, directory))
+        )
+        webhook_url = f"http://127.0.0.1:{WORKER_PORT}/sfu_webhook"
+        self.sfu = running.enter_context(closing(LivekitServer(7880, [webhook_url], directory)))
+        self.variables = configuration(self.sfu, self.full_access)
+        self.worker = running.enter_context(
+            closing(serve(WORKER_PORT, self.variables, self.authority, directory))
+        )
+        for part in (self.sfu, self.worker, self.full_access, self.restricted):
+            part.wait_until_ready()
+
+
+@pytest.fixture(scope="session")
+def directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where the parts that run for the whole session keep their files and logs."""
+    return tmp_path_factory.mktemp("deployment")
+
+
+@pytest.fixture(scope="session")
+def running() -> Iterator[ExitStack]:
+    """Closes parts at the end of the session; not earlier, or their logs would be gone when a set-up fails."""
+    with ExitStack() as stack:
+        yield stack
+
+
+@pytest.fixture(scope="session")
+def deployment(directory: Path, running: ExitStack) -> Deployment:
+    return Deployment(directory, running)
+
+
+@pytest.fixture(scope="session")
+def worker(deployment: Deployment) -> Service:
+    return deployment.worker
+
+
+@pytest.fixture(scope="session")
+def wrangler(deployment: Deployment, directory: Path, running: ExitStack) -> Service:
+    """The same deployment's worker under `wrangler dev`."""
+    service = running.enter_context(
+        closing(wrangler_dev(WRANGLER_PORT, deployment.variables, deployment.authority, directory))
+    )
+    service.wait_until_ready()
+    return service
+
+
+@pytest.fixture(scope="session")
+def sfu(deployment: Deployment) -> LivekitServer:
+    return deployment.sfu
+
+
+@pytest.fixture(scope="session")
+def alice(deployment: Deployment) -> User:
+    """A full-access user."""
+    return deployment.full_access.register("alice")
+
+
+@pytest.fixture(scope="session")
+def carol(deployment: Deployment) -> User:
+    """Another full-access user."""
+    return deployment.full_access.register("carol")
+
+
+@pytest.fixture(scope="session")
+def bob(deployment: Deployment) -> User:
+    """A restricted user."""
+    return deployment.restricted.register("bob")
+
+
+@pytest.fixture
+def join(tmp_path: Path) -> Iterator[Callable[[dict[str, str]], Participant]]:
+    """Sends a participant into a call with what a token endpoint answered. They are gone after the test."""
+    with ExitStack() as running:
+        yield lambda grant: running.enter_context(closing(Participant(grant, tmp_path)))
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> pytest.TestReport:
+    """Show what the parts logged beside a failure, and no secret in any of it."""
+    report: pytest.TestReport = yield
+    if report.failed:
+        shown = str(report.longrepr)
+        if (redacted := redact(shown)) != shown:
+            report.longrepr = redacted
+        for process in Process.started:
+            report.sections.append((f"the end of {process.log}", process.log_tail(LOG_LINES)))
+    return report
+
+
+WORKER_PORT = 8787
+WRANGLER_PORT = 8788
+LOG_LINES = 40

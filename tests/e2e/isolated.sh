@@ -1,0 +1,14 @@
+#!/bin/sh
+# Runs a command in the network namespace it is started in (`unshare --net`), which holds nothing but
+# loopback and one interface with an address: libwebrtc leaves loopback out of ICE. No port collides
+# with the machine's, and nothing leaves it. `dummy` interfaces aren't in every kernel, veth pairs are.
+set -eu
+
+export E2E_ADDRESS=10.77.0.1
+ip link set lo up
+ip link add e2e type veth peer name e2e-peer
+ip address add "$E2E_ADDRESS/24" dev e2e
+ip link set e2e up
+ip link set e2e-peer up
+
+exec "$@"

@@ -1,0 +1,91 @@
+"""The LiveKit SFU."""
+
+import asyncio
+import os
+import secrets
+from collections.abc import Awaitable, Callable, Sequence
+from pathlib import Path
+from typing import TypeVar
+
+import requests
+import yaml
+from livekit import api
+
+from .process import Process
+from .secrecy import secret
+
+T = TypeVar("T")
+
+JOINED = (api.ParticipantInfo.JOINED, api.ParticipantInfo.ACTIVE)
+
+
+class LivekitServer:
+    """An SFU that makes no room of its own accord, and posts its webhooks to `webhook_urls`."""
+
+    def __init__(self, port: int, webhook_urls: Sequence[str], directory: Path):
+        address = os.environ["E2E_ADDRESS"]
+        self.url = f"ws://{address}:{port}"
+        self.key = "e2e"
+        self.secret = secret(secrets.token_urlsafe(32))
+        self._http_url = f"http://{address}:{port}"
+        configuration = {
+            "port": port,
+            "bind_addresses": [address],
+            "keys": {self.key: self.secret},
+            "rtc": {
+                "node_ip": address,
+                "use_external_ip": False,
+                "tcp_port": port + 1,
+                "udp_port": port + 2,
+            },
+            "room": {"auto_create": False},
+            "webhook": {"api_key": self.key, "urls": list(webhook_urls)},
+            "logging": {"level": "info"},
+        }
+        configuration_file = directory / f"livekit-{port}.yaml"
+        configuration_file.write_text(yaml.safe_dump(configuration))
+        self._process = Process(
+            f"livekit-{port}",
+            [os.environ["E2E_LIVEKIT_SERVER"], "--config", configuration_file],
+            directory,
+        )
+
+    def wait_until_ready(self) -> None:
+        self._process.wait_until(self._answers)
+
+    def close(self) -> None:
+        self._process.close()
+
+    def rooms(self) -> set[str]:
+        """The names of the rooms that exist."""
+        answer = self._ask(lambda service: service.list_rooms(api.ListRoomsRequest()))
+        return {room.name for room in answer.rooms}
+
+    def joined(self, room: str) -> set[str]:
+        """The identities of those who are in a room."""
+        try:
+            answer = self._ask(
+                lambda service: service.list_participants(api.ListParticipantsRequest(room=room))
+            )
+        except api.TwirpError as error:
+            if error.code == api.TwirpErrorCode.NOT_FOUND:
+                return set()
+            raise
+        return {
+            participant.identity
+            for participant in answer.participants
+            if participant.state in JOINED
+        }
+
+    def _ask(self, question: Callable[[api.room_service.RoomService], Awaitable[T]]) -> T:
+        async def asked() -> T:
+            async with api.LiveKitAPI(self._http_url, self.key, self.secret) as livekit:
+                return await question(livekit.room)
+
+        return asyncio.run(asked())
+
+    def _answers(self) -> bool:
+        try:
+            return requests.get(self._http_url, timeout=5).ok
+        except requests.ConnectionError:
+            return False

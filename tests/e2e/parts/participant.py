@@ -1,0 +1,133 @@
+"""A participant in a call: LiveKit's native client in a process of its own, which can be killed.
+
+The second half of this file is what runs in that process (`python -m parts.participant EVENTS`). It takes
+its orders from standard input, the URL and token first, and writes what happens to it to EVENTS, a line each.
+"""
+
+import asyncio
+import json
+import sys
+import uuid
+from pathlib import Path
+from typing import Any
+
+from livekit import rtc
+
+from .process import Process, eventually
+from .secrecy import secret
+
+
+class Participant:
+    """Someone on their way into a call, with what a token endpoint gave them."""
+
+    def __init__(self, grant: dict[str, str], directory: Path):
+        name = f"participant-{uuid.uuid4()}"
+        self._events = directory / f"{name}.events"
+        self._events.touch()
+        self._process = Process(
+            name,
+            [sys.executable, "-m", "parts.participant", self._events],
+            directory,
+            {"PYTHONPATH": str(Path(__file__).parent.parent)},
+        )
+        secret(grant["jwt"])
+        self._process.tell(json.dumps(grant))
+
+    def wait_until_connected(self) -> None:
+        self._wait_for("connected")
+
+    def refusal(self) -> str:
+        """What the SFU says when it doesn't let the participant in, once it has."""
+        return self._wait_for("refused")
+
+    def hears(self) -> str:
+        """The identity of another participant whose audio arrives, once it does."""
+        return self._wait_for("hearing")
+
+    def publish_audio(self) -> None:
+        """Start to send a tone."""
+        self._process.tell("publish")
+
+    def leave(self) -> None:
+        """Leave the call as a client does when its user hangs up."""
+        self._process.tell("leave")
+        eventually(self._process.has_ended, "the participant's process has ended")
+
+    def kill(self) -> None:
+        """End the process without a chance to say goodbye."""
+        self._process.kill()
+
+    def close(self) -> None:
+        self._process.close()
+
+    def _wait_for(self, event: str) -> str:
+        self._process.wait_until(lambda: event in self._happened())
+        return self._happened()[event]
+
+    def _happened(self) -> dict[str, str]:
+        return dict(json.loads(line) for line in self._events.read_text().splitlines())
+
+
+async def take_part(events: Path) -> None:
+    """Join a call and do as told on standard input until told to leave."""
+    orders = asyncio.StreamReader()
+    await asyncio.get_running_loop().connect_read_pipe(
+        lambda: asyncio.StreamReaderProtocol(orders), sys.stdin
+    )
+    with events.open("a", buffering=1) as log:
+
+        def note(event: str, detail: str = "") -> None:
+            log.write(json.dumps([event, detail]) + "\n")
+
+        room = rtc.Room()
+        tasks = set()
+
+        @room.on("track_subscribed")
+        def _(track: rtc.Track, _publication: Any, sender: rtc.RemoteParticipant) -> None:
+            tasks.add(asyncio.create_task(note_when_heard(track, sender.identity)))
+
+        async def note_when_heard(track: rtc.Track, sender: str) -> None:
+            async for heard in rtc.AudioStream(track):
+                if any(heard.frame.data):
+                    note("hearing", sender)
+                    break
+
+        grant = json.loads(await orders.readline())
+        try:
+            await room.connect(grant["url"], grant["jwt"])
+        except rtc.ConnectError as error:
+            note("refused", error.message)
+            await orders.read()
+            return
+        note("connected")
+        while order := (await orders.readline()).decode().strip():
+            if order == "publish":
+                tasks.add(asyncio.create_task(send_tone(room)))
+            elif order == "leave":
+                break
+        await room.disconnect()
+
+
+async def send_tone(room: rtc.Room) -> None:
+    """Publish an audio track with a square wave on it, for as long as the participant is there."""
+    source = rtc.AudioSource(SAMPLE_RATE, num_channels=1)
+    track = rtc.LocalAudioTrack.create_audio_track("tone", source)
+    await room.local_participant.publish_track(
+        track, rtc.TrackPublishOptions(source=rtc.TrackSource.SOURCE_MICROPHONE)
+    )
+    samples = SAMPLE_RATE // FRAMES_PER_SECOND
+    half_wave = SAMPLE_RATE // TONE_HERTZ // 2
+    while True:
+        frame = rtc.AudioFrame.create(SAMPLE_RATE, num_channels=1, samples_per_channel=samples)
+        for sample in range(samples):
+            frame.data[sample] = AMPLITUDE if sample // half_wave % 2 else -AMPLITUDE
+        await source.capture_frame(frame)
+
+
+SAMPLE_RATE = 48_000
+FRAMES_PER_SECOND = 100
+TONE_HERTZ = 400
+AMPLITUDE = 8_000
+
+if __name__ == "__main__":
+    asyncio.run(take_part(Path(sys.argv[1])))

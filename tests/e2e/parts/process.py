@@ -1,0 +1,93 @@
+"""A part that runs as a process of its own, with its output in a log file."""
+
+import os
+import signal
+import subprocess
+import time
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TypeVar
+
+from .secrecy import redact
+
+T = TypeVar("T")
+
+
+def eventually(probe: Callable[[], T], what: str, within: float = 30.0) -> T:
+    """Ask `probe` until its answer is truthy, and return that; fail saying `what` after `within` seconds."""
+    deadline = time.monotonic() + within
+    while not (answer := probe()):
+        if time.monotonic() > deadline:
+            raise AssertionError(f"not within {within:g} s: {what}")
+        time.sleep(POLL_SECONDS)
+    return answer
+
+
+class Process:
+    """A running process. It leads a process group, so that what it has started ends with it."""
+
+    started: list["Process"] = []
+    """Every process that hasn't been stopped by its owner: those whose logs explain a failure."""
+
+    def __init__(
+        self,
+        name: str,
+        command: Sequence[str | Path],
+        directory: Path,
+        environment: Mapping[str, str] | None = None,
+    ):
+        self.name = name
+        self.log = directory / f"{name}.log"
+        with self.log.open("ab") as log:
+            self._popen = subprocess.Popen(
+                command,
+                cwd=directory,
+                env={**os.environ, **(environment or {})},
+                stdin=subprocess.PIPE,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+            )
+        Process.started.append(self)
+
+    def wait_until(self, ready: Callable[[], bool], within: float = 60.0) -> None:
+        """Wait until `ready()`; fail at once if the process has ended instead."""
+
+        def ready_or_ended() -> bool:
+            if self.has_ended():
+                raise AssertionError(f"{self.name} ended with status {self._popen.returncode}")
+            return ready()
+
+        eventually(ready_or_ended, f"{self.name} is ready", within)
+
+    def has_ended(self) -> bool:
+        return self._popen.poll() is not None
+
+    def tell(self, line: str) -> None:
+        """Write a line to the process's standard input."""
+        assert self._popen.stdin is not None
+        self._popen.stdin.write(line.encode() + b"\n")
+        self._popen.stdin.flush()
+
+    def kill(self) -> None:
+        """End the process and all of its group, as a crash would."""
+        try:
+            os.killpg(self._popen.pid, signal.SIGKILL)
+        except ProcessLookupError:
+            pass
+        self._popen.wait()
+
+    def close(self) -> None:
+        """End the process, whose log is no longer of interest. It keeps nothing that is worth a farewell."""
+        self.kill()
+        if self._popen.stdin is not None:
+            self._popen.stdin.close()
+        Process.started.remove(self)
+
+    def log_tail(self, lines: int) -> str:
+        with self.log.open(errors="replace") as log:
+            return redact("".join(deque(log, maxlen=lines)))
+
+
+POLL_SECONDS = 0.05

@@ -1,0 +1,103 @@
+"""The service under test: the worker, in workerd alone or under `wrangler dev`."""
+
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import requests
+
+from .authority import Authority
+from .livekit_server import LivekitServer
+from .member import LegacyMember, Member
+from .process import Process
+from .synapse import Synapse
+
+
+class Service:
+    """What a client says to the service at a URL, wherever that runs."""
+
+    def __init__(self, url: str, process: Process):
+        self.url = url
+        self._process = process
+        self._session = requests.Session()
+        self._session.trust_env = False
+
+    def post(self, path: str, body: dict[str, Any]) -> requests.Response:
+        return self._session.post(self.url + path, json=body, timeout=REQUEST_TIMEOUT_SECONDS)
+
+    def ask(self, member: Member | LegacyMember, openid_token: dict[str, Any]) -> requests.Response:
+        """The answer to a member's request with an OpenID token, whosever it is."""
+        return self.post(member.path, member.request(openid_token))
+
+    def admit(self, member: Member | LegacyMember) -> dict[str, str]:
+        """The URL and token that a member gets for a fresh OpenID token of their own."""
+        response = self.ask(member, member.user.openid_token())
+        assert response.status_code == 200, response.text
+        return response.json()
+
+    def wait_until_ready(self) -> None:
+        self._process.wait_until(self._answers)
+
+    def kill(self) -> None:
+        """End the service as a crash would."""
+        self._process.kill()
+
+    def close(self) -> None:
+        self._process.close()
+
+    def _answers(self) -> bool:
+        try:
+            return self._session.get(f"{self.url}/healthz", timeout=REQUEST_TIMEOUT_SECONDS).ok
+        except requests.ConnectionError:
+            return False
+
+
+def configuration(sfu: LivekitServer, full_access: Synapse) -> dict[str, str]:
+    """The variables of a deployment beside `sfu`, where the users of one homeserver have full access."""
+    return {
+        "LIVEKIT_URL": sfu.url,
+        "LIVEKIT_KEY": sfu.key,
+        "LIVEKIT_SECRET": sfu.secret,
+        "LIVEKIT_FULL_ACCESS_HOMESERVERS": full_access.name,
+        "LIVEKIT_ALLOW_PRIVATE_ADDRESSES": "true",
+        "LIVEKIT_LOG_LEVEL": "debug",
+    }
+
+
+def serve(
+    port: int, variables: Mapping[str, str], authority: Authority, directory: Path
+) -> Service:
+    """The production build in workerd alone. What it stores stays in `directory` for the next one there."""
+    command = [
+        *(os.environ["E2E_XTASK"], "serve"),
+        *("--addr", f"127.0.0.1:{port}"),
+        *("--state", directory / f"worker-{port}"),
+        *("--trust-ca", authority.pem),
+    ]
+    return Service(
+        f"http://127.0.0.1:{port}", Process(f"worker-{port}", command, directory, variables)
+    )
+
+
+def wrangler_dev(
+    port: int, variables: Mapping[str, str], authority: Authority, directory: Path
+) -> Service:
+    """The worker of this clone as `wrangler dev` runs it."""
+    env_file = directory / "wrangler.env"
+    env_file.write_text("".join(f"{name}={value}\n" for name, value in variables.items()))
+    command = [
+        *(*json.loads(os.environ["E2E_WRANGLER"]), "dev"),
+        *("--cwd", Path(__file__).parents[3]),
+        *("--ip", "127.0.0.1", "--port", str(port), "--inspector-port", "0"),
+        *("--env-file", env_file),
+        *("--persist-to", directory / f"wrangler-{port}"),
+    ]
+    environment = {"NODE_EXTRA_CA_CERTS": str(authority.pem)}
+    return Service(
+        f"http://127.0.0.1:{port}", Process(f"wrangler-{port}", command, directory, environment)
+    )
+
+
+REQUEST_TIMEOUT_SECONDS = 30

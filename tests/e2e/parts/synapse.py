@@ -1,0 +1,155 @@
+"""Synapse homeservers and the people on them."""
+
+import secrets
+import sqlite3
+import sys
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import requests
+import yaml
+from signedjson.key import generate_signing_key, write_signing_keys
+
+from .authority import Authority
+from .process import Process
+from .secrecy import secret
+
+
+class Synapse:
+    """A homeserver of its own, with client-server and federation API on one TLS port.
+
+    Its name has a port, so that finding it takes no well-known and no SRV record.
+    """
+
+    def __init__(self, host: str, port: int, authority: Authority, directory: Path):
+        self.name = f"{host}:{port}"
+        self.url = f"https://{self.name}"
+        self._directory = directory / f"synapse-{port}"
+        self._directory.mkdir()
+        self._database = self._directory / "homeserver.db"
+        self._session = requests.Session()
+        self._session.verify = str(authority.pem)
+        self._session.trust_env = False
+        certificate, key = authority.issue(host)
+        configuration = self._configuration(port, certificate, key)
+        (self._directory / "homeserver.yaml").write_text(yaml.safe_dump(configuration))
+        (self._directory / "logging.yaml").write_text(yaml.safe_dump(LOGGING))
+        with (self._directory / "signing.key").open("w") as signing_key:
+            write_signing_keys(signing_key, [generate_signing_key("e2e")])
+        self._process = Process(
+            f"synapse-{port}",
+            [sys.executable, "-m", "synapse.app.homeserver", "-c", "homeserver.yaml"],
+            self._directory,
+        )
+
+    def wait_until_ready(self) -> None:
+        self._process.wait_until(self._answers)
+
+    def close(self) -> None:
+        self._process.close()
+
+    def register(self, localpart: str) -> "User":
+        account = self.request(
+            "POST",
+            "/_matrix/client/v3/register",
+            json={
+                "username": localpart,
+                "password": secret(secrets.token_urlsafe()),
+                "auth": {"type": "m.login.dummy"},
+            },
+        )
+        return User(self, account["user_id"], account["device_id"], account["access_token"])
+
+    def expire(self, openid_token: dict[str, Any]) -> None:
+        """Move the end of an OpenID token's life, an hour in Synapse, into the past."""
+        with sqlite3.connect(self._database, timeout=10) as database:
+            expired = database.execute(
+                "UPDATE open_id_tokens SET ts_valid_until_ms = 0 WHERE token = ?",
+                (openid_token["access_token"],),
+            )
+        database.close()
+        assert expired.rowcount == 1
+
+    def request(self, method: str, path: str, **arguments: Any) -> dict[str, Any]:
+        """The JSON answer to a client-server request that is expected to succeed."""
+        response = self._session.request(
+            method, self.url + path, timeout=REQUEST_TIMEOUT_SECONDS, **arguments
+        )
+        assert response.ok, f"{method} {path}: {response.status_code} {response.text}"
+        return response.json()
+
+    def _answers(self) -> bool:
+        try:
+            return self._session.get(f"{self.url}/health", timeout=REQUEST_TIMEOUT_SECONDS).ok
+        except requests.ConnectionError:
+            return False
+
+    def _configuration(self, port: int, certificate: Path, key: Path) -> dict[str, Any]:
+        return {
+            "server_name": self.name,
+            "public_baseurl": self.url,
+            "listeners": [
+                {
+                    "port": port,
+                    "type": "http",
+                    "tls": True,
+                    "resources": [{"names": ["client", "federation"]}],
+                }
+            ],
+            "tls_certificate_path": str(certificate),
+            "tls_private_key_path": str(key),
+            "signing_key_path": str(self._directory / "signing.key"),
+            "database": {"name": "sqlite3", "args": {"database": str(self._database)}},
+            "media_store_path": str(self._directory / "media"),
+            "log_config": str(self._directory / "logging.yaml"),
+            "pid_file": str(self._directory / "homeserver.pid"),
+            "macaroon_secret_key": secret(secrets.token_urlsafe()),
+            "trusted_key_servers": [],
+            "report_stats": False,
+            "enable_registration": True,
+            "enable_registration_without_verification": True,
+            "bcrypt_rounds": 4,
+            "rc_registration": NO_LIMIT,
+            "rc_message": NO_LIMIT,
+            "rc_room_creation": NO_LIMIT,
+            "rc_delayed_event_mgmt": NO_LIMIT,
+            "max_event_delay_duration": "24h",
+        }
+
+
+class User:
+    """Someone with an account, logged in on one device."""
+
+    def __init__(self, homeserver: Synapse, user_id: str, device_id: str, access_token: str):
+        self.homeserver = homeserver
+        self.id = user_id
+        self.device_id = device_id
+        self._authorization = {"Authorization": f"Bearer {secret(access_token)}"}
+
+    def create_room(self) -> str:
+        """Create a Matrix room, and return its id."""
+        return self.request("POST", "/_matrix/client/v3/createRoom", json={})["room_id"]
+
+    def openid_token(self) -> dict[str, Any]:
+        """A fresh OpenID token, as a client hands it on."""
+        path = f"/_matrix/client/v3/user/{quote(self.id)}/openid/request_token"
+        token = self.request("POST", path, json={})
+        secret(token["access_token"])
+        return token
+
+    def request(self, method: str, path: str, **arguments: Any) -> dict[str, Any]:
+        """As `Synapse.request`, with this user's access token."""
+        return self.homeserver.request(method, path, headers=self._authorization, **arguments)
+
+
+REQUEST_TIMEOUT_SECONDS = 30
+NO_LIMIT = {"per_second": 1000, "burst_count": 1000}
+LOGGING = {
+    "version": 1,
+    "formatters": {"line": {"format": "%(asctime)s %(levelname)s %(name)s %(message)s"}},
+    "handlers": {"log": {"class": "logging.StreamHandler", "formatter": "line"}},
+    "root": {"level": "WARNING", "handlers": ["log"]},
+    "loggers": {"synapse.access": {"level": "INFO"}},
+    "disable_existing_loggers": False,
+}

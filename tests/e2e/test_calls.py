@@ -1,0 +1,108 @@
+"""A real homeserver's OpenID token gets a real client into the right call, as the right participant."""
+
+from collections.abc import Callable
+
+import pytest
+from parts.livekit_server import LivekitServer
+from parts.member import LegacyMember, Member
+from parts.participant import Participant
+from parts.process import eventually
+from parts.service import Service
+from parts.synapse import User
+
+Join = Callable[[dict[str, str]], Participant]
+
+both_endpoints = pytest.mark.parametrize("member_type", [Member, LegacyMember])
+
+
+@both_endpoints
+def test_a_full_access_user_joins(
+    member_type: type[Member | LegacyMember],
+    alice: User,
+    worker: Service,
+    sfu: LivekitServer,
+    join: Join,
+):
+    member = member_type(alice, alice.create_room())
+
+    participant = join(worker.admit(member))
+
+    participant.wait_until_connected()
+    assert sfu.joined(member.livekit_room) == {member.identity}
+
+
+@both_endpoints
+def test_a_full_access_user_joins_through_wrangler_dev(
+    member_type: type[Member | LegacyMember],
+    alice: User,
+    wrangler: Service,
+    sfu: LivekitServer,
+    join: Join,
+):
+    member = member_type(alice, alice.create_room())
+
+    participant = join(wrangler.admit(member))
+
+    participant.wait_until_connected()
+    assert sfu.joined(member.livekit_room) == {member.identity}
+
+
+@both_endpoints
+def test_a_restricted_user_joins_an_existing_call(
+    member_type: type[Member | LegacyMember],
+    alice: User,
+    bob: User,
+    worker: Service,
+    sfu: LivekitServer,
+    join: Join,
+):
+    room_id = alice.create_room()
+    host, guest = member_type(alice, room_id), member_type(bob, room_id)
+    join(worker.admit(host)).wait_until_connected()
+
+    participant = join(worker.admit(guest))
+
+    participant.wait_until_connected()
+    assert sfu.joined(guest.livekit_room) == {host.identity, guest.identity}
+
+
+@both_endpoints
+def test_a_restricted_user_starts_no_call(
+    member_type: type[Member | LegacyMember],
+    bob: User,
+    worker: Service,
+    sfu: LivekitServer,
+    join: Join,
+):
+    member = member_type(bob, bob.create_room())
+
+    participant = join(worker.admit(member))
+
+    assert "requested room does not exist" in participant.refusal()
+    assert member.livekit_room not in sfu.rooms()
+
+
+def test_members_of_both_endpoints_meet_and_hear_each_other(
+    alice: User, carol: User, worker: Service, sfu: LivekitServer, join: Join
+):
+    room_id = alice.create_room()
+    speaker, listener = Member(alice, room_id), LegacyMember(carol, room_id)
+    speaking, listening = join(worker.admit(speaker)), join(worker.admit(listener))
+    speaking.wait_until_connected()
+    listening.wait_until_connected()
+
+    speaking.publish_audio()
+
+    assert listening.hears() == speaker.identity
+
+
+def test_a_participant_who_leaves_is_gone_from_the_sfu(
+    alice: User, worker: Service, sfu: LivekitServer, join: Join
+):
+    member = Member(alice, alice.create_room())
+    participant = join(worker.admit(member))
+    participant.wait_until_connected()
+
+    participant.leave()
+
+    eventually(lambda: not sfu.joined(member.livekit_room), "the participant is gone from the SFU")

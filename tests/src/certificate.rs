@@ -1,0 +1,74 @@
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair, date_time_ymd};
+use tempfile::TempDir;
+use tokio_rustls::rustls::ServerConfig;
+use tokio_rustls::rustls::crypto::ring;
+use tokio_rustls::rustls::pki_types::PrivateKeyDer;
+
+/// A certificate authority that lives as long as a test; the worker trusts it besides the public ones.
+pub struct CertificateAuthority {
+    issuer: Issuer<'static, KeyPair>,
+    directory: TempDir,
+}
+
+/// What a TLS server shows, and its key.
+#[derive(Clone)]
+pub struct Certificate(pub(crate) Arc<ServerConfig>);
+
+impl CertificateAuthority {
+    /// A new authority, with its certificate in a temporary PEM file.
+    pub fn new() -> Self {
+        let mut params = CertificateParams::default();
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        let key = KeyPair::generate().expect("a key");
+        let certificate = params.self_signed(&key).expect("a certificate of the authority");
+        let directory = tempfile::tempdir().expect("a temporary directory");
+        std::fs::write(directory.path().join(PEM), certificate.pem()).expect("the PEM file");
+        Self { issuer: Issuer::new(params, key), directory }
+    }
+
+    /// The PEM file to trust.
+    pub fn pem(&self) -> PathBuf {
+        self.directory.path().join(Path::new(PEM))
+    }
+
+    /// A valid certificate for a DNS name or an IP address.
+    pub fn certificate(&self, name: &str) -> Certificate {
+        self.issue(Self::params(name))
+    }
+
+    /// One that was valid until the end of 2020.
+    pub fn expired_certificate(&self, name: &str) -> Certificate {
+        let mut params = Self::params(name);
+        params.not_before = date_time_ymd(2020, 1, 1);
+        params.not_after = date_time_ymd(2020, 12, 31);
+        self.issue(params)
+    }
+
+    fn params(name: &str) -> CertificateParams {
+        CertificateParams::new([name.to_owned()]).expect("a name that fits into a certificate")
+    }
+
+    fn issue(&self, params: CertificateParams) -> Certificate {
+        let key = KeyPair::generate().expect("a key");
+        let certificate = params.signed_by(&key, &self.issuer).expect("a certificate");
+        let key = PrivateKeyDer::try_from(key.serialize_der()).expect("a key that rustls takes");
+        let config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
+            .with_safe_default_protocol_versions()
+            .expect("the protocol versions of the provider")
+            .with_no_client_auth()
+            .with_single_cert(vec![certificate.der().clone()], key)
+            .expect("a certificate that fits its key");
+        Certificate(Arc::new(config))
+    }
+}
+
+impl Default for CertificateAuthority {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+const PEM: &str = "authority.pem";

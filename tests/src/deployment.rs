@@ -1,0 +1,63 @@
+use std::collections::BTreeMap;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
+
+use tempfile::TempDir;
+use xtask::workerd::{self, Launch};
+
+use crate::{CertificateAuthority, Log, Resolver, Service, Sfu};
+
+/// The worker with its configuration (protocol 9), ready to be started in workerd.
+///
+/// Without further calls: the lab's SFU and resolver, and no homeserver with full access that exists.
+pub struct Deployment {
+    env: BTreeMap<String, String>,
+    trusted: PathBuf,
+}
+
+impl Deployment {
+    pub(crate) fn new(sfu: &Sfu, resolver: &Resolver, authority: &CertificateAuthority) -> Self {
+        let (key, secret) = Sfu::credentials();
+        Self { env: BTreeMap::new(), trusted: authority.pem() }
+            .set("LIVEKIT_URL", &sfu.url())
+            .set("LIVEKIT_KEY", key)
+            .set("LIVEKIT_SECRET", secret)
+            .set("LIVEKIT_DNS_OVER_HTTPS_URL", &resolver.url())
+            .full_access("nobody.example")
+    }
+
+    /// Users of these homeservers create rooms.
+    pub fn full_access(self, server_names: &str) -> Self {
+        self.set("LIVEKIT_FULL_ACCESS_HOMESERVERS", server_names)
+    }
+
+    /// Sets a variable.
+    pub fn set(mut self, variable: &str, value: &str) -> Self {
+        self.env.insert(variable.to_owned(), value.to_owned());
+        self
+    }
+
+    /// Leaves a variable out.
+    pub fn unset(mut self, variable: &str) -> Self {
+        self.env.remove(variable);
+        self
+    }
+
+    /// Starts it, and waits until it answers.
+    pub async fn start(self) -> Service {
+        let directory = TempDir::new().expect("a temporary directory");
+        let log = directory.path().join("log");
+        let launch = Launch {
+            addr: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
+            state: directory.path().join("state"),
+            trust_ca: vec![self.trusted],
+            env: self.env,
+            log: workerd::Log::File(log.clone()),
+        };
+        let running = tokio::task::spawn_blocking(move || launch.start())
+            .await
+            .expect("a launch that doesn't panic")
+            .unwrap_or_else(|error| panic!("the worker doesn't start: {error:#}"));
+        Service::new(running, Log::new(log), directory)
+    }
+}

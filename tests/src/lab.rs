@@ -1,0 +1,64 @@
+use std::net::SocketAddr;
+
+use crate::{CertificateAuthority, Deployment, HomeserverPlan, Network, Reply, Resolver, Sfu, Site, Strictness};
+
+/// A network of its own with an SFU, a resolver and a certificate authority, for homeservers and the worker to live in.
+///
+/// When it is dropped, the test fails if a fake was asked what it must not be.
+pub struct Lab {
+    /// Names and addresses.
+    pub network: Network,
+    /// Whom the worker trusts.
+    pub authority: CertificateAuthority,
+    /// The SFU that deployments use unless they are told otherwise.
+    pub sfu: Sfu,
+    /// The resolver that deployments use.
+    pub resolver: Resolver,
+    strictness: Strictness,
+}
+
+impl Lab {
+    /// Moves the calling thread into a new network and starts the fakes that every deployment needs.
+    pub async fn new() -> Self {
+        let network = Network::enter();
+        let strictness = Strictness::default();
+        Self {
+            network,
+            authority: CertificateAuthority::new(),
+            sfu: Sfu::start(strictness.clone()).await,
+            resolver: Resolver::start(strictness.clone()).await,
+            strictness,
+        }
+    }
+
+    /// A homeserver to be.
+    pub fn homeserver(&self, server_name: &str) -> HomeserverPlan<'_> {
+        let strictness = self.strictness.clone();
+        HomeserverPlan::new(&self.network, &self.authority, strictness, server_name)
+    }
+
+    /// A website that answers everything with `reply`.
+    pub async fn site(&self, name: &str, reply: Reply) -> Site {
+        Site::start(&self.network, &self.authority, name, reply).await
+    }
+
+    /// Another SFU: under TLS and a path prefix.
+    pub async fn sfu_behind_proxy(&self, name: &str, port: u16, prefix: &str) -> Sfu {
+        let address = SocketAddr::new(self.network.address_of(name), port);
+        let certificate = self.authority.certificate(name);
+        Sfu::start_at(address, Some(certificate), prefix, self.strictness.clone()).await
+    }
+
+    /// The worker, yet to be configured.
+    pub fn deployment(&self) -> Deployment {
+        Deployment::new(&self.sfu, &self.resolver, &self.authority)
+    }
+}
+
+impl Drop for Lab {
+    fn drop(&mut self) {
+        if !std::thread::panicking() {
+            self.strictness.assert_kept();
+        }
+    }
+}

@@ -1,0 +1,59 @@
+//! Tests of the real build in workerd, over HTTP only, and the fakes that stand around it.
+//!
+//! A test makes a [`Lab`], puts homeservers into it, deploys the worker there and talks to it:
+//!
+//! ```no_run
+//! # async fn example() {
+//! use black_box::{Endpoint, Lab};
+//!
+//! let lab = Lab::new().await;
+//! let home = lab.homeserver("example.org").start().await;
+//! let service = lab.deployment().full_access("example.org").start().await;
+//!
+//! let token = home.openid_token("@alice:example.org");
+//! let answer = service.ask(Endpoint::GetToken, &token).await;
+//!
+//! assert_eq!(answer.status, 200);
+//! # }
+//! ```
+//!
+//! Every lab is a network of its own ([`Network`]), so names, well-known ports and public addresses are real to the worker,
+//! tests don't meet each other, and nothing leaves the machine. The fakes are strict: what they don't expect they refuse,
+//! and the test fails when the lab is dropped.
+
+#![allow(
+    clippy::expect_used,
+    clippy::panic,
+    clippy::unwrap_used,
+    reason = "a fake that can't do its part ends the test"
+)]
+
+mod certificate;
+mod deployment;
+mod homeserver;
+mod lab;
+mod log;
+mod network;
+mod reply;
+mod resolver;
+mod server;
+mod service;
+mod sfu;
+mod strictness;
+mod token_request;
+mod webhook;
+
+pub use certificate::{Certificate, CertificateAuthority};
+pub use deployment::Deployment;
+pub use homeserver::{Homeserver, HomeserverPlan, OpenIdToken, Site};
+pub use lab::Lab;
+pub use log::{Log, LogLine};
+pub use network::Network;
+pub use reply::{Gate, Reply};
+pub use resolver::Resolver;
+pub use server::Request;
+pub use service::{Answer, Service};
+pub use sfu::Sfu;
+pub use strictness::Strictness;
+pub use token_request::Endpoint;
+pub use webhook::{Algorithm, Webhook};

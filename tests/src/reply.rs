@@ -1,0 +1,129 @@
+use std::convert::Infallible;
+
+use bytes::Bytes;
+use futures_util::stream::{self, StreamExt};
+use http_body_util::combinators::BoxBody;
+use http_body_util::{Full, StreamBody};
+use hyper::Response;
+use hyper::body::Frame;
+use serde_json::Value;
+use tokio::sync::watch;
+
+/// What a fake answers.
+#[derive(Clone)]
+pub struct Reply {
+    status: u16,
+    headers: Vec<(String, String)>,
+    body: Body,
+    gate: Option<Gate>,
+}
+
+#[derive(Clone)]
+enum Body {
+    Whole(Bytes),
+    Chunked(Vec<Bytes>),
+    Stalled(Bytes),
+}
+
+/// Holds replies back until it is opened.
+#[derive(Clone)]
+pub struct Gate(watch::Sender<bool>);
+
+impl Reply {
+    /// JSON, as `application/json`.
+    pub fn json(status: u16, body: &Value) -> Self {
+        Self::new(status, "application/json", body.to_string())
+    }
+
+    /// A page for people, as proxies send.
+    pub fn html(status: u16) -> Self {
+        Self::new(status, "text/html", format!("<html><body><h1>{status}</h1></body></html>"))
+    }
+
+    /// A redirect.
+    pub fn redirect(status: u16, location: &str) -> Self {
+        Self::new(status, "text/plain", "").header("location", location)
+    }
+
+    /// Any content.
+    pub fn new(status: u16, content_type: &str, body: impl Into<Bytes>) -> Self {
+        Self { status, headers: Vec::new(), body: Body::Whole(body.into()), gate: None }
+            .header("content-type", content_type)
+    }
+
+    /// With one more header.
+    pub fn header(mut self, name: &str, value: &str) -> Self {
+        self.headers.push((name.to_owned(), value.to_owned()));
+        self
+    }
+
+    /// The same content in chunks of `size` bytes, its length not said beforehand.
+    pub fn in_chunks_of(mut self, size: usize) -> Self {
+        if let Body::Whole(whole) = &self.body {
+            self.body = Body::Chunked(whole.chunks(size).map(Bytes::copy_from_slice).collect());
+        }
+        self
+    }
+
+    /// With white space after the content, so that it is `size` bytes long.
+    pub fn padded_to(mut self, size: usize) -> Self {
+        if let Body::Whole(whole) = &self.body {
+            let mut padded = whole.to_vec();
+            padded.resize(size, b' ');
+            self.body = Body::Whole(padded.into());
+        }
+        self
+    }
+
+    /// The headers and the content arrive, but the end never does.
+    pub fn that_never_ends(mut self) -> Self {
+        if let Body::Whole(whole) = self.body {
+            self.body = Body::Stalled(whole);
+        }
+        self
+    }
+
+    /// Not before the gate is open.
+    pub fn behind(mut self, gate: &Gate) -> Self {
+        self.gate = Some(gate.clone());
+        self
+    }
+
+    pub(crate) async fn into_response(self) -> Response<BoxBody<Bytes, Infallible>> {
+        if let Some(gate) = self.gate {
+            gate.opened().await;
+        }
+        let mut response = Response::builder().status(self.status);
+        for (name, value) in &self.headers {
+            response = response.header(name, value);
+        }
+        let body = match self.body {
+            Body::Whole(bytes) => BoxBody::new(Full::new(bytes)),
+            Body::Chunked(chunks) => {
+                BoxBody::new(StreamBody::new(stream::iter(chunks).map(|chunk| Ok(Frame::data(chunk)))))
+            }
+            Body::Stalled(start) => {
+                BoxBody::new(StreamBody::new(stream::iter([Ok(Frame::data(start))]).chain(stream::pending())))
+            }
+        };
+        response.body(body).expect("a reply that is HTTP")
+    }
+}
+
+impl Gate {
+    /// A closed gate. One that is never opened holds its replies for ever.
+    pub fn closed() -> Self {
+        Self(watch::Sender::new(false))
+    }
+
+    /// Lets everything through, now and later.
+    pub fn open(&self) {
+        self.0.send_replace(true);
+    }
+
+    async fn opened(&self) {
+        let mut state = self.0.subscribe();
+        // The sender is alive as long as `self` is.
+        let _ = state.wait_for(|open| *open).await;
+    }
+}

@@ -1,0 +1,165 @@
+use std::fs;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http_body_util::{BodyExt, Full};
+use hyper::header::{CONTENT_TYPE, HeaderMap};
+use hyper::{Method, Request};
+use hyper_util::client::legacy::Client;
+use hyper_util::client::legacy::connect::HttpConnector;
+use hyper_util::rt::TokioExecutor;
+use serde_json::Value;
+use tempfile::TempDir;
+use xtask::workerd::Running;
+
+use crate::{Endpoint, Log, OpenIdToken};
+
+/// The worker in workerd, and a client of it.
+pub struct Service {
+    running: Running,
+    client: Client<HttpConnector, Full<Bytes>>,
+    log: Log,
+    _directory: TempDir,
+}
+
+/// What the worker answered, whole.
+#[derive(Clone, Debug)]
+pub struct Answer {
+    /// The HTTP status.
+    pub status: u16,
+    /// All headers.
+    pub headers: HeaderMap,
+    /// The body.
+    pub body: Bytes,
+}
+
+impl Service {
+    pub(crate) fn new(running: Running, log: Log, directory: TempDir) -> Self {
+        let client = Client::builder(TokioExecutor::new()).build_http();
+        Self { running, client, log, _directory: directory }
+    }
+
+    /// Asks for a LiveKit token with a complete request for this OpenID token.
+    pub async fn ask(&self, endpoint: Endpoint, token: &OpenIdToken) -> Answer {
+        self.post(endpoint.path(), &endpoint.request(token)).await
+    }
+
+    /// POSTs JSON.
+    pub async fn post(&self, path: &str, body: &Value) -> Answer {
+        self.post_bytes(path, body.to_string()).await
+    }
+
+    /// POSTs anything as if it were JSON.
+    pub async fn post_bytes(&self, path: &str, body: impl Into<Bytes>) -> Answer {
+        let request = Request::post(self.url(path))
+            .header(CONTENT_TYPE, "application/json")
+            .body(Full::new(body.into()))
+            .expect("a request");
+        self.send(request).await
+    }
+
+    /// A request with another method, and no body.
+    pub async fn request(&self, method: Method, path: &str) -> Answer {
+        let request = Request::builder().method(method).uri(self.url(path)).body(Full::default()).expect("a request");
+        self.send(request).await
+    }
+
+    /// Sends what the other methods have no word for.
+    pub async fn send(&self, request: Request<Full<Bytes>>) -> Answer {
+        let what = format!("{} {}", request.method(), request.uri());
+        let exchange = async {
+            let response = self.client.request(request).await?;
+            let (head, body) = response.into_parts();
+            let status = head.status.as_u16();
+            let body = body.collect().await.expect("the answer's body").to_bytes();
+            Ok::<_, hyper_util::client::legacy::Error>(Answer { status, headers: head.headers, body })
+        };
+        tokio::time::timeout(PATIENCE, exchange)
+            .await
+            .unwrap_or_else(|_| panic!("no answer to {what}"))
+            .unwrap_or_else(|error| panic!("no answer to {what}: {error:?}"))
+    }
+
+    /// The absolute URL of a path.
+    pub fn url(&self, path: &str) -> String {
+        format!("http://{}{path}", self.addr())
+    }
+
+    /// Where it listens.
+    pub fn addr(&self) -> SocketAddr {
+        self.running.addr()
+    }
+
+    /// What it has logged.
+    pub fn log(&self) -> &Log {
+        &self.log
+    }
+
+    /// The memory of workerd that is in RAM, in KiB.
+    pub fn resident_kib(&self) -> u64 {
+        let status =
+            fs::read_to_string(format!("/proc/{}/status", self.running.pid())).expect("workerd is still there");
+        status
+            .lines()
+            .find_map(|line| line.strip_prefix("VmRSS:")?.trim().strip_suffix(" kB")?.parse().ok())
+            .expect("VmRSS in the status of a process")
+    }
+}
+
+impl Drop for Service {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            eprintln!("log of the worker:\n{}", self.log.text());
+        }
+    }
+}
+
+impl Answer {
+    /// The body as JSON.
+    pub fn json(&self) -> Value {
+        serde_json::from_slice(&self.body).unwrap_or_else(|error| panic!("the body isn't JSON ({error}): {self:?}"))
+    }
+
+    /// A header's text, empty if it isn't there.
+    pub fn header(&self, name: &str) -> &str {
+        self.headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default()
+    }
+
+    /// The LiveKit token of a successful answer.
+    pub fn jwt(&self) -> String {
+        assert_eq!(self.status, 200, "{self:?}");
+        let body = self.json();
+        body["jwt"].as_str().unwrap_or_else(|| panic!("no jwt in {self:?}")).to_owned()
+    }
+
+    /// The text of `error`.
+    pub fn error(&self) -> String {
+        let body = self.json();
+        body["error"].as_str().unwrap_or_else(|| panic!("no error in {self:?}")).to_owned()
+    }
+
+    /// Fails unless this is the Matrix error of protocol 2.2.
+    #[track_caller]
+    pub fn assert_error(&self, status: u16, errcode: &str) {
+        let body = self.json();
+        assert_eq!((self.status, &body["errcode"]), (status, &Value::from(errcode)), "{self:?}");
+        assert!(body["error"].is_string(), "no error text in {self:?}");
+        assert!(self.header("content-type").starts_with("application/json"), "{self:?}");
+    }
+
+    /// Fails unless a browser's page of any origin may read this (protocol 2).
+    #[track_caller]
+    pub fn assert_cors(&self) {
+        assert_eq!(self.header("access-control-allow-origin"), "*", "{self:?}");
+        assert_eq!(self.header("access-control-allow-methods"), "POST", "{self:?}");
+        assert_eq!(
+            self.header("access-control-allow-headers"),
+            "Accept, Content-Type, Content-Length, Accept-Encoding, X-CSRF-Token, Authorization",
+            "{self:?}"
+        );
+    }
+}
+
+/// Longer than anything may take: the worker gives a verification up after 10 s.
+const PATIENCE: Duration = Duration::from_secs(60);

@@ -1,0 +1,153 @@
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use base64::Engine;
+use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
+use bytes::Bytes;
+use hmac::{Hmac, Mac};
+use http_body_util::Full;
+use hyper::Request;
+use hyper::header::{AUTHORIZATION, CONTENT_TYPE};
+use serde_json::{Value, json};
+use sha2::{Digest, Sha256, Sha512};
+
+use crate::{Answer, Service, Sfu};
+
+/// A webhook as LiveKit sends it (protocol 6.1), or with one thing wrong with it.
+#[derive(Clone)]
+pub struct Webhook {
+    body: Bytes,
+    key: String,
+    secret: String,
+    algorithm: Algorithm,
+    claims: Value,
+    scheme: &'static str,
+}
+
+/// How the token of a webhook is signed.
+#[derive(Clone, Copy, Debug)]
+pub enum Algorithm {
+    /// LiveKit's.
+    Hs256,
+    /// Another one, with the same secret.
+    Hs512,
+    /// Not at all: `alg: none` and no signature.
+    None,
+    /// As `Hs256`, and the header says `none`.
+    Hs256CalledNone,
+}
+
+impl Webhook {
+    /// An event, signed as the lab's SFU signs: now, for five minutes.
+    pub fn new(event: &Value) -> Self {
+        Self::of_bytes(event.to_string())
+    }
+
+    /// Any body, with a signature that fits it.
+    pub fn of_bytes(body: impl Into<Bytes>) -> Self {
+        let body = body.into();
+        let now = seconds_since_1970();
+        let (key, secret) = Sfu::credentials();
+        Self {
+            key: key.to_owned(),
+            secret: secret.to_owned(),
+            algorithm: Algorithm::Hs256,
+            claims: json!({
+                "nbf": now,
+                "exp": now + 300,
+                "sha256": STANDARD.encode(Sha256::digest(&body)),
+            }),
+            body,
+            scheme: "",
+        }
+    }
+
+    /// With another key and secret.
+    pub fn signed_with(mut self, key: &str, secret: &str) -> Self {
+        self.key = key.to_owned();
+        self.secret = secret.to_owned();
+        self
+    }
+
+    /// Signed in another way.
+    pub fn algorithm(mut self, algorithm: Algorithm) -> Self {
+        self.algorithm = algorithm;
+        self
+    }
+
+    /// With a time claim (`exp`, `nbf`) so many seconds from now.
+    pub fn claim_from_now(mut self, claim: &str, seconds: i64) -> Self {
+        self.claims[claim] = (seconds_since_1970() + seconds).into();
+        self
+    }
+
+    /// With another value of a claim.
+    pub fn claim(mut self, claim: &str, value: impl Into<Value>) -> Self {
+        self.claims[claim] = value.into();
+        self
+    }
+
+    /// Without a claim.
+    pub fn without_claim(mut self, claim: &str) -> Self {
+        self.claims.as_object_mut().expect("claims are an object").remove(claim);
+        self
+    }
+
+    /// With another body under the same signature.
+    pub fn replace_body(mut self, body: impl Into<Bytes>) -> Self {
+        self.body = body.into();
+        self
+    }
+
+    /// With `Bearer ` before the token.
+    pub fn with_bearer(mut self) -> Self {
+        self.scheme = "Bearer ";
+        self
+    }
+
+    /// What the `Authorization` header is.
+    pub fn authorization(&self) -> String {
+        let mut claims = self.claims.clone();
+        claims["iss"] = self.key.as_str().into();
+        let name = match self.algorithm {
+            Algorithm::Hs256 => "HS256",
+            Algorithm::Hs512 => "HS512",
+            Algorithm::None | Algorithm::Hs256CalledNone => "none",
+        };
+        let header = json!({ "alg": name, "typ": "JWT" });
+        let signed =
+            format!("{}.{}", URL_SAFE_NO_PAD.encode(header.to_string()), URL_SAFE_NO_PAD.encode(claims.to_string()));
+        let signature = match self.algorithm {
+            Algorithm::Hs256 | Algorithm::Hs256CalledNone => {
+                let mut mac = Hmac::<Sha256>::new_from_slice(self.secret.as_bytes()).expect("any key");
+                mac.update(signed.as_bytes());
+                mac.finalize().into_bytes().to_vec()
+            }
+            Algorithm::Hs512 => {
+                let mut mac = Hmac::<Sha512>::new_from_slice(self.secret.as_bytes()).expect("any key");
+                mac.update(signed.as_bytes());
+                mac.finalize().into_bytes().to_vec()
+            }
+            Algorithm::None => Vec::new(),
+        };
+        format!("{}{signed}.{}", self.scheme, URL_SAFE_NO_PAD.encode(signature))
+    }
+
+    /// POSTs it to `/sfu_webhook`.
+    pub async fn send(&self, service: &Service) -> Answer {
+        self.send_authorized(service, Some(&self.authorization())).await
+    }
+
+    /// POSTs it with this `Authorization`, or none.
+    pub async fn send_authorized(&self, service: &Service, authorization: Option<&str>) -> Answer {
+        let mut request = Request::post(service.url("/sfu_webhook")).header(CONTENT_TYPE, "application/webhook+json");
+        if let Some(authorization) = authorization {
+            request = request.header(AUTHORIZATION, authorization);
+        }
+        service.send(request.body(Full::new(self.body.clone())).expect("a request")).await
+    }
+}
+
+fn seconds_since_1970() -> i64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).expect("a clock after 1970");
+    since.as_secs().try_into().expect("a year before 292 billion")
+}

@@ -1,0 +1,356 @@
+//! From a server name to its federation API, step by step (protocol 3).
+
+use black_box::{Answer, Endpoint, Homeserver, HomeserverPlan, Lab, PUBLIC_V6, Reply};
+use serde_json::json;
+
+#[tokio::test]
+async fn an_ipv4_literal_with_a_port_is_asked_there() {
+    let lab = Lab::new().await;
+    let address = lab.network.unused_address().to_string();
+    let name = format!("{address}:8449");
+
+    let home = lab.homeserver(&name).federation_at(&address, 8449).start().await;
+
+    assert_verified(&lab, &home, &name).await;
+    assert_eq!(home.well_known_requests(), 0);
+}
+
+#[tokio::test]
+async fn an_ipv4_literal_is_asked_at_port_8448() {
+    let lab = Lab::new().await;
+    let address = lab.network.unused_address().to_string();
+
+    let home = lab.homeserver(&address).federation_at(&address, 8448).start().await;
+
+    assert_verified(&lab, &home, &address).await;
+    assert_eq!(home.well_known_requests(), 0);
+}
+
+#[tokio::test]
+async fn an_ipv6_literal_is_asked_at_its_port_or_8448() {
+    let lab = Lab::new().await;
+    let literal = format!("[{PUBLIC_V6}]");
+
+    for (name, port) in [(format!("{literal}:8449"), 8449), (literal.clone(), 8448)] {
+        let home = lab.homeserver(&name).federation_at(&literal, port).start().await;
+
+        assert_verified(&lab, &home, &name).await;
+        assert_eq!(home.well_known_requests(), 0);
+    }
+}
+
+#[tokio::test]
+async fn a_name_with_a_port_is_asked_there_without_any_look_up() {
+    let lab = Lab::new().await;
+
+    let home = lab.homeserver("example.org:8449").federation_at("example.org", 8449).start().await;
+
+    assert_verified(&lab, &home, "example.org:8449").await;
+    assert_eq!(home.well_known_requests(), 0);
+    assert!(lab.resolver.asked().is_empty());
+}
+
+#[tokio::test]
+async fn well_known_delegates_to_a_name_with_a_port() {
+    let lab = Lab::new().await;
+
+    let home = lab
+        .homeserver("example.org")
+        .delegates_to("hs.example.net:8449")
+        .federation_at("hs.example.net", 8449)
+        .start()
+        .await;
+
+    assert_verified(&lab, &home, "example.org").await;
+    assert!(lab.resolver.asked().is_empty());
+}
+
+#[tokio::test]
+async fn well_known_delegates_to_port_443_of_the_name_itself() {
+    let lab = Lab::new().await;
+
+    let home = lab
+        .homeserver("example.org")
+        .delegates_to("example.org:443")
+        .federation_at("example.org", 443)
+        .start()
+        .await;
+
+    assert_verified(&lab, &home, "example.org").await;
+}
+
+#[tokio::test]
+async fn well_known_delegates_to_an_address() {
+    let lab = Lab::new().await;
+    let v4 = lab.network.unused_address().to_string();
+    let v6 = format!("[{PUBLIC_V6}]");
+
+    for (number, (host, port, server)) in [
+        (&v4, 8448, v4.clone()),
+        (&v4, 8449, format!("{v4}:8449")),
+        (&v6, 8448, v6.clone()),
+        (&v6, 8449, format!("{v6}:8449")),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let name = format!("example{number}.org");
+        let home =
+            lab.homeserver(&name).delegates_to(&server).federation_at(host, port).start().await;
+
+        assert_verified(&lab, &home, &name).await;
+    }
+    assert!(lab.resolver.asked().is_empty());
+}
+
+#[tokio::test]
+async fn a_delegated_name_is_found_by_its_srv_record() {
+    let lab = Lab::new().await;
+    lab.resolver.add_srv("_matrix-fed._tcp.hs.example.net", 10, 5, 8449, "node1.example.com");
+
+    let home = lab
+        .homeserver("example.org")
+        .delegates_to("hs.example.net")
+        .federation_behind_srv("hs.example.net", "node1.example.com", 8449)
+        .start()
+        .await;
+
+    assert_verified(&lab, &home, "example.org").await;
+    assert_eq!(lab.resolver.asked(), ["_matrix-fed._tcp.hs.example.net"]);
+}
+
+#[tokio::test]
+async fn a_delegated_name_is_found_by_its_deprecated_srv_record() {
+    let lab = Lab::new().await;
+    lab.resolver.add_srv("_matrix._tcp.hs.example.net", 10, 5, 8449, "node1.example.com");
+
+    let home = lab
+        .homeserver("example.org")
+        .delegates_to("hs.example.net")
+        .federation_behind_srv("hs.example.net", "node1.example.com", 8449)
+        .start()
+        .await;
+
+    assert_verified(&lab, &home, "example.org").await;
+    assert_eq!(
+        lab.resolver.asked(),
+        ["_matrix-fed._tcp.hs.example.net", "_matrix._tcp.hs.example.net"]
+    );
+}
+
+#[tokio::test]
+async fn a_delegated_name_without_srv_records_is_asked_at_port_8448() {
+    let lab = Lab::new().await;
+
+    let home = lab
+        .homeserver("example.org")
+        .delegates_to("hs.example.net")
+        .federation_at("hs.example.net", 8448)
+        .start()
+        .await;
+
+    assert_verified(&lab, &home, "example.org").await;
+    assert_eq!(
+        lab.resolver.asked(),
+        ["_matrix-fed._tcp.hs.example.net", "_matrix._tcp.hs.example.net"]
+    );
+}
+
+#[tokio::test]
+async fn without_well_known_the_name_is_found_by_its_srv_record() {
+    for record in ["_matrix-fed._tcp.example.org", "_matrix._tcp.example.org"] {
+        let lab = Lab::new().await;
+        lab.resolver.add_srv(record, 10, 5, 8449, "node1.example.com");
+
+        let home = lab
+            .homeserver("example.org")
+            .without_well_known()
+            .federation_behind_srv("example.org", "node1.example.com", 8449)
+            .start()
+            .await;
+
+        assert_verified(&lab, &home, "example.org").await;
+    }
+}
+
+#[tokio::test]
+async fn an_srv_record_that_points_to_the_name_itself_is_followed() {
+    let lab = Lab::new().await;
+    lab.resolver.add_srv("_matrix-fed._tcp.example.org", 10, 5, 8449, "example.org");
+
+    let home = lab
+        .homeserver("example.org")
+        .without_well_known()
+        .federation_at("example.org", 8449)
+        .start()
+        .await;
+
+    assert_verified(&lab, &home, "example.org").await;
+}
+
+#[tokio::test]
+async fn without_well_known_and_srv_records_the_name_is_asked_at_port_8448() {
+    let lab = Lab::new().await;
+
+    let home = lab
+        .homeserver("example.org")
+        .without_well_known()
+        .federation_at("example.org", 8448)
+        .start()
+        .await;
+
+    assert_verified(&lab, &home, "example.org").await;
+    assert_eq!(
+        lab.resolver.asked(),
+        ["_matrix-fed._tcp.example.org", "_matrix._tcp.example.org"]
+    );
+}
+
+#[tokio::test]
+async fn a_well_known_that_says_nothing_is_no_well_known() {
+    let lab = Lab::new().await;
+    let with = |body: serde_json::Value| Reply::json(200, &body);
+
+    for (number, reply) in [
+        Reply::html(200),
+        Reply::html(500),
+        Reply::html(403),
+        Reply::new(200, "application/json", ""),
+        Reply::new(200, "application/json", "{\"m.server\": \"elsewhere.example:443\""),
+        with(json!({})),
+        with(json!({ "m.server": "" })),
+        with(json!({ "m.server": 5 })),
+        with(json!({ "m.server": null })),
+        with(json!([])),
+        with(json!("elsewhere.example:443")),
+        with(json!({ "m.server": "https://elsewhere.example" })),
+        with(json!({ "m.server": "elsewhere.example/path" })),
+        with(json!({ "m.server": "elsewhere.example:port" })),
+        with(json!({ "m.server": "user@elsewhere.example:443" })),
+        Reply::json(404, &json!({ "m.server": "elsewhere.example:443" })),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let name = format!("example{number}.org");
+        let home = lab.homeserver(&name).well_known(reply).federation_at(&name, 8448).start().await;
+
+        assert_verified(&lab, &home, &name).await;
+    }
+}
+
+#[tokio::test]
+async fn a_well_known_of_another_content_type_counts() {
+    let lab = Lab::new().await;
+
+    let home = lab
+        .homeserver("example.org")
+        .well_known(Reply::new(200, "text/plain", r#"{"m.server": "hs.example.net:443", "x": 1}"#))
+        .federation_at("hs.example.net", 443)
+        .start()
+        .await;
+
+    assert_verified(&lab, &home, "example.org").await;
+}
+
+#[tokio::test]
+async fn a_website_that_is_down_is_no_well_known() {
+    let lab = Lab::new().await;
+
+    let home = lab
+        .homeserver("example.org")
+        .without_website()
+        .federation_at("example.org", 8448)
+        .start()
+        .await;
+
+    assert_verified(&lab, &home, "example.org").await;
+}
+
+#[tokio::test]
+async fn a_resolver_that_fails_means_port_8448() {
+    for reply in [
+        Reply::html(502),
+        Reply::html(200),
+        Reply::new(200, "application/dns-json", r#"{"Status": 2}"#),
+        Reply::new(200, "application/dns-json", r#"{"Status": 0, "Answer": [{"type": 33, "data": "x"}]}"#),
+    ] {
+        let lab = Lab::new().await;
+        lab.resolver.set_reply(reply);
+
+        let home = lab
+            .homeserver("example.org")
+            .without_well_known()
+            .federation_at("example.org", 8448)
+            .start()
+            .await;
+
+        assert_verified(&lab, &home, "example.org").await;
+    }
+}
+
+#[tokio::test]
+async fn a_certificate_of_another_name_is_not_accepted() {
+    let lab = Lab::new().await;
+    for name in ["www.example.org", "example.com", "sub.matrix.example.org"] {
+        let certificate = lab.authority.certificate(name);
+        assert_not_connected(&lab, lab.homeserver("example.org").certificate(certificate)).await;
+    }
+}
+
+#[tokio::test]
+async fn an_expired_certificate_is_not_accepted() {
+    let lab = Lab::new().await;
+    let certificate = lab.authority.expired_certificate("matrix.example.org");
+    assert_not_connected(&lab, lab.homeserver("example.org").certificate(certificate)).await;
+}
+
+#[tokio::test]
+async fn a_certificate_of_an_unknown_authority_is_not_accepted() {
+    let lab = Lab::new().await;
+    let certificate = black_box::CertificateAuthority::new().certificate("matrix.example.org");
+    assert_not_connected(&lab, lab.homeserver("example.org").certificate(certificate)).await;
+}
+
+#[tokio::test]
+async fn the_certificate_is_checked_for_the_delegated_name_not_the_server_name() {
+    let lab = Lab::new().await;
+    let certificate = lab.authority.certificate("example.org");
+    assert_not_connected(&lab, lab.homeserver("example.org").certificate(certificate)).await;
+}
+
+#[tokio::test]
+async fn a_certificate_of_an_srv_target_s_own_name_is_not_accepted() {
+    let lab = Lab::new().await;
+    lab.resolver.add_srv("_matrix-fed._tcp.example.org", 10, 5, 8449, "node1.example.com");
+    let certificate = lab.authority.certificate("node1.example.com");
+    let plan = lab
+        .homeserver("example.org")
+        .without_well_known()
+        .federation_behind_srv("example.org", "node1.example.com", 8449)
+        .certificate(certificate);
+    assert_not_connected(&lab, plan).await;
+}
+
+async fn assert_verified(lab: &Lab, home: &Homeserver, server_name: &str) {
+    let answer = ask(lab, home, server_name).await;
+
+    assert_eq!(answer.status, 200, "{server_name}: {answer:?}");
+    assert_eq!(home.userinfo_requests(), 1, "{server_name}");
+}
+
+/// The homeserver is reached, but nothing is said to it.
+async fn assert_not_connected(lab: &Lab, plan: HomeserverPlan<'_>) {
+    let home = plan.start().await;
+
+    let answer = ask(lab, &home, "example.org").await;
+
+    answer.assert_error(401, "M_UNAUTHORIZED");
+    assert!(home.connections() > 0);
+    assert_eq!(home.userinfo_requests(), 0);
+}
+
+async fn ask(lab: &Lab, home: &Homeserver, server_name: &str) -> Answer {
+    let service = lab.deployment().start().await;
+    service.ask(Endpoint::SfuGet, &home.openid_token(&format!("@alice:{server_name}"))).await
+}

@@ -1,0 +1,25 @@
+//! What the service promises (protocol 2 to 6 and 9), held against the production build in workerd.
+
+#![allow(
+    clippy::expect_used,
+    clippy::panic,
+    clippy::unwrap_used,
+    reason = "what goes wrong here ends the test"
+)]
+
+mod addresses;
+mod configuration;
+mod counts;
+mod discovery;
+mod errors;
+mod leaves;
+mod logging;
+mod patience;
+mod random_bytes;
+mod rooms;
+mod srv_connection;
+mod surface;
+mod tokens;
+mod verification;
+mod webhooks;
+mod well_known;

@@ -1,0 +1,124 @@
+//! The connection to an SRV target, which isn't `fetch`'s: HTTP as homeservers and proxies really speak it (protocol 3).
+
+use black_box::{Answer, Endpoint, HomeserverPlan, Lab, Reply};
+use serde_json::json;
+
+const SUBJECT: &str = r#"{"sub":"@alice:example.org"}"#;
+
+#[tokio::test]
+async fn an_answer_in_chunks_is_put_together() {
+    let lab = Lab::new().await;
+    let reply = Reply::json(200, &json!({ "sub": "@alice:example.org" })).in_chunks_of(3);
+
+    let answer = ask(&lab, behind_srv(&lab).userinfo(reply)).await;
+
+    assert_eq!(answer.status, 200, "{answer:?}");
+}
+
+#[tokio::test]
+async fn an_answer_of_64_kib_is_read_and_a_larger_one_is_not() {
+    for (size, status) in [(64 * 1024, 200), (64 * 1024 + 1, 401), (10_000_000, 401)] {
+        for chunked in [false, true] {
+            let lab = Lab::new().await;
+            let mut reply = Reply::json(200, &json!({ "sub": "@alice:example.org" })).padded_to(size);
+            if chunked {
+                reply = reply.in_chunks_of(10_000);
+            }
+
+            let answer = ask(&lab, behind_srv(&lab).userinfo(reply)).await;
+
+            assert_eq!(answer.status, status, "{size} bytes, chunked: {chunked}: {answer:?}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn any_http_that_means_something_is_understood() {
+    for raw in [
+        format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{SUBJECT}", SUBJECT.len()),
+        format!("HTTP/1.1 200\r\ncontent-length:{}\r\n\r\n{SUBJECT}", SUBJECT.len()),
+        format!("HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n{SUBJECT}"),
+        format!("HTTP/1.0 200 OK\r\n\r\n{SUBJECT}"),
+        format!("HTTP/1.1 103 Early Hints\r\nLink: </x>\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{SUBJECT}", SUBJECT.len()),
+        format!(
+            "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n{:X};name=value\r\n{SUBJECT}\r\n0\r\nTrailer: x\r\n\r\n",
+            SUBJECT.len()
+        ),
+    ] {
+        let lab = Lab::new().await;
+
+        let answer = ask(&lab, behind_srv(&lab).raw_userinfo(raw.clone())).await;
+
+        assert_eq!(answer.status, 200, "{raw:?}: {answer:?}");
+    }
+}
+
+#[tokio::test]
+async fn what_is_no_complete_http_answer_verifies_nothing() {
+    for raw in [
+        String::new(),
+        SUBJECT.to_owned(),
+        String::from("SSH-2.0-OpenSSH_9.2p1\r\n"),
+        format!("HTTP/1.1 abc OK\r\n\r\n{SUBJECT}"),
+        format!("HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n{SUBJECT}"),
+        format!("HTTP/1.1 200 OK\r\nContent-Length: x\r\n\r\n{SUBJECT}"),
+        format!("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n{:x}\r\n{SUBJECT}\r\n", SUBJECT.len()),
+        format!("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nffffffffffffffffff\r\n{SUBJECT}\r\n0\r\n\r\n"),
+        format!("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n-1\r\n{SUBJECT}\r\n0\r\n\r\n"),
+        format!("HTTP/1.1 200 OK\r\n{}\r\n{SUBJECT}", "X: y\r\n".repeat(100_000)),
+        format!("HTTP/1.1 302 Found\r\nLocation: https://example.org/\r\nContent-Length: {}\r\n\r\n{SUBJECT}", SUBJECT.len()),
+    ] {
+        let lab = Lab::new().await;
+
+        let answer = ask(&lab, behind_srv(&lab).raw_userinfo(raw.clone())).await;
+
+        let start: String = raw.chars().take(100).collect();
+        assert_eq!(answer.status, 401, "{start:?}: {answer:?}");
+        answer.assert_error(401, "M_UNAUTHORIZED");
+    }
+}
+
+#[tokio::test]
+async fn the_target_of_the_lowest_priority_number_is_asked_first() {
+    let lab = Lab::new().await;
+    lab.resolver.add_srv(RECORD, 20, 5, 8449, "late.example.com");
+    lab.resolver.add_srv(RECORD, 10, 5, 8449, "node1.example.com");
+
+    let answer = ask(&lab, plan(&lab)).await;
+
+    assert_eq!(answer.status, 200, "{answer:?}");
+}
+
+#[tokio::test]
+async fn the_next_target_is_asked_when_one_is_down() {
+    let lab = Lab::new().await;
+    lab.network.address_of("down.example.com");
+    lab.resolver.add_srv(RECORD, 5, 5, 8449, "down.example.com");
+    lab.resolver.add_srv(RECORD, 10, 5, 8449, "node1.example.com");
+
+    let answer = ask(&lab, plan(&lab)).await;
+
+    assert_eq!(answer.status, 200, "{answer:?}");
+}
+
+/// A homeserver whose federation API is at the target of the record that the resolver has.
+fn behind_srv(lab: &Lab) -> HomeserverPlan<'_> {
+    lab.resolver.add_srv(RECORD, 10, 5, 8449, "node1.example.com");
+    plan(lab)
+}
+
+fn plan(lab: &Lab) -> HomeserverPlan<'_> {
+    lab.homeserver("example.org").without_well_known().federation_behind_srv(
+        "example.org",
+        "node1.example.com",
+        8449,
+    )
+}
+
+async fn ask(lab: &Lab, plan: HomeserverPlan<'_>) -> Answer {
+    let home = plan.start().await;
+    let service = lab.deployment().start().await;
+    service.ask(Endpoint::SfuGet, &home.openid_token("@alice:example.org")).await
+}
+
+const RECORD: &str = "_matrix-fed._tcp.example.org";

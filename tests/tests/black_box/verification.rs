@@ -1,0 +1,160 @@
+//! What a homeserver's answer about a token proves (protocol 3).
+
+use std::io::Write;
+
+use black_box::{Endpoint, Homeserver, Lab, Reply, Service};
+use flate2::Compression;
+use flate2::write::GzEncoder;
+use serde_json::json;
+
+#[tokio::test]
+async fn a_homeserver_speaks_for_its_own_users_only() {
+    let (_lab, home, service) = a_service().await;
+
+    for subject in [
+        "@alice:elsewhere.example",
+        "@alice:example.org:8448",
+        "@alice:Example.org",
+        "@alice:example.org.",
+        "@alice:elsewhere.example:example.org",
+        "@example.org:elsewhere.example",
+        "@alice:notexample.org",
+        "@alice",
+        "alice:example.org",
+        "!alice:example.org",
+        "",
+        "@",
+        ":example.org",
+    ] {
+        home.set_userinfo(Reply::json(200, &json!({ "sub": subject })));
+
+        let answer = ask(&home, &service).await;
+
+        assert_eq!(answer.status, 401, "the subject is {subject:?}: {answer:?}");
+        answer.assert_error(401, "M_UNAUTHORIZED");
+    }
+}
+
+#[tokio::test]
+async fn only_a_200_with_a_subject_verifies_a_token() {
+    let (_lab, home, service) = a_service().await;
+    let subject = json!({ "sub": "@alice:example.org" });
+
+    for (what, reply) in [
+        ("a 201", Reply::json(201, &subject)),
+        ("a 401", Reply::json(401, &subject)),
+        ("a 403", Reply::json(403, &subject)),
+        ("a 404", Reply::json(404, &subject)),
+        ("a 500", Reply::json(500, &subject)),
+        ("HTML", Reply::html(200)),
+        ("nothing", Reply::new(200, "application/json", "")),
+        ("no object", Reply::json(200, &json!("@alice:example.org"))),
+        ("an empty object", Reply::json(200, &json!({}))),
+        ("a number", Reply::json(200, &json!({ "sub": 1 }))),
+        ("null", Reply::json(200, &json!({ "sub": null }))),
+        ("broken JSON", Reply::new(200, "application/json", r#"{"sub":"@alice:example.org""#)),
+        ("text after JSON", Reply::new(200, "application/json", r#"{"sub":"@alice:example.org"}x"#)),
+    ] {
+        home.set_userinfo(reply);
+
+        let answer = ask(&home, &service).await;
+
+        assert_eq!(answer.status, 401, "{what}: {answer:?}");
+        answer.assert_error(401, "M_UNAUTHORIZED");
+    }
+}
+
+#[tokio::test]
+async fn fields_beside_the_subject_do_not_matter() {
+    let (_lab, home, service) = a_service().await;
+    home.set_userinfo(Reply::json(200, &json!({ "sub": "@alice:example.org", "name": "Alice" })));
+
+    assert_eq!(ask(&home, &service).await.status, 200);
+}
+
+#[tokio::test]
+async fn userinfo_is_not_redirected() {
+    let (lab, home, service) = a_service().await;
+    let subject = Reply::json(200, &json!({ "sub": "@alice:example.org" }));
+    let elsewhere = lab.site("elsewhere.example", subject).await;
+
+    for status in [301, 302, 303, 307, 308] {
+        home.set_userinfo(Reply::redirect(status, "https://elsewhere.example/"));
+
+        ask(&home, &service).await.assert_error(401, "M_UNAUTHORIZED");
+    }
+    assert_eq!(elsewhere.connections(), 0);
+}
+
+#[tokio::test]
+async fn an_answer_of_64_kib_is_read_and_a_larger_one_is_not() {
+    let (_lab, home, service) = a_service().await;
+    let subject = Reply::json(200, &json!({ "sub": "@alice:example.org" }));
+
+    for (size, status) in [(64 * 1024, 200), (64 * 1024 + 1, 401), (10_000_000, 401)] {
+        for reply in [
+            subject.clone().padded_to(size),
+            subject.clone().padded_to(size).in_chunks_of(10_000),
+        ] {
+            home.set_userinfo(reply);
+
+            let answer = ask(&home, &service).await;
+
+            assert_eq!(answer.status, status, "{size} bytes: {answer:?}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn an_answer_is_measured_after_it_is_unpacked() {
+    let (_lab, home, service) = a_service().await;
+
+    for (size, status) in [(1_000, 200), (10_000_000, 401)] {
+        let subject = format!("{:size$}", r#"{"sub":"@alice:example.org"}"#);
+        let mut packed = GzEncoder::new(Vec::new(), Compression::best());
+        packed.write_all(subject.as_bytes()).unwrap();
+        let reply = Reply::new(200, "application/json", packed.finish().unwrap());
+        home.set_userinfo(reply.header("content-encoding", "gzip"));
+
+        let answer = ask(&home, &service).await;
+
+        assert_eq!(answer.status, status, "{size} bytes: {answer:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_token_reaches_the_homeserver_as_it_is() {
+    let (_lab, home, service) = a_service().await;
+
+    for secret in ["a+b/c=", "a&access_token=b", "a b", "%41", "é€", "#fragment?", "\u{7f}\n"] {
+        let mut token = home.openid_token("@alice:example.org");
+        home.rename_token(&token, secret);
+        token.access_token = secret.to_owned();
+
+        let answer = service.ask(Endpoint::SfuGet, &token).await;
+
+        assert_eq!(answer.status, 200, "the token is {secret:?}: {answer:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_homeserver_is_asked_about_every_token_every_time() {
+    let (_lab, home, service) = a_service().await;
+    let token = home.openid_token("@alice:example.org");
+    assert_eq!(service.ask(Endpoint::SfuGet, &token).await.status, 200);
+
+    home.set_userinfo(Reply::json(401, &json!({ "errcode": "M_UNKNOWN_TOKEN" })));
+
+    service.ask(Endpoint::SfuGet, &token).await.assert_error(401, "M_UNAUTHORIZED");
+}
+
+async fn ask(home: &Homeserver, service: &Service) -> black_box::Answer {
+    service.ask(Endpoint::SfuGet, &home.openid_token("@alice:example.org")).await
+}
+
+async fn a_service() -> (Lab, Homeserver, Service) {
+    let lab = Lab::new().await;
+    let home = lab.homeserver("example.org").start().await;
+    let service = lab.deployment().start().await;
+    (lab, home, service)
+}

@@ -1,0 +1,159 @@
+//! The well-known file: redirects, sizes, and for how long an answer counts (protocol 3).
+
+use std::time::{Duration, SystemTime};
+
+use black_box::{Endpoint, Homeserver, Lab, Reply, Service};
+use serde_json::json;
+
+#[tokio::test]
+async fn redirects_are_followed_to_another_host() {
+    for status in [301, 302, 303, 307, 308] {
+        let lab = Lab::new().await;
+        let elsewhere = lab.site("elsewhere.example", delegation()).await;
+        let home = lab
+            .homeserver("example.org")
+            .well_known(Reply::redirect(status, "https://elsewhere.example/matrix.json"))
+            .start()
+            .await;
+
+        assert_eq!(ask_twice(&lab, &home).await, [200, 200], "{status}");
+        assert_eq!(elsewhere.connections(), 1);
+    }
+}
+
+#[tokio::test]
+async fn a_relative_redirect_is_followed() {
+    let lab = Lab::new().await;
+    let elsewhere = lab
+        .site("elsewhere.example", Reply::redirect(302, "//third.example/matrix.json"))
+        .await;
+    let third = lab.site("third.example", delegation()).await;
+    let home = lab
+        .homeserver("example.org")
+        .well_known(Reply::redirect(302, "https://elsewhere.example/matrix.json"))
+        .start()
+        .await;
+
+    assert_eq!(ask_twice(&lab, &home).await, [200, 200]);
+    assert_eq!((elsewhere.connections(), third.connections()), (1, 1));
+}
+
+#[tokio::test]
+async fn a_redirect_loop_ends_and_is_no_well_known() {
+    let lab = Lab::new().await;
+    let home = lab
+        .homeserver("example.org")
+        .well_known(Reply::redirect(302, "/.well-known/matrix/server"))
+        .federation_at("example.org", 8448)
+        .start()
+        .await;
+
+    assert_eq!(ask_twice(&lab, &home).await, [200, 200]);
+    let requests = home.well_known_requests();
+    assert!((2..=21).contains(&requests), "{requests} requests");
+}
+
+#[tokio::test]
+async fn redirects_to_anything_but_https_are_not_followed() {
+    for location in ["http://elsewhere.example/", "ftp://elsewhere.example/", "data:application/json,{}", "", "https://"] {
+        let lab = Lab::new().await;
+        let tripwire = lab.tripwire("elsewhere.example", 80).await;
+        let home = lab
+            .homeserver("example.org")
+            .well_known(Reply::redirect(302, location))
+            .federation_at("example.org", 8448)
+            .start()
+            .await;
+
+        assert_eq!(ask_twice(&lab, &home).await, [200, 200], "{location:?}");
+        assert_eq!(tripwire.connections(), 0, "{location:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_file_of_64_kib_is_read_and_a_larger_one_is_not() {
+    for (size, counts) in [(64 * 1024, true), (64 * 1024 + 1, false), (10_000_000, false)] {
+        let lab = Lab::new().await;
+        let home = lab.homeserver("example.org").well_known(delegation().padded_to(size)).start().await;
+
+        let statuses = ask_twice(&lab, &home).await;
+
+        // Where it doesn't count, port 8448 of the name would be next, and nothing is there.
+        assert_eq!(statuses[0] == 200, counts, "{size} bytes: {statuses:?}");
+    }
+}
+
+#[tokio::test]
+async fn an_answer_is_kept_for_as_long_as_it_says() {
+    for (what, reply) in [
+        ("nothing", delegation()),
+        ("an hour", delegation().header("cache-control", "public, max-age=3600")),
+        ("a year", delegation().header("cache-control", "max-age=31536000")),
+        ("an expiry", delegation().header("expires", &http_date(Duration::from_secs(3600)))),
+        (
+            "an hour, and an expiry in the past",
+            delegation()
+                .header("cache-control", "max-age=3600")
+                .header("expires", "Thu, 01 Jan 2015 00:00:00 GMT"),
+        ),
+    ] {
+        let lab = Lab::new().await;
+        let home = lab.homeserver("example.org").well_known(reply).start().await;
+
+        assert_eq!(ask_twice(&lab, &home).await, [200, 200], "{what}");
+        assert_eq!(home.well_known_requests(), 1, "{what}");
+    }
+}
+
+#[tokio::test]
+async fn a_failure_is_kept_too() {
+    for reply in [Reply::html(404), Reply::html(500), Reply::html(200)] {
+        let lab = Lab::new().await;
+        let home = lab
+            .homeserver("example.org")
+            .well_known(reply)
+            .federation_at("example.org", 8448)
+            .start()
+            .await;
+
+        assert_eq!(ask_twice(&lab, &home).await, [200, 200]);
+        assert_eq!(home.well_known_requests(), 1);
+    }
+}
+
+#[tokio::test]
+async fn a_homeserver_that_moved_is_found_again() {
+    let lab = Lab::new().await;
+    let home = lab.homeserver("example.org").start().await;
+    let service = lab.deployment().start().await;
+    assert_eq!(ask(&service, &home).await, 200);
+    drop(home);
+
+    let moved = lab
+        .homeserver("example.org")
+        .delegates_to("new.example.org:443")
+        .federation_at("new.example.org", 443)
+        .start()
+        .await;
+
+    // The first request finds out that nobody answers at the old place, the next one looks again.
+    let statuses = [ask(&service, &moved).await, ask(&service, &moved).await];
+    assert_eq!(statuses[1], 200, "{statuses:?}");
+}
+
+async fn ask_twice(lab: &Lab, home: &Homeserver) -> [u16; 2] {
+    let service = lab.deployment().start().await;
+    [ask(&service, home).await, ask(&service, home).await]
+}
+
+async fn ask(service: &Service, home: &Homeserver) -> u16 {
+    service.ask(Endpoint::SfuGet, &home.openid_token("@alice:example.org")).await.status
+}
+
+fn delegation() -> Reply {
+    Reply::json(200, &json!({ "m.server": "matrix.example.org:443" }))
+}
+
+fn http_date(from_now: Duration) -> String {
+    httpdate::fmt_http_date(SystemTime::now() + from_now)
+}

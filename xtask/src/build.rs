@@ -1,0 +1,113 @@
+//! The deployable build: `build/index.js` and `build/index_bg.wasm`.
+
+use std::{
+    fs,
+    hash::{DefaultHasher, Hash, Hasher},
+    path::{Path, PathBuf},
+    process::Stdio,
+};
+
+use anyhow::{Context, Result, bail};
+use serde::Deserialize;
+
+use crate::{cache, progress, tools::Tools, workspace};
+
+/// The files a worker consists of.
+#[derive(Debug, Clone)]
+pub struct Build {
+    /// The JavaScript module that workerd loads first.
+    pub script: PathBuf,
+    /// The WebAssembly module it imports.
+    pub wasm: PathBuf,
+    /// The module as the compiler left it, in cargo's target directory.
+    compiled: PathBuf,
+}
+
+impl Build {
+    /// Builds what is out of date, with the pinned tools, which are installed first if they are missing.
+    ///
+    /// # Errors
+    ///
+    /// A tool can't be installed, or the worker doesn't compile.
+    pub fn make(root: &Path) -> Result<Self> {
+        let tools = Tools::set_up(root)?;
+        let dir = root.join(DIR);
+        fs::create_dir_all(&dir).with_context(|| format!("can't create {}", dir.display()))?;
+        let _lock = cache::lock(&dir.join(".lock"), "the build")?;
+
+        progress::run(
+            "compiling the worker",
+            workspace::cargo(root)
+                .args(["build", "--lib", "--release", "--target", "wasm32-unknown-unknown"])
+                // As worker-build calls it: nothing is compiled twice.
+                .env("WASM_BINDGEN_USE_JS_SYS", "1"),
+            &cache::log("compile")?,
+        )?;
+        let build = Self::in_workspace(root)?;
+        let record = dir.join(".made-from");
+        if build.exists()
+            && fs::read_to_string(&record).is_ok_and(|last| build.fingerprint(root).is_ok_and(|now| now == last))
+        {
+            return Ok(build);
+        }
+        progress::run(
+            "bundling and optimising the worker",
+            tools.worker_build().arg("--release"),
+            &cache::log("worker-build")?,
+        )?;
+        fs::write(&record, build.fingerprint(root)?).with_context(|| format!("can't write {}", record.display()))?;
+        Ok(build)
+    }
+
+    /// The build that is there.
+    ///
+    /// # Errors
+    ///
+    /// There is none.
+    pub fn existing(root: &Path) -> Result<Self> {
+        let build = Self::in_workspace(root)?;
+        if !build.exists() {
+            bail!("{} is missing: run `cargo xtask build`", build.script.display());
+        }
+        Ok(build)
+    }
+
+    fn in_workspace(root: &Path) -> Result<Self> {
+        let dir = root.join(DIR);
+        Ok(Self {
+            script: dir.join("index.js"),
+            wasm: dir.join("index_bg.wasm"),
+            compiled: target_directory(root)?.join("wasm32-unknown-unknown/release/matrixrtc_edge.wasm"),
+        })
+    }
+
+    fn exists(&self) -> bool {
+        self.script.exists() && self.wasm.exists()
+    }
+
+    /// Changes with whatever comes after the compiler: its output, what is set for the tools, their versions, and their output.
+    fn fingerprint(&self, root: &Path) -> Result<String> {
+        let settings = ["Cargo.toml", "Cargo.lock", "package-lock.json"].map(|name| root.join(name));
+        let mut hasher = DefaultHasher::new();
+        for path in settings.iter().chain([&self.compiled, &self.script, &self.wasm]) {
+            fs::read(path).with_context(|| format!("can't read {}", path.display()))?.hash(&mut hasher);
+        }
+        Ok(format!("{:016x}", hasher.finish()))
+    }
+}
+
+fn target_directory(root: &Path) -> Result<PathBuf> {
+    #[derive(Deserialize)]
+    struct Metadata {
+        target_directory: PathBuf,
+    }
+    let output = workspace::cargo(root)
+        .args(["metadata", "--no-deps", "--format-version", "1"])
+        .stderr(Stdio::inherit())
+        .output()
+        .context("can't run cargo metadata")?;
+    let metadata: Metadata = serde_json::from_slice(&output.stdout).context("can't read what cargo metadata says")?;
+    Ok(metadata.target_directory)
+}
+
+const DIR: &str = "build";

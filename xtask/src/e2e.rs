@@ -1,0 +1,140 @@
+//! `cargo xtask e2e`: the tests of `tests/e2e`, which put the worker among real parts.
+//!
+//! Synapse, LiveKit's SFU and its native client run beside the worker in a network namespace of their own, in which libwebrtc
+//! finds an interface that isn't loopback; see `tests/e2e/isolated.sh`.
+
+use std::{
+    env, fs,
+    hash::{DefaultHasher, Hash, Hasher},
+    io,
+    os::unix::process::CommandExt,
+    path::{Path, PathBuf},
+    process::{Command, Stdio},
+};
+
+use anyhow::{Context, Result, bail};
+use clap::Args;
+use rustix::process::geteuid;
+
+use crate::{build::Build, cache, progress, tools::Tools, workspace};
+
+/// Run the end-to-end tests with real homeservers, SFU and clients, installing what they need first
+#[derive(Debug, Args)]
+pub struct Options {
+    /// Arguments for pytest, for example `-- -k refused`
+    #[arg(last = true, value_name = "PYTEST")]
+    pytest: Vec<String>,
+}
+
+/// Installs and builds what is missing, and becomes pytest.
+///
+/// # Errors
+///
+/// Something can't be installed or built, or there is no `unshare`. A failed test is pytest's exit status.
+pub fn run(options: &Options) -> Result<()> {
+    let root = workspace::root()?;
+    let tests = root.join("tests/e2e");
+    set_up_iproute2()?;
+    let python = python(&tests)?;
+    let livekit_server = livekit_server(&tests)?;
+    let tools = Tools::set_up(&root)?;
+    Build::make(&root)?;
+
+    let wrangler = tools.wrangler();
+    let mut pytest = Command::new("unshare");
+    pytest
+        .args(["--net", "--pid", "--fork", "--kill-child", "--mount-proc"])
+        .args((!geteuid().is_root()).then_some("--map-root-user"))
+        .arg(tests.join("isolated.sh"))
+        .arg(python)
+        .args(["-m", "pytest"])
+        .args(&options.pytest)
+        .current_dir(&tests)
+        .env("PYTHONDONTWRITEBYTECODE", "1")
+        .env("E2E_LIVEKIT_SERVER", livekit_server)
+        .env("E2E_WRANGLER", command_line(&wrangler)?)
+        .env("E2E_XTASK", env::current_exe()?);
+    for (name, value) in wrangler.get_envs() {
+        if let Some(value) = value {
+            pytest.env(name, value);
+        }
+    }
+    Err(pytest.exec()).context("can't start unshare")
+}
+
+/// A Python with the packages of `requirements.txt`.
+fn python(tests: &Path) -> Result<PathBuf> {
+    let requirements = tests.join("requirements.txt");
+    let version = fingerprint(&[&requirements])?;
+    let place = cache::tool("e2e-python", &version, |place| {
+        progress::run(
+            "making a Python environment for the end-to-end tests",
+            Command::new("python3").args(["-m", "venv"]).arg(place),
+            &cache::log("e2e-venv")?,
+        )?;
+        progress::run(
+            "installing Synapse, LiveKit's client and pytest in it",
+            Command::new(place.join("bin/python"))
+                .args(["-m", "pip", "install", "--no-input", "--progress-bar", "off"])
+                .args(["--require-hashes", "--no-deps", "--only-binary", ":all:"])
+                .arg("--requirement")
+                .arg(&requirements),
+            &cache::log("e2e-pip")?,
+        )
+    })?;
+    Ok(place.join("bin/python"))
+}
+
+/// LiveKit's SFU, of the version in `go.mod`.
+fn livekit_server(tests: &Path) -> Result<PathBuf> {
+    let version = fingerprint(&[&tests.join("go.mod"), &tests.join("go.sum")])?;
+    let place = cache::tool("livekit-server", &version, |place| {
+        progress::run(
+            "building livekit-server, once per machine, takes some minutes",
+            Command::new("go")
+                .args(["build", "-v", "-o"])
+                .arg(place.join("livekit-server"))
+                .arg("github.com/livekit/livekit-server/cmd/server")
+                .current_dir(tests),
+            &cache::log("livekit-server")?,
+        )
+    })?;
+    Ok(place.join("livekit-server"))
+}
+
+/// Sees to it that there is an `ip` command.
+fn set_up_iproute2() -> Result<()> {
+    let probe = Command::new("ip").arg("-Version").stdout(Stdio::null()).status();
+    match probe {
+        Ok(_) => return Ok(()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+        Err(error) => return Err(error).context("can't start ip"),
+    }
+    if !geteuid().is_root() {
+        bail!("there is no `ip` command: install the package iproute2");
+    }
+    progress::run(
+        "installing the Debian package iproute2",
+        Command::new("sh")
+            .args(["-c", "apt-get update && apt-get install --yes --no-install-recommends iproute2"])
+            .env("DEBIAN_FRONTEND", "noninteractive"),
+        &cache::log("iproute2")?,
+    )
+}
+
+/// Program and arguments as JSON.
+fn command_line(command: &Command) -> Result<String> {
+    let words = [command.get_program()].into_iter().chain(command.get_args());
+    let words: Option<Vec<_>> = words.map(|word| word.to_str()).collect();
+    let words = words.context("the path of this clone isn't UTF-8")?;
+    Ok(serde_json::to_string(&words)?)
+}
+
+/// Changes with the files' contents.
+fn fingerprint(files: &[&Path]) -> Result<String> {
+    let mut hasher = DefaultHasher::new();
+    for file in files {
+        fs::read(file).with_context(|| format!("can't read {}", file.display()))?.hash(&mut hasher);
+    }
+    Ok(format!("{:016x}", hasher.finish()))
+}

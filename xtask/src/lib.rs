@@ -1,0 +1,15 @@
+//! The developer's commands of matrixrtc-edge, `cargo xtask …`, and what its test crates share with them.
+
+pub mod build;
+pub mod cache;
+pub mod dev;
+pub mod e2e;
+pub mod http;
+pub mod interrupt;
+pub mod progress;
+pub mod serve;
+pub mod size;
+pub mod test;
+pub mod tools;
+pub mod workerd;
+pub mod workspace;

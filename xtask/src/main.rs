@@ -1,0 +1,59 @@
+//! `cargo xtask`.
+
+use std::process::ExitCode;
+
+use anyhow::Result;
+use clap::{Parser, Subcommand};
+use matrixrtc_edge::config::ConfigErrors;
+use xtask::{build::Build, dev, e2e, serve, size, test, workspace};
+
+/// The developer's commands of matrixrtc-edge. Each installs the pinned tools it needs, where they are missing.
+#[derive(Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask")]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    Dev(dev::Options),
+    Serve(serve::Options),
+    /// Make the deployable build in build/
+    Build,
+    /// Print the size of the build, and what makes it that big; fails over the budget
+    Size,
+    /// Check format, lints and documentation, and run unit, property and black-box tests
+    Test,
+    E2e(e2e::Options),
+}
+
+fn main() -> ExitCode {
+    match run(Cli::parse().command) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => match error.downcast_ref::<ConfigErrors>() {
+            Some(ConfigErrors(problems)) => {
+                eprintln!("error: the configuration in the environment is incomplete or wrong");
+                for problem in problems {
+                    eprintln!("  {} {}", problem.variable, problem.problem);
+                }
+                ExitCode::from(2)
+            }
+            None => {
+                eprintln!("error: {error:#}");
+                ExitCode::FAILURE
+            }
+        },
+    }
+}
+
+fn run(command: Command) -> Result<()> {
+    match command {
+        Command::Dev(options) => dev::run(&options),
+        Command::Serve(options) => serve::run(options),
+        Command::Build => Build::make(&workspace::root()?).map(drop),
+        Command::Size => size::run(),
+        Command::Test => test::run(),
+        Command::E2e(options) => e2e::run(&options),
+    }
+}

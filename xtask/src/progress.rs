@@ -1,0 +1,197 @@
+//! What a command is doing and for how long, for whoever waits for it. All of it goes to standard error.
+
+use std::{
+    fs::{self, File},
+    io::{self, IsTerminal, Read, Seek, SeekFrom, Write},
+    path::Path,
+    process::{Command, Stdio},
+    thread,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context, Result, bail};
+
+/// Runs `command` with its output in the file `log`, showing `what` it does, the elapsed time and its latest line.
+///
+/// # Errors
+///
+/// The command can't be started, or fails: the error names the log and carries its last lines.
+pub fn run(what: &str, command: &mut Command, log: &Path) -> Result<()> {
+    if let Some(dir) = log.parent() {
+        fs::create_dir_all(dir).with_context(|| format!("can't create {}", dir.display()))?;
+    }
+    let output = File::create(log).with_context(|| format!("can't write {}", log.display()))?;
+    let mut step = Step::start(what);
+    let mut child = command
+        .stdin(Stdio::null())
+        .stdout(output.try_clone()?)
+        .stderr(output)
+        .spawn()
+        .with_context(|| cannot_start(command))?;
+    let status = loop {
+        if let Some(status) = child.try_wait()? {
+            break status;
+        }
+        step.tick(|| last_lines(log, 1));
+        thread::sleep(POLL);
+    };
+    if !status.success() {
+        step.fail();
+        bail!("{what}: {status}\n{}\n(all of it is in {})", last_lines(log, TAIL_LINES), log.display());
+    }
+    step.done();
+    Ok(())
+}
+
+/// Runs `command` with its output shown, between a line that says `what` it does and one with the elapsed time.
+///
+/// # Errors
+///
+/// The command can't be started, or fails.
+pub fn run_shown(what: &str, command: &mut Command) -> Result<()> {
+    let mut step = Step::start(what);
+    step.settle();
+    let status = command.status().with_context(|| cannot_start(command))?;
+    if !status.success() {
+        step.fail();
+        bail!("{what}: {status}");
+    }
+    step.done();
+    Ok(())
+}
+
+/// Prints one line of news.
+pub fn note(text: &str) {
+    eprintln!("  {text}");
+}
+
+/// Something that takes a while. On a terminal one line is kept up to date; elsewhere a line is printed now and then.
+///
+/// A step that is dropped without [`Step::done`] or [`Step::fail`] leaves its line as it was.
+#[must_use]
+pub struct Step {
+    what: String,
+    started: Instant,
+    shown: Instant,
+    live: bool,
+}
+
+impl Step {
+    /// Announces `what` is being done.
+    pub fn start(what: &str) -> Self {
+        let now = Instant::now();
+        let live = io::stderr().is_terminal();
+        if live {
+            eprint!("… {what}");
+        } else {
+            eprintln!("… {what}");
+        }
+        Self { what: what.to_owned(), started: now, shown: now, live }
+    }
+
+    /// Shows the elapsed time and `detail`, if that is due. Call it at least once a second.
+    pub fn tick(&mut self, detail: impl FnOnce() -> String) {
+        let every = if self.live { Duration::from_millis(500) } else { Duration::from_secs(20) };
+        if self.shown.elapsed() < every {
+            return;
+        }
+        self.shown = Instant::now();
+        let line = format!("… {} ({}) {}", self.what, elapsed(self.started), detail().trim());
+        let line: String = line.chars().filter(|c| !c.is_control()).take(LINE_WIDTH).collect();
+        if self.live {
+            eprint!("\r\x1b[2K{line}");
+            // A progress line that can't be shown is no reason to stop.
+            let _ = io::stderr().flush();
+        } else {
+            eprintln!("{line}");
+        }
+    }
+
+    /// Ends the line, so that something else can print below it.
+    pub fn settle(&mut self) {
+        if self.live {
+            eprintln!();
+            self.live = false;
+        }
+    }
+
+    /// Ends the step: it worked.
+    pub fn done(self) {
+        self.end('✓');
+    }
+
+    /// Ends the step: it failed. The error itself is the caller's to report.
+    pub fn fail(self) {
+        self.end('✗');
+    }
+
+    fn end(self, mark: char) {
+        let clear = if self.live { "\r\x1b[2K" } else { "" };
+        eprintln!("{clear}{mark} {} ({})", self.what, elapsed(self.started));
+    }
+}
+
+/// The last `lines` lines of a log, or nothing if it can't be read.
+#[must_use]
+pub fn last_lines(log: &Path, lines: usize) -> String {
+    fn tail(log: &Path) -> io::Result<Vec<u8>> {
+        let mut file = File::open(log)?;
+        let length = file.metadata()?.len();
+        file.seek(SeekFrom::Start(length.saturating_sub(TAIL_BYTES)))?;
+        let mut bytes = Vec::new();
+        file.read_to_end(&mut bytes)?;
+        Ok(bytes)
+    }
+    let text = tail(log).unwrap_or_default();
+    let text = String::from_utf8_lossy(&text);
+    let mut last: Vec<&str> = text.trim_end().lines().rev().take(lines).collect();
+    last.reverse();
+    last.join("\n")
+}
+
+/// The line of a failed command's error that says most.
+pub(crate) fn gist(error: &anyhow::Error) -> String {
+    let text = format!("{error:#}");
+    let said = text.lines().find(|line| line.trim_start().starts_with("error"));
+    said.or(text.lines().next()).unwrap_or_default().trim().to_owned()
+}
+
+fn elapsed(since: Instant) -> String {
+    format!("{:.1} s", since.elapsed().as_secs_f64())
+}
+
+fn cannot_start(command: &Command) -> String {
+    format!("can't start {}", command.get_program().display())
+}
+
+const POLL: Duration = Duration::from_millis(50);
+const LINE_WIDTH: usize = 110;
+const TAIL_LINES: usize = 40;
+const TAIL_BYTES: u64 = 16 * 1024;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_error_of_a_failed_command_carries_the_end_of_its_log() {
+        let dir = tempfile::tempdir().unwrap();
+        let log = dir.path().join("log/failing.log");
+        let script = "for i in $(seq 100); do echo line $i; done; echo the cause >&2; exit 3";
+
+        let error = run("failing", Command::new("sh").args(["-c", script]), &log).unwrap_err().to_string();
+
+        assert!(error.contains("the cause") && error.contains("line 100"), "{error}");
+        assert!(!error.contains("line 1\n"), "{error}");
+        assert!(error.contains("failing.log"), "{error}");
+    }
+
+    #[test]
+    fn a_command_that_is_not_there_is_named() {
+        let dir = tempfile::tempdir().unwrap();
+
+        let error = run("trying", &mut Command::new("no-such-command"), &dir.path().join("log")).unwrap_err();
+
+        assert!(error.to_string().contains("no-such-command"), "{error}");
+    }
+}

@@ -1,0 +1,41 @@
+//! `cargo xtask test`: everything that is checked without real homeservers and SFUs.
+
+use std::path::Path;
+
+use anyhow::Result;
+
+use crate::{cache, progress, size, tools::Tools, workspace};
+
+/// Runs all checks, and stops at the first that fails.
+///
+/// # Errors
+///
+/// A check fails, or can't be run.
+pub fn run() -> Result<()> {
+    let root = workspace::root()?;
+    let tools = Tools::set_up(&root)?;
+    cargo(&root, "checking the format", &["fmt", "--all", "--check"])?;
+    let clippy = ["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"];
+    cargo(&root, "looking for mistakes", &clippy)?;
+    let clippy =
+        ["clippy", "--package", "matrixrtc-edge", "--target", "wasm32-unknown-unknown", "--", "-D", "warnings"];
+    cargo(&root, "looking for mistakes in what is compiled for WebAssembly only", &clippy)?;
+    progress::run_shown(
+        "checking the documentation",
+        workspace::cargo(&root)
+            .args(["doc", "--workspace", "--no-deps", "--document-private-items"])
+            .env("RUSTDOCFLAGS", "-D warnings"),
+    )?;
+    size::run()?;
+    cargo(&root, "running unit and property tests", &["test", "--workspace", "--exclude", "black-box"])?;
+    cargo(&root, "running black-box tests", &["test", "--package", "black-box"])?;
+    progress::run(
+        "checking that wrangler would deploy it",
+        tools.wrangler().args(["deploy", "--dry-run"]),
+        &cache::log("wrangler-deploy")?,
+    )
+}
+
+fn cargo(root: &Path, what: &str, arguments: &[&str]) -> Result<()> {
+    progress::run_shown(what, workspace::cargo(root).args(arguments))
+}

@@ -1,0 +1,171 @@
+//! The pinned tools a build needs: Rust's WebAssembly target, `wasm-bindgen`, `worker-build` and the npm packages.
+
+use std::{
+    env,
+    ffi::OsString,
+    fs,
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+use anyhow::{Context, Result, bail};
+
+use crate::{cache, progress, workspace};
+
+/// Where the tools are, once they are all there.
+#[derive(Debug, Clone)]
+pub struct Tools {
+    root: PathBuf,
+    node_modules: PathBuf,
+    wasm_bindgen: PathBuf,
+    worker_build: PathBuf,
+}
+
+impl Tools {
+    /// Installs what is missing, saying so: a few minutes on a fresh machine, nothing to do on a prepared one.
+    ///
+    /// # Errors
+    ///
+    /// Something can't be installed; the error carries the end of its log.
+    pub fn set_up(root: &Path) -> Result<Self> {
+        add_wasm_target(root)?;
+        let wasm_bindgen = workspace::locked_version(root, "wasm-bindgen")?;
+        let worker = workspace::locked_version(root, "worker")?;
+        Ok(Self {
+            root: root.to_owned(),
+            node_modules: node_modules(root)?,
+            wasm_bindgen: cargo_tool(root, "wasm-bindgen-cli", &wasm_bindgen, "wasm-bindgen")?,
+            worker_build: cargo_tool(root, "worker-build", &worker, "worker-build")?,
+        })
+    }
+
+    /// `worker-build`, told to use the pinned tools instead of downloading its own.
+    #[must_use]
+    pub fn worker_build(&self) -> Command {
+        let mut command = workspace::command(&self.root, &self.worker_build);
+        command
+            .env("WASM_BINDGEN_BIN", &self.wasm_bindgen)
+            .env("ESBUILD_BIN", self.npm_binary("esbuild"))
+            .env("WASM_OPT_BIN", self.npm_binary("wasm-opt"))
+            .env("PATH", self.path());
+        command
+    }
+
+    /// `wrangler` under the pinned Node, sending no metrics.
+    #[must_use]
+    pub fn wrangler(&self) -> Command {
+        let mut command = workspace::command(&self.root, self.node());
+        command
+            .arg(self.node_modules.join("wrangler/bin/wrangler.js"))
+            .env("WRANGLER_SEND_METRICS", "false")
+            .env("PATH", self.path());
+        command
+    }
+
+    fn npm_binary(&self, name: &str) -> PathBuf {
+        self.node_modules.join(".bin").join(name)
+    }
+
+    fn node(&self) -> PathBuf {
+        self.node_modules.join("node/bin/node")
+    }
+
+    /// The search path with the pinned Node first: npm's programs start with `#!/usr/bin/env node`.
+    fn path(&self) -> OsString {
+        let rest = env::var_os("PATH").unwrap_or_default();
+        let dirs = [self.node_modules.join("node/bin")].into_iter().chain(env::split_paths(&rest));
+        // Fails only if a directory's name contains the separator: then the system's Node has to do.
+        env::join_paths(dirs).unwrap_or(rest)
+    }
+}
+
+/// The `workerd` executable itself, without the JavaScript wrapper, so that its process id is the one that was started.
+///
+/// # Errors
+///
+/// The npm packages aren't installed, or workerd isn't published for this platform.
+pub fn workerd(root: &Path) -> Result<PathBuf> {
+    let platform = match (env::consts::OS, env::consts::ARCH) {
+        ("linux", "x86_64") => "linux-64",
+        ("linux", "aarch64") => "linux-arm64",
+        ("macos", "x86_64") => "darwin-64",
+        ("macos", "aarch64") => "darwin-arm64",
+        (os, arch) => bail!("workerd is not published for {os} on {arch}"),
+    };
+    let binary = root.join(format!("node_modules/@cloudflare/workerd-{platform}/bin/workerd"));
+    if !binary.exists() {
+        bail!("workerd is not installed: run `cargo xtask build`");
+    }
+    Ok(binary)
+}
+
+fn add_wasm_target(root: &Path) -> Result<()> {
+    let libraries = Command::new("rustc")
+        .args(["--print", "target-libdir", "--target", WASM_TARGET])
+        .current_dir(root)
+        .output()
+        .context("can't run rustc")?;
+    let libraries = String::from_utf8(libraries.stdout).context("rustc names no directory for its libraries")?;
+    if Path::new(libraries.trim()).is_dir() {
+        return Ok(());
+    }
+    progress::run(
+        &format!("adding the target {WASM_TARGET} to the Rust toolchain"),
+        Command::new("rustup").args(["target", "add", WASM_TARGET]).current_dir(root),
+        &cache::log("rustup-target")?,
+    )
+}
+
+/// Installs a crate's program in the cache and answers the program's path.
+fn cargo_tool(root: &Path, krate: &str, version: &str, binary: &str) -> Result<PathBuf> {
+    let place = cache::tool(krate, version, |place| {
+        let log = cache::log(krate)?;
+        // Kept when the installation is interrupted, so that the next one goes on from there.
+        let target = cache::dir()?.join("target").join(format!("{krate}-{version}"));
+        let install = |what: &str, locked: &[&str]| {
+            let mut command = workspace::cargo(root);
+            command
+                .args(["install", krate, "--bin", binary, "--version", &format!("={version}")])
+                .args(locked)
+                .arg("--root")
+                .arg(place)
+                .arg("--target-dir")
+                .arg(&target);
+            progress::run(what, &mut command, &log)
+        };
+        let what = format!("installing {krate} {version}, once per machine, takes some minutes");
+        // A registry mirror that lags behind may lack what the crate's own lock file names.
+        install(&what, &["--locked"]).or_else(|error| {
+            progress::note(&format!("not with its own lock file: {}", progress::gist(&error)));
+            install(&format!("{what}, with other versions of its dependencies"), &[])
+        })?;
+        fs::remove_dir_all(&target).with_context(|| format!("can't remove {}", target.display()))
+    })?;
+    Ok(place.join("bin").join(binary))
+}
+
+/// Installs the npm packages of the lock file, unless they are those already.
+fn node_modules(root: &Path) -> Result<PathBuf> {
+    let modules = root.join("node_modules");
+    let wanted = root.join("package-lock.json");
+    let installed = modules.join(".installed-lock.json");
+    let up_to_date = || -> Result<bool> {
+        let wanted = fs::read(&wanted).context("can't read package-lock.json")?;
+        Ok(fs::read(&installed).is_ok_and(|installed| installed == wanted))
+    };
+    if up_to_date()? {
+        return Ok(modules);
+    }
+    let _lock = cache::lock(&wanted, "node_modules")?;
+    if !up_to_date()? {
+        progress::run(
+            "installing the npm packages of package-lock.json",
+            Command::new("npm").args(["ci", "--no-audit", "--no-fund"]).current_dir(root),
+            &cache::log("npm")?,
+        )?;
+        fs::copy(&wanted, &installed).context("can't write to node_modules")?;
+    }
+    Ok(modules)
+}
+
+const WASM_TARGET: &str = "wasm32-unknown-unknown";

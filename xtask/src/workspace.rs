@@ -1,0 +1,108 @@
+//! The repository these commands work on.
+
+use std::{
+    env,
+    ffi::OsStr,
+    fs,
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+use anyhow::{Context, Result};
+use serde::Deserialize;
+
+/// The root of the repository, found from where cargo or the user runs the command.
+///
+/// # Errors
+///
+/// Neither `CARGO_MANIFEST_DIR` nor the working directory lies in the repository.
+pub fn root() -> Result<PathBuf> {
+    let start = match env::var_os("CARGO_MANIFEST_DIR") {
+        Some(dir) => PathBuf::from(dir),
+        None => env::current_dir().context("the working directory is gone")?,
+    };
+    start
+        .ancestors()
+        .find(|dir| dir.join("wrangler.toml").is_file() && dir.join("Cargo.lock").is_file())
+        .map(Path::to_owned)
+        .with_context(|| format!("{} is not in a clone of matrixrtc-edge", start.display()))
+}
+
+/// A command that runs in `root`, and that may call cargo.
+///
+/// What the outer `cargo run` has put into the environment is removed: build scripts look at it, and would be run again.
+#[must_use]
+pub fn command(root: &Path, program: impl AsRef<OsStr>) -> Command {
+    let mut command = Command::new(program);
+    command.current_dir(root);
+    for (name, _) in env::vars_os() {
+        let name_of_outer_run =
+            name.to_str().is_some_and(|name| OUTER_RUN.iter().any(|prefix| name.starts_with(prefix)));
+        if name_of_outer_run {
+            command.env_remove(name);
+        }
+    }
+    command
+}
+
+/// The same cargo that runs this command.
+#[must_use]
+pub fn cargo(root: &Path) -> Command {
+    command(root, env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
+}
+
+/// The version of the one package of that name in `Cargo.lock`.
+///
+/// # Errors
+///
+/// `Cargo.lock` can't be read, or the package isn't in it exactly once.
+pub fn locked_version(root: &Path, package: &str) -> Result<String> {
+    let lock = fs::read_to_string(root.join("Cargo.lock")).context("can't read Cargo.lock")?;
+    version_in(&lock, package)
+}
+
+fn version_in(lock: &str, package: &str) -> Result<String> {
+    #[derive(Deserialize)]
+    struct Lock {
+        package: Vec<Package>,
+    }
+    #[derive(Deserialize)]
+    struct Package {
+        name: String,
+        version: String,
+    }
+    let lock: Lock = toml::from_str(lock).context("can't parse Cargo.lock")?;
+    let mut found = lock.package.into_iter().filter(|candidate| candidate.name == package);
+    match (found.next(), found.next()) {
+        (Some(only), None) => Ok(only.version),
+        (None, _) => anyhow::bail!("{package} is not in Cargo.lock"),
+        (Some(_), Some(_)) => anyhow::bail!("{package} is in Cargo.lock more than once"),
+    }
+}
+
+const OUTER_RUN: &[&str] = &["CARGO_PKG_", "CARGO_MANIFEST_", "CARGO_BIN_", "CARGO_CRATE_"];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_version_is_read_from_the_lock() {
+        let lock = r#"
+            version = 4
+            [[package]]
+            name = "wasm-bindgen"
+            version = "0.2.130"
+            [[package]]
+            name = "syn"
+            version = "2.0.119"
+            [[package]]
+            name = "syn"
+            version = "3.0.6"
+        "#;
+
+        assert_eq!(version_in(lock, "wasm-bindgen").unwrap(), "0.2.130");
+        assert!(version_in(lock, "syn").unwrap_err().to_string().contains("more than once"));
+        assert!(version_in(lock, "worker").unwrap_err().to_string().contains("worker is not"));
+    }
+}
