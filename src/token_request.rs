@@ -35,7 +35,7 @@ impl TokenRequest {
         };
         refuse_delegation(body.delay_id, body.delay_timeout)?;
         Ok(Self {
-            room: RoomName::new(&room_id, &slot_id),
+            room: RoomName::of_slot(&room_id, &slot_id),
             claim,
             openid_token: openid_token(&server_name, access_token)?,
         })
@@ -48,7 +48,7 @@ impl TokenRequest {
         let (server_name, access_token) = body.openid_token.unwrap_or_default().required()?;
         refuse_delegation(body.delay_id, body.delay_timeout)?;
         Ok(Self {
-            room: RoomName::new(&room_id, LEGACY_SLOT),
+            room: RoomName::of_slot(&room_id, LEGACY_SLOT),
             claim: Claim::Device { device_id: body.device_id.unwrap_or_default() },
             openid_token: openid_token(&server_name, access_token)?,
         })
@@ -80,9 +80,9 @@ impl Claim {
     pub fn identity_of(&self, user: &UserId) -> Option<Identity> {
         match self {
             Self::Member { user_id, device_id, member_id } => {
-                (user_id == user.as_str()).then(|| Identity::member(user_id, device_id, member_id))
+                (user_id == user.as_str()).then(|| Identity::of_member(user_id, device_id, member_id))
             }
-            Self::Device { device_id } => Some(Identity::legacy(user.as_str(), device_id)),
+            Self::Device { device_id } => Some(Identity::of_device(user.as_str(), device_id)),
         }
     }
 }

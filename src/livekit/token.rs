@@ -189,7 +189,8 @@ mod tests {
             let json = ascii_json(&identity).unwrap();
             prop_assert!(json.get().is_ascii());
             prop_assert_eq!(serde_json::from_str::<String>(json.get()).unwrap(), identity.clone());
-            prop_assert_eq!(payload(Some(&identity), Grant::CreateRoom)["sub"].as_str(), Some(identity.as_str()));
+            let payload = payload(Some(&identity), Grant::CreateRoom);
+            prop_assert_eq!(payload["sub"].as_str(), Some(identity.as_str()));
         }
     }
 }

@@ -6,6 +6,7 @@ pub mod address;
 pub mod discovery;
 pub mod dns;
 pub mod federation;
+pub mod lookups;
 pub mod openid;
 pub mod server_name;
 pub mod user_id;

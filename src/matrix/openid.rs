@@ -107,10 +107,12 @@ mod tests {
     fn the_subject_must_belong_to_the_server() {
         let of = |body: &str| subject(body.as_bytes(), &example()).map(|user| user.to_string());
         assert_eq!(of(r#"{"sub":"@alice:example.com"}"#), Ok("@alice:example.com".into()));
-        for sub in ["@alice:evil.com", "@alice:example.com:8448", "@alice:Example.com", "@alice:evil.com:example.com"] {
+        for sub in ["@alice:evil.com", "@alice:example.com:8448", "@alice:Example.com"] {
             assert_eq!(of(&format!(r#"{{"sub":"{sub}"}}"#)), Err(OpenIdError::ForeignSubject), "{sub}");
         }
-        for body in ["", "[]", "{}", r#"{"sub":5}"#, r#"{"sub":"alice"}"#, "<html>"] {
+        for body in
+            ["", "[]", "{}", r#"{"sub":5}"#, r#"{"sub":"alice"}"#, r#"{"sub":"@alice:evil.com:example.com"}"#, "<html>"]
+        {
             assert_eq!(of(body), Err(OpenIdError::Malformed), "{body}");
         }
     }

@@ -68,6 +68,15 @@ pub enum Host {
 }
 
 impl Host {
+    /// The host of a URL.
+    pub fn of(url: &url::Url) -> Option<Self> {
+        Some(match url.host()? {
+            url::Host::Domain(name) => Self::Name(name.to_owned()),
+            url::Host::Ipv4(address) => Self::Ip(address.into()),
+            url::Host::Ipv6(address) => Self::Ip(address.into()),
+        })
+    }
+
     fn parse(text: &str) -> Result<Self, InvalidServerName> {
         if let Some(literal) = text.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')) {
             let address: Ipv6Addr = literal.parse().map_err(|_| InvalidServerName)?;

@@ -1,11 +1,78 @@
-//! `/.well-known/matrix/server`: what it says, and for how long
-//! ([server-server API, "Resolving server names"](https://spec.matrix.org/latest/server-server-api/#resolving-server-names)).
+//! `/.well-known/matrix/server` and `/.well-known/matrix/client`: what they say, and for how long
+//! ([server-server API, "Resolving server names"](https://spec.matrix.org/latest/server-server-api/#resolving-server-names),
+//! [client-server API, "Well-known URI"](https://spec.matrix.org/latest/client-server-api/#well-known-uri)).
 
 use std::time::Duration;
 
 use serde::Deserialize;
+use url::Url;
 
-use super::server_name::ServerName;
+use super::discovery::AddressPolicy;
+use super::server_name::{Host, ServerName};
+use crate::clock;
+use crate::outbound::{Call, Deadline, Method, Outbound};
+
+/// GETs `https://{host}/.well-known/matrix/{kind}`, follows a few redirects, and gives the body with its lifetime.
+pub async fn fetch(
+    outbound: &Outbound,
+    policy: AddressPolicy,
+    host: &Host,
+    kind: &str,
+) -> Result<(Vec<u8>, Duration), WellKnownError> {
+    let deadline = Deadline::after(TIMEOUT);
+    let url = format!("https://{host}/.well-known/matrix/{kind}");
+    let mut url = Url::parse(&url).map_err(|_| WellKnownError::Absent)?;
+    for _ in 0..=MAX_REDIRECTS {
+        let call = Call { url: url.as_str(), method: Method::Get { accept: None }, deadline: &deadline };
+        let reply = outbound.internet().send(call).await.map_err(|_| WellKnownError::Unreachable)?;
+        match reply.status() {
+            200 => {
+                let cache_control = reply.header("Cache-Control");
+                let expires = reply.header("Expires");
+                let lifetime = lifetime(cache_control.as_deref(), expires.as_deref(), clock::now_ms());
+                let body = reply.body(MAX_BODY).await.map_err(|_| WellKnownError::Absent)?;
+                return Ok((body, lifetime));
+            }
+            301 | 302 | 303 | 307 | 308 => {
+                let location = reply.header("Location");
+                reply.discard();
+                let next = location.and_then(|location| redirected(policy, &url, &location));
+                url = next.ok_or(WellKnownError::Absent)?;
+            }
+            _ => {
+                reply.discard();
+                return Err(WellKnownError::Absent);
+            }
+        }
+    }
+    Err(WellKnownError::Absent)
+}
+
+/// Where a redirect leads, if it may be followed: https only, and to no forbidden address.
+fn redirected(policy: AddressPolicy, from: &Url, location: &str) -> Option<Url> {
+    let to = from.join(location).ok().filter(|to| to.scheme() == "https")?;
+    policy.check(&Host::of(&to)?).ok()?;
+    Some(to)
+}
+
+/// Why there is no well-known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum WellKnownError {
+    /// The host doesn't answer.
+    Unreachable,
+    /// The host has none, or none that can be used.
+    Absent,
+}
+
+impl WellKnownError {
+    /// For how long it isn't asked for again.
+    pub fn lifetime(self) -> Duration {
+        match self {
+            Self::Unreachable => MIN_LIFETIME,
+            Self::Absent => ABSENT_LIFETIME,
+        }
+    }
+}
 
 /// Reads the body of a well-known answer: the delegated server name.
 ///
@@ -56,8 +123,15 @@ fn from_expires(date: &str, now_ms: u64) -> Duration {
 
 /// The shortest time for which an answer is kept, whatever it says.
 pub const MIN_LIFETIME: Duration = Duration::from_secs(60);
+/// A host that answers without a valid well-known is asked again after this.
+const ABSENT_LIFETIME: Duration = Duration::from_secs(600);
 const DEFAULT_LIFETIME: Duration = Duration::from_secs(24 * 3600);
 const MAX_LIFETIME: Duration = Duration::from_secs(48 * 3600);
+const MAX_BODY: usize = 64 * 1024;
+const MAX_REDIRECTS: usize = 5;
+/// This leaves time for what follows within the 10 s of a verification: a host that drops packets to port 443 must
+/// not keep SRV records and port 8448 from their turn.
+const TIMEOUT: Duration = Duration::from_secs(4);
 
 #[cfg(test)]
 mod tests {
