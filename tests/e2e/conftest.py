@@ -1,14 +1,17 @@
 """What the end-to-end tests start from: real parts, running. `cargo xtask e2e` installs them and calls pytest."""
 
 import os
-from collections.abc import Callable, Iterator
+import signal
+from collections.abc import Generator, Iterator
 from contextlib import ExitStack, closing
 from pathlib import Path
 
 import pytest
+
 from parts.authority import Authority
 from parts.livekit_server import LivekitServer
-from parts.participant import Participant
+from parts.member import LegacyMember, Member, MemberType
+from parts.participant import Join, Participant
 from parts.process import Process
 from parts.secrecy import redact
 from parts.service import Service, configuration, serve, wrangler_dev
@@ -22,7 +25,7 @@ class Deployment:
     a host name and an IP address, each with a port.
     """
 
-    def __init__(self, directory: Path, running: ExitStack):
+    def __init__(self, directory: Path, running: ExitStack) -> None:
         self.authority = Authority(directory)
         self.full_access = running.enter_context(
             closing(Synapse("localhost", 8448, self.authority, directory))
@@ -38,6 +41,11 @@ class Deployment:
         )
         for part in (self.sfu, self.worker, self.full_access, self.restricted):
             part.wait_until_ready()
+
+
+def pytest_configure() -> None:
+    """Ends the session in order when it is asked to end, not only when it is interrupted."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")
@@ -58,7 +66,7 @@ def deployment(directory: Path, running: ExitStack) -> Deployment:
     return Deployment(directory, running)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture
 def worker(deployment: Deployment) -> Service:
     return deployment.worker
 
@@ -71,6 +79,12 @@ def wrangler(deployment: Deployment, directory: Path, running: ExitStack) -> Ser
     )
     service.wait_until_ready()
     return service
+
+
+@pytest.fixture(params=["worker", "wrangler"])
+def service(request: pytest.FixtureRequest) -> Service:
+    """The worker in both of its surroundings, one after the other."""
+    return request.getfixturevalue(request.param)
 
 
 @pytest.fixture(scope="session")
@@ -96,17 +110,25 @@ def bob(deployment: Deployment) -> User:
     return deployment.restricted.register("bob")
 
 
+@pytest.fixture(params=[Member, LegacyMember], ids=lambda member_type: member_type.path)
+def member_type(request: pytest.FixtureRequest) -> MemberType:
+    """Both ways to ask for a token, one after the other."""
+    return request.param
+
+
 @pytest.fixture
-def join(tmp_path: Path) -> Iterator[Callable[[dict[str, str]], Participant]]:
-    """Sends a participant into a call with what a token endpoint answered. They are gone after the test."""
+def join(tmp_path: Path) -> Iterator[Join]:
+    """Participants who are gone after the test."""
     with ExitStack() as running:
         yield lambda grant: running.enter_context(closing(Participant(grant, tmp_path)))
 
 
 @pytest.hookimpl(wrapper=True)
-def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> pytest.TestReport:
+def pytest_runtest_makereport(
+    item: pytest.Item, call: pytest.CallInfo[None]
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
     """Show what the parts logged beside a failure, and no secret in any of it."""
-    report: pytest.TestReport = yield
+    report = yield
     if report.failed:
         shown = str(report.longrepr)
         if (redacted := redact(shown)) != shown:
@@ -118,4 +140,4 @@ def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) ->
 
 WORKER_PORT = 8787
 WRANGLER_PORT = 8788
-LOG_LINES = 40
+LOG_LINES = 30

@@ -4,6 +4,7 @@
 # with the machine's, and nothing leaves it. `dummy` interfaces aren't in every kernel, veth pairs are.
 set -eu
 
+unset http_proxy https_proxy all_proxy HTTP_PROXY HTTPS_PROXY ALL_PROXY
 export E2E_ADDRESS=10.77.0.1
 ip link set lo up
 ip link add e2e type veth peer name e2e-peer

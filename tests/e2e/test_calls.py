@@ -1,61 +1,36 @@
 """A real homeserver's OpenID token gets a real client into the right call, as the right participant."""
 
-from collections.abc import Callable
-
-import pytest
 from parts.livekit_server import LivekitServer
-from parts.member import LegacyMember, Member
-from parts.participant import Participant
+from parts.member import LegacyMember, Member, MemberType
+from parts.participant import Join
 from parts.process import eventually
 from parts.service import Service
 from parts.synapse import User
 
-Join = Callable[[dict[str, str]], Participant]
 
-both_endpoints = pytest.mark.parametrize("member_type", [Member, LegacyMember])
-
-
-@both_endpoints
 def test_a_full_access_user_joins(
-    member_type: type[Member | LegacyMember],
+    member_type: MemberType,
     alice: User,
-    worker: Service,
+    service: Service,
     sfu: LivekitServer,
     join: Join,
-):
+) -> None:
     member = member_type(alice, alice.create_room())
 
-    participant = join(worker.admit(member))
+    participant = join(service.admit(member))
 
     participant.wait_until_connected()
     assert sfu.joined(member.livekit_room) == {member.identity}
 
 
-@both_endpoints
-def test_a_full_access_user_joins_through_wrangler_dev(
-    member_type: type[Member | LegacyMember],
-    alice: User,
-    wrangler: Service,
-    sfu: LivekitServer,
-    join: Join,
-):
-    member = member_type(alice, alice.create_room())
-
-    participant = join(wrangler.admit(member))
-
-    participant.wait_until_connected()
-    assert sfu.joined(member.livekit_room) == {member.identity}
-
-
-@both_endpoints
 def test_a_restricted_user_joins_an_existing_call(
-    member_type: type[Member | LegacyMember],
+    member_type: MemberType,
     alice: User,
     bob: User,
     worker: Service,
     sfu: LivekitServer,
     join: Join,
-):
+) -> None:
     room_id = alice.create_room()
     host, guest = member_type(alice, room_id), member_type(bob, room_id)
     join(worker.admit(host)).wait_until_connected()
@@ -66,14 +41,13 @@ def test_a_restricted_user_joins_an_existing_call(
     assert sfu.joined(guest.livekit_room) == {host.identity, guest.identity}
 
 
-@both_endpoints
 def test_a_restricted_user_starts_no_call(
-    member_type: type[Member | LegacyMember],
+    member_type: MemberType,
     bob: User,
     worker: Service,
     sfu: LivekitServer,
     join: Join,
-):
+) -> None:
     member = member_type(bob, bob.create_room())
 
     participant = join(worker.admit(member))
@@ -84,7 +58,7 @@ def test_a_restricted_user_starts_no_call(
 
 def test_members_of_both_endpoints_meet_and_hear_each_other(
     alice: User, carol: User, worker: Service, sfu: LivekitServer, join: Join
-):
+) -> None:
     room_id = alice.create_room()
     speaker, listener = Member(alice, room_id), LegacyMember(carol, room_id)
     speaking, listening = join(worker.admit(speaker)), join(worker.admit(listener))
@@ -98,7 +72,7 @@ def test_members_of_both_endpoints_meet_and_hear_each_other(
 
 def test_a_participant_who_leaves_is_gone_from_the_sfu(
     alice: User, worker: Service, sfu: LivekitServer, join: Join
-):
+) -> None:
     member = Member(alice, alice.create_room())
     participant = join(worker.admit(member))
     participant.wait_until_connected()

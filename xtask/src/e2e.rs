@@ -1,7 +1,7 @@
 //! `cargo xtask e2e`: the tests of `tests/e2e`, which put the worker among real parts.
 //!
-//! Synapse, LiveKit's SFU and its native client run beside the worker in a network namespace of their own, in which libwebrtc
-//! finds an interface that isn't loopback; see `tests/e2e/isolated.sh`.
+//! Synapse, LiveKit's SFU and its native client run beside the worker in a network namespace of their own, in which
+//! libwebrtc finds an interface that isn't loopback; see `tests/e2e/isolated.sh`.
 
 use std::{
     env, fs,

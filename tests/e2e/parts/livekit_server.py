@@ -16,13 +16,11 @@ from .secrecy import secret
 
 T = TypeVar("T")
 
-JOINED = (api.ParticipantInfo.JOINED, api.ParticipantInfo.ACTIVE)
-
 
 class LivekitServer:
     """An SFU that makes no room of its own accord, and posts its webhooks to `webhook_urls`."""
 
-    def __init__(self, port: int, webhook_urls: Sequence[str], directory: Path):
+    def __init__(self, port: int, webhook_urls: Sequence[str], directory: Path) -> None:
         address = os.environ["E2E_ADDRESS"]
         self.url = f"ws://{address}:{port}"
         self.key = "e2e"
@@ -51,7 +49,7 @@ class LivekitServer:
         )
 
     def wait_until_ready(self) -> None:
-        self._process.wait_until(self._answers)
+        self._process.wait_until(self._answers, "answers")
 
     def close(self) -> None:
         self._process.close()
@@ -89,3 +87,6 @@ class LivekitServer:
             return requests.get(self._http_url, timeout=5).ok
         except requests.ConnectionError:
             return False
+
+
+JOINED = (api.ParticipantInfo.JOINED, api.ParticipantInfo.ACTIVE)

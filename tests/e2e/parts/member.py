@@ -12,7 +12,7 @@ class Member:
 
     path = "/get_token"
 
-    def __init__(self, user: User, room_id: str):
+    def __init__(self, user: User, room_id: str) -> None:
         self.user = user
         self.livekit_room = digest(room_id, SLOT)
         self._room_id = room_id
@@ -37,7 +37,7 @@ class LegacyMember:
 
     path = "/sfu/get"
 
-    def __init__(self, user: User, room_id: str):
+    def __init__(self, user: User, room_id: str) -> None:
         self.user = user
         self.livekit_room = digest(room_id, SLOT)
         self._room_id = room_id
@@ -51,4 +51,5 @@ class LegacyMember:
         }
 
 
+MemberType = type[Member] | type[LegacyMember]
 SLOT = "m.call#ROOM"

@@ -8,6 +8,7 @@ import asyncio
 import json
 import sys
 import uuid
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from .secrecy import secret
 class Participant:
     """Someone on their way into a call, with what a token endpoint gave them."""
 
-    def __init__(self, grant: dict[str, str], directory: Path):
+    def __init__(self, grant: dict[str, str], directory: Path) -> None:
         name = f"participant-{uuid.uuid4()}"
         self._events = directory / f"{name}.events"
         self._events.touch()
@@ -61,11 +62,15 @@ class Participant:
         self._process.close()
 
     def _wait_for(self, event: str) -> str:
-        self._process.wait_until(lambda: event in self._happened())
+        self._process.wait_until(lambda: event in self._happened(), event)
         return self._happened()[event]
 
     def _happened(self) -> dict[str, str]:
         return dict(json.loads(line) for line in self._events.read_text().splitlines())
+
+
+Join = Callable[[dict[str, str]], Participant]
+"""What sends a participant into a call with what a token endpoint answered."""
 
 
 async def take_part(events: Path) -> None:

@@ -6,6 +6,7 @@ import subprocess
 import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TypeVar
 
@@ -36,7 +37,7 @@ class Process:
         command: Sequence[str | Path],
         directory: Path,
         environment: Mapping[str, str] | None = None,
-    ):
+    ) -> None:
         self.name = name
         self.log = directory / f"{name}.log"
         with self.log.open("ab") as log:
@@ -51,15 +52,15 @@ class Process:
             )
         Process.started.append(self)
 
-    def wait_until(self, ready: Callable[[], bool], within: float = 60.0) -> None:
-        """Wait until `ready()`; fail at once if the process has ended instead."""
+    def wait_until(self, condition: Callable[[], bool], what: str) -> None:
+        """Wait until `condition()`, `what` the process is to do; fail at once if it has ended instead."""
 
-        def ready_or_ended() -> bool:
+        def done_or_ended() -> bool:
             if self.has_ended():
                 raise AssertionError(f"{self.name} ended with status {self._popen.returncode}")
-            return ready()
+            return condition()
 
-        eventually(ready_or_ended, f"{self.name} is ready", within)
+        eventually(done_or_ended, f"{self.name}: {what}", within=60.0)
 
     def has_ended(self) -> bool:
         return self._popen.poll() is not None
@@ -72,10 +73,8 @@ class Process:
 
     def kill(self) -> None:
         """End the process and all of its group, as a crash would."""
-        try:
+        with suppress(ProcessLookupError):
             os.killpg(self._popen.pid, signal.SIGKILL)
-        except ProcessLookupError:
-            pass
         self._popen.wait()
 
     def close(self) -> None:

@@ -18,14 +18,12 @@ from .synapse import Synapse
 class Service:
     """What a client says to the service at a URL, wherever that runs."""
 
-    def __init__(self, url: str, process: Process):
+    def __init__(self, url: str, process: Process) -> None:
         self.url = url
         self._process = process
-        self._session = requests.Session()
-        self._session.trust_env = False
 
     def post(self, path: str, body: dict[str, Any]) -> requests.Response:
-        return self._session.post(self.url + path, json=body, timeout=REQUEST_TIMEOUT_SECONDS)
+        return requests.post(self.url + path, json=body, timeout=REQUEST_TIMEOUT_SECONDS)
 
     def ask(self, member: Member | LegacyMember, openid_token: dict[str, Any]) -> requests.Response:
         """The answer to a member's request with an OpenID token, whosever it is."""
@@ -38,7 +36,7 @@ class Service:
         return response.json()
 
     def wait_until_ready(self) -> None:
-        self._process.wait_until(self._answers)
+        self._process.wait_until(self._answers, "answers")
 
     def kill(self) -> None:
         """End the service as a crash would."""
@@ -49,7 +47,7 @@ class Service:
 
     def _answers(self) -> bool:
         try:
-            return self._session.get(f"{self.url}/healthz", timeout=REQUEST_TIMEOUT_SECONDS).ok
+            return requests.get(f"{self.url}/healthz", timeout=REQUEST_TIMEOUT_SECONDS).ok
         except requests.ConnectionError:
             return False
 
@@ -73,8 +71,8 @@ def serve(
     command = [
         *(os.environ["E2E_XTASK"], "serve"),
         *("--addr", f"127.0.0.1:{port}"),
-        *("--state", directory / f"worker-{port}"),
-        *("--trust-ca", authority.pem),
+        *("--state", str(directory / f"worker-{port}")),
+        *("--trust-ca", str(authority.pem)),
     ]
     return Service(
         f"http://127.0.0.1:{port}", Process(f"worker-{port}", command, directory, variables)
@@ -89,10 +87,10 @@ def wrangler_dev(
     env_file.write_text("".join(f"{name}={value}\n" for name, value in variables.items()))
     command = [
         *(*json.loads(os.environ["E2E_WRANGLER"]), "dev"),
-        *("--cwd", Path(__file__).parents[3]),
+        *("--cwd", str(Path(__file__).parents[3])),
         *("--ip", "127.0.0.1", "--port", str(port), "--inspector-port", "0"),
-        *("--env-file", env_file),
-        *("--persist-to", directory / f"wrangler-{port}"),
+        *("--env-file", str(env_file)),
+        *("--persist-to", str(directory / f"wrangler-{port}")),
     ]
     environment = {"NODE_EXTRA_CA_CERTS": str(authority.pem)}
     return Service(

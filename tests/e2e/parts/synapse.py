@@ -22,7 +22,7 @@ class Synapse:
     Its name has a port, so that finding it takes no well-known and no SRV record.
     """
 
-    def __init__(self, host: str, port: int, authority: Authority, directory: Path):
+    def __init__(self, host: str, port: int, authority: Authority, directory: Path) -> None:
         self.name = f"{host}:{port}"
         self.url = f"https://{self.name}"
         self._directory = directory / f"synapse-{port}"
@@ -30,6 +30,7 @@ class Synapse:
         self._database = self._directory / "homeserver.db"
         self._session = requests.Session()
         self._session.verify = str(authority.pem)
+        # Or the environment's REQUESTS_CA_BUNDLE would be trusted instead.
         self._session.trust_env = False
         certificate, key = authority.issue(host)
         configuration = self._configuration(port, certificate, key)
@@ -44,7 +45,7 @@ class Synapse:
         )
 
     def wait_until_ready(self) -> None:
-        self._process.wait_until(self._answers)
+        self._process.wait_until(self._answers, "answers")
 
     def close(self) -> None:
         self._process.close()
@@ -121,7 +122,9 @@ class Synapse:
 class User:
     """Someone with an account, logged in on one device."""
 
-    def __init__(self, homeserver: Synapse, user_id: str, device_id: str, access_token: str):
+    def __init__(
+        self, homeserver: Synapse, user_id: str, device_id: str, access_token: str
+    ) -> None:
         self.homeserver = homeserver
         self.id = user_id
         self.device_id = device_id
