@@ -1,6 +1,6 @@
 //! The bodies of `/get_token` and `/sfu/get` (§2.1 of the protocol), parsed into what the token flow works on.
 
-use delegated_leaves::names::{Identity, RoomName};
+use delegated_leaves::{Identity, RoomName};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Number, error::Category};

@@ -1,6 +1,4 @@
-//! Names on the SFU (§4 of the protocol): what a LiveKit room and its participants are called.
-//!
-//! Hashed names are SHA-256 over the canonical JSON array of their parts, in standard base64 without padding.
+//! What things are called on the SFU and on the homeserver.
 
 use std::fmt;
 
@@ -9,39 +7,22 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 /// The name of a LiveKit room.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct RoomName(String);
 
 impl RoomName {
-    /// The room of a call: a slot of a Matrix room.
-    pub fn new(room_id: &str, slot_id: &str) -> Self {
+    /// The room of a slot in a Matrix room: `H(room_id, slot_id)`.
+    pub fn of_slot(room_id: &str, slot_id: &str) -> Self {
         Self(hash(&[room_id, slot_id]))
     }
 
-    /// The name as the SFU knows it.
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
-}
-
-/// The identity of a LiveKit participant.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(transparent)]
-pub struct Identity(String);
-
-impl Identity {
-    /// The identity of a MatrixRTC member.
-    pub fn member(user_id: &str, device_id: &str, member_id: &str) -> Self {
-        Self(hash(&[user_id, device_id, member_id]))
+    /// A name that the SFU told.
+    pub fn new(name: impl Into<String>) -> Self {
+        Self(name.into())
     }
 
-    /// The identity of a legacy client: user and device in the clear.
-    pub fn legacy(user_id: &str, device_id: &str) -> Self {
-        Self(format!("{user_id}:{device_id}"))
-    }
-
-    /// The identity as the SFU knows it.
+    /// The name, as the SFU knows it.
     pub fn as_str(&self) -> &str {
         &self.0
     }
@@ -53,16 +34,90 @@ impl fmt::Display for RoomName {
     }
 }
 
+/// The identity of a LiveKit participant. A client that reconnects keeps it.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Identity(String);
+
+impl Identity {
+    /// A member's identity at `/get_token` and `/delegate_delayed_leave`: `H(user_id, claimed_device_id, member.id)`.
+    pub fn of_member(user_id: &str, device_id: &str, member_id: &str) -> Self {
+        Self(hash(&[user_id, device_id, member_id]))
+    }
+
+    /// A device's identity at `/sfu/get`: `{user_id}:{device_id}` in the clear.
+    pub fn of_device(user_id: &str, device_id: &str) -> Self {
+        Self(format!("{user_id}:{device_id}"))
+    }
+
+    /// A member's identity at the homeserver's own endpoints (MSC4195): `H(user_id, member_id)`.
+    pub fn of_homeserver_member(user_id: &str, member_id: &str) -> Self {
+        Self(hash(&[user_id, member_id]))
+    }
+
+    /// An identity that the SFU told.
+    pub fn new(identity: impl Into<String>) -> Self {
+        Self(identity.into())
+    }
+
+    /// The identity, as the SFU knows it.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
 impl fmt::Display for Identity {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)
     }
 }
 
+/// What the SFU calls one connection of a participant: each new connection has a new one, a migrated one keeps it.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct ParticipantSid(String);
+
+impl ParticipantSid {
+    /// Reads a `sid` field. `None` where it is empty, which is protobuf's way of leaving it out, or holds white space.
+    pub fn new(sid: impl Into<String>) -> Option<Self> {
+        let sid = sid.into();
+        (!sid.is_empty() && !sid.contains(char::is_whitespace)).then_some(Self(sid))
+    }
+
+    /// The SID, as the SFU writes it.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+/// The name of the homeserver that holds a delayed event. The engine doesn't look into it: the caller has parsed it.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct ServerName(String);
+
+impl ServerName {
+    /// A server name that the caller has parsed.
+    pub fn new(name: impl Into<String>) -> Self {
+        Self(name.into())
+    }
+
+    /// The name.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for ServerName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// SHA-256 of the canonical JSON array of `parts`, in standard base64 without padding (MSC4195).
 fn hash(parts: &[&str]) -> String {
-    // serde_json writes no spaces and escapes only what canonical JSON escapes, so its array is the canonical one.
-    let json = serde_json::Value::from(parts).to_string();
-    Base64Unpadded::encode_string(&Sha256::digest(json.as_bytes()))
+    // serde_json writes strings as canonical JSON wants them: only `"`, `\` and control characters escaped.
+    let array = serde_json::Value::from(parts).to_string();
+    Base64Unpadded::encode_string(&Sha256::digest(array))
 }
 
 #[cfg(test)]
@@ -70,23 +125,37 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_vectors_of_the_protocol_hold() {
-        let room = |room, slot| RoomName::new(room, slot).as_str().to_owned();
-        assert_eq!(room("!roomid:example.com", "slot1234"), "O8437W3+jmzMVjoIP3tNwbm+XxHQk2iKpOA7aqw3qSc");
-        assert_eq!(room("!room:example.com", "m.call#ROOM"), "krj2dgxw2K6EOm9he4GfQJ6JsSVWfJ8a7BkyjZcSmxs");
-        let member = Identity::member("@alice:example.com", "DEVICE", "member-1");
-        assert_eq!(member.as_str(), "vYVt8NUMTb0rAawkFqilcAtxKgY26U3Ab7R9INviNnU");
-        assert_eq!(hash(&["@alice:example.com", "memberABC"]), "M3VnsLXrkbxIDINXO64u8PZzFyD9ZYFiQULR2dshWYs");
+    fn names_are_those_that_clients_compute() {
+        assert_eq!(
+            RoomName::of_slot("!roomid:example.com", "slot1234").as_str(),
+            "O8437W3+jmzMVjoIP3tNwbm+XxHQk2iKpOA7aqw3qSc"
+        );
+        assert_eq!(
+            RoomName::of_slot("!room:example.com", "m.call#ROOM").as_str(),
+            "krj2dgxw2K6EOm9he4GfQJ6JsSVWfJ8a7BkyjZcSmxs"
+        );
+        assert_eq!(
+            Identity::of_member("@alice:example.com", "DEVICE", "member-1").as_str(),
+            "vYVt8NUMTb0rAawkFqilcAtxKgY26U3Ab7R9INviNnU"
+        );
+        assert_eq!(
+            Identity::of_homeserver_member("@alice:example.com", "memberABC").as_str(),
+            "M3VnsLXrkbxIDINXO64u8PZzFyD9ZYFiQULR2dshWYs"
+        );
+        assert_eq!(Identity::of_device("@alice:example.com", "DEVICE").as_str(), "@alice:example.com:DEVICE");
     }
 
     #[test]
     fn only_what_canonical_json_escapes_is_escaped() {
-        let text = serde_json::Value::from(&["\"\\\n\u{1}é/\u{7f}"][..]).to_string();
-        assert_eq!(text, "[\"\\\"\\\\\\n\\u0001é/\u{7f}\"]");
+        // printf '["é/\\"","\\n\\u0001\x7f"]' | sha256sum
+        let array = "[\"é/\\\"\",\"\\n\\u0001\u{7f}\"]";
+        let expected = Base64Unpadded::encode_string(&Sha256::digest(array));
+        assert_eq!(hash(&["é/\"", "\n\u{1}\u{7f}"]), expected);
     }
 
     #[test]
-    fn a_legacy_identity_is_in_the_clear() {
-        assert_eq!(Identity::legacy("@alice:example.com", "").as_str(), "@alice:example.com:");
+    fn a_missing_sid_is_none() {
+        assert_eq!(ParticipantSid::new(""), None);
+        assert_eq!(ParticipantSid::new("PA_1").unwrap().as_str(), "PA_1");
     }
 }

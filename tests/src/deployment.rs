@@ -44,7 +44,7 @@ impl Deployment {
     }
 
     /// Starts it, and waits until it answers.
-    pub async fn start(self) -> Service {
+    pub fn start(self) -> Service {
         let directory = TempDir::new().expect("a temporary directory");
         let log = directory.path().join("log");
         let launch = Launch {
@@ -54,10 +54,8 @@ impl Deployment {
             env: self.env,
             log: workerd::Log::File(log.clone()),
         };
-        let running = tokio::task::spawn_blocking(move || launch.start())
-            .await
-            .expect("a launch that doesn't panic")
-            .unwrap_or_else(|error| panic!("the worker doesn't start: {error:#}"));
+        // On this very thread: a thread of the runtime's pool may be in another network.
+        let running = launch.start().unwrap_or_else(|error| panic!("the worker doesn't start: {error:#}"));
         Service::new(running, Log::new(log), directory)
     }
 }

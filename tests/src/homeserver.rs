@@ -1,11 +1,13 @@
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use bytes::Bytes;
 use hyper::header::{AUTHORIZATION, COOKIE, HOST, ORIGIN};
 use hyper::http::uri::Authority;
 use serde_json::json;
+use tokio::time::{sleep, timeout};
 
 use crate::server::{Handler, Server, Serving};
 use crate::{Certificate, CertificateAuthority, Network, Reply, Request, Strictness};
@@ -57,10 +59,19 @@ struct State {
 impl Homeserver {
     /// A new token for the user.
     pub fn openid_token(&self, user_id: &str) -> OpenIdToken {
+        let number = self.state.lock().unwrap().tokens.len();
+        self.openid_token_of(user_id, &format!("openid-secret-{}-{number}", self.server_name))
+    }
+
+    /// A new token for the user, with this secret.
+    pub fn openid_token_of(&self, user_id: &str, access_token: &str) -> OpenIdToken {
         let mut state = self.state.lock().unwrap();
-        let access_token = format!("openid-secret-{}-{}", self.server_name, state.tokens.len());
-        state.tokens.insert(access_token.clone(), user_id.to_owned());
-        OpenIdToken { access_token, user_id: user_id.to_owned(), matrix_server_name: self.server_name.clone() }
+        state.tokens.insert(access_token.to_owned(), user_id.to_owned());
+        OpenIdToken {
+            access_token: access_token.to_owned(),
+            user_id: user_id.to_owned(),
+            matrix_server_name: self.server_name.clone(),
+        }
     }
 
     /// From now on, what well-known answers.
@@ -76,6 +87,16 @@ impl Homeserver {
     /// How often its well-known file was asked for.
     pub fn well_known_requests(&self) -> usize {
         self.state.lock().unwrap().well_known_requests.len()
+    }
+
+    /// As soon as its well-known file has been asked for.
+    pub async fn well_known_requested(&self) {
+        let poll = async {
+            while self.well_known_requests() == 0 {
+                sleep(Duration::from_millis(5)).await;
+            }
+        };
+        timeout(Duration::from_secs(20), poll).await.expect("a request for the well-known file");
     }
 
     /// How often it was asked about a token.

@@ -1,5 +1,8 @@
 use std::net::SocketAddr;
 
+use bytes::Bytes;
+
+use crate::server::{Server, Serving};
 use crate::{CertificateAuthority, Deployment, HomeserverPlan, Network, Reply, Resolver, Sfu, Site, Strictness};
 
 /// A network of its own with an SFU, a resolver and a certificate authority, for homeservers and the worker to live in.
@@ -42,6 +45,12 @@ impl Lab {
         Site::start(&self.network, &self.authority, name, reply).await
     }
 
+    /// Something that listens where nobody may come.
+    pub async fn tripwire(&self, host: &str, port: u16) -> Tripwire {
+        let address = SocketAddr::new(self.network.address_of(host), port);
+        Tripwire(Server::start(address, None, Serving::Raw(Bytes::new())).await)
+    }
+
     /// Another SFU: under TLS and a path prefix.
     pub async fn sfu_behind_proxy(&self, name: &str, port: u16, prefix: &str) -> Sfu {
         let address = SocketAddr::new(self.network.address_of(name), port);
@@ -52,6 +61,16 @@ impl Lab {
     /// The worker, yet to be configured.
     pub fn deployment(&self) -> Deployment {
         Deployment::new(&self.sfu, &self.resolver, &self.authority)
+    }
+}
+
+/// Counts connections and says nothing.
+pub struct Tripwire(Server);
+
+impl Tripwire {
+    /// How many there have been.
+    pub fn connections(&self) -> usize {
+        self.0.connections()
     }
 }
 

@@ -8,7 +8,7 @@
 //!
 //! let lab = Lab::new().await;
 //! let home = lab.homeserver("example.org").start().await;
-//! let service = lab.deployment().full_access("example.org").start().await;
+//! let service = lab.deployment().full_access("example.org").start();
 //!
 //! let token = home.openid_token("@alice:example.org");
 //! let answer = service.ask(Endpoint::GetToken, &token).await;
@@ -29,6 +29,7 @@
 )]
 
 mod certificate;
+mod connection;
 mod deployment;
 mod homeserver;
 mod lab;
@@ -44,11 +45,12 @@ mod token_request;
 mod webhook;
 
 pub use certificate::{Certificate, CertificateAuthority};
+pub use connection::Connection;
 pub use deployment::Deployment;
 pub use homeserver::{Homeserver, HomeserverPlan, OpenIdToken, Site};
-pub use lab::Lab;
+pub use lab::{Lab, Tripwire};
 pub use log::{Log, LogLine};
-pub use network::Network;
+pub use network::{Network, PUBLIC_V6};
 pub use reply::{Gate, Reply};
 pub use resolver::Resolver;
 pub use server::Request;

@@ -24,19 +24,27 @@ impl Log {
         fs::read(&self.file).map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).unwrap_or_default()
     }
 
+    /// Drops what is there.
+    pub fn clear(&self) {
+        fs::write(&self.file, "").expect("the log is mine");
+    }
+
     /// The worker's lines so far.
     pub fn lines(&self) -> Vec<LogLine> {
+        let is_object = |line: &&String| line.starts_with('{');
+        self.complete_lines().iter().filter(is_object).map(|line| LogLine::parse(line)).collect()
+    }
+
+    /// The lines that are no JSON objects.
+    pub fn foreign_lines(&self) -> Vec<String> {
+        self.complete_lines().into_iter().filter(|line| !line.starts_with('{')).collect()
+    }
+
+    /// What follows the last line feed is still being written.
+    fn complete_lines(&self) -> Vec<String> {
         let text = self.text();
-        // What follows the last line feed is still being written.
         let complete = text.rsplit_once('\n').map_or("", |(complete, _)| complete);
-        complete
-            .lines()
-            .filter(|line| line.starts_with('{'))
-            .map(|line| match serde_json::from_str(line) {
-                Ok(value) => LogLine(value),
-                Err(error) => panic!("a log line isn't JSON ({error}): {line}"),
-            })
-            .collect()
+        complete.lines().map(str::to_owned).collect()
     }
 
     /// The first line for which `is` holds, as soon as there is one.
@@ -59,6 +67,11 @@ impl Log {
 }
 
 impl LogLine {
+    fn parse(line: &str) -> Self {
+        let value = serde_json::from_str(line);
+        Self(value.unwrap_or_else(|error| panic!("a log line isn't JSON ({error}): {line}")))
+    }
+
     /// Whether all of these texts are in it, regardless of their case.
     pub fn has(&self, texts: &[&str]) -> bool {
         let line = self.0.to_string().to_lowercase();

@@ -10,7 +10,7 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicU8, Ordering};
 
 use nix::errno::Errno;
-use nix::mount::{MsFlags, mount};
+use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::sched::{CloneFlags, unshare};
 use tempfile::TempDir;
 
@@ -45,9 +45,9 @@ impl Network {
             names: Mutex::default(),
             taken: AtomicU8::new(0),
         };
-        network.shadow("/etc/nsswitch.conf", "hosts: files dns\n");
-        network.shadow("/etc/resolv.conf", "");
-        network.shadow("/etc/hosts", &host_table(&BTreeMap::new()));
+        for (system_file, content) in SHADOWED {
+            network.shadow(system_file, content);
+        }
         network
     }
 
@@ -88,8 +88,17 @@ impl Network {
     }
 }
 
+impl Drop for Network {
+    /// A thread that enters another network afterwards must find the system's files again.
+    fn drop(&mut self) {
+        for (system_file, _) in SHADOWED {
+            let _ = umount2(system_file, MntFlags::MNT_DETACH);
+        }
+    }
+}
+
 fn host_table(names: &BTreeMap<String, IpAddr>) -> String {
-    let mut table = String::from("127.0.0.1 localhost\n::1 localhost\n");
+    let mut table = LOCALHOST.to_owned();
     for (name, address) in names {
         table.push_str(&format!("{address} {name}\n"));
     }
@@ -134,6 +143,11 @@ fn start_again_in_user_namespace() -> ! {
         .exec();
     panic!("can't start again in a user namespace (run as root instead): {error}")
 }
+
+/// How names are resolved: from a table, and by nobody else.
+const SHADOWED: [(&str, &str); 3] =
+    [("/etc/nsswitch.conf", "hosts: files dns\n"), ("/etc/resolv.conf", ""), ("/etc/hosts", LOCALHOST)];
+const LOCALHOST: &str = "127.0.0.1 localhost\n::1 localhost\n";
 
 const REENTERED: &str = "BLACK_BOX_USER_NAMESPACE";
 

@@ -43,6 +43,11 @@ impl Resolver {
         self.state.lock().unwrap().records.entry(name.to_owned()).or_default().push(data);
     }
 
+    /// Drops all records.
+    pub fn forget(&self) {
+        self.state.lock().unwrap().records.clear();
+    }
+
     /// From now on, what it answers to everything.
     pub fn set_reply(&self, reply: Reply) {
         self.state.lock().unwrap().reply = Some(reply);

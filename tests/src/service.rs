@@ -110,7 +110,10 @@ impl Service {
 impl Drop for Service {
     fn drop(&mut self) {
         if std::thread::panicking() {
-            eprintln!("log of the worker:\n{}", self.log.text());
+            let lines = self.log.text();
+            let lines: Vec<_> = lines.lines().collect();
+            let last = lines.len().saturating_sub(LINES_SHOWN);
+            eprintln!("end of the worker's log:\n{}", lines[last..].join("\n"));
         }
     }
 }
@@ -161,5 +164,6 @@ impl Answer {
     }
 }
 
+const LINES_SHOWN: usize = 40;
 /// Longer than anything may take: the worker gives a verification up after 10 s.
 const PATIENCE: Duration = Duration::from_secs(60);

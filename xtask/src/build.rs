@@ -2,7 +2,6 @@
 
 use std::{
     fs,
-    hash::{DefaultHasher, Hash, Hasher},
     path::{Path, PathBuf},
     process::Stdio,
 };
@@ -21,6 +20,8 @@ pub struct Build {
     pub wasm: PathBuf,
     /// The module as the compiler left it, in cargo's target directory.
     compiled: PathBuf,
+    /// The bundled module with the names of its functions, beside it.
+    pub(crate) named: PathBuf,
 }
 
 impl Build {
@@ -55,6 +56,7 @@ impl Build {
             tools.worker_build().arg("--release"),
             &cache::log("worker-build")?,
         )?;
+        build.strip(&tools)?;
         fs::write(&record, build.fingerprint(root)?).with_context(|| format!("can't write {}", record.display()))?;
         Ok(build)
     }
@@ -74,25 +76,38 @@ impl Build {
 
     fn in_workspace(root: &Path) -> Result<Self> {
         let dir = root.join(DIR);
+        let release = target_directory(root)?.join("wasm32-unknown-unknown/release");
         Ok(Self {
             script: dir.join("index.js"),
             wasm: dir.join("index_bg.wasm"),
-            compiled: target_directory(root)?.join("wasm32-unknown-unknown/release/matrixrtc_edge.wasm"),
+            compiled: release.join("matrixrtc_edge.wasm"),
+            named: release.join("matrixrtc_edge.named.wasm"),
         })
     }
 
+    /// Takes the functions' names out of the module, which worker-build keeps in: they are a fifth of it, and a panic's
+    /// message tells file and line without them.
+    fn strip(&self, tools: &Tools) -> Result<()> {
+        fs::copy(&self.wasm, &self.named).context("can't copy the WebAssembly module")?;
+        progress::run(
+            "stripping the worker",
+            tools
+                .wasm_opt()
+                .args(["--all-features", "--strip-debug", "--strip-producers", "--output"])
+                .args([&self.wasm, &self.named]),
+            &cache::log("wasm-opt")?,
+        )
+    }
+
     fn exists(&self) -> bool {
-        self.script.exists() && self.wasm.exists()
+        [&self.script, &self.wasm, &self.named].into_iter().all(|file| file.exists())
     }
 
     /// Changes with whatever comes after the compiler: its output, what is set for the tools, their versions, and their output.
     fn fingerprint(&self, root: &Path) -> Result<String> {
         let settings = ["Cargo.toml", "Cargo.lock", "package-lock.json"].map(|name| root.join(name));
-        let mut hasher = DefaultHasher::new();
-        for path in settings.iter().chain([&self.compiled, &self.script, &self.wasm]) {
-            fs::read(path).with_context(|| format!("can't read {}", path.display()))?.hash(&mut hasher);
-        }
-        Ok(format!("{:016x}", hasher.finish()))
+        let files: Vec<_> = settings.iter().chain([&self.compiled, &self.script, &self.wasm]).collect();
+        cache::fingerprint(&files)
     }
 }
 

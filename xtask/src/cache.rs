@@ -6,6 +6,7 @@
 use std::{
     env,
     fs::{self, File, TryLockError},
+    hash::{DefaultHasher, Hash, Hasher},
     path::{Path, PathBuf},
 };
 
@@ -62,6 +63,19 @@ fn tool_in(tools: &Path, name: &str, install: impl FnOnce(&Path) -> Result<()>) 
     install(&place).with_context(|| format!("can't install {name}"))?;
     File::create(&complete).with_context(|| format!("can't write {}", complete.display()))?;
     Ok(place)
+}
+
+/// A short text that changes with the contents of `files`, and with the Rust release.
+///
+/// # Errors
+///
+/// One of them can't be read.
+pub fn fingerprint(files: &[impl AsRef<Path>]) -> Result<String> {
+    let mut hasher = DefaultHasher::new();
+    for file in files.iter().map(AsRef::as_ref) {
+        fs::read(file).with_context(|| format!("can't read {}", file.display()))?.hash(&mut hasher);
+    }
+    Ok(format!("{:016x}", hasher.finish()))
 }
 
 /// Locks `path`, saying so if another process works on `what` meanwhile. The lock lasts as long as the file is open.

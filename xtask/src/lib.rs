@@ -1,5 +1,6 @@
 //! The developer's commands of matrixrtc-edge, `cargo xtask …`, and what its test crates share with them.
 
+pub mod bench;
 pub mod build;
 pub mod cache;
 pub mod dev;

@@ -21,13 +21,13 @@ pub fn run(what: &str, command: &mut Command, log: &Path) -> Result<()> {
         fs::create_dir_all(dir).with_context(|| format!("can't create {}", dir.display()))?;
     }
     let output = File::create(log).with_context(|| format!("can't write {}", log.display()))?;
-    let mut step = Step::start(what);
     let mut child = command
         .stdin(Stdio::null())
         .stdout(output.try_clone()?)
         .stderr(output)
         .spawn()
         .with_context(|| cannot_start(command))?;
+    let mut step = Step::start(what);
     let status = loop {
         if let Some(status) = child.try_wait()? {
             break status;
@@ -96,14 +96,16 @@ impl Step {
             return;
         }
         self.shown = Instant::now();
-        let line = format!("… {} ({}) {}", self.what, elapsed(self.started), detail().trim());
-        let line: String = line.chars().filter(|c| !c.is_control()).take(LINE_WIDTH).collect();
+        let line = format!("… {} ({})", self.what, elapsed(self.started));
+        let detail = detail();
+        let detail = detail.trim().chars().filter(|c| !c.is_control());
+        let detail: String = detail.take(LINE_WIDTH.saturating_sub(line.chars().count())).collect();
         if self.live {
-            eprint!("\r\x1b[2K{line}");
+            eprint!("\r\x1b[2K{line} {detail}");
             // A progress line that can't be shown is no reason to stop.
             let _ = io::stderr().flush();
         } else {
-            eprintln!("{line}");
+            eprintln!("{line} {detail}");
         }
     }
 
@@ -166,7 +168,7 @@ fn cannot_start(command: &Command) -> String {
 
 const POLL: Duration = Duration::from_millis(50);
 const LINE_WIDTH: usize = 110;
-const TAIL_LINES: usize = 40;
+const TAIL_LINES: usize = 60;
 const TAIL_BYTES: u64 = 16 * 1024;
 
 #[cfg(test)]

@@ -36,7 +36,9 @@ pub struct Options {
 /// The configuration is incomplete or wrong ([`ConfigErrors`](matrixrtc_edge::config::ConfigErrors)), the worker can't be
 /// built or started, or it ends by itself.
 pub fn run(options: Options) -> Result<()> {
-    let env: BTreeMap<String, String> = env::vars().filter(|(name, _)| name.starts_with("LIVEKIT_")).collect();
+    let variable = |name: &&str| Some(((*name).to_owned(), env::var(name).ok()?));
+    let env: BTreeMap<String, String> = VARIABLES.iter().filter_map(variable).collect();
+    Config::from_lookup(|name| env.get(name).cloned())?;
     Build::make(&workspace::root()?)?;
     let interrupt = Interrupt::listen().context("can't listen for signals")?;
     let launch =
@@ -44,12 +46,14 @@ pub fn run(options: Options) -> Result<()> {
     let mut running = launch.start()?;
     println!("listening on http://{}", running.addr());
     loop {
-        if let Some(status) = running.try_wait()? {
-            bail!("workerd has ended by itself: {status}");
-        }
+        let ended = running.try_wait()?;
+        // Ctrl-C in a terminal reaches workerd, too: that isn't "by itself".
         if interrupt.has_come() {
             running.terminate()?;
             return Ok(());
+        }
+        if let Some(status) = ended {
+            bail!("workerd has ended by itself: {status}");
         }
         thread::sleep(POLL);
     }

@@ -30,7 +30,8 @@ pub fn run() -> Result<()> {
     println!("{:<12}{:>10}{script_gzipped:>10}", "JavaScript", script.len());
     println!("{:<12}{:>10}{total:>10} of {BUDGET}, {} %", "both", wasm.len() + script.len(), total * 100 / BUDGET);
 
-    let contents = Contents::of(&wasm)?;
+    let named = fs::read(&build.named).context("can't read the WebAssembly module with names")?;
+    let contents = Contents::of(&named)?;
     print_biggest("WebAssembly, by section", &contents.sections, usize::MAX);
     print_biggest("Code, by crate", &contents.by_crate(), CRATES_SHOWN);
     print_biggest("Code, by function", &contents.functions, FUNCTIONS_SHOWN);

@@ -1,6 +1,6 @@
 //! From a server name to its federation API, step by step (protocol 3).
 
-use black_box::{Answer, Endpoint, Homeserver, HomeserverPlan, Lab, PUBLIC_V6, Reply};
+use black_box::{Answer, Endpoint, Homeserver, HomeserverPlan, Lab, PUBLIC_V6, Reply, Service};
 use serde_json::json;
 
 #[tokio::test]
@@ -28,10 +28,10 @@ async fn an_ipv4_literal_is_asked_at_port_8448() {
 
 #[tokio::test]
 async fn an_ipv6_literal_is_asked_at_its_port_or_8448() {
-    let lab = Lab::new().await;
     let literal = format!("[{PUBLIC_V6}]");
 
     for (name, port) in [(format!("{literal}:8449"), 8449), (literal.clone(), 8448)] {
+        let lab = Lab::new().await;
         let home = lab.homeserver(&name).federation_at(&literal, port).start().await;
 
         assert_verified(&lab, &home, &name).await;
@@ -69,12 +69,8 @@ async fn well_known_delegates_to_a_name_with_a_port() {
 async fn well_known_delegates_to_port_443_of_the_name_itself() {
     let lab = Lab::new().await;
 
-    let home = lab
-        .homeserver("example.org")
-        .delegates_to("example.org:443")
-        .federation_at("example.org", 443)
-        .start()
-        .await;
+    let home =
+        lab.homeserver("example.org").delegates_to("example.org:443").federation_at("example.org", 443).start().await;
 
     assert_verified(&lab, &home, "example.org").await;
 }
@@ -95,8 +91,7 @@ async fn well_known_delegates_to_an_address() {
     .enumerate()
     {
         let name = format!("example{number}.org");
-        let home =
-            lab.homeserver(&name).delegates_to(&server).federation_at(host, port).start().await;
+        let home = lab.homeserver(&name).delegates_to(&server).federation_at(host, port).start().await;
 
         assert_verified(&lab, &home, &name).await;
     }
@@ -132,10 +127,7 @@ async fn a_delegated_name_is_found_by_its_deprecated_srv_record() {
         .await;
 
     assert_verified(&lab, &home, "example.org").await;
-    assert_eq!(
-        lab.resolver.asked(),
-        ["_matrix-fed._tcp.hs.example.net", "_matrix._tcp.hs.example.net"]
-    );
+    assert_eq!(lab.resolver.asked(), ["_matrix-fed._tcp.hs.example.net", "_matrix._tcp.hs.example.net"]);
 }
 
 #[tokio::test]
@@ -150,10 +142,7 @@ async fn a_delegated_name_without_srv_records_is_asked_at_port_8448() {
         .await;
 
     assert_verified(&lab, &home, "example.org").await;
-    assert_eq!(
-        lab.resolver.asked(),
-        ["_matrix-fed._tcp.hs.example.net", "_matrix._tcp.hs.example.net"]
-    );
+    assert_eq!(lab.resolver.asked(), ["_matrix-fed._tcp.hs.example.net", "_matrix._tcp.hs.example.net"]);
 }
 
 #[tokio::test]
@@ -178,12 +167,7 @@ async fn an_srv_record_that_points_to_the_name_itself_is_followed() {
     let lab = Lab::new().await;
     lab.resolver.add_srv("_matrix-fed._tcp.example.org", 10, 5, 8449, "example.org");
 
-    let home = lab
-        .homeserver("example.org")
-        .without_well_known()
-        .federation_at("example.org", 8449)
-        .start()
-        .await;
+    let home = lab.homeserver("example.org").without_well_known().federation_at("example.org", 8449).start().await;
 
     assert_verified(&lab, &home, "example.org").await;
 }
@@ -192,18 +176,10 @@ async fn an_srv_record_that_points_to_the_name_itself_is_followed() {
 async fn without_well_known_and_srv_records_the_name_is_asked_at_port_8448() {
     let lab = Lab::new().await;
 
-    let home = lab
-        .homeserver("example.org")
-        .without_well_known()
-        .federation_at("example.org", 8448)
-        .start()
-        .await;
+    let home = lab.homeserver("example.org").without_well_known().federation_at("example.org", 8448).start().await;
 
     assert_verified(&lab, &home, "example.org").await;
-    assert_eq!(
-        lab.resolver.asked(),
-        ["_matrix-fed._tcp.example.org", "_matrix._tcp.example.org"]
-    );
+    assert_eq!(lab.resolver.asked(), ["_matrix-fed._tcp.example.org", "_matrix._tcp.example.org"]);
 }
 
 #[tokio::test]
@@ -257,12 +233,7 @@ async fn a_well_known_of_another_content_type_counts() {
 async fn a_website_that_is_down_is_no_well_known() {
     let lab = Lab::new().await;
 
-    let home = lab
-        .homeserver("example.org")
-        .without_website()
-        .federation_at("example.org", 8448)
-        .start()
-        .await;
+    let home = lab.homeserver("example.org").without_website().federation_at("example.org", 8448).start().await;
 
     assert_verified(&lab, &home, "example.org").await;
 }
@@ -278,12 +249,7 @@ async fn a_resolver_that_fails_means_port_8448() {
         let lab = Lab::new().await;
         lab.resolver.set_reply(reply);
 
-        let home = lab
-            .homeserver("example.org")
-            .without_well_known()
-            .federation_at("example.org", 8448)
-            .start()
-            .await;
+        let home = lab.homeserver("example.org").without_well_known().federation_at("example.org", 8448).start().await;
 
         assert_verified(&lab, &home, "example.org").await;
     }
@@ -291,8 +257,8 @@ async fn a_resolver_that_fails_means_port_8448() {
 
 #[tokio::test]
 async fn a_certificate_of_another_name_is_not_accepted() {
-    let lab = Lab::new().await;
     for name in ["www.example.org", "example.com", "sub.matrix.example.org"] {
+        let lab = Lab::new().await;
         let certificate = lab.authority.certificate(name);
         assert_not_connected(&lab, lab.homeserver("example.org").certificate(certificate)).await;
     }
@@ -333,7 +299,7 @@ async fn a_certificate_of_an_srv_target_s_own_name_is_not_accepted() {
 }
 
 async fn assert_verified(lab: &Lab, home: &Homeserver, server_name: &str) {
-    let answer = ask(lab, home, server_name).await;
+    let (_service, answer) = ask(lab, home, server_name).await;
 
     assert_eq!(answer.status, 200, "{server_name}: {answer:?}");
     assert_eq!(home.userinfo_requests(), 1, "{server_name}");
@@ -343,14 +309,17 @@ async fn assert_verified(lab: &Lab, home: &Homeserver, server_name: &str) {
 async fn assert_not_connected(lab: &Lab, plan: HomeserverPlan<'_>) {
     let home = plan.start().await;
 
-    let answer = ask(lab, &home, "example.org").await;
+    let (_service, answer) = ask(lab, &home, "example.org").await;
 
     answer.assert_error(401, "M_UNAUTHORIZED");
     assert!(home.connections() > 0);
     assert_eq!(home.userinfo_requests(), 0);
 }
 
-async fn ask(lab: &Lab, home: &Homeserver, server_name: &str) -> Answer {
-    let service = lab.deployment().start().await;
-    service.ask(Endpoint::SfuGet, &home.openid_token(&format!("@alice:{server_name}"))).await
+/// The service comes with its answer: its log is shown if the answer is the wrong one.
+async fn ask(lab: &Lab, home: &Homeserver, server_name: &str) -> (Service, Answer) {
+    let service = lab.deployment().start();
+    let token = home.openid_token(&format!("@alice:{server_name}"));
+    let answer = service.ask(Endpoint::SfuGet, &token).await;
+    (service, answer)
 }

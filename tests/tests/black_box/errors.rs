@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 #[tokio::test]
 async fn a_body_that_is_no_json_object_is_not_json() {
     let lab = Lab::new().await;
-    let service = lab.deployment().start().await;
+    let service = lab.deployment().start();
 
     for endpoint in Endpoint::BOTH {
         for body in [
@@ -36,7 +36,7 @@ async fn a_body_that_is_no_json_object_is_not_json() {
 #[tokio::test]
 async fn json_of_any_depth_is_refused_like_any_other() {
     let lab = Lab::new().await;
-    let service = lab.deployment().start().await;
+    let service = lab.deployment().start();
 
     for endpoint in Endpoint::BOTH {
         for body in ["[".repeat(60_000), "{\"a\":".repeat(12_000), format!("{{\"room\":{}", "[".repeat(60_000))] {
@@ -262,7 +262,7 @@ fn fields() -> Vec<(Endpoint, &'static str)> {
 async fn a_service_and_a_token() -> (Lab, Homeserver, Service, OpenIdToken) {
     let lab = Lab::new().await;
     let home = lab.homeserver("example.org").start().await;
-    let service = lab.deployment().full_access("example.org").start().await;
+    let service = lab.deployment().full_access("example.org").start();
     let token = home.openid_token("@alice:example.org");
     (lab, home, service, token)
 }

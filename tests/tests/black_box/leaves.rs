@@ -7,7 +7,7 @@ use serde_json::json;
 #[tokio::test]
 async fn there_is_no_endpoint_to_delegate_a_leave() {
     let lab = Lab::new().await;
-    let service = lab.deployment().start().await;
+    let service = lab.deployment().start();
 
     for path in ["/delegate_delayed_leave", "//livekit//delegate_delayed_leave/"] {
         for method in [Method::POST, Method::OPTIONS, Method::GET] {
@@ -23,7 +23,7 @@ async fn there_is_no_endpoint_to_delegate_a_leave() {
 async fn a_token_is_not_given_out_together_with_a_promise_to_leave() {
     let lab = Lab::new().await;
     let home = lab.homeserver("example.org").start().await;
-    let service = lab.deployment().full_access("example.org").start().await;
+    let service = lab.deployment().full_access("example.org").start();
     let token = home.openid_token("@alice:example.org");
 
     for endpoint in Endpoint::BOTH {

@@ -1,11 +1,6 @@
 //! What the service promises (protocol 2 to 6 and 9), held against the production build in workerd.
 
-#![allow(
-    clippy::expect_used,
-    clippy::panic,
-    clippy::unwrap_used,
-    reason = "what goes wrong here ends the test"
-)]
+#![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used, reason = "what goes wrong here ends the test")]
 
 mod addresses;
 mod configuration;

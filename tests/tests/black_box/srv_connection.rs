@@ -1,6 +1,6 @@
 //! The connection to an SRV target, which isn't `fetch`'s: HTTP as homeservers and proxies really speak it (protocol 3).
 
-use black_box::{Answer, Endpoint, HomeserverPlan, Lab, Reply};
+use black_box::{Endpoint, HomeserverPlan, Lab, Reply};
 use serde_json::json;
 
 const SUBJECT: &str = r#"{"sub":"@alice:example.org"}"#;
@@ -10,9 +10,7 @@ async fn an_answer_in_chunks_is_put_together() {
     let lab = Lab::new().await;
     let reply = Reply::json(200, &json!({ "sub": "@alice:example.org" })).in_chunks_of(3);
 
-    let answer = ask(&lab, behind_srv(&lab).userinfo(reply)).await;
-
-    assert_eq!(answer.status, 200, "{answer:?}");
+    assert_answered(&lab, behind_srv(&lab).userinfo(reply), 200, "chunks of 3 bytes").await;
 }
 
 #[tokio::test]
@@ -25,9 +23,8 @@ async fn an_answer_of_64_kib_is_read_and_a_larger_one_is_not() {
                 reply = reply.in_chunks_of(10_000);
             }
 
-            let answer = ask(&lab, behind_srv(&lab).userinfo(reply)).await;
-
-            assert_eq!(answer.status, status, "{size} bytes, chunked: {chunked}: {answer:?}");
+            let what = format!("{size} bytes, chunked: {chunked}");
+            assert_answered(&lab, behind_srv(&lab).userinfo(reply), status, &what).await;
         }
     }
 }
@@ -39,7 +36,10 @@ async fn any_http_that_means_something_is_understood() {
         format!("HTTP/1.1 200\r\ncontent-length:{}\r\n\r\n{SUBJECT}", SUBJECT.len()),
         format!("HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n{SUBJECT}"),
         format!("HTTP/1.0 200 OK\r\n\r\n{SUBJECT}"),
-        format!("HTTP/1.1 103 Early Hints\r\nLink: </x>\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{SUBJECT}", SUBJECT.len()),
+        format!(
+            "HTTP/1.1 103 Early Hints\r\nLink: </x>\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{SUBJECT}",
+            SUBJECT.len()
+        ),
         format!(
             "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n{:X};name=value\r\n{SUBJECT}\r\n0\r\nTrailer: x\r\n\r\n",
             SUBJECT.len()
@@ -47,9 +47,7 @@ async fn any_http_that_means_something_is_understood() {
     ] {
         let lab = Lab::new().await;
 
-        let answer = ask(&lab, behind_srv(&lab).raw_userinfo(raw.clone())).await;
-
-        assert_eq!(answer.status, 200, "{raw:?}: {answer:?}");
+        assert_answered(&lab, behind_srv(&lab).raw_userinfo(raw.clone()), 200, &raw).await;
     }
 }
 
@@ -66,27 +64,27 @@ async fn what_is_no_complete_http_answer_verifies_nothing() {
         format!("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nffffffffffffffffff\r\n{SUBJECT}\r\n0\r\n\r\n"),
         format!("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n-1\r\n{SUBJECT}\r\n0\r\n\r\n"),
         format!("HTTP/1.1 200 OK\r\n{}\r\n{SUBJECT}", "X: y\r\n".repeat(100_000)),
-        format!("HTTP/1.1 302 Found\r\nLocation: https://example.org/\r\nContent-Length: {}\r\n\r\n{SUBJECT}", SUBJECT.len()),
+        format!(
+            "HTTP/1.1 302 Found\r\nLocation: https://example.org/\r\nContent-Length: {}\r\n\r\n{SUBJECT}",
+            SUBJECT.len()
+        ),
     ] {
         let lab = Lab::new().await;
 
-        let answer = ask(&lab, behind_srv(&lab).raw_userinfo(raw.clone())).await;
-
         let start: String = raw.chars().take(100).collect();
-        assert_eq!(answer.status, 401, "{start:?}: {answer:?}");
-        answer.assert_error(401, "M_UNAUTHORIZED");
+        assert_answered(&lab, behind_srv(&lab).raw_userinfo(raw), 401, &start).await;
     }
 }
 
 #[tokio::test]
 async fn the_target_of_the_lowest_priority_number_is_asked_first() {
     let lab = Lab::new().await;
+    let late = lab.tripwire("late.example.com", 8449).await;
     lab.resolver.add_srv(RECORD, 20, 5, 8449, "late.example.com");
     lab.resolver.add_srv(RECORD, 10, 5, 8449, "node1.example.com");
 
-    let answer = ask(&lab, plan(&lab)).await;
-
-    assert_eq!(answer.status, 200, "{answer:?}");
+    assert_answered(&lab, plan(&lab), 200, "two targets").await;
+    assert_eq!(late.connections(), 0);
 }
 
 #[tokio::test]
@@ -96,9 +94,7 @@ async fn the_next_target_is_asked_when_one_is_down() {
     lab.resolver.add_srv(RECORD, 5, 5, 8449, "down.example.com");
     lab.resolver.add_srv(RECORD, 10, 5, 8449, "node1.example.com");
 
-    let answer = ask(&lab, plan(&lab)).await;
-
-    assert_eq!(answer.status, 200, "{answer:?}");
+    assert_answered(&lab, plan(&lab), 200, "a target that is down").await;
 }
 
 /// A homeserver whose federation API is at the target of the record that the resolver has.
@@ -108,17 +104,16 @@ fn behind_srv(lab: &Lab) -> HomeserverPlan<'_> {
 }
 
 fn plan(lab: &Lab) -> HomeserverPlan<'_> {
-    lab.homeserver("example.org").without_well_known().federation_behind_srv(
-        "example.org",
-        "node1.example.com",
-        8449,
-    )
+    lab.homeserver("example.org").without_well_known().federation_behind_srv("example.org", "node1.example.com", 8449)
 }
 
-async fn ask(lab: &Lab, plan: HomeserverPlan<'_>) -> Answer {
+async fn assert_answered(lab: &Lab, plan: HomeserverPlan<'_>, status: u16, what: &str) {
     let home = plan.start().await;
-    let service = lab.deployment().start().await;
-    service.ask(Endpoint::SfuGet, &home.openid_token("@alice:example.org")).await
+    let service = lab.deployment().start();
+
+    let answer = service.ask(Endpoint::SfuGet, &home.openid_token("@alice:example.org")).await;
+
+    assert_eq!(answer.status, status, "{what:?}: {answer:?}");
 }
 
 const RECORD: &str = "_matrix-fed._tcp.example.org";

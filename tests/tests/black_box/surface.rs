@@ -3,15 +3,13 @@
 use black_box::{Answer, Endpoint, Lab, Service};
 use hyper::Method;
 use serde_json::json;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
 
 const KNOWN_PATHS: [&str; 2] = ["/get_token", "/sfu/get"];
 
 #[tokio::test]
 async fn an_endpoint_is_found_behind_any_prefix_double_slashes_and_a_trailing_slash() {
     let lab = Lab::new().await;
-    let service = lab.deployment().start().await;
+    let service = lab.deployment().start();
 
     for path in [
         "/get_token",
@@ -41,7 +39,7 @@ async fn an_endpoint_is_found_behind_any_prefix_double_slashes_and_a_trailing_sl
 async fn a_token_is_given_out_through_a_proxy_that_doubles_slashes() {
     let lab = Lab::new().await;
     let home = lab.homeserver("example.org").start().await;
-    let service = lab.deployment().full_access("example.org").start().await;
+    let service = lab.deployment().full_access("example.org").start();
     let token = home.openid_token("@alice:example.org");
 
     for endpoint in Endpoint::BOTH {
@@ -59,7 +57,7 @@ async fn a_token_is_given_out_through_a_proxy_that_doubles_slashes() {
 #[tokio::test]
 async fn an_unknown_path_is_a_404_that_a_browser_can_read() {
     let lab = Lab::new().await;
-    let service = lab.deployment().start().await;
+    let service = lab.deployment().start();
 
     for path in [
         "/",
@@ -89,7 +87,7 @@ async fn an_unknown_path_is_a_404_that_a_browser_can_read() {
 #[tokio::test]
 async fn another_method_on_a_known_path_is_a_405_that_names_the_right_ones() {
     let lab = Lab::new().await;
-    let service = lab.deployment().start().await;
+    let service = lab.deployment().start();
 
     for path in KNOWN_PATHS {
         for method in [Method::GET, Method::PUT, Method::DELETE, Method::PATCH] {
@@ -116,7 +114,7 @@ async fn another_method_on_a_known_path_is_a_405_that_names_the_right_ones() {
 #[tokio::test]
 async fn a_preflight_is_answered_with_all_that_a_browser_asks() {
     let lab = Lab::new().await;
-    let service = lab.deployment().start().await;
+    let service = lab.deployment().start();
 
     for path in ["/get_token", "/sfu/get", "//livekit/sfu//get/"] {
         let answer = service.request(Method::OPTIONS, path).await;
@@ -131,7 +129,7 @@ async fn a_preflight_is_answered_with_all_that_a_browser_asks() {
 async fn every_error_of_a_client_endpoint_can_be_read_by_a_browser() {
     let lab = Lab::new().await;
     let home = lab.homeserver("example.org").start().await;
-    let service = lab.deployment().full_access("example.org").start().await;
+    let service = lab.deployment().full_access("example.org").start();
     lab.sfu.fail(black_box::Reply::html(502));
     let good = home.openid_token("@alice:example.org");
     let mut forged = good.clone();
@@ -155,7 +153,7 @@ async fn every_error_of_a_client_endpoint_can_be_read_by_a_browser() {
 #[tokio::test]
 async fn healthz_answers_get_and_head_anywhere() {
     let lab = Lab::new().await;
-    let service = lab.deployment().start().await;
+    let service = lab.deployment().start();
 
     for path in ["/healthz", "/livekit/jwt//healthz", "/healthz/"] {
         for method in [Method::GET, Method::HEAD] {
@@ -169,7 +167,7 @@ async fn healthz_answers_get_and_head_anywhere() {
 #[tokio::test]
 async fn a_body_of_64_kib_is_read_and_one_byte_more_is_too_large() {
     let lab = Lab::new().await;
-    let service = lab.deployment().start().await;
+    let service = lab.deployment().start();
 
     for path in KNOWN_PATHS {
         let padded = |size: usize| format!("{{{}}}", " ".repeat(size - 2));
@@ -182,7 +180,7 @@ async fn a_body_of_64_kib_is_read_and_one_byte_more_is_too_large() {
 #[tokio::test]
 async fn a_body_announced_too_large_is_refused_before_it_is_sent() {
     let lab = Lab::new().await;
-    let service = lab.deployment().start().await;
+    let service = lab.deployment().start();
 
     let head = "POST /get_token HTTP/1.1\r\nHost: edge\r\nContent-Length: 1000000000\r\n\r\n{";
     let answer = answer_to_unfinished(&service, head).await;
@@ -194,7 +192,7 @@ async fn a_body_announced_too_large_is_refused_before_it_is_sent() {
 #[tokio::test]
 async fn a_body_that_turns_out_too_large_is_refused_before_its_end() {
     let lab = Lab::new().await;
-    let service = lab.deployment().start().await;
+    let service = lab.deployment().start();
 
     let chunk = format!("8000\r\n{}\r\n", " ".repeat(0x8000));
     let request =
@@ -205,19 +203,11 @@ async fn a_body_that_turns_out_too_large_is_refused_before_its_end() {
     assert!(answer.contains("M_TOO_LARGE"), "{answer}");
 }
 
-/// Sends a request of which the rest never comes, and reads until the error's end.
+/// Sends a request of which the rest never comes, and receives the error.
 async fn answer_to_unfinished(service: &Service, request: &str) -> String {
-    let mut stream = TcpStream::connect(service.addr()).await.unwrap();
-    stream.write_all(request.as_bytes()).await.unwrap();
-    let mut answer = Vec::new();
-    while !answer.ends_with(b"}") {
-        let mut buffer = [0; 4096];
-        match stream.read(&mut buffer).await.unwrap() {
-            0 => break,
-            read => answer.extend_from_slice(&buffer[..read]),
-        }
-    }
-    String::from_utf8(answer).unwrap()
+    let mut connection = service.connect().await;
+    connection.send(request.as_bytes()).await;
+    connection.receive(|received| received.ends_with(b"}")).await
 }
 
 #[track_caller]

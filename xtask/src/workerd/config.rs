@@ -153,7 +153,7 @@ fn certificates_in(pem: &str) -> Vec<String> {
 }
 
 /// Keep in step with `wrangler.toml`; a test does.
-const COMPATIBILITY_DATE: &str = "2026-11-01";
+const COMPATIBILITY_DATE: &str = "2026-10-01";
 /// As `wrangler.toml` binds them.
 const DURABLE_OBJECTS: &[DurableObject] = &[];
 const ALLOW_PRIVATE: &str = "LIVEKIT_ALLOW_PRIVATE_ADDRESSES";

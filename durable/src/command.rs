@@ -1,0 +1,90 @@
+//! What the worker asks of a room's Durable Object, and what it answers. Both cross the boundary as JSON.
+
+use serde::{Deserialize, Serialize};
+
+use crate::delay::{DelayId, DelayTimeout};
+use crate::event::WebhookEvent;
+use crate::names::{Identity, RoomName, ServerName};
+
+/// A request to the object of one LiveKit room. The object's name is the room's.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RoomCommand {
+    /// Take over a delayed leave.
+    Delegate(Delegate),
+    /// Something happened in the room.
+    Webhook(WebhookEvent),
+}
+
+/// The object's answer. A command whose effect can't be stored is answered with an error instead.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RoomAnswer {
+    /// Its effect is on disk, and the alarm is set.
+    Recorded,
+    /// Nothing here is concerned by it.
+    Nothing,
+}
+
+/// A delayed leave to take over.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Delegate {
+    /// The LiveKit room.
+    pub room: RoomName,
+    /// Who it is for: the member. A delegation for the same one is replaced.
+    pub identity: Identity,
+    /// The other identity under which the member may have joined: `{user_id}:{device_id}`, for what comes through
+    /// `/delegate_delayed_leave` in the slot `m.call#ROOM`.
+    pub legacy_identity: Option<Identity>,
+    /// Whose homeserver holds the delayed event.
+    pub server_name: ServerName,
+    /// What it is called there.
+    pub delay_id: DelayId,
+    /// How long after its last restart it is sent by itself, in ms.
+    pub delay_timeout: DelayTimeout,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::event::{DisconnectReason, Occurrence, ParticipantRef};
+    use crate::names::ParticipantSid;
+    use crate::time::Timestamp;
+
+    #[test]
+    fn commands_survive_the_way_to_the_object() {
+        let participant =
+            ParticipantRef { identity: Identity::new("i"), sid: ParticipantSid::new("PA_1"), joined_at: None };
+        for command in [
+            RoomCommand::Delegate(Delegate {
+                room: RoomName::new("r"),
+                identity: Identity::new("i"),
+                legacy_identity: Some(Identity::of_device("@a:b", "D")),
+                server_name: ServerName::new("b"),
+                delay_id: DelayId::new("x").unwrap(),
+                delay_timeout: DelayTimeout::from_millis(8_000).unwrap(),
+            }),
+            RoomCommand::Webhook(WebhookEvent {
+                created_at: Some(Timestamp::from_secs(7)),
+                occurrence: Occurrence::ParticipantLeft(participant, DisconnectReason::Migration),
+            }),
+            RoomCommand::Webhook(WebhookEvent { created_at: None, occurrence: Occurrence::RoomFinished }),
+        ] {
+            let json = serde_json::to_string(&command).unwrap();
+            assert_eq!(serde_json::from_str::<RoomCommand>(&json).unwrap(), command);
+        }
+    }
+
+    #[test]
+    fn a_command_that_no_room_understands_is_refused() {
+        let refused = [
+            r#"{"delegate":{}}"#,
+            r#"{"explode":{}}"#,
+            r#"{"delegate":{"room":"r","identity":"i","legacy_identity":null,"server_name":"b","delay_id":"..","delay_timeout":1}}"#,
+            r#"{"delegate":{"room":"r","identity":"i","legacy_identity":null,"server_name":"b","delay_id":"x","delay_timeout":0}}"#,
+        ];
+        for json in refused {
+            assert!(serde_json::from_str::<RoomCommand>(json).is_err(), "{json}");
+        }
+    }
+}

@@ -1,0 +1,160 @@
+//! A delayed event on a homeserver (MSC4140): its id, and its delay with all that is measured by it.
+
+use std::fmt;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+/// The id of a delayed event. Whoever knows it may restart, send or cancel the event, so `Debug` doesn't show it.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct DelayId(String);
+
+impl DelayId {
+    /// Refuses what can't be one path segment: nothing, `.`, `..`, and more than 255 bytes. Percent-encoding it is left
+    /// to who builds the URL.
+    pub fn new(id: impl Into<String>) -> Result<Self, InvalidDelayId> {
+        let id = id.into();
+        match id.as_str() {
+            "" | "." | ".." => Err(InvalidDelayId),
+            _ if id.len() > MAX_BYTES => Err(InvalidDelayId),
+            _ => Ok(Self(id)),
+        }
+    }
+
+    /// The id itself, for the homeserver's eyes only.
+    pub fn secret(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for DelayId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("DelayId(…)")
+    }
+}
+
+impl TryFrom<String> for DelayId {
+    type Error = InvalidDelayId;
+
+    fn try_from(id: String) -> Result<Self, InvalidDelayId> {
+        Self::new(id)
+    }
+}
+
+impl From<DelayId> for String {
+    fn from(id: DelayId) -> Self {
+        id.0
+    }
+}
+
+/// The text is no delay id.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct InvalidDelayId;
+
+impl fmt::Display for InvalidDelayId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("not the id of a delayed event")
+    }
+}
+
+impl std::error::Error for InvalidDelayId {}
+
+/// `T`: how long after its last restart the homeserver sends a delayed event by itself. More than zero.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "u64", into = "u64")]
+pub struct DelayTimeout(u64);
+
+impl DelayTimeout {
+    /// From milliseconds; more than a year counts as a year. `None` for zero.
+    pub fn from_millis(millis: u64) -> Option<Self> {
+        (millis > 0).then(|| Self(millis.min(LONGEST_MS)))
+    }
+
+    /// `T` as a span.
+    pub fn span(self) -> Duration {
+        Duration::from_millis(self.0)
+    }
+
+    /// How long after a restart was sent the next one is due: `T - max(T/5, min(T/2, 5 s))`, and a quarter of a second
+    /// at least, so that a tiny `T` doesn't become a stream of requests.
+    pub fn restart_after(self) -> Duration {
+        let headroom = (self.0 / 5).max((self.0 / 2).min(5_000));
+        Duration::from_millis(self.0 - headroom).max(SHORTEST_RESTART)
+    }
+
+    /// How long a delegation waits for its participant to connect: `min(T, 1 h)`.
+    pub fn wait(self) -> Duration {
+        self.span().min(HOUR)
+    }
+}
+
+impl TryFrom<u64> for DelayTimeout {
+    type Error = ZeroDelay;
+
+    fn try_from(millis: u64) -> Result<Self, ZeroDelay> {
+        Self::from_millis(millis).ok_or(ZeroDelay)
+    }
+}
+
+impl From<DelayTimeout> for u64 {
+    fn from(timeout: DelayTimeout) -> Self {
+        timeout.0
+    }
+}
+
+/// A delay of zero is none.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ZeroDelay;
+
+impl fmt::Display for ZeroDelay {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("the delay is zero")
+    }
+}
+
+impl std::error::Error for ZeroDelay {}
+
+pub(crate) const HOUR: Duration = Duration::from_secs(3600);
+const SHORTEST_RESTART: Duration = Duration::from_millis(250);
+const LONGEST_MS: u64 = 365 * 24 * 3_600_000;
+const MAX_BYTES: usize = 255;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn restart_after(millis: u64) -> u128 {
+        DelayTimeout::from_millis(millis).unwrap().restart_after().as_millis()
+    }
+
+    #[test]
+    fn restarts_leave_a_fifth_of_the_delay_or_five_seconds() {
+        assert_eq!(restart_after(3_600_000), 2_880_000);
+        assert_eq!(restart_after(25_000), 20_000);
+        assert_eq!(restart_after(20_000), 15_000);
+        assert_eq!(restart_after(8_000), 4_000);
+        assert_eq!(restart_after(1_000), 500);
+        assert_eq!(restart_after(1), 250);
+    }
+
+    #[test]
+    fn the_wait_is_an_hour_at_most() {
+        assert_eq!(DelayTimeout::from_millis(8_000).unwrap().wait(), Duration::from_secs(8));
+        assert_eq!(DelayTimeout::from_millis(u64::MAX).unwrap().wait(), HOUR);
+        assert_eq!(DelayTimeout::from_millis(0), None);
+    }
+
+    #[test]
+    fn an_id_that_is_no_path_segment_is_refused() {
+        for id in ["", ".", "..", &"x".repeat(256)] {
+            assert_eq!(DelayId::new(id), Err(InvalidDelayId), "{id}");
+        }
+        assert_eq!(DelayId::new("../x").unwrap().secret(), "../x");
+    }
+
+    #[test]
+    fn debug_does_not_tell_the_id() {
+        assert_eq!(format!("{:?}", DelayId::new("syd_secret").unwrap()), "DelayId(…)");
+    }
+}

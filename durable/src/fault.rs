@@ -1,0 +1,91 @@
+//! Deliberate faults of the engine: the proof that the simulation would find a real one.
+//!
+//! They work like fail points: a few places of the engine ask whether their fault is switched on. Without the feature
+//! `simulation` the answer is a constant, and nothing of it reaches the deployed worker. The alternative, an engine that is
+//! generic over its rules, would leave its mark on every signature; patching the source and compiling it a dozen times
+//! would be too slow for a test.
+
+/// One thing that the engine could do wrong.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fault {
+    /// `participant_left` is believed whatever connection it is about.
+    IgnoreSid,
+    /// It isn't remembered which connections are over.
+    ForgetEndedConnections,
+    /// DUPLICATE_IDENTITY and MIGRATION are believed at once.
+    BelieveReturning,
+    /// A `participant_left` that took minutes is believed without a look at the SFU.
+    BelieveStaleWebhooks,
+    /// A failure to ask the SFU counts as "not there".
+    FailedAskMeansGone,
+    /// An answer of the SFU counts although a webhook has come since the question.
+    BelieveOvertakenAnswer,
+    /// A leave is sent however long ago the participant was found to be gone.
+    SendWithoutLooking,
+    /// A participant that is back doesn't stop a leave that is being retried.
+    NoWayBack,
+    /// After a failed restart no other is tried.
+    NoRestartAfterFailure,
+    /// The next restart is due when the delay is over, not before.
+    RestartTooLate,
+    /// `Retry-After` is ignored.
+    IgnoreRetryAfter,
+    /// The results of a replaced delegation's actions are applied to the one that replaced it.
+    ResultsOutliveReplacement,
+    /// A delegation that was leaving is connected after a restart of everything.
+    ForgetLeavingOnLoad,
+    /// The row isn't marked as changed when a restart succeeds.
+    ForgetToStore,
+    /// A delegation isn't replaced, but joined by another.
+    KeepReplaced,
+}
+
+#[cfg(feature = "simulation")]
+mod switch {
+    use super::Fault;
+    use std::cell::Cell;
+
+    thread_local! {
+        static INJECTED: Cell<Option<Fault>> = const { Cell::new(None) };
+    }
+
+    impl Fault {
+        /// All of them.
+        pub const ALL: [Self; 15] = [
+            Self::IgnoreSid,
+            Self::ForgetEndedConnections,
+            Self::BelieveReturning,
+            Self::BelieveStaleWebhooks,
+            Self::FailedAskMeansGone,
+            Self::BelieveOvertakenAnswer,
+            Self::SendWithoutLooking,
+            Self::NoWayBack,
+            Self::NoRestartAfterFailure,
+            Self::RestartTooLate,
+            Self::IgnoreRetryAfter,
+            Self::ResultsOutliveReplacement,
+            Self::ForgetLeavingOnLoad,
+            Self::ForgetToStore,
+            Self::KeepReplaced,
+        ];
+
+        /// Runs `body` with engines on this thread having this fault.
+        pub fn inject<R>(self, body: impl FnOnce() -> R) -> R {
+            INJECTED.set(Some(self));
+            let result = body();
+            INJECTED.set(None);
+            result
+        }
+
+        pub(crate) fn is_injected(self) -> bool {
+            INJECTED.get() == Some(self)
+        }
+    }
+}
+
+#[cfg(not(feature = "simulation"))]
+impl Fault {
+    pub(crate) const fn is_injected(self) -> bool {
+        false
+    }
+}

@@ -1,0 +1,93 @@
+//! What happens to delegations, for the log.
+
+use std::fmt;
+
+use crate::command::Delegate;
+use crate::delegation::{Delegation, Ending, News, Progress, State};
+use crate::names::{Identity, RoomName, ServerName};
+
+/// Something worth a line in the log. It tells nothing secret.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Milestone {
+    /// In which room.
+    pub room: RoomName,
+    /// Whose delegation.
+    pub identity: Identity,
+    /// Whose homeserver holds the delayed event.
+    pub server_name: ServerName,
+    /// What has happened.
+    pub event: MilestoneEvent,
+}
+
+/// What has happened to a delegation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum MilestoneEvent {
+    /// It was accepted.
+    Delegated,
+    /// The participant is there, or there again.
+    Connected,
+    /// The participant is said to be gone; the SFU is asked.
+    Doubted,
+    /// The participant is gone.
+    Leaving,
+    /// A `restart` has failed; it is tried again.
+    RestartFailed,
+    /// A `send` has failed; it is tried again.
+    SendFailed,
+    /// It is over.
+    Ended(Ending),
+}
+
+impl Milestone {
+    pub(crate) fn delegated(terms: &Delegate) -> Self {
+        Self::of(terms, MilestoneEvent::Delegated)
+    }
+
+    pub(crate) fn ended(delegation: &Delegation, ending: Ending) -> Self {
+        Self::of(&delegation.terms, MilestoneEvent::Ended(ending))
+    }
+
+    pub(crate) fn between(before: &Progress, after: &Delegation, news: News) -> Option<Self> {
+        let event = match (before.state, after.progress.state) {
+            (State::Doubted { .. }, State::Doubted { .. }) | (State::Leaving { .. }, State::Leaving { .. })
+                if !matches!(news, News::NotRestarted(_) | News::NotSent(_)) =>
+            {
+                return None;
+            }
+            (State::Leaving { .. }, State::Leaving { .. }) => MilestoneEvent::SendFailed,
+            (_, _) if matches!(news, News::NotRestarted(_)) => MilestoneEvent::RestartFailed,
+            (before, after) if before == after => return None,
+            (_, State::Connected) => MilestoneEvent::Connected,
+            (_, State::Doubted { .. }) => MilestoneEvent::Doubted,
+            (_, State::Leaving { .. }) => MilestoneEvent::Leaving,
+            (_, State::Waiting) => return None,
+        };
+        Some(Self::of(&after.terms, event))
+    }
+
+    fn of(terms: &Delegate, event: MilestoneEvent) -> Self {
+        Self {
+            room: terms.room.clone(),
+            identity: terms.identity.clone(),
+            server_name: terms.server_name.clone(),
+            event,
+        }
+    }
+}
+
+impl fmt::Display for MilestoneEvent {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Delegated => "delayed leave delegated",
+            Self::Connected => "participant connected",
+            Self::Doubted => "participant said to be gone, asking the SFU",
+            Self::Leaving => "participant gone, sending its leave",
+            Self::RestartFailed => "homeserver didn't restart the delayed leave, trying again",
+            Self::SendFailed => "homeserver didn't send the delayed leave, trying again",
+            Self::Ended(Ending::Sent) => "leave sent",
+            Self::Ended(Ending::EventGone) => "delayed leave is gone from the homeserver",
+            Self::Ended(Ending::GaveUp) => "homeserver out of reach until the delay was over",
+            Self::Ended(Ending::Replaced) => "delegation replaced",
+        })
+    }
+}

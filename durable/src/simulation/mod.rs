@@ -1,0 +1,18 @@
+//! The engine's world, simulated from a seed: clients, a SFU, homeservers, and the Durable Object around the engine.
+//!
+//! Participants join, drop, come back with a new SID, are displaced, migrate and delegate again; webhooks are lost,
+//! repeated, reordered and minutes late; the SFU and the homeservers fail in all their ways; the process dies between any
+//! two steps, and its alarm is late or goes off twice. After a rough time everything works and everybody leaves. What has
+//! to hold throughout is [`Invariant`].
+
+mod homeserver;
+mod judge;
+mod member;
+mod object;
+mod runner;
+mod sfu;
+mod weather;
+mod world;
+
+pub use judge::{Invariant, Violation};
+pub use runner::{Failure, Progress, Totals, run, simulate, trace};

@@ -1,0 +1,117 @@
+//! Running many simulations.
+
+use std::fmt;
+use std::num::NonZero;
+use std::ops::{AddAssign, Range};
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::thread;
+
+use super::judge::Violation;
+use super::world::World;
+
+/// A simulation in which a promise was broken.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Failure {
+    /// From which seed: [`trace`] shows what happens in it.
+    pub seed: u64,
+    /// Which promise, and how.
+    pub violation: Violation,
+}
+
+/// What has been simulated.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Totals {
+    /// Simulations.
+    pub seeds: u64,
+    /// Things that happened in them.
+    pub steps: u64,
+    /// Actions of the engine.
+    pub actions: u64,
+}
+
+/// Runs one simulation.
+pub fn simulate(seed: u64) -> Result<Totals, Failure> {
+    let mut world = World::new(seed, false);
+    match world.run() {
+        Ok(()) => Ok(Totals { seeds: 1, steps: world.steps, actions: world.actions }),
+        Err(violation) => Err(Failure { seed, violation }),
+    }
+}
+
+/// Runs one simulation, and tells line by line what happens in it.
+pub fn trace(seed: u64) -> (Vec<String>, Result<(), Failure>) {
+    let mut world = World::new(seed, true);
+    let result = world.run().map_err(|violation| Failure { seed, violation });
+    (world.trace.unwrap_or_default(), result)
+}
+
+/// Runs the simulations of `seeds` on all cores. `progress` is called now and then, with what is done so far. Stops at the
+/// first failure; with several at once, the one with the smallest seed counts.
+pub fn run(seeds: Range<u64>, progress: impl Fn(&Progress) + Sync) -> Result<Totals, Failure> {
+    let next = AtomicU64::new(seeds.start);
+    let done = Mutex::new((Totals::default(), None::<Failure>));
+    let lock = || done.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+    thread::scope(|scope| {
+        for _ in 0..thread::available_parallelism().map_or(1, NonZero::get) {
+            scope.spawn(|| {
+                loop {
+                    let first = next.fetch_add(BATCH, Ordering::Relaxed);
+                    if first >= seeds.end || lock().1.is_some() {
+                        return;
+                    }
+                    let batch = batch(first..seeds.end.min(first + BATCH));
+                    let mut done = lock();
+                    match batch {
+                        Ok(totals) => done.0 += totals,
+                        Err(failure) => {
+                            if done.1.as_ref().is_none_or(|other| failure.seed < other.seed) {
+                                done.1 = Some(failure);
+                            }
+                        }
+                    }
+                    progress(&Progress { done: done.0, of: seeds.end - seeds.start });
+                }
+            });
+        }
+    });
+    match done.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner) {
+        (_, Some(failure)) => Err(failure),
+        (totals, None) => Ok(totals),
+    }
+}
+
+/// How far [`run`] has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Progress {
+    /// What is done.
+    pub done: Totals,
+    /// How many simulations there are.
+    pub of: u64,
+}
+
+fn batch(seeds: Range<u64>) -> Result<Totals, Failure> {
+    let mut totals = Totals::default();
+    for seed in seeds {
+        totals += simulate(seed)?;
+    }
+    Ok(totals)
+}
+
+impl AddAssign for Totals {
+    fn add_assign(&mut self, other: Self) {
+        self.seeds += other.seeds;
+        self.steps += other.steps;
+        self.actions += other.actions;
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "seed {}: {}", self.seed, self.violation)
+    }
+}
+
+impl std::error::Error for Failure {}
+
+const BATCH: u64 = 128;

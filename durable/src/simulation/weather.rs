@@ -1,0 +1,113 @@
+//! How kind the world is in one simulation.
+
+use std::time::Duration;
+
+use fastrand::Rng;
+
+/// What may go wrong, and how often. Drawn from the seed.
+#[derive(Clone, Debug)]
+pub(super) struct Weather {
+    pub(super) members: usize,
+    pub(super) servers: usize,
+    /// How long things go wrong; then everybody leaves, and all works.
+    pub(super) rough_for: Duration,
+    pub(super) sanity_check_interval: Option<Duration>,
+    pub(super) timeouts: [u64; 2],
+    pub(super) webhook_loss: f64,
+    pub(super) webhook_late: f64,
+    pub(super) webhook_repeat: f64,
+    pub(super) slow: f64,
+    pub(super) sfu_failure: f64,
+    pub(super) homeserver_failure: f64,
+    pub(super) sfu_outages: u32,
+    pub(super) homeserver_outages: u32,
+    pub(super) crashes: u32,
+    pub(super) crash_at_commit: f64,
+    pub(super) alarm_late: f64,
+    pub(super) alarm_twice: f64,
+    pub(super) eviction: f64,
+    /// Webhooks tell `joinedAtMs`, not only `joinedAt`.
+    pub(super) joined_at_ms: bool,
+    /// The SFU's answers tell when a connection began.
+    pub(super) answers_tell_joined_at: bool,
+    pub(super) calm: bool,
+}
+
+impl Weather {
+    pub(super) fn draw(dice: &mut Rng) -> Self {
+        let timeouts = [draw_timeout(dice), draw_timeout(dice)];
+        let shortest = timeouts[0].min(timeouts[1]);
+        let rough_secs = (shortest * dice.u64(5..30) / 1000).clamp(60, 7200);
+        Self {
+            members: dice.usize(1..=4),
+            servers: dice.usize(1..=2),
+            rough_for: Duration::from_secs(rough_secs),
+            sanity_check_interval: [None, None, Some(5), Some(60)][dice.usize(..4)].map(Duration::from_secs),
+            timeouts,
+            webhook_loss: pick(dice, [0.0, 0.0, 0.05, 0.3]),
+            webhook_late: pick(dice, [0.0, 0.05, 0.2, 0.5]),
+            webhook_repeat: pick(dice, [0.0, 0.0, 0.1, 0.4]),
+            slow: pick(dice, [0.0, 0.02, 0.1, 0.3]),
+            sfu_failure: pick(dice, [0.0, 0.0, 0.1, 0.4]),
+            homeserver_failure: pick(dice, [0.0, 0.0, 0.1, 0.4]),
+            sfu_outages: dice.u32(0..3),
+            homeserver_outages: dice.u32(0..3),
+            crashes: [0, 0, 1, 3][dice.usize(..4)],
+            crash_at_commit: pick(dice, [0.0, 0.0, 0.01, 0.03]),
+            alarm_late: pick(dice, [0.0, 0.0, 0.05, 0.2]),
+            alarm_twice: pick(dice, [0.0, 0.0, 0.05, 0.2]),
+            eviction: pick(dice, [0.0, 0.1, 0.3, 0.8]),
+            joined_at_ms: dice.bool(),
+            answers_tell_joined_at: dice.bool(),
+            calm: false,
+        }
+    }
+
+    /// From now on everything works.
+    pub(super) fn calm_down(&mut self) {
+        self.webhook_loss = 0.0;
+        self.webhook_late = 0.0;
+        self.slow = 0.0;
+        self.sfu_failure = 0.0;
+        self.homeserver_failure = 0.0;
+        self.crash_at_commit = 0.0;
+        self.alarm_late = 0.0;
+        self.calm = true;
+    }
+
+    /// How long a message is under way.
+    pub(super) fn latency(&self, dice: &mut Rng) -> Duration {
+        if chance(dice, self.slow) { millis(dice, 300, 4_000) } else { millis(dice, 5, 150) }
+    }
+
+    /// How long a webhook is under way.
+    pub(super) fn webhook_latency(&self, dice: &mut Rng) -> Duration {
+        if !chance(dice, self.webhook_late) {
+            return millis(dice, 20, 400);
+        }
+        if dice.bool() { millis(dice, 400, 5_000) } else { millis(dice, 5_000, 180_000) }
+    }
+
+    /// How much later than it was set for the alarm goes off.
+    pub(super) fn alarm_lateness(&self, dice: &mut Rng) -> Duration {
+        if chance(dice, self.alarm_late) { millis(dice, 500, 60_000) } else { millis(dice, 0, 30) }
+    }
+}
+
+/// A duration between two numbers of milliseconds.
+pub(super) fn millis(dice: &mut Rng, from: u64, to: u64) -> Duration {
+    Duration::from_millis(dice.u64(from..=to))
+}
+
+/// True with that probability.
+pub(super) fn chance(dice: &mut Rng, probability: f64) -> bool {
+    probability > 0.0 && dice.f64() < probability
+}
+
+fn draw_timeout(dice: &mut Rng) -> u64 {
+    [4, 8, 8, 30, 60, 600, 3600, 7200][dice.usize(..8)] * 1000
+}
+
+fn pick(dice: &mut Rng, from: [f64; 4]) -> f64 {
+    from[dice.usize(..4)]
+}

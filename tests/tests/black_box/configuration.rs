@@ -1,0 +1,131 @@
+//! A deployment that is configured wrongly says so, and which variables are wrong (protocol 2.2 and 9).
+
+use black_box::{Deployment, Endpoint, Lab, Service};
+use hyper::Method;
+use serde_json::json;
+
+#[tokio::test]
+async fn a_missing_variable_is_named() {
+    for variable in ["LIVEKIT_URL", "LIVEKIT_KEY", "LIVEKIT_SECRET", "LIVEKIT_FULL_ACCESS_HOMESERVERS"] {
+        let lab = Lab::new().await;
+
+        assert_misconfigured(lab.deployment().unset(variable), &[variable]).await;
+        assert_misconfigured(lab.deployment().set(variable, ""), &[variable]).await;
+        assert_misconfigured(lab.deployment().set(variable, " \n"), &[variable]).await;
+    }
+}
+
+#[tokio::test]
+async fn a_wrong_value_is_named_but_not_repeated() {
+    for (variable, values) in [
+        (
+            "LIVEKIT_URL",
+            &["WRONG", "ftp://WRONG.example", "//WRONG.example", "wss://", "wss://user:WRONG@sfu.example"][..],
+        ),
+        ("LIVEKIT_FULL_ACCESS_HOMESERVERS", &["https://WRONG.example", "example.org, WRONG/path", ","]),
+        ("LIVEKIT_SANITY_CHECK_INTERVAL_SECONDS", &["WRONG", "-1", "1.5WRONG", "99999999999WRONG"]),
+        ("LIVEKIT_LOG_LEVEL", &["WRONG"]),
+        ("LIVEKIT_CS_API_URL_OVERRIDES", &["WRONG", "example.org=https://ok.example,WRONG", "=https://WRONG.example"]),
+        ("LIVEKIT_CAN_UPDATE_OWN_METADATA", &["WRONG", "maybe"]),
+        ("LIVEKIT_RESTRICTED_CAN_PUBLISH", &["WRONG"]),
+        ("LIVEKIT_ALLOW_PRIVATE_ADDRESSES", &["WRONG"]),
+        ("LIVEKIT_DNS_OVER_HTTPS_URL", &["WRONG", "ftp://WRONG.example/"]),
+    ] {
+        let lab = Lab::new().await;
+        for value in values {
+            assert_misconfigured(lab.deployment().set(variable, value), &[variable]).await;
+        }
+    }
+}
+
+#[tokio::test]
+async fn broken_key_lines_are_named() {
+    let lab = Lab::new().await;
+    for value in ["WRONG", "key:", ": WRONG", "key: secret\nWRONG"] {
+        let deployment = lab.deployment().unset("LIVEKIT_KEY").unset("LIVEKIT_SECRET").set("LIVEKIT_KEYS", value);
+        assert_misconfigured(deployment, &["LIVEKIT_KEYS"]).await;
+    }
+}
+
+#[tokio::test]
+async fn all_wrong_variables_are_named_at_once() {
+    let lab = Lab::new().await;
+    let deployment = lab
+        .deployment()
+        .unset("LIVEKIT_URL")
+        .unset("LIVEKIT_SECRET")
+        .set("LIVEKIT_LOG_LEVEL", "WRONG")
+        .set("LIVEKIT_ALLOW_PRIVATE_ADDRESSES", "WRONG");
+
+    let wrong = ["LIVEKIT_URL", "LIVEKIT_SECRET", "LIVEKIT_LOG_LEVEL", "LIVEKIT_ALLOW_PRIVATE_ADDRESSES"];
+    assert_misconfigured(deployment, &wrong).await;
+}
+
+#[tokio::test]
+async fn every_right_value_is_accepted() {
+    let lab = Lab::new().await;
+    for (variable, value) in [
+        ("LIVEKIT_URL", "wss://sfu.example/livekit/"),
+        ("LIVEKIT_URL", "https://sfu.example:443"),
+        ("LIVEKIT_URL", " ws://[::1]:7880\n"),
+        ("LIVEKIT_FULL_ACCESS_HOMESERVERS", "*"),
+        ("LIVEKIT_FULL_ACCESS_HOMESERVERS", "a.example,b.example:8448\n[::1]:8448 127.0.0.1"),
+        ("LIVEKIT_SANITY_CHECK_INTERVAL_SECONDS", "0"),
+        ("LIVEKIT_SANITY_CHECK_INTERVAL_SECONDS", "30"),
+        ("LIVEKIT_LOG_LEVEL", "warning"),
+        ("LIVEKIT_CS_API_URL_OVERRIDES", "example.org=https://cs.example.org,b.example=http://10.0.0.1:8008/x"),
+        ("LIVEKIT_CAN_UPDATE_OWN_METADATA", "false"),
+        ("LIVEKIT_DNS_OVER_HTTPS_URL", "https://dns.example/dns-query"),
+    ] {
+        let service = lab.deployment().set(variable, value).start();
+
+        let answer = service.request(Method::GET, "/healthz").await;
+
+        assert_eq!(answer.status, 200, "{variable}={value:?}: {answer:?}");
+    }
+}
+
+async fn assert_misconfigured(deployment: Deployment, variables: &[&str]) {
+    let service = deployment.start();
+    for endpoint in Endpoint::BOTH {
+        let answer = service.post(endpoint.path(), &json!({})).await;
+        answer.assert_error(503, "M_UNKNOWN");
+        answer.assert_cors();
+    }
+    service.post("/sfu_webhook", &json!({})).await.assert_error(503, "M_UNKNOWN");
+    assert_names(&service, variables).await;
+    assert!(!service.log().text().contains("WRONG"), "a value is in the log");
+}
+
+/// In the answer of `/healthz` and in the log: these variables and no others.
+async fn assert_names(service: &Service, variables: &[&str]) {
+    let health = service.request(Method::GET, "/healthz").await;
+    assert_eq!(health.status, 503, "{variables:?}: {health:?}");
+    assert_eq!(service.request(Method::HEAD, "/healthz").await.status, 503);
+    let body = health.json().to_string();
+    assert!(!body.contains("WRONG"), "a value is in {body}");
+    let line = service.log().line_with(variables).await;
+    assert_eq!(line.level(), "error", "{line:?}");
+    for variable in ALL {
+        let is_wrong = variables.contains(&variable);
+        assert_eq!(body.contains(&format!("\"{variable}\"")), is_wrong, "{variable} in {body}");
+        if is_wrong {
+            assert!(line.has(&[variable]), "{variable} isn't in {line:?}");
+        }
+    }
+}
+
+const ALL: [&str; 12] = [
+    "LIVEKIT_URL",
+    "LIVEKIT_KEY",
+    "LIVEKIT_SECRET",
+    "LIVEKIT_KEYS",
+    "LIVEKIT_FULL_ACCESS_HOMESERVERS",
+    "LIVEKIT_SANITY_CHECK_INTERVAL_SECONDS",
+    "LIVEKIT_LOG_LEVEL",
+    "LIVEKIT_CS_API_URL_OVERRIDES",
+    "LIVEKIT_CAN_UPDATE_OWN_METADATA",
+    "LIVEKIT_RESTRICTED_CAN_PUBLISH",
+    "LIVEKIT_ALLOW_PRIVATE_ADDRESSES",
+    "LIVEKIT_DNS_OVER_HTTPS_URL",
+];

@@ -1,0 +1,215 @@
+//! Anything at all is sent to the running service, and nothing comes of it.
+
+use std::collections::BTreeMap;
+use std::net::Ipv4Addr;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use black_box::{Endpoint, Homeserver, Lab, OpenIdToken, Service};
+use bytes::Bytes;
+use futures_util::future::join_all;
+use http_body_util::Full;
+use hyper::{Method, Request};
+use rand::rngs::StdRng;
+use rand::{Rng, SeedableRng};
+use serde_json::{Value, json};
+
+#[tokio::test]
+async fn fifty_thousand_random_requests_crash_nothing_and_leave_nothing_behind() {
+    let lab = Lab::new().await;
+    let home = lab.homeserver("example.org").start().await;
+    let service = lab.deployment().full_access("example.org").start();
+
+    let mut statuses = run(&service, &home, 0, REQUESTS / 2).await;
+    let before = service.resident_kib();
+    for (status, times) in run(&service, &home, 1_000, REQUESTS / 2).await {
+        *statuses.entry(status).or_default() += times;
+    }
+    let after = service.resident_kib();
+
+    println!("answers by status: {statuses:?}; {before} KiB resident after one half, {after} KiB after the other");
+    // Every kind of answer was reached, and often. What is missing were bytes that are no request.
+    for status in [200, 400, 401, 404, 405, 413] {
+        assert!(statuses.get(&status).is_some_and(|times| *times > REQUESTS / 250), "{statuses:?}");
+    }
+    assert!(statuses.values().sum::<usize>() > REQUESTS * 9 / 10, "{statuses:?}");
+    assert!(after < before + MAX_GROWTH_KIB, "from {before} KiB to {after} KiB");
+    let log = service.log().text();
+    for sign in ["panicked", "RuntimeError", "unreachable", "ncaught", "hung"] {
+        assert!(!log.contains(sign), "{sign} is in the log");
+    }
+    let token = home.openid_token("@alice:example.org");
+    assert!(!service.ask(Endpoint::GetToken, &token).await.jwt().is_empty());
+}
+
+/// Sends so many requests from a few clients at a time, each with a seed of its own. Counts the answers by status.
+async fn run(service: &Service, home: &Homeserver, seed: u64, requests: usize) -> BTreeMap<u16, usize> {
+    let token = home.openid_token("@alice:example.org");
+    let sent = AtomicUsize::new(0);
+    let clients = (0..CLIENTS).map(async |number| {
+        let mut random = StdRng::seed_from_u64(seed + number);
+        let mut statuses = Vec::new();
+        while sent.fetch_add(1, Ordering::SeqCst) < requests {
+            match random.random_range(0..10) {
+                0 => statuses.extend(raw(service, &random_bytes(&mut random, 600)).await),
+                1 | 2 => statuses.extend(raw(service, &mutated_request(&mut random, &token)).await),
+                _ => statuses.push(structured(service, &mut random, &token).await),
+            }
+        }
+        statuses
+    });
+    let mut counts = BTreeMap::new();
+    for status in join_all(clients).await.into_iter().flatten() {
+        *counts.entry(status).or_default() += 1;
+    }
+    counts
+}
+
+/// A request that is HTTP, with anything else about it at random.
+async fn structured(service: &Service, random: &mut StdRng, token: &OpenIdToken) -> u16 {
+    let methods = [Method::GET, Method::PUT, Method::DELETE, Method::PATCH, Method::OPTIONS, Method::HEAD];
+    let method = match random.random_range(0..8) {
+        0 => methods[random.random_range(0..methods.len())].clone(),
+        _ => Method::POST,
+    };
+    let path = random_path(random);
+    let body = match random.random_range(0..40) {
+        0 => vec![b' '; 100_000],
+        1..6 => random_bytes(random, 2_000),
+        6..12 => random_json(random, 0).to_string().into_bytes(),
+        12..20 => {
+            let request = random_request(random, token).to_string();
+            mutated(random, request.into_bytes())
+        }
+        _ => random_request(random, token).to_string().into_bytes(),
+    };
+    let mut request = Request::builder().method(method).uri(service.url(&path));
+    for name in ["authorization", "content-type", "origin", "accept-encoding", "cf-ray", "x-any"] {
+        if random.random_ratio(1, 4) {
+            let value: Vec<u8> = (0..random.random_range(0..80)).map(|_| random.random_range(32..127)).collect();
+            request = request.header(name, value);
+        }
+    }
+    let answer = service.send(request.body(Full::new(Bytes::from(body))).unwrap()).await;
+    assert!(answer.status < 500, "{path}: {answer:?}");
+    answer.status
+}
+
+/// Bytes on a connection of their own. Gives the statuses of the answers, of which there may be none.
+async fn raw(service: &Service, bytes: &[u8]) -> Vec<u16> {
+    let mut connection = service.connect().await;
+    connection.send(bytes).await;
+    connection.finish().await;
+    let answer = connection.receive_to_end().await;
+    let statuses: Vec<u16> = answer.split("HTTP/1.1 ").skip(1).filter_map(|rest| rest.get(..3)?.parse().ok()).collect();
+    // workerd itself answers methods that it has never heard of, before the worker sees them.
+    let is_workerds = answer.contains("ERROR: Unrecognized request method");
+    assert!(is_workerds || statuses.iter().all(|status| *status < 500), "{answer}");
+    statuses
+}
+
+fn mutated_request(random: &mut StdRng, token: &OpenIdToken) -> Vec<u8> {
+    let body = random_request(random, token).to_string();
+    let path = random_path(random);
+    let request = format!(
+        "POST {path} HTTP/1.1\r\nHost: edge\r\nContent-Type: application/json\r\nConnection: close\r\nContent-Length: {}\r\n\r\n{body}",
+        body.len()
+    );
+    mutated(random, request.into_bytes())
+}
+
+/// With a few bytes changed, added, removed or repeated.
+fn mutated(random: &mut StdRng, mut bytes: Vec<u8>) -> Vec<u8> {
+    for _ in 0..random.random_range(1..6) {
+        let at = random.random_range(0..=bytes.len());
+        match random.random_range(0..5) {
+            0 if at < bytes.len() => bytes[at] = random.random(),
+            1 => bytes.insert(at, random.random()),
+            2 => bytes.truncate(at.max(1)),
+            3 => drop(bytes.drain(at..(at + random.random_range(0..20)).min(bytes.len()))),
+            _ => {
+                let end = (at + random.random_range(0..40)).min(bytes.len());
+                let piece = bytes[at..end].to_vec();
+                bytes.splice(at..at, piece);
+            }
+        }
+    }
+    bytes
+}
+
+/// A request for a token of which any field may be something else.
+fn random_request(random: &mut StdRng, token: &OpenIdToken) -> Value {
+    let mut body = Endpoint::BOTH[random.random_range(0..2)].request(token);
+    for pointer in [
+        "/room_id",
+        "/slot_id",
+        "/room",
+        "/device_id",
+        "/openid_token/matrix_server_name",
+        "/openid_token/access_token",
+        "/openid_token/expires_in",
+        "/member/id",
+        "/member/claimed_user_id",
+        "/member",
+        "/openid_token",
+    ] {
+        if random.random_ratio(1, 20)
+            && let Some(value) = body.pointer_mut(pointer)
+        {
+            *value = match pointer {
+                "/openid_token/matrix_server_name" => json!(random_server_name(random)),
+                _ => random_json(random, 0),
+            };
+        }
+    }
+    body
+}
+
+/// Names that lead nowhere: nothing but `example.org` exists here.
+fn random_server_name(random: &mut StdRng) -> String {
+    match random.random_range(0..4) {
+        0 => format!("h{}.example:8448", random.random::<u32>()),
+        1 => format!("h{}.example", random.random::<u32>()),
+        2 => Ipv4Addr::from(random.random::<u32>()).to_string(),
+        _ => random_text(random),
+    }
+}
+
+fn random_path(random: &mut StdRng) -> String {
+    const ENDS: [&str; 7] = ["get_token", "sfu/get", "sfu_webhook", "healthz", "delegate_delayed_leave", "", "%2e%2e"];
+    match random.random_range(0..4) {
+        0 | 1 => ["/get_token", "/sfu/get"][random.random_range(0..2)].to_owned(),
+        2 => {
+            let prefix: String = (0..random.random_range(0..30))
+                .map(|_| char::from(b"/ab-._~%41:@!$&'()*+,;="[random.random_range(0..23)]))
+                .collect();
+            format!("/{prefix}/{}", ENDS[random.random_range(0..ENDS.len())])
+        }
+        _ => format!("/{}?{}", ENDS[random.random_range(0..ENDS.len())], random.random::<u64>()),
+    }
+}
+
+fn random_json(random: &mut StdRng, depth: u32) -> Value {
+    match random.random_range(0..if depth < 4 { 8 } else { 6 }) {
+        0 => Value::Null,
+        1 => json!(random.random::<bool>()),
+        2 => json!(random.random::<i64>()),
+        3 => json!(random.random::<f64>()),
+        4 | 5 => json!(random_text(random)),
+        6 => (0..random.random_range(0..5)).map(|_| random_json(random, depth + 1)).collect(),
+        _ => (0..random.random_range(0..5)).map(|_| (random_text(random), random_json(random, depth + 1))).collect(),
+    }
+}
+
+fn random_text(random: &mut StdRng) -> String {
+    (0..random.random_range(0..40)).map(|_| random.random::<char>()).collect()
+}
+
+fn random_bytes(random: &mut StdRng, most: usize) -> Vec<u8> {
+    (0..random.random_range(0..most)).map(|_| random.random()).collect()
+}
+
+const REQUESTS: usize = 50_000;
+const CLIENTS: u64 = 16;
+/// V8 lets its heap grow for the first 20,000 requests or so, and by 50 MiB at once later on, under the emptiest of workers
+/// too. What is left out of every request adds up beyond that.
+const MAX_GROWTH_KIB: u64 = 64 * 1024;

@@ -1,0 +1,49 @@
+//! What a process has used, as Linux tells it.
+
+use std::{fs, time::Duration};
+
+use anyhow::{Context, Result};
+use rustix::param::clock_ticks_per_second;
+
+/// The CPU time of the process so far, all of its threads, user and system together. To a hundredth of a second.
+pub fn cpu_time(pid: u32) -> Result<Duration> {
+    let path = format!("/proc/{pid}/stat");
+    let stat = fs::read_to_string(&path).with_context(|| format!("can't read {path}"))?;
+    let ticks = ticks(&stat).with_context(|| format!("{path} isn't as expected"))?;
+    Ok(Duration::from_secs_f64(ticks as f64 / clock_ticks_per_second() as f64))
+}
+
+/// The memory of the process that is in RAM, in bytes.
+pub fn resident_memory(pid: u32) -> Result<u64> {
+    let path = format!("/proc/{pid}/status");
+    let status = fs::read_to_string(&path).with_context(|| format!("can't read {path}"))?;
+    let kib = status.lines().find_map(|line| line.strip_prefix("VmRSS:")?.trim().strip_suffix(" kB")?.parse().ok());
+    let kib: u64 = kib.with_context(|| format!("{path} isn't as expected"))?;
+    Ok(kib * 1024)
+}
+
+/// `utime` and `stime` of proc_pid_stat(5). The command's name may hold anything, so they are counted from its end.
+fn ticks(stat: &str) -> Option<u64> {
+    let mut fields = stat.rsplit_once(')')?.1.split_ascii_whitespace().skip(11);
+    let mut next = || fields.next()?.parse::<u64>().ok();
+    Some(next()? + next()?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_may_have_any_name() {
+        let stat = "42 (a) (b c) S 1 42 42 0 -1 4194304 100 0 0 0 250 30 0 0 20 0 1 0 12345";
+
+        assert_eq!(ticks(stat), Some(280));
+        assert_eq!(ticks("42 (cut off"), None);
+    }
+
+    #[test]
+    fn this_process_has_used_something() {
+        assert!(cpu_time(std::process::id()).is_ok());
+        assert!(resident_memory(std::process::id()).unwrap() > 0);
+    }
+}

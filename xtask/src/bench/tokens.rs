@@ -1,0 +1,257 @@
+//! `/get_token` of a full-access user whose homeserver is known already: the worker, and the floor beside it.
+//!
+//! The contenders run at the same time and are asked in turns, so that whatever else this machine does meets all of them.
+
+use std::{
+    collections::BTreeMap,
+    fs,
+    net::{Ipv4Addr, SocketAddr},
+    path::PathBuf,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context, Result, bail};
+use clap::Args;
+use jwt_compact::{
+    AlgorithmExt, UntrustedToken,
+    alg::{Hs256, Hs256Key},
+};
+use serde::Deserialize;
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+use super::{
+    load::Load,
+    process,
+    report::{Report, Round, Summary, median, percentile},
+    upstreams::{Connections, Upstreams},
+};
+use crate::{
+    build::Build,
+    progress::Step,
+    workerd::{Launch, Log, Modules, Running},
+    workspace,
+};
+
+#[derive(Debug, Args)]
+pub struct TokenOptions {
+    /// How often each contender is measured, in turns
+    #[arg(long, default_value_t = 7, value_parser = clap::value_parser!(u32).range(1..=100))]
+    rounds: u32,
+    /// Write the results to this file, too, as JSON
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+    /// Measure the build in this directory (index.js, index_bg.wasm), too: of another revision, say
+    #[arg(long, value_name = "DIR")]
+    also: Vec<PathBuf>,
+}
+
+/// Builds the worker, measures, and prints the results.
+///
+/// # Errors
+///
+/// See [`super::run`].
+pub fn run(options: &TokenOptions) -> Result<()> {
+    let build = Build::make(&workspace::root()?)?;
+    let dir = tempfile::tempdir().context("can't create a temporary directory")?;
+    let authority = dir.path().join("authority.pem");
+    let upstreams = Upstreams::start(&authority)?;
+    let bench = Bench { dir, authority, upstreams };
+    let contenders = bench.contenders(build, &options.also)?;
+    let starts = bench.measure_starts(&contenders)?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let report = runtime.block_on(bench.measure(contenders, starts, options.rounds))?;
+    println!("{report}");
+    if let Some(path) = &options.json {
+        let json = serde_json::to_string_pretty(&report)?;
+        fs::write(path, json + "\n").with_context(|| format!("can't write {}", path.display()))?;
+    }
+    Ok(())
+}
+
+struct Bench {
+    dir: TempDir,
+    authority: PathBuf,
+    upstreams: Upstreams,
+}
+
+/// What is measured.
+struct Contender {
+    name: String,
+    modules: Modules,
+}
+
+impl Bench {
+    /// The floor first: the others are compared with it.
+    fn contenders(&self, build: Build, also: &[PathBuf]) -> Result<Vec<Contender>> {
+        let floor = Contender { name: "floor".to_owned(), modules: self.script("floor.js", FLOOR)? };
+        let modules = Modules { script: build.script, wasm: Some(build.wasm) };
+        let worker = Contender { name: "worker".to_owned(), modules };
+        let others = also.iter().map(|dir| Contender {
+            name: dir.file_name().unwrap_or(dir.as_os_str()).to_string_lossy().into_owned(),
+            modules: Modules { script: dir.join("index.js"), wasm: Some(dir.join("index_bg.wasm")) },
+        });
+        Ok([floor, worker].into_iter().chain(others).collect())
+    }
+
+    fn script(&self, name: &str, text: &str) -> Result<Modules> {
+        let script = self.dir.path().join(name);
+        fs::write(&script, text).with_context(|| format!("can't write {}", script.display()))?;
+        Ok(Modules { script, wasm: None })
+    }
+
+    /// The time from the start of workerd to its first answer, in ms, of each contender: beyond that of a worker that
+    /// does nothing.
+    fn measure_starts(&self, contenders: &[Contender]) -> Result<Vec<f64>> {
+        let blank = self.script("blank.js", BLANK)?;
+        let modules: Vec<_> =
+            [&blank].into_iter().chain(contenders.iter().map(|contender| &contender.modules)).collect();
+        let mut times = vec![Vec::new(); modules.len()];
+        let mut step = Step::start("starting workerd again and again");
+        for n in 0..STARTS {
+            for (number, modules) in modules.iter().enumerate() {
+                step.tick(|| format!("{} of {STARTS}", n + 1));
+                let started = Instant::now();
+                let mut running = self.start(&format!("start-{number}"), modules)?;
+                times[number].push(milliseconds(started.elapsed()));
+                running.kill()?;
+            }
+        }
+        step.done();
+        let blank = median(&times[0]);
+        Ok(times[1..].iter().map(|times| median(times) - blank).collect())
+    }
+
+    async fn measure(&self, contenders: Vec<Contender>, starts: Vec<f64>, rounds: u32) -> Result<Report> {
+        let mut step = Step::start("warming up");
+        let mut subjects = Vec::new();
+        for contender in contenders {
+            let running = self.start(&contender.name, &contender.modules)?;
+            let load = Load::new(running.addr(), self.request().to_string());
+            load.run(CONCURRENCY, WARM_UP).await.with_context(|| contender.name.clone())?;
+            let claims = claims(&load.ask().await?)?;
+            subjects.push(Subject { name: contender.name, running, load, claims, rounds: Vec::new() });
+        }
+        for subject in &subjects[1..] {
+            if subject.claims != subjects[0].claims {
+                bail!("{} issues another token than {}: they can't be compared", subject.name, subjects[0].name);
+            }
+        }
+        step.done();
+
+        step = Step::start("measuring");
+        for n in 1..=rounds {
+            for subject in &mut subjects {
+                step.tick(|| format!("round {n} of {rounds}, {}", subject.name));
+                subject.round(&self.upstreams).await.with_context(|| subject.name.clone())?;
+            }
+        }
+        step.done();
+        let summaries = subjects.into_iter().zip(starts).map(|(subject, start)| {
+            let memory = process::resident_memory(subject.running.pid())?;
+            Ok(Summary::new(subject.name, start, memory, subject.rounds))
+        });
+        Ok(Report::new(summaries.collect::<Result<_>>()?))
+    }
+
+    fn start(&self, name: &str, modules: &Modules) -> Result<Running> {
+        let state = self.dir.path().join(name);
+        fs::create_dir_all(&state)?;
+        let (key, secret) = CREDENTIALS;
+        let env = [
+            ("LIVEKIT_URL", self.upstreams.sfu_url()),
+            ("LIVEKIT_KEY", key.to_owned()),
+            ("LIVEKIT_SECRET", secret.to_owned()),
+            ("LIVEKIT_FULL_ACCESS_HOMESERVERS", self.upstreams.server_name()),
+            ("LIVEKIT_ALLOW_PRIVATE_ADDRESSES", "true".to_owned()),
+        ];
+        let launch = Launch {
+            addr: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
+            log: Log::File(state.join("log")),
+            state,
+            trust_ca: vec![self.authority.clone()],
+            env: env.into_iter().map(|(name, value)| (name.to_owned(), value)).collect::<BTreeMap<_, _>>(),
+        };
+        launch.start_with(modules)
+    }
+
+    fn request(&self) -> Value {
+        json!({
+            "room_id": "!aVeryOrdinaryRoom:localhost",
+            "slot_id": "m.call#ROOM",
+            "openid_token": {
+                "access_token": "AAAAAAAAAAAAAAAAAAAAAAAAAAAA",
+                "token_type": "Bearer",
+                "matrix_server_name": self.upstreams.server_name(),
+                "expires_in": 3600,
+            },
+            "member": {
+                "id": "b2e4ab4c-4f3c-4ad5-b4ab-9c5d5d7f1a6e",
+                "claimed_user_id": self.upstreams.user(),
+                "claimed_device_id": "ABCDEFGHIJ",
+            },
+        })
+    }
+}
+
+/// A contender that runs.
+struct Subject {
+    name: String,
+    running: Running,
+    load: Load,
+    claims: Value,
+    rounds: Vec<Round>,
+}
+
+impl Subject {
+    async fn round(&mut self, upstreams: &Upstreams) -> Result<()> {
+        let latency = self.load.run(1, LATENCY_REQUESTS).await?;
+
+        let Connections { homeserver, sfu } = upstreams.connections()?;
+        let cpu = process::cpu_time(self.running.pid())?;
+        let throughput = self.load.run(CONCURRENCY, THROUGHPUT_REQUESTS).await?;
+        let cpu = process::cpu_time(self.running.pid())? - cpu;
+        let after = upstreams.connections()?;
+
+        let requests = THROUGHPUT_REQUESTS as f64;
+        self.rounds.push(Round {
+            latency_p50_ms: milliseconds(percentile(&latency.latencies, 50)),
+            latency_p99_ms: milliseconds(percentile(&latency.latencies, 99)),
+            requests_per_s: requests / throughput.elapsed.as_secs_f64(),
+            cpu_ms_per_request: milliseconds(cpu) / requests,
+            homeserver_connections_per_request: (after.homeserver - homeserver) as f64 / requests,
+            sfu_connections_per_request: (after.sfu - sfu) as f64 / requests,
+        });
+        Ok(())
+    }
+}
+
+/// What an answer's token says, once its signature is checked; without what differs from token to token.
+fn claims(answer: &[u8]) -> Result<Value> {
+    #[derive(Deserialize)]
+    struct Answer {
+        jwt: String,
+    }
+    let answer: Answer = serde_json::from_slice(answer).context("the answer holds no token")?;
+    let token = UntrustedToken::new(&answer.jwt).context("the answer's token isn't one")?;
+    let key = Hs256Key::new(CREDENTIALS.1);
+    let token = Hs256.validator::<Value>(&key).validate(&token).context("the answer's token isn't valid")?;
+    let mut claims = token.claims().custom.clone();
+    if let Some(claims) = claims.as_object_mut() {
+        claims.remove("jti");
+    }
+    Ok(claims)
+}
+
+fn milliseconds(duration: Duration) -> f64 {
+    duration.as_secs_f64() * 1000.0
+}
+
+const FLOOR: &str = include_str!("floor.js");
+const BLANK: &str = include_str!("blank.js");
+const CREDENTIALS: (&str, &str) = ("bench", "a-secret-of-nobody-in-particular");
+const STARTS: usize = 9;
+const CONCURRENCY: usize = 16;
+const WARM_UP: usize = 2_000;
+const LATENCY_REQUESTS: usize = 400;
+const THROUGHPUT_REQUESTS: usize = 2_000;
