@@ -19,7 +19,8 @@ use crate::{Certificate, CertificateAuthority, Network, Reply, Request, Strictne
 pub struct Homeserver {
     server_name: String,
     state: Arc<Mutex<State>>,
-    servers: Vec<Server>,
+    website: Option<Server>,
+    federation: Server,
 }
 
 /// How a [`Homeserver`] is to be. Without further calls: the well-known file delegates to `matrix.{name}:443`.
@@ -32,6 +33,7 @@ pub struct HomeserverPlan<'a> {
     federation_name: String,
     listens_at: (String, u16),
     certificate: Option<Certificate>,
+    website_certificate: Option<Certificate>,
     userinfo: Option<Reply>,
     raw_userinfo: Option<Bytes>,
 }
@@ -52,8 +54,8 @@ struct State {
     tokens: HashMap<String, String>,
     well_known: Option<Reply>,
     userinfo: Option<Reply>,
-    well_known_requests: Vec<Request>,
-    userinfo_requests: Vec<Request>,
+    well_known_requests: usize,
+    userinfo_requests: usize,
 }
 
 impl Homeserver {
@@ -86,7 +88,7 @@ impl Homeserver {
 
     /// How often its well-known file was asked for.
     pub fn well_known_requests(&self) -> usize {
-        self.state.lock().unwrap().well_known_requests.len()
+        self.state.lock().unwrap().well_known_requests
     }
 
     /// As soon as its well-known file has been asked for.
@@ -101,12 +103,17 @@ impl Homeserver {
 
     /// How often it was asked about a token.
     pub fn userinfo_requests(&self) -> usize {
-        self.state.lock().unwrap().userinfo_requests.len()
+        self.state.lock().unwrap().userinfo_requests
     }
 
-    /// How many connections came in, on the well-known's port or the federation's, requests or not.
+    /// How many connections came in to the federation API, requests or not.
+    pub fn federation_connections(&self) -> usize {
+        self.federation.connections()
+    }
+
+    /// How many connections came in at all.
     pub fn connections(&self) -> usize {
-        self.servers.iter().map(Server::connections).sum()
+        self.federation.connections() + self.website.as_ref().map_or(0, Server::connections)
     }
 }
 
@@ -127,6 +134,7 @@ impl<'a> HomeserverPlan<'a> {
             listens_at: (federation_name.clone(), 443),
             federation_name,
             certificate: None,
+            website_certificate: None,
             userinfo: None,
             raw_userinfo: None,
         }
@@ -174,6 +182,12 @@ impl<'a> HomeserverPlan<'a> {
         self
     }
 
+    /// Another certificate than the right one, where the well-known file is.
+    pub fn website_certificate(mut self, certificate: Certificate) -> Self {
+        self.website_certificate = Some(certificate);
+        self
+    }
+
     /// What userinfo answers to every token.
     pub fn userinfo(mut self, reply: Reply) -> Self {
         self.userinfo = Some(reply);
@@ -205,12 +219,16 @@ impl<'a> HomeserverPlan<'a> {
             Some(bytes) => Serving::Raw(bytes),
             None => Serving::Http(handler.clone()),
         };
-        let mut servers = vec![Server::start(federation, Some(certificate), serving).await];
-        if self.well_known.is_some() && website != federation {
-            let certificate = self.authority.certificate(unbracketed(&website_host));
-            servers.push(Server::start(website, Some(certificate), Serving::Http(handler)).await);
-        }
-        Homeserver { server_name: self.server_name, state, servers }
+        let federation_server = Server::start(federation, Some(certificate), serving).await;
+        let website_server = match self.well_known {
+            Some(_) if website != federation => {
+                let valid = || self.authority.certificate(unbracketed(&website_host));
+                let certificate = self.website_certificate.unwrap_or_else(valid);
+                Some(Server::start(website, Some(certificate), Serving::Http(handler)).await)
+            }
+            _ => None,
+        };
+        Homeserver { server_name: self.server_name, state, website: website_server, federation: federation_server }
     }
 
     fn handler(&self, state: Arc<Mutex<State>>) -> Handler {
@@ -223,12 +241,12 @@ impl<'a> HomeserverPlan<'a> {
             let reply = if request.path == "/.well-known/matrix/server" {
                 website.check(&request, &strictness);
                 strictness.expect(request.query.is_none(), || format!("well-known with a query: {request:?}"));
-                state.well_known_requests.push(request);
+                state.well_known_requests += 1;
                 state.well_known.clone().unwrap_or_else(|| Reply::html(404))
             } else {
                 federation.check(&request, &strictness);
                 let reply = state.userinfo(&request, &strictness);
-                state.userinfo_requests.push(request);
+                state.userinfo_requests += 1;
                 reply
             };
             drop(state);
@@ -286,28 +304,6 @@ impl Place {
         for unwanted in [AUTHORIZATION, COOKIE, ORIGIN] {
             strictness.expect(!request.headers.contains_key(&unwanted), || format!("{unwanted} in {request:?}"));
         }
-    }
-}
-
-/// A website that isn't a homeserver, under TLS on port 443: what redirects lead to.
-pub struct Site {
-    pub(crate) server: Server,
-}
-
-impl Site {
-    pub(crate) async fn start(network: &Network, authority: &CertificateAuthority, name: &str, reply: Reply) -> Self {
-        let address = SocketAddr::new(network.address_of(name), 443);
-        let handler: Handler = Arc::new(move |_| {
-            let reply = reply.clone();
-            Box::pin(async { reply })
-        });
-        let certificate = authority.certificate(name);
-        Self { server: Server::start(address, Some(certificate), Serving::Http(handler)).await }
-    }
-
-    /// How many connections there have been.
-    pub fn connections(&self) -> usize {
-        self.server.connections()
     }
 }
 

@@ -1,9 +1,6 @@
 use std::net::SocketAddr;
 
-use bytes::Bytes;
-
-use crate::server::{Server, Serving};
-use crate::{CertificateAuthority, Deployment, HomeserverPlan, Network, Reply, Resolver, Sfu, Site, Strictness};
+use crate::{CertificateAuthority, Deployment, HomeserverPlan, Network, Resolver, Sfu, Strictness};
 
 /// A network of its own with an SFU, a resolver and a certificate authority, for homeservers and the worker to live in.
 ///
@@ -40,17 +37,6 @@ impl Lab {
         HomeserverPlan::new(&self.network, &self.authority, strictness, server_name)
     }
 
-    /// A website that answers everything with `reply`.
-    pub async fn site(&self, name: &str, reply: Reply) -> Site {
-        Site::start(&self.network, &self.authority, name, reply).await
-    }
-
-    /// Something that listens where nobody may come.
-    pub async fn tripwire(&self, host: &str, port: u16) -> Tripwire {
-        let address = SocketAddr::new(self.network.address_of(host), port);
-        Tripwire(Server::start(address, None, Serving::Raw(Bytes::new())).await)
-    }
-
     /// Another SFU: under TLS and a path prefix.
     pub async fn sfu_behind_proxy(&self, name: &str, port: u16, prefix: &str) -> Sfu {
         let address = SocketAddr::new(self.network.address_of(name), port);
@@ -61,16 +47,6 @@ impl Lab {
     /// The worker, yet to be configured.
     pub fn deployment(&self) -> Deployment {
         Deployment::new(&self.sfu, &self.resolver, &self.authority)
-    }
-}
-
-/// Counts connections and says nothing.
-pub struct Tripwire(Server);
-
-impl Tripwire {
-    /// How many there have been.
-    pub fn connections(&self) -> usize {
-        self.0.connections()
     }
 }
 

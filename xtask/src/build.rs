@@ -8,6 +8,7 @@ use std::{
 
 use anyhow::{Context, Result, bail};
 use serde::Deserialize;
+use wasmparser::{Parser, Payload};
 
 use crate::{cache, progress, tools::Tools, workspace};
 
@@ -47,6 +48,7 @@ impl Build {
         let build = Self::in_workspace(root)?;
         let record = dir.join(".made-from");
         if build.exists()
+            && build.named.exists()
             && fs::read_to_string(&record).is_ok_and(|last| build.fingerprint(root).is_ok_and(|now| now == last))
         {
             return Ok(build);
@@ -56,7 +58,7 @@ impl Build {
             tools.worker_build().arg("--release"),
             &cache::log("worker-build")?,
         )?;
-        build.strip(&tools)?;
+        build.strip()?;
         fs::write(&record, build.fingerprint(root)?).with_context(|| format!("can't write {}", record.display()))?;
         Ok(build)
     }
@@ -87,20 +89,14 @@ impl Build {
 
     /// Takes the functions' names out of the module, which worker-build keeps in: they are a fifth of it, and a panic's
     /// message tells file and line without them.
-    fn strip(&self, tools: &Tools) -> Result<()> {
+    fn strip(&self) -> Result<()> {
         fs::copy(&self.wasm, &self.named).context("can't copy the WebAssembly module")?;
-        progress::run(
-            "stripping the worker",
-            tools
-                .wasm_opt()
-                .args(["--all-features", "--strip-debug", "--strip-producers", "--output"])
-                .args([&self.wasm, &self.named]),
-            &cache::log("wasm-opt")?,
-        )
+        let stripped = without_names(&fs::read(&self.named)?)?;
+        fs::write(&self.wasm, stripped).context("can't write the WebAssembly module")
     }
 
     fn exists(&self) -> bool {
-        [&self.script, &self.wasm, &self.named].into_iter().all(|file| file.exists())
+        self.script.exists() && self.wasm.exists()
     }
 
     /// Changes with whatever comes after the compiler: its output, what is set for the tools, their versions, and their output.
@@ -109,6 +105,30 @@ impl Build {
         let files: Vec<_> = settings.iter().chain([&self.compiled, &self.script, &self.wasm]).collect();
         cache::fingerprint(&files)
     }
+}
+
+/// `wasm` without the custom sections that only tools read; everything else stays byte for byte.
+fn without_names(wasm: &[u8]) -> Result<Vec<u8>> {
+    let mut kept = Vec::with_capacity(wasm.len());
+    let mut copied_to = 0;
+    for payload in Parser::new(0).parse_all(wasm) {
+        let payload = payload.context("the WebAssembly module is damaged")?;
+        let end = match &payload {
+            Payload::Version { range, .. } => range.end,
+            payload => match payload.as_section() {
+                Some((_, contents)) => contents.end,
+                None => continue,
+            },
+        };
+        let end = usize::try_from(end)?;
+        let for_tools =
+            matches!(&payload, Payload::CustomSection(custom) if ["name", "producers"].contains(&custom.name()));
+        if !for_tools {
+            kept.extend_from_slice(&wasm[copied_to..end]);
+        }
+        copied_to = end;
+    }
+    Ok(kept)
 }
 
 fn target_directory(root: &Path) -> Result<PathBuf> {
@@ -126,3 +146,20 @@ fn target_directory(root: &Path) -> Result<PathBuf> {
 }
 
 const DIR: &str = "build";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_the_names_are_taken_out() {
+        let module = b"\0asm\x01\0\0\0".as_slice();
+        let code = b"\x01\x04\x01\x60\0\0\x03\x02\x01\0\x0a\x04\x01\x02\0\x0b".as_slice();
+        let custom = b"\0\x05\x04keep".as_slice();
+        let names = b"\0\x17\x04name\x01\x10\x01\x01\x0down::function".as_slice();
+
+        let stripped = without_names(&[module, code, names, custom].concat()).unwrap();
+
+        assert_eq!(stripped, [module, code, custom].concat());
+    }
+}

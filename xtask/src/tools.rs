@@ -62,14 +62,6 @@ impl Tools {
         command
     }
 
-    /// `wasm-opt`.
-    #[must_use]
-    pub fn wasm_opt(&self) -> Command {
-        let mut command = workspace::command(&self.root, &self.npm_binary("wasm-opt"));
-        command.env("PATH", self.path());
-        command
-    }
-
     fn npm_binary(&self, name: &str) -> PathBuf {
         self.node_modules.join(".bin").join(name)
     }

@@ -184,7 +184,7 @@ impl World {
         let soon = millis(&mut self.dice, 100, 6_000);
         let Some(name) = self.members[index].connection else { return };
         match self.dice.u8(..100) {
-            _ if self.members[index].steps > 14 => self.leave_for_good(index),
+            _ if self.members[index].steps > 24 => self.leave_for_good(index),
             0..=14 => self.leave_for_good(index),
             // It drops out, and comes back.
             15..=39 => {
@@ -203,7 +203,9 @@ impl World {
             }
             60..=74 => {
                 // Not within the second in which it has begun: webhooks wouldn't tell which was first.
-                let settled = self.connection(name).and_then(|connection| connection.active_since);
+                // Nor while the member is connected under both identities: that is rare enough without.
+                let single = self.sfu.connections_of(index).count() == 1;
+                let settled = self.connection(name).filter(|_| single).and_then(|connection| connection.active_since);
                 if settled.is_some_and(|since| since + REST <= self.now)
                     && let Some(webhook) = self.sfu.end(self.now, name, DisconnectReason::Migration)
                 {

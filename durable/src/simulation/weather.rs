@@ -37,9 +37,9 @@ impl Weather {
     pub(super) fn draw(dice: &mut Rng) -> Self {
         let timeouts = [draw_timeout(dice), draw_timeout(dice)];
         let shortest = timeouts[0].min(timeouts[1]);
-        let rough_secs = (shortest * dice.u64(5..30) / 1000).clamp(60, 7200);
+        let rough_secs = (shortest * dice.u64(5..60) / 1000).clamp(60, 14_400);
         Self {
-            members: dice.usize(1..=4),
+            members: dice.usize(1..=5),
             servers: dice.usize(1..=2),
             rough_for: Duration::from_secs(rough_secs),
             sanity_check_interval: [None, None, Some(5), Some(60)][dice.usize(..4)].map(Duration::from_secs),

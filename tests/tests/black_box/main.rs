@@ -3,6 +3,7 @@
 #![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used, reason = "what goes wrong here ends the test")]
 
 mod addresses;
+mod certificates;
 mod configuration;
 mod counts;
 mod discovery;

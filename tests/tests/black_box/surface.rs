@@ -182,11 +182,13 @@ async fn a_body_announced_too_large_is_refused_before_it_is_sent() {
     let lab = Lab::new().await;
     let service = lab.deployment().start();
 
-    let head = "POST /get_token HTTP/1.1\r\nHost: edge\r\nContent-Length: 1000000000\r\n\r\n{";
-    let answer = answer_to_unfinished(&service, head).await;
+    for path in ["/get_token", "/sfu/get", "/sfu_webhook"] {
+        let head = format!("POST {path} HTTP/1.1\r\nHost: edge\r\nContent-Length: 1000000000\r\n\r\n{{");
+        let answer = answer_to_unfinished(&service, &head).await;
 
-    assert!(answer.starts_with("HTTP/1.1 413 "), "{answer}");
-    assert!(answer.contains("M_TOO_LARGE"), "{answer}");
+        assert!(answer.starts_with("HTTP/1.1 413 "), "{answer}");
+        assert!(answer.contains("M_TOO_LARGE"), "{answer}");
+    }
 }
 
 #[tokio::test]

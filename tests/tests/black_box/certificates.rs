@@ -1,0 +1,89 @@
+//! For which name TLS is validated (protocol 3).
+
+use black_box::{Certificate, CertificateAuthority, Endpoint, HomeserverPlan, Lab};
+
+#[tokio::test]
+async fn a_certificate_of_another_name_is_not_accepted() {
+    for name in ["www.example.org", "example.com", "sub.matrix.example.org", "org"] {
+        assert_not_accepted(|authority| authority.certificate(name)).await;
+    }
+}
+
+#[tokio::test]
+async fn the_certificate_is_checked_for_the_delegated_name_not_the_server_name() {
+    assert_not_accepted(|authority| authority.certificate("example.org")).await;
+}
+
+#[tokio::test]
+async fn an_expired_certificate_is_not_accepted() {
+    assert_not_accepted(|authority| authority.expired_certificate("matrix.example.org")).await;
+}
+
+#[tokio::test]
+async fn a_certificate_of_an_unknown_authority_is_not_accepted() {
+    assert_not_accepted(|_| CertificateAuthority::new().certificate("matrix.example.org")).await;
+}
+
+#[tokio::test]
+async fn a_certificate_of_an_srv_target_s_own_name_is_not_accepted() {
+    let lab = Lab::new().await;
+    let certificate = lab.authority.certificate("node1.example.com");
+
+    assert_not_connected(&lab, behind_srv(&lab).certificate(certificate)).await;
+}
+
+#[tokio::test]
+async fn an_expired_certificate_behind_an_srv_record_is_not_accepted() {
+    let lab = Lab::new().await;
+    let certificate = lab.authority.expired_certificate("example.org");
+
+    assert_not_connected(&lab, behind_srv(&lab).certificate(certificate)).await;
+}
+
+#[tokio::test]
+async fn a_well_known_under_a_wrong_certificate_is_no_well_known() {
+    for expired in [false, true] {
+        let lab = Lab::new().await;
+        let wrong = match expired {
+            true => lab.authority.expired_certificate("example.org"),
+            false => lab.authority.certificate("example.com"),
+        };
+        let home = lab
+            .homeserver("example.org")
+            .delegates_to("elsewhere.example:443")
+            .website_certificate(wrong)
+            .federation_at("example.org", 8448)
+            .start()
+            .await;
+        let service = lab.deployment().start();
+
+        let answer = service.ask(Endpoint::SfuGet, &home.openid_token("@alice:example.org")).await;
+
+        assert_eq!(answer.status, 200, "{answer:?}");
+        assert_eq!(home.well_known_requests(), 0);
+    }
+}
+
+/// At `matrix.example.org`, where `example.org` delegates to.
+async fn assert_not_accepted(certificate: impl Fn(&CertificateAuthority) -> Certificate) {
+    let lab = Lab::new().await;
+    let certificate = certificate(&lab.authority);
+
+    assert_not_connected(&lab, lab.homeserver("example.org").certificate(certificate)).await;
+}
+
+/// The homeserver is reached, but nothing is said to it.
+async fn assert_not_connected(lab: &Lab, plan: HomeserverPlan<'_>) {
+    let home = plan.start().await;
+    let service = lab.deployment().start();
+
+    let answer = service.ask(Endpoint::SfuGet, &home.openid_token("@alice:example.org")).await;
+
+    answer.assert_error(401, "M_UNAUTHORIZED");
+    assert_eq!((home.federation_connections() > 0, home.userinfo_requests()), (true, 0));
+}
+
+fn behind_srv(lab: &Lab) -> HomeserverPlan<'_> {
+    lab.resolver.add_srv("_matrix-fed._tcp.example.org", 10, 5, 8449, "node1.example.com");
+    lab.homeserver("example.org").without_well_known().federation_behind_srv("example.org", "node1.example.com", 8449)
+}
