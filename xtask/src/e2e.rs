@@ -4,9 +4,7 @@
 //! libwebrtc finds an interface that isn't loopback; see `tests/e2e/isolated.sh`.
 
 use std::{
-    env, fs,
-    hash::{DefaultHasher, Hash, Hasher},
-    io,
+    env, io,
     os::unix::process::CommandExt,
     path::{Path, PathBuf},
     process::{Command, Stdio},
@@ -65,7 +63,7 @@ pub fn run(options: &Options) -> Result<()> {
 /// A Python with the packages of `requirements.txt`.
 fn python(tests: &Path) -> Result<PathBuf> {
     let requirements = tests.join("requirements.txt");
-    let version = fingerprint(&[&requirements])?;
+    let version = cache::fingerprint(&[&requirements])?;
     let place = cache::tool("e2e-python", &version, |place| {
         progress::run(
             "making a Python environment for the end-to-end tests",
@@ -87,7 +85,7 @@ fn python(tests: &Path) -> Result<PathBuf> {
 
 /// LiveKit's SFU, of the version in `go.mod`.
 fn livekit_server(tests: &Path) -> Result<PathBuf> {
-    let version = fingerprint(&[&tests.join("go.mod"), &tests.join("go.sum")])?;
+    let version = cache::fingerprint(&[&tests.join("go.mod"), &tests.join("go.sum")])?;
     let place = cache::tool("livekit-server", &version, |place| {
         progress::run(
             "building livekit-server, once per machine, takes some minutes",
@@ -128,13 +126,4 @@ fn command_line(command: &Command) -> Result<String> {
     let words: Option<Vec<_>> = words.map(|word| word.to_str()).collect();
     let words = words.context("the path of this clone isn't UTF-8")?;
     Ok(serde_json::to_string(&words)?)
-}
-
-/// Changes with the files' contents.
-fn fingerprint(files: &[&Path]) -> Result<String> {
-    let mut hasher = DefaultHasher::new();
-    for file in files {
-        fs::read(file).with_context(|| format!("can't read {}", file.display()))?.hash(&mut hasher);
-    }
-    Ok(format!("{:016x}", hasher.finish()))
 }
