@@ -84,6 +84,17 @@ impl Connections {
         Beginning::New
     }
 
+    /// A connection may stand. False if it is known to be over.
+    pub(crate) fn suspect(&mut self, alias: Alias, sid: Option<&ParticipantSid>) -> bool {
+        if self.is_over(sid) {
+            return false;
+        }
+        if let Some(latest) = &mut self.latest {
+            latest.contested |= latest.alias != alias;
+        }
+        true
+    }
+
     /// A connection has ended; `for_good` unless the same one may come back.
     pub(crate) fn end(&mut self, alias: Alias, participant: &ParticipantRef, for_good: bool) -> End {
         let sid = participant.sid.as_ref();

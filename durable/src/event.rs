@@ -87,6 +87,11 @@ impl WebhookEvent {
     pub(crate) fn happened_before(&self, instant: Timestamp) -> Option<bool> {
         self.created_at.map(|created| created + ROUNDING <= instant)
     }
+
+    /// Whether it happened after `instant` in any case; `None` where it doesn't tell.
+    pub(crate) fn happened_after(&self, instant: Timestamp) -> Option<bool> {
+        self.created_at.map(|created| created >= instant)
+    }
 }
 
 /// For how long the news that a participant isn't there holds: nobody is back sooner without our having been told.

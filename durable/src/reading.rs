@@ -25,12 +25,12 @@ impl Delegation {
     /// What a webhook means here, if anything. Notes which connections have begun and ended.
     pub(crate) fn read_webhook(&mut self, now: Timestamp, event: &WebhookEvent) -> Option<News> {
         match &event.occurrence {
-            Occurrence::ParticipantJoined(participant) => self.read_joined(event, participant),
+            Occurrence::ParticipantJoined(participant) => self.read_joined(now, event, participant),
+            Occurrence::ParticipantLeft(participant, reason) => self.read_left(now, event, participant, *reason),
             // It may try again with the same identity, and if it doesn't, the wait ends as it would have.
-            Occurrence::ParticipantConnectionAborted(..) if self.is_waiting() => None,
-            Occurrence::ParticipantLeft(participant, reason)
-            | Occurrence::ParticipantConnectionAborted(participant, reason) => {
-                self.read_left(now, event, participant, *reason)
+            Occurrence::ParticipantConnectionAborted(participant, reason) => {
+                let waiting = self.is_waiting();
+                self.read_left(now, event, participant, *reason).filter(|_| !waiting)
             }
             Occurrence::RoomFinished => self.read_room_finished(now, event),
         }
@@ -88,12 +88,18 @@ impl Delegation {
         }
     }
 
-    fn read_joined(&mut self, event: &WebhookEvent, participant: &ParticipantRef) -> Option<News> {
+    fn read_joined(
+        &mut self,
+        now: Timestamp,
+        event: &WebhookEvent,
+        participant: &ParticipantRef,
+    ) -> Option<News> {
         let alias = self.alias_of(&participant.identity)?;
         let connections = &mut self.progress.connections;
         // If it had ended before the delegation was made, nobody would have told us.
-        if event.happened_before(self.accepted_at) == Some(true) {
-            return (!connections.is_over(participant.sid.as_ref())).then_some(News::Hint);
+        let same_second = event.happened_after(self.accepted_at) == Some(false);
+        if event.happened_before(self.accepted_at) == Some(true) || (same_second && event.is_stale(now)) {
+            return connections.suspect(alias, participant.sid.as_ref()).then_some(News::Hint);
         }
         // The same goes for a connection that has made room for the next since, or migrated: it is looked for.
         let before_news = match self.progress.state {
@@ -134,9 +140,9 @@ impl Delegation {
             end => end,
         };
         match end {
+            // It was connected since the delegation was made, or it doesn't count.
+            _ if self.is_waiting() => (event.happened_before(self.accepted_at) == Some(false)).then_some(News::MaybeEnded),
             End::Older => None,
-            // A connection whose beginning hasn't been told ended after the delegation was made, or it doesn't count.
-            End::Later | End::Latest if self.is_waiting() && event.happened_before(self.accepted_at) != Some(false) => None,
             End::Later | End::Latest if returning => Some(News::Returning),
             End::Latest if !contested && !is_doubtful(event, now) => Some(News::Ended),
             End::Later | End::Latest => Some(News::MaybeEnded),

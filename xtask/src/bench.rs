@@ -10,6 +10,7 @@ use clap::{Args, Subcommand};
 mod load;
 mod process;
 mod report;
+mod start;
 mod tokens;
 mod upstreams;
 

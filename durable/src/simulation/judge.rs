@@ -143,6 +143,9 @@ impl Judge {
             case.stimuli += 1;
             let Some(about) = webhook.about else {
                 // It says that those who were known to be connected aren't.
+                if case.state == StateColumn::Waiting {
+                    continue;
+                }
                 let over = case.connections.into_iter().flatten().filter(|(_, since)| *since < webhook.at);
                 let known: Vec<_> = case.told.iter().map(|(name, _)| *name).collect();
                 case.told_end.extend(over.map(|(name, _)| name).filter(|name| known.contains(name)));

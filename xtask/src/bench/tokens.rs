@@ -7,7 +7,7 @@ use std::{
     fs,
     net::{Ipv4Addr, SocketAddr},
     path::PathBuf,
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use anyhow::{Context, Result, bail};
@@ -23,7 +23,8 @@ use tempfile::TempDir;
 use super::{
     load::Load,
     process,
-    report::{Report, Round, Summary, median, percentile},
+    report::{ModuleStart, Report, Round, Summary, median, percentile},
+    start::{self, Start},
     upstreams::{Connections, Upstreams},
 };
 use crate::{
@@ -36,7 +37,7 @@ use crate::{
 #[derive(Debug, Args)]
 pub struct TokenOptions {
     /// How often each contender is measured, in turns
-    #[arg(long, default_value_t = 7, value_parser = clap::value_parser!(u32).range(1..=100))]
+    #[arg(long, default_value_t = 11, value_parser = clap::value_parser!(u32).range(1..=100))]
     rounds: u32,
     /// Write the results to this file, too, as JSON
     #[arg(long, value_name = "FILE")]
@@ -100,29 +101,40 @@ impl Bench {
         Ok(Modules { script, wasm: None })
     }
 
-    /// The time from the start of workerd to its first answer, in ms, of each contender: beyond that of a worker that
-    /// does nothing.
-    fn measure_starts(&self, contenders: &[Contender]) -> Result<Vec<f64>> {
+    /// What each contender's modules add to the start of workerd: to that with a module that does nothing.
+    fn measure_starts(&self, contenders: &[Contender]) -> Result<Vec<ModuleStart>> {
         let blank = self.script("blank.js", BLANK)?;
-        let modules: Vec<_> =
-            [&blank].into_iter().chain(contenders.iter().map(|contender| &contender.modules)).collect();
-        let mut times = vec![Vec::new(); modules.len()];
+        let modules = [&blank].into_iter().chain(contenders.iter().map(|contender| &contender.modules));
+        let mut configs = Vec::new();
+        for (number, modules) in modules.enumerate() {
+            let name = format!("start-{number}");
+            self.start(&name, modules)?;
+            configs.push(self.dir.path().join(name).join("workerd/config.capnp"));
+        }
+        let mut starts = vec![Vec::new(); configs.len()];
         let mut step = Step::start("starting workerd again and again");
         for n in 0..STARTS {
-            for (number, modules) in modules.iter().enumerate() {
+            for (config, starts) in configs.iter().zip(&mut starts) {
                 step.tick(|| format!("{} of {STARTS}", n + 1));
-                let started = Instant::now();
-                let mut running = self.start(&format!("start-{number}"), modules)?;
-                times[number].push(milliseconds(started.elapsed()));
-                running.kill()?;
+                starts.push(start::measure(config)?);
             }
         }
         step.done();
-        let blank = median(&times[0]);
-        Ok(times[1..].iter().map(|times| median(times) - blank).collect())
+        let medians = |starts: &Vec<Start>| {
+            let of = |value: fn(&Start) -> Duration| {
+                median(&starts.iter().map(|start| milliseconds(value(start))).collect::<Vec<_>>())
+            };
+            ModuleStart { elapsed_ms: of(|start| start.elapsed), cpu_ms: of(|start| start.cpu) }
+        };
+        let blank = medians(&starts[0]);
+        let beyond_blank = |start: ModuleStart| ModuleStart {
+            elapsed_ms: start.elapsed_ms - blank.elapsed_ms,
+            cpu_ms: start.cpu_ms - blank.cpu_ms,
+        };
+        Ok(starts[1..].iter().map(medians).map(beyond_blank).collect())
     }
 
-    async fn measure(&self, contenders: Vec<Contender>, starts: Vec<f64>, rounds: u32) -> Result<Report> {
+    async fn measure(&self, contenders: Vec<Contender>, starts: Vec<ModuleStart>, rounds: u32) -> Result<Report> {
         let mut step = Step::start("warming up");
         let mut subjects = Vec::new();
         for contender in contenders {
@@ -250,8 +262,8 @@ fn milliseconds(duration: Duration) -> f64 {
 const FLOOR: &str = include_str!("floor.js");
 const BLANK: &str = include_str!("blank.js");
 const CREDENTIALS: (&str, &str) = ("bench", "a-secret-of-nobody-in-particular");
-const STARTS: usize = 9;
+const STARTS: usize = 15;
 const CONCURRENCY: usize = 16;
 const WARM_UP: usize = 2_000;
-const LATENCY_REQUESTS: usize = 400;
-const THROUGHPUT_REQUESTS: usize = 2_000;
+const LATENCY_REQUESTS: usize = 200;
+const THROUGHPUT_REQUESTS: usize = 1_000;
