@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
+use std::rc::Rc;
 use std::time::Duration;
 
 use url::Url;
@@ -26,7 +27,7 @@ pub struct Config {
     /// `LIVEKIT_LOG_LEVEL`.
     pub log_level: Level,
     /// `LIVEKIT_CS_API_URL_OVERRIDES`: client-server API URLs by server name, without a slash at their end.
-    pub cs_api_url_overrides: BTreeMap<ServerName, Url>,
+    pub cs_api_url_overrides: Rc<BTreeMap<ServerName, Url>>,
     /// `LIVEKIT_CAN_UPDATE_OWN_METADATA`.
     pub can_update_own_metadata: bool,
     /// `LIVEKIT_RESTRICTED_CAN_PUBLISH`.
@@ -71,7 +72,7 @@ impl Config {
             full_access: full_access?,
             sanity_check_interval: sanity_check_interval?,
             log_level: log_level?,
-            cs_api_url_overrides: cs_api_url_overrides?,
+            cs_api_url_overrides: Rc::new(cs_api_url_overrides?),
             can_update_own_metadata: can_update_own_metadata?,
             restricted_can_publish: restricted_can_publish?,
             addresses: match allow_private? {

@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 use crate::livekit::room_service::RoomServiceError;
 use crate::livekit::token::MintError;
 use crate::livekit::webhook::SignatureError;
+use crate::matrix::client_api::ClientApiError;
 use crate::matrix::openid::OpenIdError;
 
 /// Why a request gets no answer of its own kind.
@@ -18,6 +19,12 @@ pub enum ApiError {
     BadJson(String),
     /// The caller isn't who they say they are.
     Unauthorized(Unauthorized),
+    /// The caller may not delegate leaves.
+    DelegationForbidden,
+    /// The homeserver's client-server API isn't found, so its delayed events are out of reach.
+    NoClientApi(ClientApiError),
+    /// The room's object couldn't store what it was told.
+    NotStored(String),
     /// The body is larger than what is read.
     TooLarge,
     /// The body broke off while it was read.
@@ -49,12 +56,13 @@ impl ApiError {
     /// The HTTP status.
     pub fn status(&self) -> u16 {
         match self {
-            Self::NotJson(_) | Self::BadJson(_) | Self::Unreadable => 400,
+            Self::NotJson(_) | Self::BadJson(_) | Self::NoClientApi(_) | Self::Unreadable => 400,
             Self::Unauthorized(_) | Self::Webhook(_) => 401,
+            Self::DelegationForbidden => 403,
             Self::Unrecognized => 404,
             Self::MethodNotAllowed(_) => 405,
             Self::TooLarge => 413,
-            Self::Sfu(_) | Self::Mint(_) => 500,
+            Self::Sfu(_) | Self::Mint(_) | Self::NotStored(_) => 500,
             Self::Misconfigured(_) => 503,
         }
     }
@@ -63,11 +71,12 @@ impl ApiError {
     pub fn errcode(&self) -> &'static str {
         match self {
             Self::NotJson(_) | Self::Unreadable => "M_NOT_JSON",
-            Self::BadJson(_) => "M_BAD_JSON",
+            Self::BadJson(_) | Self::NoClientApi(_) => "M_BAD_JSON",
             Self::Unauthorized(_) | Self::Webhook(_) => "M_UNAUTHORIZED",
+            Self::DelegationForbidden => "M_FORBIDDEN",
             Self::Unrecognized | Self::MethodNotAllowed(_) => "M_UNRECOGNIZED",
             Self::TooLarge => "M_TOO_LARGE",
-            Self::Sfu(_) | Self::Mint(_) | Self::Misconfigured(_) => "M_UNKNOWN",
+            Self::Sfu(_) | Self::Mint(_) | Self::NotStored(_) | Self::Misconfigured(_) => "M_UNKNOWN",
         }
     }
 
@@ -81,6 +90,11 @@ impl ApiError {
                 "member.claimed_user_id is not the user of the OpenID token"
             }
             Self::Webhook(_) => "The webhook's signature could not be verified",
+            Self::DelegationForbidden => "Users of this homeserver may not delegate leaves here",
+            Self::NoClientApi(_) => {
+                "delay_id can't be used: the client-server API of openid_token.matrix_server_name was not found"
+            }
+            Self::NotStored(_) => "This could not be stored",
             Self::TooLarge => "The body is too large",
             Self::Unrecognized => "There is nothing at this path",
             Self::MethodNotAllowed(_) => "This method is not allowed here",
@@ -104,6 +118,8 @@ impl ApiError {
             Self::Sfu(cause) => Some(cause.to_string()),
             Self::Mint(cause) => Some(cause.to_string()),
             Self::Webhook(cause) => Some(cause.to_string()),
+            Self::NoClientApi(cause) => Some(cause.to_string()),
+            Self::NotStored(cause) => Some(cause.clone()),
             _ => None,
         }
     }

@@ -11,11 +11,14 @@ pub mod livekit;
 pub mod log;
 pub mod matrix;
 mod outbound;
+mod room;
+mod rooms;
 mod route;
 mod service;
 mod srv_socket;
 mod token_request;
 
+pub use room::Room;
 use web_sys::{Request, Response};
 use worker::{Context, Env, event};
 

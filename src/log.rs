@@ -48,6 +48,11 @@ pub struct Log {
 }
 
 impl Log {
+    /// The log of a request that nobody has named yet.
+    pub fn of_new_request(threshold: Level) -> Self {
+        Self { threshold, request_id: new_request_id() }
+    }
+
     /// Writes one line. `fields` must be a JSON object; tokens, secrets and delay IDs have no business in it.
     pub fn write(&self, level: Level, msg: &str, fields: Value) {
         if level < self.threshold {
@@ -73,6 +78,14 @@ impl Log {
         line.push('}');
         line
     }
+}
+
+/// A name for a request that nobody has named yet.
+pub fn new_request_id() -> String {
+    let mut random = [0; 8];
+    // Without randomness the line is still worth writing.
+    let _ = getrandom::fill(&mut random);
+    format!("{:016x}", u64::from_be_bytes(random))
 }
 
 #[cfg(test)]

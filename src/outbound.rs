@@ -68,7 +68,9 @@ impl Fetcher {
                 init.set_body(&Uint8Array::from(body));
                 let headers = web_sys::Headers::new()?;
                 headers.set("Content-Type", content_type)?;
-                headers.set("Authorization", authorization)?;
+                if let Some(authorization) = authorization {
+                    headers.set("Authorization", authorization)?;
+                }
                 init.set_headers(&headers);
             }
         }
@@ -99,7 +101,7 @@ pub enum Method<'a> {
         /// `Content-Type`.
         content_type: &'a str,
         /// `Authorization`.
-        authorization: &'a str,
+        authorization: Option<&'a str>,
         /// The body.
         body: &'a [u8],
     },

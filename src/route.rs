@@ -7,6 +7,8 @@ pub enum Endpoint {
     GetToken,
     /// `/sfu/get`.
     SfuGet,
+    /// `/delegate_delayed_leave`.
+    DelegateDelayedLeave,
     /// `/sfu_webhook`.
     SfuWebhook,
     /// `/healthz`.
@@ -26,6 +28,7 @@ impl Endpoint {
         match (segments.next_back()?, segments.next_back()) {
             ("get_token", _) => Some(Self::GetToken),
             ("get", Some("sfu")) => Some(Self::SfuGet),
+            ("delegate_delayed_leave", _) => Some(Self::DelegateDelayedLeave),
             ("sfu_webhook", _) => Some(Self::SfuWebhook),
             ("healthz", _) => Some(Self::Healthz),
             _ => None,
@@ -35,7 +38,7 @@ impl Endpoint {
     /// The methods it answers, as the `Allow` header has them.
     pub fn allow(self) -> &'static str {
         match self {
-            Self::GetToken | Self::SfuGet => "POST, OPTIONS",
+            Self::GetToken | Self::SfuGet | Self::DelegateDelayedLeave => "POST, OPTIONS",
             Self::SfuWebhook => "POST",
             Self::Healthz => "GET, HEAD",
         }
@@ -48,7 +51,7 @@ impl Endpoint {
 
     /// Whether browsers call it from pages of other origins.
     pub fn is_for_browsers(self) -> bool {
-        matches!(self, Self::GetToken | Self::SfuGet)
+        matches!(self, Self::GetToken | Self::SfuGet | Self::DelegateDelayedLeave)
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::rc::Rc;
 
+use delegated_leaves::RoomCommand;
 use serde_json::{Value, json};
 use web_sys::Request;
 use worker::{Context, Env};
@@ -13,12 +14,16 @@ use crate::config::Config;
 use crate::deployment;
 use crate::error::ApiError;
 use crate::exchange::Exchange;
+use crate::livekit::event::{self, Webhook};
 use crate::livekit::webhook;
-use crate::log::{Level, Log};
+use crate::log::{Level, Log, new_request_id};
+use crate::matrix::client_api::ClientApis;
 use crate::matrix::federation::Federation;
+use crate::matrix::lookups::WaitUntil;
 use crate::outbound::Outbound;
+use crate::rooms::Rooms;
 use crate::route::Endpoint;
-use crate::token_request::TokenRequest;
+use crate::token_request::{DelegationRequest, TokenRequest};
 
 /// Answers `request`, errors included.
 pub async fn answer(request: &Request, env: &Env, context: Context) -> Answer {
@@ -33,7 +38,7 @@ pub async fn answer(request: &Request, env: &Env, context: Context) -> Answer {
             let deployment = deployment::configuration(env).await;
             let log = Log {
                 threshold: deployment.as_ref().as_ref().map_or(Level::Info, |config| config.log_level),
-                request_id: request_id(request),
+                request_id: request.headers().get("Cf-Ray").ok().flatten().unwrap_or_else(new_request_id),
             };
             let outcome = match deployment.as_ref() {
                 Ok(config) => {
@@ -70,27 +75,57 @@ impl Service<'_> {
         }
         match endpoint {
             Endpoint::Healthz => Ok(Answer::json(json!({"status": "ok"}))),
-            Endpoint::GetToken => self.token(TokenRequest::from_get_token).await,
-            Endpoint::SfuGet => self.token(TokenRequest::from_sfu_get).await,
+            Endpoint::GetToken => {
+                let request = TokenRequest::from_get_token(&self.client_body().await?)?;
+                self.exchange(async |exchange| exchange.token(request).await).await
+            }
+            Endpoint::SfuGet => {
+                let request = TokenRequest::from_sfu_get(&self.client_body().await?)?;
+                self.exchange(async |exchange| exchange.token(request).await).await
+            }
+            Endpoint::DelegateDelayedLeave => {
+                let request = DelegationRequest::from_body(&self.client_body().await?)?;
+                self.exchange(async |exchange| exchange.delegate(request).await).await
+            }
             Endpoint::SfuWebhook => self.webhook().await,
         }
     }
 
-    async fn token(self, parse: fn(&[u8]) -> Result<TokenRequest, ApiError>) -> Result<Answer, ApiError> {
-        let request = parse(&body::read(self.request, MAX_CLIENT_BODY).await?)?;
+    async fn client_body(&self) -> Result<Vec<u8>, ApiError> {
+        body::read(self.request, MAX_CLIENT_BODY).await
+    }
+
+    async fn exchange(
+        self,
+        run: impl AsyncFnOnce(Exchange<'_>) -> Result<Value, ApiError>,
+    ) -> Result<Answer, ApiError> {
         let outbound = Outbound::from_env(self.env);
         let context = Rc::new(self.context);
+        let wait_until: WaitUntil = Rc::new(move |promise| {
+            // It fails only where the invocation is over already, and then nobody waits.
+            let _ = context.as_ref().as_ref().wait_until(promise);
+        });
         let federation = Federation {
             outbound: outbound.clone(),
             policy: self.config.addresses,
             dns_over_https_url: self.config.dns_over_https_url.clone(),
-            wait_until: Rc::new(move |promise| {
-                // It fails only where the invocation is over already, and then nobody waits.
-                let _ = context.as_ref().as_ref().wait_until(promise);
-            }),
+            wait_until: Rc::clone(&wait_until),
         };
-        let exchange = Exchange { config: self.config, outbound: &outbound, federation: &federation, log: self.log };
-        exchange.run(request).await.map(Answer::json)
+        let client_apis = ClientApis {
+            outbound: outbound.clone(),
+            policy: self.config.addresses,
+            overrides: Rc::clone(&self.config.cs_api_url_overrides),
+            wait_until,
+        };
+        let exchange = Exchange {
+            config: self.config,
+            outbound: &outbound,
+            federation: &federation,
+            client_apis: &client_apis,
+            rooms: Rooms(self.env),
+            log: self.log,
+        };
+        run(exchange).await.map(Answer::json)
     }
 
     async fn webhook(self) -> Result<Answer, ApiError> {
@@ -98,6 +133,11 @@ impl Service<'_> {
         let authorization = self.request.headers().get("Authorization").ok().flatten();
         webhook::verify(authorization.as_deref(), &body, &self.config.keys, clock::now_ms())
             .map_err(ApiError::Webhook)?;
+        let not_an_event = |_| ApiError::NotJson("The body is not a webhook of LiveKit's".to_owned());
+        if let Webhook::Relevant { room, event } = event::parse(&body).map_err(not_an_event)? {
+            let stored = Rooms(self.env).send(&room, &RoomCommand::Webhook(event)).await;
+            stored.map_err(|error| ApiError::NotStored(error.to_string()))?;
+        }
         Ok(Answer::json(json!({})))
     }
 }
@@ -109,6 +149,8 @@ fn report(log: &Log, error: &ApiError, endpoint: Option<Endpoint>) {
         ApiError::Webhook(_) => (Level::Warn, "webhook refused"),
         ApiError::Sfu(_) => (Level::Error, "room not created"),
         ApiError::Mint(_) => (Level::Error, "token not signed"),
+        ApiError::NotStored(_) => (Level::Error, "not stored"),
+        ApiError::NoClientApi(_) => (Level::Warn, "client-server API not found"),
         _ => (Level::Debug, "request refused"),
     };
     let endpoint = endpoint.map_or(Value::Null, |endpoint| format!("{endpoint:?}").into());
@@ -124,16 +166,6 @@ fn path_of(url: &str) -> &str {
     let authority = url.find("://").map_or(0, |at| at + 3);
     let path = url[authority..].find('/').map_or("", |at| &url[authority + at..]);
     path.split(['?', '#']).next().unwrap_or_default()
-}
-
-/// The platform's name for the request, or one of our own.
-fn request_id(request: &Request) -> String {
-    request.headers().get("Cf-Ray").ok().flatten().unwrap_or_else(|| {
-        let mut random = [0; 8];
-        // Without randomness the line is still worth writing.
-        let _ = getrandom::fill(&mut random);
-        format!("{:016x}", u64::from_be_bytes(random))
-    })
 }
 
 const MAX_CLIENT_BODY: usize = 64 * 1024;

@@ -1,6 +1,6 @@
-//! The bodies of `/get_token` and `/sfu/get` (§2.1 of the protocol), parsed into what the token flow works on.
+//! The bodies of the three client endpoints (§2.1 of the protocol), parsed into what the token flow works on.
 
-use delegated_leaves::{Identity, RoomName};
+use delegated_leaves::{DelayId, DelayTimeout, Identity, RoomName};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Number, error::Category};
@@ -18,26 +18,19 @@ pub struct TokenRequest {
     pub claim: Claim,
     /// What proves it.
     pub openid_token: OpenIdToken,
+    /// The delayed leave that is handed over with it.
+    pub delayed_leave: Option<DelayedLeave>,
 }
 
 impl TokenRequest {
     /// Parses the body of `POST /get_token`.
     pub fn from_get_token(body: &[u8]) -> Result<Self, ApiError> {
-        let body: GetTokenBody = parse(body)?;
-        let room_id = required("room_id", body.room_id)?;
-        let slot_id = required("slot_id", body.slot_id)?;
-        let (server_name, access_token) = body.openid_token.unwrap_or_default().required()?;
-        let member = body.member.unwrap_or_default();
-        let claim = Claim::Member {
-            member_id: required("member.id", member.id)?,
-            user_id: required("member.claimed_user_id", member.claimed_user_id)?,
-            device_id: required("member.claimed_device_id", member.claimed_device_id)?,
-        };
-        refuse_delegation(body.delay_id, body.delay_timeout)?;
+        let request = MemberRequest::parse(body)?;
         Ok(Self {
-            room: RoomName::of_slot(&room_id, &slot_id),
-            claim,
-            openid_token: openid_token(&server_name, access_token)?,
+            room: request.room,
+            claim: Claim::Member(request.member),
+            openid_token: request.openid_token?,
+            delayed_leave: request.delayed_leave,
         })
     }
 
@@ -46,27 +39,104 @@ impl TokenRequest {
         let body: SfuGetBody = parse(body)?;
         let room_id = required("room", body.room)?;
         let (server_name, access_token) = body.openid_token.unwrap_or_default().required()?;
-        refuse_delegation(body.delay_id, body.delay_timeout)?;
+        let delayed_leave = DelayedLeave::parse(body.delay_id, body.delay_timeout)?;
         Ok(Self {
             room: RoomName::of_slot(&room_id, LEGACY_SLOT),
             claim: Claim::Device { device_id: body.device_id.unwrap_or_default() },
             openid_token: openid_token(&server_name, access_token)?,
+            delayed_leave,
         })
+    }
+}
+
+/// A request to look after the delayed leave of a member who is in the call already: `POST /delegate_delayed_leave`.
+pub struct DelegationRequest {
+    /// The LiveKit room.
+    pub room: RoomName,
+    /// Whose leave it is, as far as the caller says.
+    pub member: Member,
+    /// What proves it.
+    pub openid_token: OpenIdToken,
+    /// The leave.
+    pub delayed_leave: DelayedLeave,
+    /// Whether the member may have joined through `/sfu/get`, which has this slot only.
+    pub is_legacy_slot: bool,
+}
+
+impl DelegationRequest {
+    /// Parses the body.
+    pub fn from_body(body: &[u8]) -> Result<Self, ApiError> {
+        let request = MemberRequest::parse(body)?;
+        let missing = || ApiError::BadJson("delay_id is missing or empty".to_owned());
+        Ok(Self {
+            room: request.room,
+            member: request.member,
+            delayed_leave: request.delayed_leave.ok_or_else(missing)?,
+            openid_token: request.openid_token?,
+            is_legacy_slot: request.is_legacy_slot,
+        })
+    }
+}
+
+/// What `/get_token` and `/delegate_delayed_leave` have in common. Whether the token may be asked about is told last: what
+/// is missing comes first.
+struct MemberRequest {
+    room: RoomName,
+    member: Member,
+    openid_token: Result<OpenIdToken, ApiError>,
+    delayed_leave: Option<DelayedLeave>,
+    is_legacy_slot: bool,
+}
+
+impl MemberRequest {
+    fn parse(body: &[u8]) -> Result<Self, ApiError> {
+        let body: MemberRequestBody = parse(body)?;
+        let room_id = required("room_id", body.room_id)?;
+        let slot_id = required("slot_id", body.slot_id)?;
+        let (server_name, access_token) = body.openid_token.unwrap_or_default().required()?;
+        let member = body.member.unwrap_or_default();
+        let member = Member {
+            id: required("member.id", member.id)?,
+            user_id: required("member.claimed_user_id", member.claimed_user_id)?,
+            device_id: required("member.claimed_device_id", member.claimed_device_id)?,
+        };
+        Ok(Self {
+            room: RoomName::of_slot(&room_id, &slot_id),
+            member,
+            openid_token: openid_token(&server_name, access_token),
+            delayed_leave: DelayedLeave::parse(body.delay_id, body.delay_timeout)?,
+            is_legacy_slot: slot_id == LEGACY_SLOT,
+        })
+    }
+}
+
+/// A delayed event that says "I left" (MSC4140).
+pub struct DelayedLeave {
+    /// What the homeserver calls it.
+    pub id: DelayId,
+    /// Its delay.
+    pub timeout: DelayTimeout,
+}
+
+impl DelayedLeave {
+    fn parse(id: Option<String>, timeout: Option<i64>) -> Result<Option<Self>, ApiError> {
+        if id.is_none() && timeout.is_none() {
+            return Ok(None);
+        }
+        let id = DelayId::new(required("delay_id", id)?);
+        let id = id.map_err(|_| ApiError::BadJson("delay_id can't be the id of a delayed event".to_owned()))?;
+        let timeout = timeout.ok_or_else(|| ApiError::BadJson("delay_timeout is missing".to_owned()))?;
+        let timeout = u64::try_from(timeout).ok().and_then(DelayTimeout::from_millis);
+        let timeout = timeout.ok_or_else(|| ApiError::BadJson("delay_timeout must be more than 0".to_owned()))?;
+        Ok(Some(Self { id, timeout }))
     }
 }
 
 /// Who the caller says they are.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Claim {
-    /// A MatrixRTC member, with the user it belongs to.
-    Member {
-        /// `member.claimed_user_id`.
-        user_id: String,
-        /// `member.claimed_device_id`.
-        device_id: String,
-        /// `member.id`.
-        member_id: String,
-    },
+    /// A MatrixRTC member.
+    Member(Member),
     /// A device of the token's user, the legacy form.
     Device {
         /// `device_id`, perhaps empty.
@@ -74,16 +144,32 @@ pub enum Claim {
     },
 }
 
+/// A MatrixRTC member, with the user and the device it belongs to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Member {
+    /// `member.id`.
+    pub id: String,
+    /// `member.claimed_user_id`.
+    pub user_id: String,
+    /// `member.claimed_device_id`.
+    pub device_id: String,
+}
+
 impl Claim {
     /// The participant's identity on the SFU (§4), once it is known whose token it is. `None` where that is somebody
     /// else.
     pub fn identity_of(&self, user: &UserId) -> Option<Identity> {
         match self {
-            Self::Member { user_id, device_id, member_id } => {
-                (user_id == user.as_str()).then(|| Identity::of_member(user_id, device_id, member_id))
-            }
+            Self::Member(member) => member.identity_of(user),
             Self::Device { device_id } => Some(Identity::of_device(user.as_str(), device_id)),
         }
+    }
+}
+
+impl Member {
+    /// See [`Claim::identity_of`].
+    pub fn identity_of(&self, user: &UserId) -> Option<Identity> {
+        (self.user_id == user.as_str()).then(|| Identity::of_member(&self.user_id, &self.device_id, &self.id))
     }
 }
 
@@ -91,7 +177,7 @@ impl Claim {
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct GetTokenBody {
+struct MemberRequestBody {
     room_id: Option<String>,
     slot_id: Option<String>,
     openid_token: Option<OpenIdTokenBody>,
@@ -161,16 +247,6 @@ fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, ApiError> {
 
 fn required(field: &'static str, value: Option<String>) -> Result<String, ApiError> {
     (value.filter(|value| !value.is_empty())).ok_or_else(|| ApiError::BadJson(format!("{field} is missing or empty")))
-}
-
-/// A client takes anything but a refusal for a promise to look after its leave.
-fn refuse_delegation(delay_id: Option<String>, delay_timeout: Option<i64>) -> Result<(), ApiError> {
-    let field = match (delay_id, delay_timeout) {
-        (None, None) => return Ok(()),
-        (Some(_), _) => "delay_id",
-        (None, Some(_)) => "delay_timeout",
-    };
-    Err(ApiError::BadJson(format!("{field} is not supported")))
 }
 
 fn openid_token(server_name: &str, access_token: AccessToken) -> Result<OpenIdToken, ApiError> {
@@ -282,15 +358,47 @@ mod tests {
     }
 
     #[test]
-    fn delegation_is_refused() {
-        for (field, value) in [("delay_id", json!("syd_x")), ("delay_timeout", json!(8000))] {
+    fn a_delayed_leave_is_given_whole_or_not_at_all() {
+        let with = |id: Value, timeout: Value| {
             let (mut body, mut legacy) = (get_token(), sfu_get());
-            body[field] = value.clone();
-            legacy[field] = value;
-            for outcome in [parse_get_token(&body), parse_sfu_get(&legacy)] {
-                assert!(matches!(outcome, Err(ApiError::BadJson(text)) if text.contains(field)));
+            for body in [&mut body, &mut legacy] {
+                body["delay_id"] = id.clone();
+                body["delay_timeout"] = timeout.clone();
+            }
+            [parse_get_token(&body), parse_sfu_get(&legacy)]
+        };
+        for outcome in with(json!("syd_x"), json!(8000)) {
+            let leave = outcome.ok().unwrap().delayed_leave.unwrap();
+            assert_eq!((leave.id.secret(), u64::from(leave.timeout)), ("syd_x", 8000));
+        }
+        for (id, timeout, field) in [
+            (json!("syd_x"), Value::Null, "delay_timeout"),
+            (Value::Null, json!(8000), "delay_id"),
+            (json!(""), json!(8000), "delay_id"),
+            (json!(".."), json!(8000), "delay_id"),
+            (json!("x".repeat(256)), json!(8000), "delay_id"),
+            (json!("syd_x"), json!(0), "delay_timeout"),
+            (json!("syd_x"), json!(-1), "delay_timeout"),
+        ] {
+            for outcome in with(id.clone(), timeout.clone()) {
+                assert!(matches!(outcome, Err(ApiError::BadJson(text)) if text.contains(field)), "{id} {timeout}");
             }
         }
+        for outcome in with(json!("syd_x"), json!(1.5)) {
+            assert!(matches!(outcome, Err(ApiError::NotJson(text)) if text.contains("delay_timeout")));
+        }
+    }
+
+    #[test]
+    fn delegating_needs_a_delayed_leave() {
+        let mut body = get_token();
+        let parse = |body: &Value| DelegationRequest::from_body(body.to_string().as_bytes());
+        assert!(matches!(parse(&body), Err(ApiError::BadJson(text)) if text.contains("delay_id")));
+        body["delay_id"] = "syd_x".into();
+        body["delay_timeout"] = 8000.into();
+        assert!(parse(&body).ok().unwrap().is_legacy_slot);
+        body["slot_id"] = "m.call#OTHER".into();
+        assert!(!parse(&body).ok().unwrap().is_legacy_slot);
     }
 
     #[test]

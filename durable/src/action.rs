@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::delay::DelayId;
-use crate::names::{Identity, ParticipantSid, RoomName, ServerName};
+use crate::names::{DelayedEventsUrl, Identity, ParticipantSid, RoomName, ServerName};
 use crate::time::Timestamp;
 
 /// Something to do now. It takes 30 seconds at most; its result goes back as an [`Input`](crate::Input) with the same
@@ -46,6 +46,8 @@ pub struct DelayedEvent {
     pub delegation: DelegationId,
     /// Whose homeserver holds it.
     pub server_name: ServerName,
+    /// Where delayed events were on it when it was delegated.
+    pub url: DelayedEventsUrl,
     /// What the homeserver calls it.
     pub delay_id: DelayId,
 }
@@ -165,6 +167,9 @@ mod tests {
     #[test]
     fn states_are_those_of_the_protobuf_enum() {
         use ParticipantState::*;
-        assert_eq!([0, 1, 2, 3, 9].map(ParticipantState::from_number), [Joining, Joined, Active, Disconnected, Joining]);
+        assert_eq!(
+            [0, 1, 2, 3, 9].map(ParticipantState::from_number),
+            [Joining, Joined, Active, Disconnected, Joining]
+        );
     }
 }

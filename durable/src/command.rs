@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::delay::{DelayId, DelayTimeout};
 use crate::event::WebhookEvent;
-use crate::names::{Identity, RoomName, ServerName};
+use crate::names::{DelayedEventsUrl, Identity, RoomName, ServerName};
 
 /// A request to the object of one LiveKit room. The object's name is the room's.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -12,6 +12,8 @@ use crate::names::{Identity, RoomName, ServerName};
 pub enum RoomCommand {
     /// Take over a delayed leave.
     Delegate(Delegate),
+    /// There will soon be something to do: read what is stored.
+    Wake,
     /// Something happened in the room.
     Webhook(WebhookEvent),
 }
@@ -38,6 +40,8 @@ pub struct Delegate {
     pub legacy_identity: Option<Identity>,
     /// Whose homeserver holds the delayed event.
     pub server_name: ServerName,
+    /// Where delayed events are on it, by the latest look-up.
+    pub delayed_events_url: DelayedEventsUrl,
     /// What it is called there.
     pub delay_id: DelayId,
     /// How long after its last restart it is sent by itself, in ms.
@@ -61,6 +65,7 @@ mod tests {
                 identity: Identity::new("i"),
                 legacy_identity: Some(Identity::of_device("@a:b", "D")),
                 server_name: ServerName::new("b"),
+                delayed_events_url: DelayedEventsUrl::new("https://b"),
                 delay_id: DelayId::new("x").unwrap(),
                 delay_timeout: DelayTimeout::from_millis(8_000).unwrap(),
             }),
@@ -80,8 +85,8 @@ mod tests {
         let refused = [
             r#"{"delegate":{}}"#,
             r#"{"explode":{}}"#,
-            r#"{"delegate":{"room":"r","identity":"i","legacy_identity":null,"server_name":"b","delay_id":"..","delay_timeout":1}}"#,
-            r#"{"delegate":{"room":"r","identity":"i","legacy_identity":null,"server_name":"b","delay_id":"x","delay_timeout":0}}"#,
+            r#"{"delegate":{"room":"r","identity":"i","legacy_identity":null,"server_name":"b","delayed_events_url":"u","delay_id":"..","delay_timeout":1}}"#,
+            r#"{"delegate":{"room":"r","identity":"i","legacy_identity":null,"server_name":"b","delayed_events_url":"u","delay_id":"x","delay_timeout":0}}"#,
         ];
         for json in refused {
             assert!(serde_json::from_str::<RoomCommand>(json).is_err(), "{json}");

@@ -113,7 +113,8 @@ impl Connections {
         let latest = self.latest.as_ref().and_then(|latest| latest.sid.clone());
         self.end_of(participant.sid.clone().or(latest.filter(|_| end == End::Latest)));
         // What began before it under its identity is over too, should it be told late.
-        let other_stands = self.latest.as_ref().is_some_and(|latest| latest.alias != alias && !self.is_over(latest.sid.as_ref()));
+        let other_stands =
+            self.latest.as_ref().is_some_and(|latest| latest.alias != alias && !self.is_over(latest.sid.as_ref()));
         if end == End::Later && !other_stands {
             let contested = self.latest.as_ref().is_some_and(|latest| latest.contested);
             let (sid, since) = (participant.sid.clone(), participant.joined_at);

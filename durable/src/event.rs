@@ -117,8 +117,7 @@ mod tests {
 
     #[test]
     fn rounding_to_the_second_is_not_taken_for_earlier() {
-        let event =
-            WebhookEvent { created_at: Some(Timestamp::from_secs(10)), occurrence: Occurrence::RoomFinished };
+        let event = WebhookEvent { created_at: Some(Timestamp::from_secs(10)), occurrence: Occurrence::RoomFinished };
         assert_eq!(event.happened_before(Timestamp::from_millis(10_999)), Some(false));
         assert_eq!(event.happened_before(Timestamp::from_millis(11_000)), Some(true));
         assert!(!event.is_stale(Timestamp::from_millis(13_000)));

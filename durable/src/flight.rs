@@ -73,8 +73,7 @@ impl Flights {
 
     /// How many requests a homeserver has to answer, and whether it fails to.
     pub(crate) fn load_of(&self, server_name: &ServerName) -> (usize, bool) {
-        let pending =
-            self.under_way.values().filter(|flight| flight.server_name.as_ref() == Some(server_name)).count();
+        let pending = self.under_way.values().filter(|flight| flight.server_name.as_ref() == Some(server_name)).count();
         (pending, self.struggling.contains(server_name))
     }
 

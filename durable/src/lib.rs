@@ -10,12 +10,17 @@ mod fault;
 mod flight;
 mod milestone;
 mod names;
+#[cfg(feature = "object")]
+mod object;
 mod reading;
 mod room;
 mod row;
 mod schedule;
+mod schema;
 #[cfg(feature = "simulation")]
 pub mod simulation;
+#[cfg(feature = "object")]
+mod store;
 mod time;
 
 pub use action::{
@@ -29,7 +34,9 @@ pub use event::{DisconnectReason, Occurrence, ParticipantRef, WebhookEvent};
 #[cfg(feature = "simulation")]
 pub use fault::Fault;
 pub use milestone::{Milestone, MilestoneEvent};
-pub use names::{Identity, ParticipantSid, RoomName, ServerName};
+pub use names::{DelayedEventsUrl, Identity, ParticipantSid, RoomName, ServerName};
+#[cfg(feature = "object")]
+pub use object::{Outcome, Outside, RoomObject};
 pub use room::{Input, Room, Rules};
 pub use row::{AliasColumn, Change, DelegationRow, RoomRow, StateColumn};
 pub use time::Timestamp;

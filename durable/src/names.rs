@@ -113,6 +113,24 @@ impl fmt::Display for ServerName {
     }
 }
 
+/// Where a homeserver's delayed events are: the URL below which each has its id. The engine hands it on, for a time when it
+/// can't be looked up.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct DelayedEventsUrl(String);
+
+impl DelayedEventsUrl {
+    /// A URL that the caller has looked up.
+    pub fn new(url: impl Into<String>) -> Self {
+        Self(url.into())
+    }
+
+    /// The URL, without a slash at its end.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
 /// SHA-256 of the canonical JSON array of `parts`, in standard base64 without padding (MSC4195).
 fn hash(parts: &[&str]) -> String {
     // serde_json writes strings as canonical JSON wants them: only `"`, `\` and control characters escaped.

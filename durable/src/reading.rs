@@ -88,12 +88,7 @@ impl Delegation {
         }
     }
 
-    fn read_joined(
-        &mut self,
-        now: Timestamp,
-        event: &WebhookEvent,
-        participant: &ParticipantRef,
-    ) -> Option<News> {
+    fn read_joined(&mut self, now: Timestamp, event: &WebhookEvent, participant: &ParticipantRef) -> Option<News> {
         let alias = self.alias_of(&participant.identity)?;
         let connections = &mut self.progress.connections;
         // If it had ended before the delegation was made, nobody would have told us.
@@ -141,7 +136,9 @@ impl Delegation {
         };
         match end {
             // It was connected since the delegation was made, or it doesn't count.
-            _ if self.is_waiting() => (event.happened_before(self.accepted_at) == Some(false)).then_some(News::MaybeEnded),
+            _ if self.is_waiting() => {
+                (event.happened_before(self.accepted_at) == Some(false)).then_some(News::MaybeEnded)
+            }
             End::Older => None,
             End::Later | End::Latest if returning => Some(News::Returning),
             End::Latest if !contested && !is_doubtful(event, now) => Some(News::Ended),

@@ -90,6 +90,7 @@ impl Room {
     pub fn handle(&mut self, now: Timestamp, input: Input) {
         match input {
             Input::Command(RoomCommand::Delegate(terms)) => self.delegate(now, terms),
+            Input::Command(RoomCommand::Wake) => {}
             Input::Command(RoomCommand::Webhook(event)) => self.webhook(now, &event),
             Input::Homeserver { ticket, answer, jitter } => {
                 if let Some(flight) = self.flights.land(ticket) {

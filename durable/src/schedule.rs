@@ -32,8 +32,11 @@ impl Room {
         let scope = if scopes.all(|scope| scope == first) { first } else { Scope::All };
 
         let room: RoomName = self.delegations.get(of.first()?)?.terms.room.clone();
-        let flight =
-            Flight { purpose: Purpose::Ask { of: of.clone(), scope: scope.clone() }, server_name: None, started_at: now };
+        let flight = Flight {
+            purpose: Purpose::Ask { of: of.clone(), scope: scope.clone() },
+            server_name: None,
+            started_at: now,
+        };
         let ticket = self.flights.start(flight);
         for id in &of {
             if let Some(delegation) = self.delegations.get_mut(id) {
@@ -82,8 +85,12 @@ impl Room {
     fn call(&mut self, now: Timestamp, id: DelegationId, call: Call) -> Option<Action> {
         let delegation = self.delegations.get_mut(&id)?;
         let server_name: ServerName = delegation.terms.server_name.clone();
-        let event =
-            DelayedEvent { delegation: id, server_name: server_name.clone(), delay_id: delegation.terms.delay_id.clone() };
+        let event = DelayedEvent {
+            delegation: id,
+            server_name: server_name.clone(),
+            url: delegation.terms.delayed_events_url.clone(),
+            delay_id: delegation.terms.delay_id.clone(),
+        };
         let (purpose, request) = match call {
             Call::Restart => {
                 delegation.restarting = true;

@@ -4,15 +4,16 @@
 use std::fmt;
 use std::time::Duration;
 
+use delegated_leaves::{Identity, Participant, ParticipantSid, ParticipantState, RoomName, Timestamp};
 use prost::Message;
 
 use super::keys::ApiKey;
 use super::sfu_url::SfuUrl;
 use super::token::{Grant, MintError};
 use crate::clock;
-use crate::outbound::{Call, Deadline, Method, Outbound, OutboundError};
+use crate::outbound::{Call, Deadline, Method, Outbound, OutboundError, Reply};
 
-/// A client of the RoomService.
+/// A client of the RoomService. Requests are given up after 10 s.
 pub struct RoomService<'a> {
     /// The way out.
     pub outbound: &'a Outbound,
@@ -23,25 +24,61 @@ pub struct RoomService<'a> {
 }
 
 impl RoomService<'_> {
-    /// Creates the room `name`, or leaves it as it is where it exists. 10 s at most.
-    pub async fn create_room(&self, name: &str) -> Result<(), RoomServiceError> {
+    /// Creates the room `name`, or leaves it as it is where it exists.
+    pub async fn create_room(&self, name: &RoomName) -> Result<(), RoomServiceError> {
         let request = CreateRoomRequest {
-            name: name.to_owned(),
+            name: name.to_string(),
             empty_timeout: EMPTY_TIMEOUT_S,
             max_participants: 0,
             departure_timeout: DEPARTURE_TIMEOUT_S,
         };
-        self.call("CreateRoom", Grant::CreateRoom, &request).await
+        self.call("CreateRoom", Grant::CreateRoom, &request).await?.discard();
+        Ok(())
     }
 
-    async fn call(&self, method: &str, grant: Grant<'_>, request: &impl Message) -> Result<(), RoomServiceError> {
+    /// Looks for one participant of a room. `None` where the SFU says that it isn't there.
+    pub async fn participant(
+        &self,
+        room: &RoomName,
+        identity: &Identity,
+    ) -> Result<Option<Participant>, RoomServiceError> {
+        let request = RoomParticipantIdentity { room: room.to_string(), identity: identity.to_string() };
+        let answer: Option<ParticipantInfo> = self.ask("GetParticipant", room, &request).await?;
+        Ok(answer.map(Participant::from))
+    }
+
+    /// Lists the participants of a room; none where the SFU says that there is no such room.
+    pub async fn participants(&self, room: &RoomName) -> Result<Vec<Participant>, RoomServiceError> {
+        let request = ListParticipantsRequest { room: room.to_string() };
+        let answer: Option<ListParticipantsResponse> = self.ask("ListParticipants", room, &request).await?;
+        Ok(answer.unwrap_or_default().participants.into_iter().map(Participant::from).collect())
+    }
+
+    /// Asks for something in a room; `None` for Twirp's `not_found`, which is an answer.
+    async fn ask<T: Message + Default>(
+        &self,
+        method: &str,
+        room: &RoomName,
+        request: &impl Message,
+    ) -> Result<Option<T>, RoomServiceError> {
+        match self.call(method, Grant::Administer { room: room.as_str() }, request).await {
+            Ok(reply) => {
+                let body = reply.body(MAX_ANSWER).await?;
+                T::decode(body.as_slice()).map(Some).map_err(|_| RoomServiceError::Unreadable)
+            }
+            Err(RoomServiceError::Answer { twirp: Some(error), .. }) if error.code == "not_found" => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    async fn call(&self, method: &str, grant: Grant<'_>, request: &impl Message) -> Result<Reply, RoomServiceError> {
         let token = self.key.mint(None, grant, clock::now_ms(), API_TOKEN_LIFETIME_S)?;
         let deadline = Deadline::after(TIMEOUT);
         let call = Call {
             url: &format!("{}/twirp/livekit.RoomService/{method}", self.sfu.api()),
             method: Method::Post {
                 content_type: "application/protobuf",
-                authorization: &format!("Bearer {token}"),
+                authorization: Some(&format!("Bearer {token}")),
                 body: &request.encode_to_vec(),
             },
             deadline: &deadline,
@@ -49,8 +86,7 @@ impl RoomService<'_> {
         let reply = self.outbound.configured().send(call).await?;
         let status = reply.status();
         if status == 200 {
-            reply.discard();
-            return Ok(());
+            return Ok(reply);
         }
         let body = reply.body(MAX_ERROR_BODY).await.unwrap_or_default();
         Err(RoomServiceError::Answer { status, twirp: serde_json::from_slice(&body).ok() })
@@ -64,6 +100,8 @@ pub enum RoomServiceError {
     Token(MintError),
     /// There is no answer.
     NoAnswer(OutboundError),
+    /// It isn't the protobuf message that belongs there.
+    Unreadable,
     /// It isn't the wanted one.
     Answer {
         /// The HTTP status.
@@ -104,6 +142,7 @@ impl fmt::Display for RoomServiceError {
                 f,
                 "the SFU can't be reached ({error}): is LIVEKIT_URL right, does the SFU run, and is it reachable from here?"
             ),
+            Self::Unreadable => f.write_str("the SFU's answer can't be read"),
             Self::Answer { status: 401, .. } => f.write_str(
                 "the SFU refused the API key (401): LIVEKIT_KEY and LIVEKIT_SECRET must be one of the pairs under keys: in the \
                  SFU's configuration",
@@ -141,9 +180,87 @@ struct CreateRoomRequest {
     departure_timeout: u32,
 }
 
+#[derive(Clone, PartialEq, Message)]
+struct RoomParticipantIdentity {
+    #[prost(string, tag = "1")]
+    room: String,
+    #[prost(string, tag = "2")]
+    identity: String,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct ListParticipantsRequest {
+    #[prost(string, tag = "1")]
+    room: String,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct ListParticipantsResponse {
+    #[prost(message, repeated, tag = "1")]
+    participants: Vec<ParticipantInfo>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct ParticipantInfo {
+    #[prost(string, tag = "1")]
+    sid: String,
+    #[prost(string, tag = "2")]
+    identity: String,
+    #[prost(int32, tag = "3")]
+    state: i32,
+    #[prost(int64, tag = "6")]
+    joined_at: i64,
+    #[prost(int64, tag = "17")]
+    joined_at_ms: i64,
+}
+
+impl From<ParticipantInfo> for Participant {
+    fn from(info: ParticipantInfo) -> Self {
+        let positive = |value: i64| u64::try_from(value).ok().filter(|value| *value > 0);
+        let ms = positive(info.joined_at_ms).map(Timestamp::from_millis);
+        Self {
+            identity: Identity::new(info.identity),
+            sid: ParticipantSid::new(info.sid),
+            state: ParticipantState::from_number(info.state),
+            joined_at: ms.or_else(|| positive(info.joined_at).map(Timestamp::from_secs)),
+        }
+    }
+}
+
 const EMPTY_TIMEOUT_S: u32 = 300;
 const DEPARTURE_TIMEOUT_S: u32 = 20;
 /// Long enough for an SFU whose clock is some minutes off.
 const API_TOKEN_LIFETIME_S: u32 = 600;
+/// A thousand participants and more: their metadata is in it.
+const MAX_ANSWER: usize = 8 * 1024 * 1024;
 const MAX_ERROR_BODY: usize = 16 * 1024;
 const TIMEOUT: Duration = Duration::from_secs(10);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn a_participant_is_read_from_its_fields() {
+        let bytes =
+            ParticipantInfo { sid: "PA_1".into(), identity: "i".into(), state: 2, joined_at: 7, joined_at_ms: 7_123 };
+        let expected = Participant {
+            identity: Identity::new("i"),
+            sid: ParticipantSid::new("PA_1"),
+            state: ParticipantState::Active,
+            joined_at: Some(Timestamp::from_millis(7_123)),
+        };
+        let read = ParticipantInfo::decode(bytes.encode_to_vec().as_slice()).unwrap();
+        assert_eq!(Participant::from(read), expected);
+    }
+
+    proptest! {
+        #[test]
+        fn any_answer_is_read_without_panic(body: Vec<u8>) {
+            if let Ok(answer) = ListParticipantsResponse::decode(body.as_slice()) {
+                answer.participants.into_iter().map(Participant::from).for_each(drop);
+            }
+        }
+    }
+}

@@ -3,6 +3,8 @@
 //! Knows nothing of LiveKit or of the routes of this service.
 
 pub mod address;
+pub mod client_api;
+pub mod delayed_events;
 pub mod discovery;
 pub mod dns;
 pub mod federation;

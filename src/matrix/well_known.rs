@@ -2,6 +2,7 @@
 //! ([server-server API, "Resolving server names"](https://spec.matrix.org/latest/server-server-api/#resolving-server-names),
 //! [client-server API, "Well-known URI"](https://spec.matrix.org/latest/client-server-api/#well-known-uri)).
 
+use std::fmt::Display;
 use std::time::Duration;
 
 use serde::Deserialize;
@@ -12,15 +13,15 @@ use super::server_name::{Host, ServerName};
 use crate::clock;
 use crate::outbound::{Call, Deadline, Method, Outbound};
 
-/// GETs `https://{host}/.well-known/matrix/{kind}`, follows a few redirects, and gives the body with its lifetime.
+/// GETs `https://{authority}/.well-known/matrix/{kind}`, follows a few redirects, and gives the body with its lifetime.
 pub async fn fetch(
     outbound: &Outbound,
     policy: AddressPolicy,
-    host: &Host,
+    authority: impl Display,
     kind: &str,
 ) -> Result<(Vec<u8>, Duration), WellKnownError> {
     let deadline = Deadline::after(TIMEOUT);
-    let url = format!("https://{host}/.well-known/matrix/{kind}");
+    let url = format!("https://{authority}/.well-known/matrix/{kind}");
     let mut url = Url::parse(&url).map_err(|_| WellKnownError::Absent)?;
     for _ in 0..=MAX_REDIRECTS {
         let call = Call { url: url.as_str(), method: Method::Get { accept: None }, deadline: &deadline };
@@ -87,6 +88,24 @@ pub fn delegated_name(body: &[u8]) -> Option<ServerName> {
     ServerName::parse(&body.server).ok()
 }
 
+/// Reads the body of a client well-known answer: the homeserver's base URL, without a slash at its end.
+///
+/// `None` for everything that isn't a JSON object with a valid `m.homeserver.base_url`.
+pub fn client_base_url(body: &[u8]) -> Option<Url> {
+    #[derive(Deserialize)]
+    struct Body {
+        #[serde(rename = "m.homeserver")]
+        homeserver: Homeserver,
+    }
+    #[derive(Deserialize)]
+    struct Homeserver {
+        base_url: String,
+    }
+    let body: Body = serde_json::from_slice(body).ok()?;
+    let url = Url::parse(&body.homeserver.base_url).ok()?;
+    (url.scheme() == "https" && url.has_host()).then_some(url)
+}
+
 /// How long a well-known answer may be kept, from its `Cache-Control` and `Expires` headers.
 ///
 /// `now_ms` is the time of the answer in milliseconds since the epoch. 24 h by default, 48 h at most; an answer that
@@ -148,6 +167,20 @@ mod tests {
             [&b"<html></html>"[..], b"{}", b"[]", br#"{"m.server":1}"#, br#"{"m.server":"https://example.com"}"#, b""]
         {
             assert_eq!(delegated_name(body), None);
+        }
+    }
+
+    #[test]
+    fn the_client_api_is_read() {
+        let base = |body: &str| client_base_url(body.as_bytes()).map(String::from);
+        assert_eq!(
+            base(r#"{"m.homeserver":{"base_url":"https://cs.example.com"},"x":1}"#),
+            Some("https://cs.example.com/".into())
+        );
+        for body in
+            [r#"{"m.homeserver":{"base_url":"http://cs.example.com"}}"#, r#"{"m.homeserver":{}}"#, "{}", "<html>"]
+        {
+            assert_eq!(base(body), None, "{body}");
         }
     }
 

@@ -156,7 +156,10 @@ impl Judge {
             }
             match &webhook.event.occurrence {
                 Occurrence::ParticipantJoined(_) => {
-                    if webhook.event.happened_before(case.accepted_at) == Some(false) {
+                    // One that may be older than the delegation tells nothing: its end may have been told before.
+                    let after = webhook.event.happened_after(case.accepted_at) == Some(true);
+                    let same_second = webhook.event.happened_before(case.accepted_at) == Some(false);
+                    if after || (same_second && !webhook.event.is_stale(now)) {
                         case.told.push((about.name, now));
                     }
                 }
@@ -229,7 +232,9 @@ impl Judge {
         match case.state {
             _ if told => Some(now),
             // It has never been seen.
-            StateColumn::Waiting => Some(now.max(case.accepted_at + case.timeout.min(Duration::from_secs(3600)) + SLACK)),
+            StateColumn::Waiting => {
+                Some(now.max(case.accepted_at + case.timeout.min(Duration::from_secs(3600)) + SLACK))
+            }
             _ if sanity_check || !connected => Some(now),
             _ => None,
         }

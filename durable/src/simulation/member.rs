@@ -134,6 +134,7 @@ impl World {
             identity: Who { member: index, legacy: false }.identity(),
             legacy_identity: has_legacy.then(|| Who { member: index, legacy: true }.identity()),
             server_name: ServerName::new(format!("hs{server}")),
+            delayed_events_url: crate::names::DelayedEventsUrl::new("https://homeserver.example/delayed_events"),
             delay_id,
             delay_timeout: timeout,
         });
@@ -176,7 +177,8 @@ impl World {
             self.after(delay, Event::Activate(connection.name));
         }
         let longest = u64::try_from(self.weather.rough_for.as_millis()).unwrap_or(u64::MAX) / 4;
-        let stay = if self.dice.bool() { millis(&mut self.dice, 200, longest) } else { millis(&mut self.dice, 200, 8_000) };
+        let stay =
+            if self.dice.bool() { millis(&mut self.dice, 200, longest) } else { millis(&mut self.dice, 200, 8_000) };
         self.after(stay, Event::Step(index, Step::Decide));
     }
 
@@ -224,8 +226,7 @@ impl World {
                 self.after(soon, Event::Step(index, Step::Decide));
             }
             90..=92 => {
-                let pending =
-                    self.members[index].event.and_then(|event| self.homeservers.events.get_mut(event));
+                let pending = self.members[index].event.and_then(|event| self.homeservers.events.get_mut(event));
                 if let Some(event) = pending.filter(|event| event.fate == Fate::Pending) {
                     event.fate = Fate::Cancelled;
                 }

@@ -66,7 +66,8 @@ impl Sfu {
     pub(super) fn begin(&mut self, now: Timestamp, who: Who) -> (Connection, Option<Webhook>) {
         self.next_sid += 1;
         self.migrating.retain(|connection| connection.who != who);
-        let displaced = self.connections.iter().find(|connection| connection.who == who).map(|displaced| displaced.name);
+        let displaced =
+            self.connections.iter().find(|connection| connection.who == who).map(|displaced| displaced.name);
         let webhook = displaced.and_then(|name| self.end(now, name, DisconnectReason::DuplicateIdentity));
         let name = ConnectionName { sid: self.next_sid, migrations: 0 };
         let connection = Connection { name, who, began: now, active_since: None, succeeds: displaced };
@@ -100,7 +101,12 @@ impl Sfu {
     }
 
     /// A connection that migrates arrives, under its old SID or a new one.
-    pub(super) fn arrive(&mut self, now: Timestamp, from: ConnectionName, same_sid: bool) -> Option<(Connection, Webhook)> {
+    pub(super) fn arrive(
+        &mut self,
+        now: Timestamp,
+        from: ConnectionName,
+        same_sid: bool,
+    ) -> Option<(Connection, Webhook)> {
         let index = self.migrating.iter().position(|connection| connection.name == from)?;
         let from = self.migrating.swap_remove(index);
         if self.connections.iter().any(|connection| connection.who == from.who) {
@@ -113,8 +119,7 @@ impl Sfu {
             ConnectionName { sid: self.next_sid, migrations: 0 }
         };
         let began = if same_sid { from.began } else { now };
-        let connection =
-            Connection { name, began, active_since: Some(now), succeeds: Some(from.name), ..from };
+        let connection = Connection { name, began, active_since: Some(now), succeeds: Some(from.name), ..from };
         self.connections.push(connection);
         Some((connection, self.webhook(now, connection, Occurrence::ParticipantJoined)))
     }
@@ -131,7 +136,10 @@ impl Sfu {
 
     /// The member's connection with media, the oldest if there are two.
     pub(super) fn active(&self, member: usize) -> Option<Connection> {
-        self.connections_of(member).filter(|connection| connection.active_since.is_some()).min_by_key(|c| c.name).copied()
+        self.connections_of(member)
+            .filter(|connection| connection.active_since.is_some())
+            .min_by_key(|c| c.name)
+            .copied()
     }
 
     /// Closes the room, if it is empty.

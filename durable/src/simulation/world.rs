@@ -338,7 +338,8 @@ impl World {
                 let (answer, applied) = self.ask_homeserver(server, DelayedLeave::index(&event.delay_id), restart);
                 let answer = answer.filter(|_| in_time(self.now));
                 self.log(|_| format!("homeserver: {:?} -> {answer:?}, applied {applied}", action.request));
-                if answer.is_none_or(|answer| matches!(answer, HomeserverAnswer::Limited(_) | HomeserverAnswer::Failed)) {
+                if answer.is_none_or(|answer| matches!(answer, HomeserverAnswer::Limited(_) | HomeserverAnswer::Failed))
+                {
                     let until = match answer {
                         Some(HomeserverAnswer::Limited(Some(wait))) => self.now + wait,
                         _ => self.now + TIMEOUT,
@@ -368,7 +369,12 @@ impl World {
     }
 
     /// What a homeserver answers, if anything reaches us, and whether it has done anything.
-    fn ask_homeserver(&mut self, server: usize, event: Option<usize>, restart: bool) -> (Option<HomeserverAnswer>, bool) {
+    fn ask_homeserver(
+        &mut self,
+        server: usize,
+        event: Option<usize>,
+        restart: bool,
+    ) -> (Option<HomeserverAnswer>, bool) {
         let Some(event) = event.filter(|_| self.homeservers.down_until[server] <= self.now) else {
             return (None, false);
         };

@@ -155,7 +155,7 @@ fn certificates_in(pem: &str) -> Vec<String> {
 /// Keep in step with `wrangler.toml`; a test does.
 const COMPATIBILITY_DATE: &str = "2026-10-01";
 /// As `wrangler.toml` binds them.
-const DURABLE_OBJECTS: &[DurableObject] = &[];
+const DURABLE_OBJECTS: &[DurableObject] = &[DurableObject { binding: "ROOMS", class: "Room" }];
 const ALLOW_PRIVATE: &str = "LIVEKIT_ALLOW_PRIVATE_ADDRESSES";
 const SCRIPT: &str = "index.js";
 const WASM: &str = "index_bg.wasm";

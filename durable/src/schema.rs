@@ -1,0 +1,163 @@
+//! The tables of a room's object, and how they came about.
+//!
+//! A step is never changed once it is released: there are objects that were stored by it. What is new comes as a new step.
+
+/// The steps that are still to be taken by tables of `version`; all of them where there are none (0).
+pub(crate) fn steps_from(version: usize) -> &'static [&'static str] {
+    STEPS.get(version..).unwrap_or_default()
+}
+
+/// The columns of [`DelegationRow`](crate::DelegationRow), by their names there.
+pub(crate) const COLUMNS: [&str; 19] = [
+    "id",
+    "room",
+    "identity",
+    "legacy_identity",
+    "server_name",
+    "delay_id",
+    "delay_timeout",
+    "accepted_at",
+    "state",
+    "since",
+    "believed_from",
+    "due",
+    "failures",
+    "armed_at",
+    "connected_as",
+    "participant_sid",
+    "joined_at",
+    "ended_sids",
+    "delayed_events_url",
+];
+
+/// Inserts a delegation, or replaces it, with [`COLUMNS`] bound in their order.
+pub(crate) fn put() -> String {
+    let columns = COLUMNS.join(", ");
+    let places = ["?"; COLUMNS.len()].join(", ");
+    let updates: Vec<_> = COLUMNS.iter().skip(1).map(|column| format!("{column} = excluded.{column}")).collect();
+    // An upsert is one row written; REPLACE would be two.
+    format!(
+        "INSERT INTO delegations ({columns}) VALUES ({places}) ON CONFLICT (id) DO UPDATE SET {}",
+        updates.join(", ")
+    )
+}
+
+pub(crate) const DELETE: &str = "DELETE FROM delegations WHERE id = ?";
+pub(crate) const PUT_ROOM: &str = "UPDATE room SET sanity_check_due = ?";
+pub(crate) const HAS_TABLES: &str = "SELECT count(*) AS n FROM sqlite_master WHERE name = 'room'";
+pub(crate) const VERSION: &str = "SELECT schema_version AS n FROM room";
+
+const STEPS: [&str; 2] = [
+    "CREATE TABLE room (schema_version INTEGER NOT NULL, sanity_check_due INTEGER);
+    INSERT INTO room VALUES (1, NULL);
+    CREATE TABLE delegations (
+        id INTEGER PRIMARY KEY,
+        room TEXT NOT NULL,
+        identity TEXT NOT NULL,
+        legacy_identity TEXT,
+        server_name TEXT NOT NULL,
+        delay_id TEXT NOT NULL,
+        delay_timeout INTEGER NOT NULL,
+        accepted_at INTEGER NOT NULL,
+        state TEXT NOT NULL,
+        since INTEGER,
+        believed_from INTEGER,
+        due INTEGER NOT NULL,
+        failures INTEGER NOT NULL,
+        armed_at INTEGER NOT NULL,
+        connected_as TEXT,
+        participant_sid TEXT,
+        joined_at INTEGER,
+        ended_sids TEXT NOT NULL
+    )",
+    "ALTER TABLE delegations ADD COLUMN delayed_events_url TEXT NOT NULL DEFAULT '';
+    UPDATE room SET schema_version = 2",
+];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rusqlite::{Connection, params};
+
+    fn version(db: &Connection) -> usize {
+        let tables: usize = db.query_row(HAS_TABLES, [], |row| row.get("n")).unwrap();
+        if tables == 0 { 0 } else { db.query_row(VERSION, [], |row| row.get("n")).unwrap() }
+    }
+
+    fn migrate(db: &Connection, steps: &[&str]) {
+        steps.iter().for_each(|step| db.execute_batch(step).unwrap());
+    }
+
+    #[test]
+    fn every_step_leads_to_the_next_version() {
+        let db = Connection::open_in_memory().unwrap();
+        for (n, step) in STEPS.iter().enumerate() {
+            assert_eq!(version(&db), n);
+            migrate(&db, &[step]);
+        }
+        assert_eq!(version(&db), STEPS.len());
+        assert_eq!(steps_from(STEPS.len()), [""; 0]);
+        assert_eq!(steps_from(STEPS.len() + 1), [""; 0]);
+    }
+
+    #[test]
+    fn the_columns_are_those_of_the_newest_version() {
+        let db = Connection::open_in_memory().unwrap();
+        migrate(&db, steps_from(0));
+        let statement = db.prepare("SELECT * FROM delegations").unwrap();
+        assert_eq!(statement.column_names(), COLUMNS);
+    }
+
+    #[test]
+    fn a_delegation_of_the_first_version_is_kept() {
+        let db = Connection::open_in_memory().unwrap();
+        migrate(&db, &STEPS[..1]);
+        db.execute(
+            "INSERT INTO delegations VALUES (7, 'room', 'who', NULL, 'example.com', 'secret', 8000, 1, 'leaving', 2, NULL, 3, 0,
+             4, 'member', 'PA_1', 5, '')",
+            [],
+        )
+        .unwrap();
+        migrate(&db, steps_from(version(&db)));
+        let kept = |column: &str| -> String {
+            db.query_row(&format!("SELECT CAST({column} AS TEXT) FROM delegations WHERE id = 7"), [], |row| row.get(0))
+                .unwrap()
+        };
+        assert_eq!(kept("delay_id"), "secret");
+        assert_eq!(kept("state"), "leaving");
+        assert_eq!(kept("delayed_events_url"), "");
+    }
+
+    #[test]
+    fn putting_a_row_twice_replaces_it() {
+        let db = Connection::open_in_memory().unwrap();
+        migrate(&db, steps_from(0));
+        for due in [3, 9] {
+            let row = params![
+                7,
+                "room",
+                "who",
+                None::<&str>,
+                "example.com",
+                "secret",
+                8000,
+                1,
+                "waiting",
+                None::<u64>,
+                None::<u64>,
+                due,
+                0,
+                4,
+                None::<&str>,
+                None::<&str>,
+                None::<u64>,
+                "",
+                "https://example.com"
+            ];
+            assert_eq!(db.execute(&put(), row).unwrap(), 1);
+        }
+        let due: u64 = db.query_row("SELECT due FROM delegations", [], |row| row.get(0)).unwrap();
+        assert_eq!(due, 9);
+        assert_eq!(db.execute(DELETE, [7]).unwrap(), 1);
+    }
+}

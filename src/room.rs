@@ -1,0 +1,150 @@
+//! The class of the rooms' Durable Objects: [`RoomObject`] with a way to homeservers and the SFU.
+#![expect(missing_docs, reason = "the macro of the class makes public methods without any")]
+
+use std::rc::Rc;
+
+use delegated_leaves::{
+    HomeserverAnswer, Milestone, MilestoneEvent, Outcome, Outside, Request as ActionRequest, RoomCommand, RoomObject,
+    Rules, SfuAnswer,
+};
+use serde_json::json;
+use worker::{DurableObject, Env, Request, Response, State, durable_object};
+
+use crate::config::Config;
+use crate::deployment;
+use crate::livekit::room_service::{RoomService, RoomServiceError};
+use crate::log::{Level, Log};
+use crate::matrix::client_api::ClientApis;
+use crate::matrix::delayed_events::Operation;
+use crate::outbound::Outbound;
+
+/// The Durable Object of one LiveKit room. What it stores, and how it is bound: see `delegated_leaves`.
+#[durable_object(alarm)]
+pub struct Room {
+    object: RoomObject,
+    state: Rc<State>,
+    env: Env,
+}
+
+impl DurableObject for Room {
+    fn new(state: State, env: Env) -> Self {
+        Self { object: RoomObject::new(&state), state: Rc::new(state), env }
+    }
+
+    async fn fetch(&self, mut request: Request) -> worker::Result<Response> {
+        let command: RoomCommand = serde_json::from_str(&request.text().await?)?;
+        let deployment = deployment::configuration(&self.env).await;
+        let Ok(config) = deployment.as_ref() else { return Response::error("misconfigured", 503) };
+        let answer = self.object.command(rules(config), &self.surroundings(config), command).await?;
+        Response::ok(serde_json::to_string(&answer)?)
+    }
+
+    async fn alarm(&self) -> worker::Result<Response> {
+        let deployment = deployment::configuration(&self.env).await;
+        match deployment.as_ref() {
+            Ok(config) => self.object.alarm(rules(config), &self.surroundings(config)).await?,
+            // What is due stays due until somebody has mended the configuration.
+            Err(errors) => {
+                let log = Log::of_new_request(Level::Info);
+                log.write(Level::Error, "misconfigured", json!({"problems": errors.to_string()}));
+                self.state.storage().set_alarm(UNTIL_MENDED_MS).await?;
+            }
+        }
+        Response::empty()
+    }
+}
+
+impl Room {
+    fn surroundings<'a>(&self, config: &'a Config) -> Surroundings<'a> {
+        let outbound = Outbound::from_env(&self.env);
+        let state = Rc::clone(&self.state);
+        let apis = ClientApis {
+            outbound: outbound.clone(),
+            policy: config.addresses,
+            overrides: Rc::clone(&config.cs_api_url_overrides),
+            wait_until: Rc::new(move |promise| {
+                // It fails only where the object is gone, and then nobody waits.
+                let _ = state.as_raw().wait_until(promise);
+            }),
+        };
+        Surroundings { config, outbound, apis, log: Log::of_new_request(config.log_level) }
+    }
+}
+
+fn rules(config: &Config) -> Rules {
+    Rules { sanity_check_interval: config.sanity_check_interval }
+}
+
+/// What is outside of an object, for the time of one command or alarm.
+struct Surroundings<'a> {
+    config: &'a Config,
+    outbound: Outbound,
+    apis: ClientApis,
+    log: Log,
+}
+
+impl Outside for Surroundings<'_> {
+    async fn perform(&self, request: ActionRequest) -> Outcome {
+        let sfu = RoomService { outbound: &self.outbound, sfu: &self.config.sfu, key: self.config.keys.signing() };
+        match request {
+            ActionRequest::Restart(event) => {
+                let outcome = Operation::Restart.perform(&self.apis, &event).await;
+                Outcome::Homeserver(self.or_failed(event.server_name.as_str(), outcome))
+            }
+            ActionRequest::Send(event) => {
+                let outcome = Operation::Send.perform(&self.apis, &event).await;
+                Outcome::Homeserver(self.or_failed(event.server_name.as_str(), outcome))
+            }
+            ActionRequest::GetParticipant { room, identity } => {
+                let found = sfu.participant(&room, &identity).await;
+                Outcome::Sfu(self.participants(room.as_str(), found.map(|found| found.into_iter().collect())))
+            }
+            ActionRequest::ListParticipants { room } => {
+                Outcome::Sfu(self.participants(room.as_str(), sfu.participants(&room).await))
+            }
+        }
+    }
+
+    fn report(&self, milestone: &Milestone) {
+        let level = match milestone.event {
+            MilestoneEvent::RestartFailed | MilestoneEvent::SendFailed => Level::Warn,
+            _ => Level::Info,
+        };
+        let fields = json!({
+            "room": milestone.room.as_str(),
+            "identity": milestone.identity.as_str(),
+            "homeserver": milestone.server_name.as_str(),
+        });
+        self.log.write(level, &milestone.event.to_string(), fields);
+    }
+
+    fn stored(&self, rows: usize) {
+        self.log.write(Level::Debug, "rows written", json!({"rows": rows}));
+    }
+}
+
+impl Surroundings<'_> {
+    fn or_failed<E: ToString>(&self, homeserver: &str, outcome: Result<HomeserverAnswer, E>) -> HomeserverAnswer {
+        outcome.unwrap_or_else(|error| {
+            let fields = json!({"homeserver": homeserver, "cause": error.to_string()});
+            self.log.write(Level::Warn, "delayed event out of reach", fields);
+            HomeserverAnswer::Failed
+        })
+    }
+
+    fn participants(
+        &self,
+        room: &str,
+        outcome: Result<Vec<delegated_leaves::Participant>, RoomServiceError>,
+    ) -> SfuAnswer {
+        match outcome {
+            Ok(participants) => SfuAnswer::Participants(participants),
+            Err(error) => {
+                self.log.write(Level::Warn, "SFU not asked", json!({"room": room, "cause": error.to_string()}));
+                SfuAnswer::Failed
+            }
+        }
+    }
+}
+
+const UNTIL_MENDED_MS: i64 = 60_000;
