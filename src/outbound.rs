@@ -218,6 +218,9 @@ impl From<JsValue> for OutboundError {
             Some("TimeoutError" | "AbortError") => Self::TimedOut,
             _ => match property("message") {
                 // A platform's message that quotes the URL would quote the token in it.
+                Some(message) if message.starts_with(INTERNAL_ERROR) => Self::Failed(format!(
+                    "no connection: its name isn't resolved, nobody listens, or its certificate isn't trusted (the platform says: {message})"
+                )),
                 Some(message) if !message.contains("://") && !message.contains('?') => Self::Failed(message),
                 _ => Self::Failed("the request failed".to_owned()),
             },
@@ -236,3 +239,5 @@ impl fmt::Display for OutboundError {
 }
 
 const CONFIGURED_BINDING: &str = "CONFIGURED";
+/// What the runtime says instead of the cause; a local run's own log has that, under the reference that follows.
+const INTERNAL_ERROR: &str = "internal error";

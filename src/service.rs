@@ -38,7 +38,7 @@ pub async fn answer(request: &Request, env: &Env, context: Context) -> Answer {
             let deployment = deployment::configuration(env).await;
             let log = Log {
                 threshold: deployment.as_ref().as_ref().map_or(Level::Info, |config| config.log_level),
-                request_id: request.headers().get("Cf-Ray").ok().flatten().unwrap_or_else(new_request_id),
+                request_id: platform_id(request).unwrap_or_else(new_request_id),
             };
             let outcome = match deployment.as_ref() {
                 Ok(config) => {
@@ -166,6 +166,12 @@ fn path_of(url: &str) -> &str {
     let authority = url.find("://").map_or(0, |at| at + 3);
     let path = url[authority..].find('/').map_or("", |at| &url[authority + at..]);
     path.split(['?', '#']).next().unwrap_or_default()
+}
+
+/// What the edge calls the request; elsewhere, anybody could have written anything there.
+fn platform_id(request: &Request) -> Option<String> {
+    let id = request.headers().get("Cf-Ray").ok().flatten()?;
+    (id.len() <= 32 && id.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-')).then_some(id)
 }
 
 const MAX_CLIENT_BODY: usize = 64 * 1024;

@@ -3,13 +3,15 @@
 //! `fetch` can't do that, so this opens a TCP socket, upgrades it with `startTls`, and speaks HTTP/1.1 with hyper.
 
 use std::pin::pin;
+use std::time::Duration;
 
 use futures_util::future::{Either, select};
 use http_body_util::{BodyExt, Empty, Limited};
 use hyper::body::Bytes;
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
-use js_sys::{Object, Reflect};
+use js_sys::futures::JsFuture;
+use js_sys::{Object, Promise, Reflect};
 use wasm_bindgen::prelude::*;
 use worker::{Socket, worker_sys};
 
@@ -39,7 +41,11 @@ async fn exchange(
         .header("Connection", "close")
         .body(Empty::<Bytes>::new())
         .map_err(failed)?;
-    let socket = connect(&format!("{}:{}", target.host, target.port), &options("secureTransport", "starttls")?)?;
+    let address = format!("{}:{}", target.host, target.port);
+    let socket = connect(&address, &options("secureTransport", "starttls")?)?;
+    // A socket that never opens is told only here, not by what is upgraded from it.
+    let opened = Deadline::after(CONNECT_TIMEOUT).bound(JsFuture::from(socket.opened()?)).await;
+    opened.ok_or(OutboundError::TimedOut)??;
     let socket = socket.start_tls(&options("expectedServerHostname", name)?)?;
     let (mut sender, connection) = http1::handshake(TokioIo::new(Socket::from(socket))).await.map_err(failed)?;
     let answer = async {
@@ -79,7 +85,13 @@ extern "C" {
 extern "C" {
     type PlainSocket;
 
+    #[wasm_bindgen(method, catch, getter)]
+    fn opened(this: &PlainSocket) -> Result<Promise, JsValue>;
+
     // The binding of the worker crate takes no options, and so can't name whom to expect.
     #[wasm_bindgen(method, catch, js_name = startTls)]
     fn start_tls(this: &PlainSocket, options: &Object) -> Result<worker_sys::Socket, JsValue>;
 }
+
+/// This leaves time for the next target within the 10 s of a verification.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);

@@ -7,7 +7,6 @@ use crate::backoff;
 use crate::command::Delegate;
 use crate::connection::{Alias, Connections};
 use crate::delay::HOUR;
-use crate::event::FRESH;
 use crate::fault::Fault;
 use crate::names::Identity;
 use crate::time::Timestamp;
@@ -25,8 +24,8 @@ pub(crate) struct Delegation {
     /// A `send` is under way.
     pub(crate) sending: bool,
     /// The homeserver has been tried, and failed, since the present `restart` or `send` came due.
-    tried: bool,
-    absence: Absence,
+    pub(crate) tried: bool,
+    pub(crate) absence: Absence,
 }
 
 /// What of a delegation has to survive a crash.
@@ -109,14 +108,14 @@ pub enum Ending {
 /// When the SFU is asked next.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Question {
-    due: Option<Timestamp>,
+    pub(crate) due: Option<Timestamp>,
     asked: u32,
     pub(crate) ticket: Option<Ticket>,
 }
 
 /// How well it is known that the participant isn't there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Absence {
+pub(crate) enum Absence {
     Unproven,
     /// It was so at that time.
     Seen(Timestamp),
@@ -216,6 +215,7 @@ impl Delegation {
             (Connected | Doubted { .. }, NotRestarted(_)) if Fault::NoRestartAfterFailure.is_injected() => {
                 self.progress.due = now + HOUR * 24;
             }
+            (Leaving { .. }, NotSent(_)) if Fault::GiveUpAfterFailure.is_injected() => return Some(Ending::GaveUp),
             (Connected | Doubted { .. }, NotRestarted(wait)) | (Leaving { .. }, NotSent(wait)) => {
                 self.try_homeserver_again(now + wait);
             }
@@ -230,78 +230,6 @@ impl Delegation {
             (Waiting | Connected | Doubted { .. }, NotSent(_)) => {}
         }
         None
-    }
-
-    /// What the time alone has to tell.
-    pub(crate) fn time(&self, now: Timestamp) -> Option<News> {
-        let expired = self.tried && !self.restarting && now >= self.deadline();
-        match self.progress.state {
-            State::Waiting if now >= self.progress.due => Some(News::TimeUp),
-            State::Connected | State::Doubted { .. } if expired => Some(News::Expired),
-            State::Doubted { since, .. } if now >= since + HOUR => Some(News::TimeUp),
-            State::Leaving { since } if self.tried && !self.sending && now >= self.send_until(since) => {
-                Some(News::TimeUp)
-            }
-            _ => None,
-        }
-    }
-
-    /// When there is something to do or to decide for this delegation, apart from questions and what is under way.
-    pub(crate) fn dues(&self) -> [Option<Timestamp>; 3] {
-        let state_ends = match self.progress.state {
-            State::Waiting => Some(self.progress.due),
-            State::Connected => self.expiry(),
-            State::Doubted { since, .. } => Some(self.expiry().map_or(since + HOUR, |expiry| expiry.min(since + HOUR))),
-            State::Leaving { since } => (self.tried && !self.sending).then(|| self.send_until(since)),
-        };
-        [state_ends, self.restart_at(), self.send_at()]
-    }
-
-    /// When the next `restart` is due.
-    pub(crate) fn restart_at(&self) -> Option<Timestamp> {
-        let connected = matches!(self.progress.state, State::Connected | State::Doubted { .. });
-        (connected && !self.restarting && !self.out_of_time(self.deadline())).then_some(self.progress.due)
-    }
-
-    /// When the `send` is due, unless the participant's absence has to be seen anew first.
-    pub(crate) fn send_at(&self) -> Option<Timestamp> {
-        let due = self.unsent()?;
-        let seen = match self.absence {
-            _ if Fault::SendWithoutLooking.is_injected() => true,
-            Absence::Unproven => false,
-            Absence::Seen(at) => due <= at + FRESH,
-            Absence::Presumed => true,
-        };
-        (seen && self.question.ticket.is_none()).then_some(due)
-    }
-
-    /// Whether a `send` that is due may go out now: it mustn't be long since the participant was seen to be gone.
-    pub(crate) fn may_send(&self, now: Timestamp) -> bool {
-        match self.absence {
-            _ if Fault::SendWithoutLooking.is_injected() => true,
-            Absence::Unproven => false,
-            Absence::Seen(at) => now <= at + FRESH,
-            Absence::Presumed => true,
-        }
-    }
-
-    /// When the SFU is to be asked for this participant, sanity checks apart.
-    pub(crate) fn question_at(&self) -> Option<Timestamp> {
-        if self.question.ticket.is_some() {
-            return None;
-        }
-        match self.progress.state {
-            State::Waiting | State::Doubted { .. } => self.question.due,
-            State::Connected => None,
-            State::Leaving { .. } => {
-                let due = self.unsent()?.max(self.question.due.unwrap_or_default());
-                match self.absence {
-                    Absence::Unproven => Some(due),
-                    Absence::Seen(at) => Some(due.max(at + FRESH + Duration::from_millis(1))),
-                    Absence::Presumed => None,
-                }
-            }
-        }
     }
 
     /// The SFU is being asked.
@@ -350,7 +278,7 @@ impl Delegation {
 
     fn leave(&mut self, now: Timestamp, absence: Absence) {
         self.progress.state = State::Leaving { since: now };
-        self.absence = absence;
+        self.absence = if Fault::SendWithoutLooking.is_injected() { Absence::Presumed } else { absence };
         self.call_homeserver_from(now);
         self.ask_from(now);
     }
@@ -379,6 +307,9 @@ impl Delegation {
 
     /// Asks again later, but at `limit` if that is to come and sooner.
     fn ask_again(&mut self, now: Timestamp, limit: Option<Timestamp>) {
+        if Fault::AskWithoutPause.is_injected() {
+            return self.ask_from(now);
+        }
         let later = now + backoff::before_asking_again(self.question.asked);
         self.question.due = Some(match limit {
             Some(limit) if limit > now => later.min(limit),
@@ -395,35 +326,6 @@ impl Delegation {
         self.question.due = None;
     }
 
-    /// `T` after the last successful restart: from then on the homeserver has sent the event by itself.
-    fn deadline(&self) -> Timestamp {
-        self.progress.armed_at + self.terms.delay_timeout.span()
-    }
-
-    fn expiry(&self) -> Option<Timestamp> {
-        (!self.restarting && self.out_of_time(self.deadline())).then(|| self.deadline())
-    }
-
-    /// Until when `send` is tried: the deadline, but for a second at least and an hour at most.
-    fn send_until(&self, since: Timestamp) -> Timestamp {
-        since + self.deadline().since(since).clamp(SHORTEST_WINDOW, HOUR)
-    }
-
-    /// When the `send` is due, if it isn't under way and there is time for it.
-    fn unsent(&self) -> Option<Timestamp> {
-        match self.progress.state {
-            State::Leaving { since } if !self.sending && !self.out_of_time(self.send_until(since)) => {
-                Some(self.progress.due)
-            }
-            _ => None,
-        }
-    }
-
-    /// Whether the next try would come too late. There is always one.
-    fn out_of_time(&self, limit: Timestamp) -> bool {
-        self.tried && self.progress.due >= limit
-    }
-
     fn restart_after(&self) -> Duration {
         if Fault::RestartTooLate.is_injected() {
             return self.terms.delay_timeout.span();
@@ -437,5 +339,3 @@ const COMING_BACK: Duration = Duration::from_secs(15);
 
 /// How long after DUPLICATE_IDENTITY and MIGRATION the SFU is first asked.
 const FIRST_LOOK: Duration = Duration::from_secs(2);
-
-const SHORTEST_WINDOW: Duration = Duration::from_secs(1);

@@ -38,6 +38,10 @@ pub enum Fault {
     ForgetToStore,
     /// A delegation isn't replaced, but joined by another.
     KeepReplaced,
+    /// A leave is given up when the homeserver fails for the first time.
+    GiveUpAfterFailure,
+    /// The SFU is asked again at once.
+    AskWithoutPause,
 }
 
 #[cfg(feature = "simulation")]
@@ -51,7 +55,7 @@ mod switch {
 
     impl Fault {
         /// All of them.
-        pub const ALL: [Self; 15] = [
+        pub const ALL: [Self; 17] = [
             Self::IgnoreSid,
             Self::ForgetEndedConnections,
             Self::BelieveReturning,
@@ -67,6 +71,8 @@ mod switch {
             Self::ForgetLeavingOnLoad,
             Self::ForgetToStore,
             Self::KeepReplaced,
+            Self::GiveUpAfterFailure,
+            Self::AskWithoutPause,
         ];
 
         /// Runs `body` with engines on this thread having this fault.

@@ -16,12 +16,14 @@ mod reading;
 mod room;
 mod row;
 mod schedule;
+#[cfg(any(feature = "object", test))]
 mod schema;
 #[cfg(feature = "simulation")]
 pub mod simulation;
 #[cfg(feature = "object")]
 mod store;
 mod time;
+mod timing;
 
 pub use action::{
     Action, DelayedEvent, DelegationId, HomeserverAnswer, Participant, ParticipantState, Request, SfuAnswer, Ticket,

@@ -3,7 +3,7 @@
 use std::fmt;
 
 use crate::command::Delegate;
-use crate::delegation::{Delegation, Ending, News, Progress, State};
+use crate::delegation::{Delegation, Ending, News, State};
 use crate::names::{Identity, RoomName, ServerName};
 
 /// Something worth a line in the log. It tells nothing secret.
@@ -47,20 +47,17 @@ impl Milestone {
         Self::of(&delegation.terms, MilestoneEvent::Ended(ending))
     }
 
-    pub(crate) fn between(before: &Progress, after: &Delegation, news: News) -> Option<Self> {
-        let event = match (before.state, after.progress.state) {
-            (State::Doubted { .. }, State::Doubted { .. }) | (State::Leaving { .. }, State::Leaving { .. })
-                if !matches!(news, News::NotRestarted(_) | News::NotSent(_)) =>
-            {
-                return None;
-            }
-            (State::Leaving { .. }, State::Leaving { .. }) => MilestoneEvent::SendFailed,
-            (_, _) if matches!(news, News::NotRestarted(_)) => MilestoneEvent::RestartFailed,
-            (before, after) if before == after => return None,
+    /// What the news has changed, if that is worth telling.
+    pub(crate) fn between(before: State, after: &Delegation, news: News) -> Option<Self> {
+        let state = after.progress.state;
+        let event = match (news, state) {
+            (News::NotRestarted(_), State::Connected | State::Doubted { .. }) => MilestoneEvent::RestartFailed,
+            (News::NotSent(_), State::Leaving { .. }) => MilestoneEvent::SendFailed,
+            _ if std::mem::discriminant(&before) == std::mem::discriminant(&state) => return None,
+            (_, State::Waiting) => return None,
             (_, State::Connected) => MilestoneEvent::Connected,
             (_, State::Doubted { .. }) => MilestoneEvent::Doubted,
             (_, State::Leaving { .. }) => MilestoneEvent::Leaving,
-            (_, State::Waiting) => return None,
         };
         Some(Self::of(&after.terms, event))
     }

@@ -237,9 +237,7 @@ impl Room {
         let Purpose::Ask { of, scope } = flight.purpose else { return };
         for id in of {
             self.touch(now, id, |delegation| {
-                if delegation.question.ticket.take_if(|asked| *asked == ticket).is_none() {
-                    return None;
-                }
+                delegation.question.ticket.take_if(|asked| *asked == ticket)?;
                 Some(match answer {
                     SfuAnswer::Participants(participants) => {
                         delegation.read_participants(flight.started_at, &scope, participants)
@@ -268,7 +266,7 @@ impl Room {
         if delegation.progress != before && !forgotten {
             self.changed.insert(id);
         }
-        self.milestones.extend(Milestone::between(&before, delegation, news));
+        self.milestones.extend(Milestone::between(before.state, delegation, news));
         if delegation.progress.state == State::Connected {
             self.schedule_sanity_check(now);
         }

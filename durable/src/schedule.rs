@@ -60,7 +60,7 @@ impl Room {
             .filter_map(|delegation| {
                 let (at, call) = match delegation.restart_at() {
                     Some(at) => (at, Call::Restart),
-                    None => (delegation.send_at().filter(|_| delegation.may_send(now))?, Call::Send),
+                    None => (delegation.send_at().filter(|_| delegation.is_absent_at(now))?, Call::Send),
                 };
                 (at <= now).then_some((at, delegation.id, call))
             })

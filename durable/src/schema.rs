@@ -8,7 +8,7 @@ pub(crate) fn steps_from(version: usize) -> &'static [&'static str] {
 }
 
 /// The columns of [`DelegationRow`](crate::DelegationRow), by their names there.
-pub(crate) const COLUMNS: [&str; 19] = [
+pub(crate) const COLUMNS: [&str; 20] = [
     "id",
     "room",
     "identity",
@@ -28,6 +28,7 @@ pub(crate) const COLUMNS: [&str; 19] = [
     "joined_at",
     "ended_sids",
     "delayed_events_url",
+    "contested",
 ];
 
 /// Inserts a delegation, or replaces it, with [`COLUMNS`] bound in their order.
@@ -71,6 +72,7 @@ const STEPS: [&str; 2] = [
         ended_sids TEXT NOT NULL
     )",
     "ALTER TABLE delegations ADD COLUMN delayed_events_url TEXT NOT NULL DEFAULT '';
+    ALTER TABLE delegations ADD COLUMN contested INTEGER NOT NULL DEFAULT 0;
     UPDATE room SET schema_version = 2",
 ];
 
@@ -152,7 +154,8 @@ mod tests {
                 None::<&str>,
                 None::<u64>,
                 "",
-                "https://example.com"
+                "https://example.com",
+                0
             ];
             assert_eq!(db.execute(&put(), row).unwrap(), 1);
         }

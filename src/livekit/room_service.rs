@@ -77,7 +77,7 @@ impl RoomService<'_> {
         let call = Call {
             url: &format!("{}/twirp/livekit.RoomService/{method}", self.sfu.api()),
             method: Method::Post {
-                content_type: "application/protobuf",
+                content_type: PROTOBUF,
                 authorization: Some(&format!("Bearer {token}")),
                 body: &request.encode_to_vec(),
             },
@@ -86,7 +86,14 @@ impl RoomService<'_> {
         let reply = self.outbound.configured().send(call).await?;
         let status = reply.status();
         if status == 200 {
-            return Ok(reply);
+            // A page that a web server shows for every path is no answer.
+            return match reply.header("Content-Type") {
+                Some(kind) if kind.starts_with(PROTOBUF) => Ok(reply),
+                _ => {
+                    reply.discard();
+                    Err(RoomServiceError::Unreadable)
+                }
+            };
         }
         let body = reply.body(MAX_ERROR_BODY).await.unwrap_or_default();
         Err(RoomServiceError::Answer { status, twirp: serde_json::from_slice(&body).ok() })
@@ -142,12 +149,14 @@ impl fmt::Display for RoomServiceError {
                 f,
                 "the SFU can't be reached ({error}): is LIVEKIT_URL right, does the SFU run, and is it reachable from here?"
             ),
-            Self::Unreadable => f.write_str("the SFU's answer can't be read"),
+            Self::Unreadable => {
+                f.write_str("what answers at LIVEKIT_URL is no LiveKit SFU (200, but no protobuf): is its path right?")
+            }
             Self::Answer { status: 401, .. } => f.write_str(
                 "the SFU refused the API key (401): LIVEKIT_KEY and LIVEKIT_SECRET must be one of the pairs under keys: in the \
                  SFU's configuration",
             ),
-            Self::Answer { status, twirp: Some(error) } => {
+            Self::Answer { status, twirp: Some(error) } if error.code != "bad_route" => {
                 write!(f, "the SFU answered {status} {}: {}", error.code, error.msg)
             }
             Self::Answer { status: 404, .. } => f.write_str(
@@ -227,6 +236,7 @@ impl From<ParticipantInfo> for Participant {
     }
 }
 
+const PROTOBUF: &str = "application/protobuf";
 const EMPTY_TIMEOUT_S: u32 = 300;
 const DEPARTURE_TIMEOUT_S: u32 = 20;
 /// Long enough for an SFU whose clock is some minutes off.

@@ -14,7 +14,7 @@ use anyhow::{Context, Result, bail};
 use clap::Args;
 use rustix::process::geteuid;
 
-use crate::{build::Build, cache, progress, tools::Tools, workspace};
+use crate::{build::Build, cache, iproute2, progress, tools::Tools, workspace};
 
 /// Run the end-to-end tests with real homeservers, SFU and clients, installing what they need first
 #[derive(Debug, Args)]
@@ -32,7 +32,7 @@ pub struct Options {
 pub fn run(options: &Options) -> Result<()> {
     let root = workspace::root()?;
     let tests = root.join("tests/e2e");
-    set_up_iproute2()?;
+    iproute2::set_up()?;
     let python = python(&tests)?;
     let livekit_server = livekit_server(&tests)?;
     let tools = Tools::set_up(&root)?;
@@ -98,26 +98,6 @@ fn livekit_server(tests: &Path) -> Result<PathBuf> {
         )
     })?;
     Ok(place.join("livekit-server"))
-}
-
-/// Sees to it that there is an `ip` command.
-fn set_up_iproute2() -> Result<()> {
-    let probe = Command::new("ip").arg("-Version").stdout(Stdio::null()).status();
-    match probe {
-        Ok(_) => return Ok(()),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-        Err(error) => return Err(error).context("can't start ip"),
-    }
-    if !geteuid().is_root() {
-        bail!("there is no `ip` command: install the package iproute2");
-    }
-    progress::run(
-        "installing the Debian package iproute2",
-        Command::new("sh")
-            .args(["-c", "apt-get update && apt-get install --yes --no-install-recommends iproute2"])
-            .env("DEBIAN_FRONTEND", "noninteractive"),
-        &cache::log("iproute2")?,
-    )
 }
 
 /// Program and arguments as JSON.

@@ -7,6 +7,7 @@ pub mod dev;
 pub mod e2e;
 pub mod http;
 pub mod interrupt;
+pub mod iproute2;
 pub mod progress;
 pub mod serve;
 pub mod size;

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use anyhow::Result;
 
-use crate::{cache, progress, size, tools::Tools, workspace};
+use crate::{cache, iproute2, progress, size, tools::Tools, workspace};
 
 /// Runs all checks, and stops at the first that fails.
 ///
@@ -28,7 +28,9 @@ pub fn run() -> Result<()> {
     )?;
     size::run()?;
     cargo(&root, "running unit and property tests", &["test", "--workspace", "--exclude", "black-box"])?;
-    cargo(&root, "running black-box tests", &["test", "--package", "black-box"])?;
+    iproute2::set_up()?;
+    // Most of them wait for something, so there may be more of them than cores.
+    cargo(&root, "running black-box tests", &["test", "--package", "black-box", "--", "--test-threads", "4"])?;
     progress::run(
         "checking that wrangler would deploy it",
         tools.wrangler().args(["deploy", "--dry-run"]),

@@ -65,6 +65,7 @@ pub(super) type Verdict = Result<(), Violation>;
 #[derive(Default)]
 pub(super) struct Judge {
     pub(super) cases: BTreeMap<DelegationId, Case>,
+    questions: u64,
 }
 
 /// What is known of a delegation from outside.
@@ -79,6 +80,7 @@ pub(super) struct Case {
     pub(super) replaced: bool,
     state: StateColumn,
     on_disk: bool,
+    over_at: Option<Timestamp>,
     /// Under which identity it has known its participant connected: the legacy one?
     joined_as: Option<bool>,
     /// And since when?
@@ -187,12 +189,19 @@ impl Judge {
         }
     }
 
-    /// An action goes on the wire.
-    pub(super) fn acts(&mut self, now: Timestamp, action: &Action, sfu: &Sfu, homeservers: &Homeservers) -> Verdict {
+    /// An action goes on the wire, when there may have been so many sanity checks.
+    pub(super) fn acts(
+        &mut self,
+        now: Timestamp,
+        action: &Action,
+        sfu: &Sfu,
+        homeservers: &Homeservers,
+        sanity_checks: u64,
+    ) -> Verdict {
         let (event, call) = match &action.request {
             Request::Restart(event) => (event, Call::Restart),
             Request::Send(event) => (event, Call::Send),
-            Request::GetParticipant { .. } | Request::ListParticipants { .. } => return Ok(()),
+            Request::GetParticipant { .. } | Request::ListParticipants { .. } => return self.asks(now, sanity_checks),
         };
         let Some(case) = self.cases.get_mut(&event.delegation) else {
             return broken(Invariant::AcknowledgedIsKept, "an action for a delegation that isn't stored".into());
@@ -204,8 +213,7 @@ impl Judge {
             return broken(Invariant::Patient, format!("{case} doesn't wait"));
         }
         case.calls += 1;
-        let budget = case.budget(now);
-        if case.calls > budget {
+        if case.calls > case.calls_by(now) {
             return broken(Invariant::Bounded, format!("{case} has called its homeserver {} times", case.calls));
         }
         if call == Call::Send { case.sends(now, sfu, homeservers) } else { Ok(()) }
@@ -251,6 +259,16 @@ impl Judge {
         }
     }
 
+    /// A question goes out.
+    fn asks(&mut self, now: Timestamp, sanity_checks: u64) -> Verdict {
+        self.questions += 1;
+        let budget: u64 = self.cases.values().map(|case| case.questions_by(now)).sum();
+        match self.questions > budget + sanity_checks {
+            true => broken(Invariant::Bounded, format!("the SFU is asked for the {}th time", self.questions)),
+            false => Ok(()),
+        }
+    }
+
     fn open(&mut self, row: &DelegationRow, sfu: &Sfu) {
         let Some((member, event)) = member_of(row).zip(DelayedLeave::index(&row.delay_id)) else { return };
         for former in self.cases.values_mut().filter(|former| former.member == member) {
@@ -267,6 +285,7 @@ impl Judge {
             replaced: false,
             state: row.state,
             on_disk: true,
+            over_at: None,
             joined_as: None,
             joined_at: None,
             armed_at: row.accepted_at,
@@ -328,6 +347,7 @@ impl Case {
 
     fn close(&mut self, now: Timestamp, row: &DelegationRow, homeservers: &Homeservers) -> Verdict {
         self.on_disk = false;
+        self.over_at = Some(now);
         let window = Duration::from_secs(3600);
         let given_up = row.state == StateColumn::Leaving && row.since.is_some_and(|since| since + window <= now);
         let pending = homeservers.fate(self.event) == Some(Fate::Pending);
@@ -366,12 +386,20 @@ impl Case {
         self.armed_at + self.timeout <= now
     }
 
-    /// How often the homeserver may have been called by now.
-    fn budget(&self, now: Timestamp) -> u64 {
-        let age = now.since(self.accepted_at);
-        let restarts = age.as_millis() / self.cadence.as_millis();
-        let retries = age.as_secs() / 20;
-        15 + u64::try_from(restarts).unwrap_or(u64::MAX) + retries + 8 * self.stimuli
+    /// How often the homeserver may have been called by now: at the cadence, and after failures.
+    fn calls_by(&self, now: Timestamp) -> u64 {
+        let cadence = u64::try_from(self.cadence.as_millis()).unwrap_or(u64::MAX);
+        let age = u64::try_from(self.age(now).as_millis()).unwrap_or(u64::MAX);
+        15 + age / cadence + age / 20_000 + 8 * self.stimuli
+    }
+
+    /// How often the SFU may have been asked for it by now: once a minute, and after what has happened to it.
+    fn questions_by(&self, now: Timestamp) -> u64 {
+        12 + self.age(now).as_secs() / 45 + 8 * self.stimuli
+    }
+
+    fn age(&self, now: Timestamp) -> Duration {
+        self.over_at.unwrap_or(now).since(self.accepted_at)
     }
 }
 

@@ -114,6 +114,7 @@ impl World {
     pub(super) fn arrived(&mut self, connection: Connection) {
         let member = &mut self.members[connection.who.member];
         member.connection = Some(connection.name);
+        member.last_began = Some(self.now);
         if member.gone {
             self.after(Duration::from_secs(1), Event::Vanish(connection.name));
         }

@@ -9,8 +9,10 @@ mod homeserver;
 mod judge;
 mod member;
 mod object;
+mod process;
 mod runner;
 mod sfu;
+mod traffic;
 mod weather;
 mod world;
 

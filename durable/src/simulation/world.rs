@@ -6,15 +6,14 @@ use std::time::Duration;
 
 use fastrand::Rng;
 
-use super::homeserver::{Call, DelayedLeave, Homeservers};
+use super::homeserver::Homeservers;
 use super::judge::{Invariant, Judge, Verdict, broken};
 use super::member::{Member, Step};
 use super::object::Object;
 use super::sfu::{ConnectionName, Sfu, Webhook};
-use super::weather::{Weather, chance, millis};
-use crate::action::{Action, DelayedEvent, DelegationId, HomeserverAnswer, Request, SfuAnswer};
-use crate::backoff::Jitter;
-use crate::command::RoomCommand;
+use super::weather::{Weather, millis};
+use crate::action::{Action, DelegationId};
+use crate::event::DisconnectReason;
 use crate::room::{Input, Rules};
 use crate::time::Timestamp;
 
@@ -31,9 +30,9 @@ pub(super) struct World {
     pub(super) members: Vec<Member>,
     pub(super) judge: Judge,
     /// When something last went wrong with the process, and with each homeserver.
-    process_trouble: Timestamp,
-    homeserver_trouble: [Timestamp; 2],
-    vain_alarms: u32,
+    pub(super) process_trouble: Timestamp,
+    pub(super) homeserver_trouble: [Timestamp; 2],
+    pub(super) vain_alarms: u32,
     pub(super) trace: Option<Vec<String>>,
     pub(super) steps: u64,
     pub(super) actions: u64,
@@ -124,46 +123,6 @@ impl World {
         }
     }
 
-    /// A webhook sets out, perhaps to be lost, or to come twice.
-    pub(super) fn emit(&mut self, webhook: Option<Webhook>) {
-        let Some(webhook) = webhook else { return };
-        let copies = 1 + u32::from(chance(&mut self.dice, self.weather.webhook_repeat));
-        let lost = chance(&mut self.dice, self.weather.webhook_loss);
-        self.log(|_| format!("sfu: {webhook:?}{}", if lost { ", lost" } else { "" }));
-        if !lost {
-            for _ in 0..copies {
-                let delay = self.weather.webhook_latency(&mut self.dice);
-                self.after(delay, Event::Deliver { webhook: Box::new(webhook.clone()), tries: 0 });
-            }
-        }
-    }
-
-    /// A command reaches the object, or doesn't. True if it was acknowledged.
-    pub(super) fn fetch(&mut self, command: RoomCommand, webhook: Option<&Webhook>) -> Result<bool, super::Violation> {
-        if !self.object.alive {
-            return Ok(false);
-        }
-        if chance(&mut self.dice, self.weather.eviction) {
-            self.object.evict();
-        }
-        self.loading();
-        self.object.command(self.now, command);
-        if !self.commit()? {
-            return Ok(false);
-        }
-        if let Some(webhook) = webhook {
-            self.judge.told(self.now, webhook);
-        }
-        if self.object.handling {
-            self.pump()?;
-        }
-        // It is stored, but nobody hears of it.
-        if chance(&mut self.dice, self.weather.crash_at_commit) {
-            self.crash();
-        }
-        Ok(self.object.alive)
-    }
-
     fn happen(&mut self, event: Event) -> Verdict {
         match event {
             Event::Step(member, step) => self.step(member, step)?,
@@ -175,7 +134,7 @@ impl World {
             }
             Event::Abort(name) => self.abort(name),
             Event::Vanish(name) => {
-                let webhook = self.sfu.end(self.now, name, crate::event::DisconnectReason::Other);
+                let webhook = self.sfu.end(self.now, name, DisconnectReason::Other);
                 self.emit(webhook);
             }
             Event::Arrive { from, same_sid } => {
@@ -256,244 +215,6 @@ impl World {
         Ok(())
     }
 
-    fn deliver(&mut self, webhook: Box<Webhook>, tries: u32) -> Verdict {
-        let command = RoomCommand::Webhook(webhook.event.clone());
-        if self.object.alive && !self.object.rows.is_empty() {
-            self.log(|_| format!("webhook arrives: {:?} of {:?}", webhook.event.occurrence, webhook.at));
-        }
-        if !self.fetch(command, Some(&webhook))? && tries < 4 {
-            let delay = millis(&mut self.dice, 1_000, 20_000);
-            self.after(delay, Event::Deliver { webhook, tries: tries + 1 });
-        }
-        Ok(())
-    }
-
-    /// The alarm goes off, `again` perhaps.
-    fn alarm(&mut self, again: bool) -> Verdict {
-        let overdue = self.object.alarm.filter(|alarm| *alarm <= self.now).map(|alarm| self.now.since(alarm));
-        if !self.object.alive || self.object.handling || (overdue.is_none() && !again) {
-            return Ok(());
-        }
-        if overdue.is_some_and(|late| late > PROMPT) {
-            self.process_trouble = self.now;
-        }
-        if chance(&mut self.dice, self.weather.eviction) {
-            self.object.evict();
-        }
-        self.loading();
-        self.object.handling = true;
-        self.object.alarm = None;
-        let before = self.actions;
-        self.pump()?;
-        let vain = self.object.alive && self.actions == before;
-        self.vain_alarms = if vain { self.vain_alarms + 1 } else { 0 };
-        if self.vain_alarms > 2 && self.object.alarm.is_some_and(|alarm| alarm <= self.now) {
-            return broken(Invariant::Bounded, "the alarm goes off in vain, again and again".into());
-        }
-        if chance(&mut self.dice, self.weather.alarm_twice) {
-            let delay = millis(&mut self.dice, 0, 3_000);
-            self.after(delay, Event::Alarm { again: true });
-        }
-        Ok(())
-    }
-
-    /// The loop of the alarm's handler, as far as it goes without an answer.
-    fn pump(&mut self) -> Verdict {
-        let actions = self.object.take_due(self.now);
-        if !self.commit()? {
-            return Ok(());
-        }
-        for action in actions {
-            self.log(|_| format!("object: {:?}", action.request));
-            self.actions += 1;
-            self.judge.acts(self.now, &action, &self.sfu, &self.homeservers)?;
-            let delay = self.weather.latency(&mut self.dice);
-            if let Request::Restart(event) | Request::Send(event) = &action.request
-                && delay > PROMPT
-            {
-                self.trouble_at(server_of(event), self.now + delay);
-            }
-            let (life, issued_at) = (self.object.life, self.now);
-            self.after(delay, Event::Request { life, issued_at, action: Box::new(action) });
-        }
-        if self.object.under_way == 0 {
-            self.object.finishing = true;
-            self.commit()?;
-        } else if let Some(due) = self.object.next_due_after(self.now) {
-            self.after(due.since(self.now), Event::NextDue { life: self.object.life });
-        }
-        Ok(())
-    }
-
-    /// A request reaches its server.
-    fn request(&mut self, life: u32, issued_at: Timestamp, action: Box<Action>) {
-        let delay = self.weather.latency(&mut self.dice);
-        let in_time = |now: Timestamp| now.since(issued_at) + delay <= TIMEOUT;
-        let timeout = TIMEOUT.saturating_sub(self.now.since(issued_at));
-        let ticket = action.ticket;
-        let (input, delay) = match &action.request {
-            Request::Restart(event) | Request::Send(event) => {
-                let restart = matches!(action.request, Request::Restart(_));
-                let server = server_of(event);
-                let (answer, applied) = self.ask_homeserver(server, DelayedLeave::index(&event.delay_id), restart);
-                let answer = answer.filter(|_| in_time(self.now));
-                self.log(|_| format!("homeserver: {:?} -> {answer:?}, applied {applied}", action.request));
-                if answer.is_none_or(|answer| matches!(answer, HomeserverAnswer::Limited(_) | HomeserverAnswer::Failed))
-                {
-                    let until = match answer {
-                        Some(HomeserverAnswer::Limited(Some(wait))) => self.now + wait,
-                        _ => self.now + TIMEOUT,
-                    };
-                    self.trouble_at(server, until);
-                }
-                let delay = if answer.is_some() { delay } else { timeout };
-                let answered_at = self.now + delay;
-                if answered_at.since(issued_at) > PROMPT {
-                    self.trouble_at(server, answered_at);
-                }
-                let jitter = Jitter::new(self.dice.f64());
-                (Input::Homeserver { ticket, answer: answer.unwrap_or(HomeserverAnswer::Failed), jitter }, delay)
-            }
-            request => {
-                let fails = self.sfu.down_until > self.now || chance(&mut self.dice, self.weather.sfu_failure);
-                let answer = self.sfu.answer(request, &mut self.dice);
-                let answered = !fails && in_time(self.now);
-                self.log(|_| format!("sfu: {answer:?}{}", if answered { "" } else { ", not answered" }));
-                let slow_failure = fails && self.dice.bool();
-                let delay = if answered || (fails && !slow_failure) { delay.min(timeout) } else { timeout };
-                let answer = if answered { answer } else { SfuAnswer::Failed };
-                (Input::Sfu { ticket, answer }, delay)
-            }
-        };
-        self.after(delay, Event::Answer { life, issued_at, action, input: Box::new(input) });
-    }
-
-    /// What a homeserver answers, if anything reaches us, and whether it has done anything.
-    fn ask_homeserver(
-        &mut self,
-        server: usize,
-        event: Option<usize>,
-        restart: bool,
-    ) -> (Option<HomeserverAnswer>, bool) {
-        let Some(event) = event.filter(|_| self.homeservers.down_until[server] <= self.now) else {
-            return (None, false);
-        };
-        let fails = chance(&mut self.dice, self.weather.homeserver_failure);
-        let lost = fails && self.dice.u8(..3) == 0;
-        if fails && !lost {
-            let reaches = self.dice.u8(..4) != 0;
-            return (reaches.then(|| Homeservers::failure(self.dice.u32(..4), self.dice.u64(0..120))), false);
-        }
-        let call = if restart { Call::Restart } else { Call::Send };
-        let odd = self.dice.bool();
-        let answer = self.homeservers.call(self.now, event, call, odd);
-        if restart && let Some(event_at) = self.homeservers.events.get(event).map(|event| event.fires_at) {
-            self.after(event_at.since(self.now), Event::Fire(event));
-        }
-        ((!lost).then_some(answer), true)
-    }
-
-    /// A result reaches the object, if it is still the same.
-    fn answer(&mut self, life: u32, issued_at: Timestamp, action: &Action, input: Input) -> Verdict {
-        if life != self.object.life || !self.object.alive {
-            return Ok(());
-        }
-        self.object.under_way -= 1;
-        let call = match &action.request {
-            Request::Restart(event) => Some((event.delegation, Call::Restart)),
-            Request::Send(event) => Some((event.delegation, Call::Send)),
-            Request::GetParticipant { .. } | Request::ListParticipants { .. } => None,
-        };
-        let silent = call.is_some_and(|(id, _)| self.judge.cases.get(&id).is_some_and(|case| case.replaced));
-        let answered = match &input {
-            Input::Homeserver { answer, .. } => Some(*answer),
-            Input::Command(_) | Input::Sfu { .. } => None,
-        };
-        let before = if silent { self.object.engine.as_ref().map(|engine| engine.rows()) } else { None };
-        self.object.handle(self.now, input);
-        if let Some(before) = before
-            && self.object.engine.as_ref().is_some_and(|engine| engine.rows() != before)
-        {
-            return broken(Invariant::ReplacedIsSilent, "the result of a replaced delegation's action counts".into());
-        }
-        if !self.commit()? {
-            return Ok(());
-        }
-        if let Some((id, call)) = call
-            && let Some(case) = self.judge.cases.get_mut(&id)
-        {
-            match answered {
-                Some(HomeserverAnswer::Done) => case.armed(issued_at),
-                Some(HomeserverAnswer::Limited(Some(wait))) => case.limited(self.now + wait, call),
-                _ => {}
-            }
-        }
-        self.pump()
-    }
-
-    /// Stores what has changed. False if the process dies instead.
-    fn commit(&mut self) -> Result<bool, super::Violation> {
-        if chance(&mut self.dice, self.weather.crash_at_commit) {
-            self.crash();
-            return Ok(false);
-        }
-        let stored = self.object.commit();
-        if let Some(engine) = &mut self.object.engine {
-            let milestones = engine.take_milestones();
-            if self.trace.is_some() {
-                for milestone in milestones {
-                    self.log(|_| format!("object: {}: {}", milestone.identity, milestone.event));
-                }
-            }
-        }
-        self.judge.stored(self.now, &stored, &self.object.rows, &self.sfu, &self.homeservers)?;
-        self.check_storage()?;
-        self.set_alarm();
-        Ok(true)
-    }
-
-    fn check_storage(&self) -> Verdict {
-        let Some(engine) = &self.object.engine else { return Ok(()) };
-        if !engine.rows().iter().eq(self.object.rows.values()) {
-            return broken(Invariant::Recorded, "memory and disk differ".into());
-        }
-        if self.object.rows.is_empty() && !self.object.handling && self.object.alarm.is_some() {
-            return broken(Invariant::Bounded, "an empty room has an alarm".into());
-        }
-        Ok(())
-    }
-
-    fn set_alarm(&mut self) {
-        if let Some(alarm) = self.object.alarm {
-            let lateness = self.weather.alarm_lateness(&mut self.dice);
-            let at = alarm.max(self.now);
-            self.after(at.since(self.now) + lateness, Event::Alarm { again: false });
-        }
-    }
-
-    fn loading(&mut self) {
-        if self.object.engine.is_none() {
-            for case in self.judge.cases.values_mut() {
-                case.reloaded();
-            }
-        }
-    }
-
-    fn crash(&mut self) {
-        let down = match self.dice.u8(..4) {
-            0 => millis(&mut self.dice, 5_000, 600_000),
-            _ => millis(&mut self.dice, 50, 5_000),
-        };
-        self.log(|_| format!("process: dies, for {down:?}"));
-        self.object.crash(self.now);
-        self.process_trouble = self.now + down;
-        self.after(down, Event::Recover);
-    }
-
-    fn trouble_at(&mut self, server: usize, at: Timestamp) {
-        self.homeserver_trouble[server] = self.homeserver_trouble[server].max(at);
-    }
-
     fn disasters(&mut self) {
         let rough_ms = u64::try_from(self.weather.rough_for.as_millis()).unwrap_or(u64::MAX);
         for _ in 0..self.weather.crashes {
@@ -524,10 +245,6 @@ impl World {
     }
 }
 
-fn server_of(event: &DelayedEvent) -> usize {
-    usize::from(event.server_name.as_str() == "hs1")
-}
-
 impl Ord for Scheduled {
     fn cmp(&self, other: &Self) -> std::cmp::Ordering {
         (self.at, self.order).cmp(&(other.at, other.order))
@@ -551,11 +268,8 @@ impl Eq for Scheduled {}
 /// Some day in 2026.
 pub(super) const START: Timestamp = Timestamp::from_secs(1_790_000_000);
 
-/// What an action may take before the shell gives up on it.
-const TIMEOUT: Duration = Duration::from_secs(5);
-
 /// An alarm that is later than this counts as trouble, and so does an answer.
-const PROMPT: Duration = Duration::from_millis(500);
+pub(super) const PROMPT: Duration = Duration::from_millis(500);
 
 /// A hundred times what happens in a simulation.
 const MOST_STEPS: u64 = 100_000;

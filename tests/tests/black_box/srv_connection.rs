@@ -89,12 +89,17 @@ async fn the_target_of_the_lowest_priority_number_is_asked_first() {
 
 #[tokio::test]
 async fn the_next_target_is_asked_when_one_is_down() {
-    let lab = Lab::new().await;
-    lab.network.address_of("down.example.com");
-    lab.resolver.add_srv(RECORD, 5, 5, 8449, "down.example.com");
-    lab.resolver.add_srv(RECORD, 10, 5, 8449, "node1.example.com");
+    for exists in [false, true] {
+        let lab = Lab::new().await;
+        if exists {
+            lab.network.address_of("down.example.com");
+        }
+        lab.resolver.add_srv(RECORD, 5, 5, 8449, "down.example.com");
+        lab.resolver.add_srv(RECORD, 10, 5, 8449, "node1.example.com");
 
-    assert_answered(&lab, plan(&lab), 200, "a target that is down").await;
+        let what = format!("a target that is down, and whose name resolves: {exists}");
+        assert_answered(&lab, plan(&lab), 200, &what).await;
+    }
 }
 
 /// A homeserver whose federation API is at the target of the record that the resolver has.
