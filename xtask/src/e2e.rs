@@ -4,13 +4,13 @@
 //! libwebrtc finds an interface that isn't loopback; see `tests/e2e/isolated.sh`.
 
 use std::{
-    env, io,
+    env,
     os::unix::process::CommandExt,
     path::{Path, PathBuf},
-    process::{Command, Stdio},
+    process::Command,
 };
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 use clap::Args;
 use rustix::process::geteuid;
 
