@@ -1,4 +1,45 @@
-//! Delegated leaves.
+//! Delegated leaves: a client hands over the delayed event that takes it out of a call, and from then on it is ours.
+//!
+//! While the participant is connected to the SFU the homeserver's timer is restarted in time; once it is gone, the event is
+//! sent. Two rules decide every doubt: **a leave is never lost**, and **a leave is never sent early**.
+//!
+//! # The engine
+//!
+//! [`Room`] holds the delegations of one LiveKit room. It is a value without I/O, clock, storage and randomness:
+//! [`Room::handle`] takes what happens, [`Room::take_changes`] tells what to store, [`Room::next_due`] when there is
+//! something to do, and [`Room::take_due`] what. Whoever drives it
+//!
+//! - stores the changes of an input before acknowledging it, together with an alarm for [`Room::next_due`];
+//! - acts only when the alarm goes off: performs what [`Room::take_due`] returns, a few at a time, hands in each result,
+//!   stores what that changes, and goes on until nothing is due and nothing is under way. While waiting for results it is
+//!   needed again at [`Room::next_due_after`], and after each command;
+//! - after a crash, or when it couldn't store something, loads the room anew: what was under way is due again.
+//!
+//! # The transition table
+//!
+//! *Doubted* is connected, but said to be gone by news that is old or unclear, or by news that says it is coming back.
+//!
+//! | what a delegation hears | waiting | connected | doubted | leaving |
+//! | --- | --- | --- | --- | --- |
+//! | a new connection stands | connected | | connected | connected |
+//! | a hint that one may | ask | | ask | ask before the next `send` |
+//! | the connection has ended | wait 15 s at most | leaving | leaving | |
+//! | one has ended, perhaps not the newest, or long ago | wait 15 s at most | doubted | ask | |
+//! | it has ended, to come back | wait 15 s at most | doubted for 15 s | doubted for 15 s | |
+//! | SFU: not there | ask later | leaving | leaving if it is time, else ask later | `send` |
+//! | SFU: one identity isn't there | ask later | doubted | ask later | ask later |
+//! | SFU: just connecting, or no answer | ask later | | ask later | ask later, `send` at the end of the window |
+//! | its time is up | leaving | | leaving | given up |
+//! | `restart` done | | next in time | next in time | longer window |
+//! | `restart` failed | | again, with back-off | again, with back-off | |
+//! | `send` failed | | | | again, with back-off |
+//! | `T` has passed since the last restart | | given up | given up | |
+//! | the homeserver hasn't the event any more | over | over | over | over |
+//!
+//! A delegation that starts to wait is asked for at once, one that becomes connected is restarted at once, one that starts to
+//! leave is sent at once: if it isn't longer than three seconds ago that the participant was seen to be gone, or else after
+//! the SFU was asked. It waits for `min(T, 1 h)`, doubts for an hour at most, and leaves until `T` has passed since the last
+//! restart, for a second at least and an hour at most.
 mod action;
 mod backoff;
 mod command;

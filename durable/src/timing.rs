@@ -46,7 +46,9 @@ impl Delegation {
         match (self.progress.state, self.absence) {
             (State::Waiting | State::Doubted { .. }, _) => self.question.due,
             (State::Connected, _) | (State::Leaving { .. }, Absence::Presumed) => None,
-            (State::Leaving { .. }, Absence::Unproven) => Some(self.unsent()?.max(self.question.due.unwrap_or_default())),
+            (State::Leaving { .. }, Absence::Unproven) => {
+                Some(self.unsent()?.max(self.question.due.unwrap_or_default()))
+            }
             (State::Leaving { .. }, Absence::Seen(at)) => Some(self.unsent()?.max(at + FRESH + INSTANT)),
         }
     }
@@ -71,9 +73,7 @@ impl Delegation {
                 let patience = (since + HOUR, News::TimeUp);
                 Some(expiry.filter(|expiry| expiry.0 <= patience.0).unwrap_or(patience))
             }
-            State::Leaving { since } => {
-                (self.tried && !self.sending).then(|| (self.send_until(since), News::TimeUp))
-            }
+            State::Leaving { since } => (self.tried && !self.sending).then(|| (self.send_until(since), News::TimeUp)),
         }
     }
 

@@ -7,7 +7,7 @@ use serde::Deserialize;
 
 /// Reads the body of a webhook whose signature has been checked.
 ///
-/// Fails where it is no JSON object with an `event`. What isn't known is passed over, as protojson wants it; an event
+/// Fails where it is no JSON object. What isn't known is passed over, as protojson wants it; an event
 /// that moves nobody, or doesn't say whom, is [`Webhook::Irrelevant`].
 pub fn parse(body: &[u8]) -> Result<Webhook, NotAnEvent> {
     let body: Body = serde_json::from_slice(body).map_err(|_| NotAnEvent)?;
@@ -47,6 +47,7 @@ pub struct NotAnEvent;
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct Body {
+    #[serde(default)]
     event: String,
     room: Option<Room>,
     participant: Option<Participant>,
@@ -178,10 +179,11 @@ mod tests {
             json!({"event": "participant_left", "room": {"name": "room"}}),
             json!({"event": "participant_left", "participant": {"identity": "i"}}),
             json!({"event": "room_finished", "room": null}),
+            json!({}),
         ] {
             assert_eq!(read(&body), Ok(Webhook::Irrelevant), "{body}");
         }
-        for body in [json!({}), json!([]), json!(5), json!({"event": 5})] {
+        for body in [json!([]), json!(5), json!({"event": 5})] {
             assert_eq!(read(&body), Err(NotAnEvent), "{body}");
         }
     }

@@ -93,6 +93,8 @@ pub(super) struct Case {
     told: Vec<(ConnectionName, Timestamp)>,
     /// The connections that the engine was told have ended.
     told_end: Vec<ConnectionName>,
+    /// The connections of whose end it was told when it couldn't tell that they were the newest.
+    unclear: Vec<ConnectionName>,
     /// The connections that the engine was told make room for the next, while the participant counted as connected.
     told_return: Vec<(ConnectionName, Timestamp)>,
     /// What mustn't be tried again before when.
@@ -166,9 +168,11 @@ impl Judge {
                     }
                 }
                 Occurrence::ParticipantLeft(_, reason) | Occurrence::ParticipantConnectionAborted(_, reason) => {
-                    // Of one whose beginning it hasn't heard, it may not be able to tell that it was the newest.
+                    // It may have begun too close to another for the SFU's seconds.
                     let known = case.told.iter().any(|(name, _)| *name == about.name);
-                    if !known && case.joined_at.is_some_and(|since| about.began < since + ROUNDING * 2) {
+                    let unclear = !known && case.joined_at.is_some_and(|since| about.began < since + ROUNDING * 2);
+                    if unclear || case.unclear.contains(&about.name) {
+                        case.unclear.push(about.name);
                         continue;
                     }
                     case.told_end.push(about.name);
@@ -292,6 +296,7 @@ impl Judge {
             connections: [None; 2],
             told: Vec::new(),
             told_end: Vec::new(),
+            unclear: Vec::new(),
             told_return: Vec::new(),
             not_before: None,
             calls: 0,

@@ -25,7 +25,6 @@ pub(super) struct Object {
     /// Counts the lives of the process: an answer to a former one reaches nobody.
     pub(super) life: u32,
     pub(super) alive: bool,
-    pub(super) loads: u32,
 }
 
 /// What a step has stored.
@@ -33,7 +32,6 @@ pub(super) struct Object {
 pub(super) struct Stored {
     pub(super) put: Vec<DelegationId>,
     pub(super) deleted: Vec<DelegationRow>,
-    pub(super) rows_written: usize,
 }
 
 impl Object {
@@ -49,7 +47,6 @@ impl Object {
             under_way: 0,
             life: 0,
             alive: true,
-            loads: 0,
         }
     }
 
@@ -84,7 +81,6 @@ impl Object {
         let mut stored = Stored::default();
         let Some(engine) = &mut self.engine else { return stored };
         for change in engine.take_changes() {
-            stored.rows_written += 1;
             match change {
                 Change::Delete(id) => stored.deleted.extend(self.rows.remove(&id)),
                 Change::Put(row) => {
@@ -130,10 +126,7 @@ impl Object {
     }
 
     fn engine(&mut self, now: Timestamp) -> &mut Room {
-        self.engine.get_or_insert_with(|| {
-            self.loads += 1;
-            Room::load(self.rules, now, self.rows.values().cloned(), self.room)
-        })
+        self.engine.get_or_insert_with(|| Room::load(self.rules, now, self.rows.values().cloned(), self.room))
     }
 }
 

@@ -7,6 +7,7 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 
+use super::homeserver::Fate;
 use super::judge::Violation;
 use super::world::World;
 
@@ -28,15 +29,30 @@ pub struct Totals {
     pub steps: u64,
     /// Actions of the engine.
     pub actions: u64,
+    /// How often the object's memory was lost.
+    pub losses: u64,
+    /// Delegations.
+    pub delegations: u64,
+    /// Leaves that the engine had sent.
+    pub sent: u64,
+    /// Leaves that their homeserver sent by itself.
+    pub fired: u64,
 }
 
 /// Runs one simulation.
 pub fn simulate(seed: u64) -> Result<Totals, Failure> {
     let mut world = World::new(seed, false);
-    match world.run() {
-        Ok(()) => Ok(Totals { seeds: 1, steps: world.steps, actions: world.actions }),
-        Err(violation) => Err(Failure { seed, violation }),
-    }
+    world.run().map_err(|violation| Failure { seed, violation })?;
+    let fates = |fate: Fate| world.homeservers.events.iter().filter(|event| event.fate == fate).count() as u64;
+    Ok(Totals {
+        seeds: 1,
+        steps: world.steps,
+        actions: world.actions,
+        losses: world.object.life.into(),
+        delegations: world.judge.cases.len() as u64,
+        sent: fates(Fate::Sent),
+        fired: fates(Fate::Fired),
+    })
 }
 
 /// Runs one simulation, and tells line by line what happens in it.
@@ -103,6 +119,18 @@ impl AddAssign for Totals {
         self.seeds += other.seeds;
         self.steps += other.steps;
         self.actions += other.actions;
+        self.losses += other.losses;
+        self.delegations += other.delegations;
+        self.sent += other.sent;
+        self.fired += other.fired;
+    }
+}
+
+impl fmt::Display for Totals {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { seeds, steps, actions, losses, delegations, sent, fired } = self;
+        write!(f, "{seeds} seeds: {steps} steps, {actions} actions, memory lost {losses} times, ")?;
+        write!(f, "{delegations} delegations, {sent} leaves sent, {fired} run out")
     }
 }
 

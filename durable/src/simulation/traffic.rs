@@ -72,7 +72,9 @@ impl World {
                 let server = server_of(event);
                 let (answer, applied) = self.ask_homeserver(server, DelayedLeave::index(&event.delay_id), restart);
                 let answer = answer.filter(|_| in_time(self.now));
-                self.log(|_| format!("homeserver: {} -> {answer:?}{}", action.request, if applied { ", done" } else { "" }));
+                self.log(|_| {
+                    format!("homeserver: {} -> {answer:?}{}", action.request, if applied { ", done" } else { "" })
+                });
                 if answer.is_none_or(|answer| matches!(answer, HomeserverAnswer::Limited(_) | HomeserverAnswer::Failed))
                 {
                     let until = match answer {

@@ -1,0 +1,98 @@
+use delegated_leaves::StateColumn;
+
+use crate::call::{Call, DONE, terms};
+
+fn sanity_checked(members: &[&str]) -> Call {
+    let mut call = Call::with_sanity_check(60);
+    for (n, who) in members.iter().enumerate() {
+        call.delegate(who, 3600);
+        call.connect(who, &format!("PA_{n}"));
+    }
+    call
+}
+
+#[test]
+fn one_participant_is_asked_for_alone() {
+    let mut call = sanity_checked(&["alice"]);
+    for _ in 0..3 {
+        assert_eq!(call.wait_for_due(), 60.0);
+        assert_eq!(call.acts(), ["ask alice"]);
+        call.sfu(&[("alice", "PA_0")]);
+    }
+}
+
+#[test]
+fn several_are_asked_for_at_once() {
+    let mut call = sanity_checked(&["alice", "bob", "carol"]);
+    assert_eq!(call.wait_for_due(), 60.0);
+    assert_eq!(call.acts(), ["ask all"]);
+    call.sfu(&[("alice", "PA_0"), ("carol", "PA_2")]);
+    assert_eq!(call.acts(), ["send bob"]);
+    assert_eq!(call.state("alice"), Some(StateColumn::Connected));
+}
+
+#[test]
+fn who_is_not_there_leaves() {
+    let mut call = sanity_checked(&["alice"]);
+    call.next_acts();
+    call.sfu(&[]);
+    assert_eq!(call.acts(), ["send alice"]);
+}
+
+#[test]
+fn a_failure_to_ask_changes_nothing() {
+    let mut call = sanity_checked(&["alice"]);
+    call.next_acts();
+    let rows = call.rows.clone();
+    call.sfu_fails();
+    assert_eq!(call.rows, rows);
+    assert_eq!(call.due_in(), 60.0);
+}
+
+#[test]
+fn without_sanity_checks_nobody_is_asked_for() {
+    let mut call = Call::with_alice(3600);
+    for _ in 0..10 {
+        assert_eq!(call.next_acts(), ["restart alice"]);
+        call.homeserver(DONE);
+    }
+}
+
+#[test]
+fn who_has_two_identities_is_gone_when_neither_is_there() {
+    let mut call = Call::with_sanity_check(60);
+    call.delegate_as(with_legacy());
+    call.connect("@alice:example.com:D", "PA_1");
+    assert_eq!(call.next_acts(), ["ask @alice:example.com:D"]);
+    call.sfu(&[]);
+    assert_eq!(call.acts(), ["ask all"]);
+    call.sfu(&[("alice", "PA_2")]);
+    assert_eq!(call.state("alice"), Some(StateColumn::Connected));
+    assert_eq!(call.next_acts(), ["ask alice"]);
+    call.sfu(&[]);
+    assert_eq!(call.acts(), ["ask all"]);
+    call.sfu(&[]);
+    assert_eq!(call.acts(), ["send alice"]);
+}
+
+#[test]
+fn sanity_checks_go_on_after_a_restart_of_everything() {
+    let mut call = sanity_checked(&["alice"]);
+    call.wait(50.0);
+    call.crash();
+    assert_eq!(call.due_in(), 10.0);
+}
+
+#[test]
+fn an_empty_room_is_not_checked() {
+    let mut call = sanity_checked(&["alice"]);
+    call.left("alice", "PA_0");
+    call.acts();
+    call.homeserver(DONE);
+    assert_eq!(call.room.next_due(), None);
+}
+
+fn with_legacy() -> delegated_leaves::Delegate {
+    let legacy_identity = Some(delegated_leaves::Identity::of_device("@alice:example.com", "D"));
+    delegated_leaves::Delegate { legacy_identity, ..terms("alice", 3600) }
+}

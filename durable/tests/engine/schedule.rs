@@ -1,0 +1,104 @@
+use std::time::Duration;
+
+use delegated_leaves::{Delegate, ServerName};
+
+use crate::call::{Call, DONE, FAILED, terms};
+
+#[test]
+fn no_more_is_done_at_once_than_allowed() {
+    let mut call = Call::new();
+    for n in 0..10 {
+        call.delegate(&format!("m{n}"), 3600);
+        call.joined(&format!("m{n}"), "PA_1");
+    }
+    assert_eq!(call.acts_up_to(0), [""; 0]);
+    assert_eq!(call.acts_up_to(6).len(), 6);
+    assert_eq!(call.acts_up_to(0), [""; 0]);
+    assert_eq!(call.acts_up_to(6).len(), 4);
+    assert_eq!(call.acts_up_to(6), [""; 0]);
+}
+
+#[test]
+fn what_has_been_due_the_longest_comes_first() {
+    let mut call = Call::new();
+    for who in ["alice", "bob"] {
+        call.delegate(who, 60);
+        call.joined(who, "PA_1");
+        call.acts();
+        call.homeserver(DONE);
+        call.wait(1.0);
+    }
+    call.wait(600.0);
+    assert_eq!(call.acts_up_to(1), ["restart alice"]);
+    assert_eq!(call.acts_up_to(1), ["restart bob"]);
+}
+
+#[test]
+fn a_homeserver_that_is_busy_comes_after_one_that_is_not() {
+    let mut call = Call::new();
+    for n in 0..10 {
+        connect_on("busy.example", &format!("busy {n}"), &mut call);
+    }
+    assert_eq!(call.acts_up_to(3).len(), 3);
+    connect_on("idle.example", "idle", &mut call);
+    assert_eq!(call.acts_up_to(1), ["restart idle"]);
+}
+
+#[test]
+fn a_homeserver_that_fails_gets_two_places_until_it_works() {
+    let mut call = Call::new();
+    for n in 0..20 {
+        connect_on("slow.example", &format!("slow {n}"), &mut call);
+    }
+    assert_eq!(call.acts_up_to(6).len(), 6);
+    for _ in 0..6 {
+        call.homeserver(FAILED);
+    }
+    assert_eq!(call.acts_up_to(6).len(), 2);
+    connect_on("other.example", "other", &mut call);
+    assert_eq!(call.acts_up_to(4), ["restart other"]);
+    call.homeserver(DONE);
+    assert_eq!(call.acts_up_to(4).len(), 4);
+}
+
+#[test]
+fn all_questions_are_asked_in_one_and_one_at_a_time() {
+    let mut call = Call::new();
+    call.delegate("alice", 60);
+    assert_eq!(call.acts(), ["ask alice"]);
+    call.delegate("bob", 60);
+    call.delegate("carol", 60);
+    assert_eq!(call.acts(), [""; 0]);
+    call.sfu(&[]);
+    assert_eq!(call.acts(), ["ask all"]);
+    call.sfu(&[("bob", "PA_2")]);
+    assert_eq!(call.acts(), ["restart bob"]);
+}
+
+#[test]
+fn an_action_without_result_is_due_again_after_half_a_minute() {
+    let mut call = Call::with_alice(600);
+    assert_eq!(call.next_acts(), ["restart alice"]);
+    assert_eq!(call.wait_for_due(), 30.0);
+    assert_eq!(call.acts(), [""; 0]);
+    assert_eq!(call.wait_for_due(), 1.0);
+    assert_eq!(call.acts(), ["restart alice"]);
+}
+
+#[test]
+fn who_waits_for_results_is_told_what_comes_next() {
+    let mut call = Call::new();
+    for who in ["alice", "bob"] {
+        call.delegate(who, 60);
+        call.connect(who, "PA_1");
+        call.wait(10.0);
+    }
+    call.wait(28.0);
+    assert_eq!(call.acts(), ["restart alice"]);
+    assert_eq!(call.room.next_due_after(call.now), Some(call.now + Duration::from_secs(10)));
+}
+
+fn connect_on(server_name: &str, who: &str, call: &mut Call) {
+    call.delegate_as(Delegate { server_name: ServerName::new(server_name), ..terms(who, 3600) });
+    call.joined(who, "PA_1");
+}

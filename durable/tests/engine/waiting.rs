@@ -1,0 +1,170 @@
+use delegated_leaves::{Occurrence, ParticipantState, StateColumn};
+
+use crate::call::{Call, participant};
+
+#[test]
+fn the_sfu_is_asked_at_once_and_then_after_one_second_doubling_to_sixty() {
+    let mut call = Call::new();
+    call.delegate("alice", 3600);
+    let mut waits = Vec::new();
+    for _ in 0..10 {
+        waits.push(call.wait_for_due());
+        assert_eq!(call.acts(), ["ask alice"]);
+        call.sfu(&[]);
+    }
+    assert_eq!(waits, [0.0, 1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 60.0, 60.0, 60.0]);
+}
+
+#[test]
+fn a_failure_to_ask_is_like_any_other_ask() {
+    let mut call = Call::new();
+    call.delegate("alice", 3600);
+    call.acts();
+    call.sfu_fails();
+    assert_eq!(call.state("alice"), Some(StateColumn::Waiting));
+    assert_eq!(call.due_in(), 1.0);
+}
+
+#[test]
+fn a_participant_that_joins_has_its_leave_restarted_at_once() {
+    let mut call = Call::new();
+    call.delegate("alice", 8);
+    call.joined("alice", "PA_1");
+    assert_eq!(call.state("alice"), Some(StateColumn::Connected));
+    assert_eq!(call.acts(), ["restart alice"]);
+}
+
+#[test]
+fn a_participant_that_is_found_has_its_leave_restarted_at_once() {
+    let mut call = Call::new();
+    call.delegate("alice", 8);
+    assert_eq!(call.acts(), ["ask alice"]);
+    call.sfu(&[("alice", "PA_1")]);
+    assert_eq!(call.acts(), ["restart alice"]);
+}
+
+#[test]
+fn a_participant_without_media_is_not_there_yet() {
+    for state in [ParticipantState::Joining, ParticipantState::Joined, ParticipantState::Disconnected] {
+        let mut call = Call::new();
+        call.delegate("alice", 8);
+        call.acts();
+        call.sfu_shows(&[("alice", "PA_1", state)]);
+        assert_eq!(call.state("alice"), Some(StateColumn::Waiting), "{state:?}");
+    }
+}
+
+#[test]
+fn an_answer_that_a_webhook_has_overtaken_is_ignored() {
+    let mut call = Call::new();
+    call.delegate("alice", 8);
+    call.acts();
+    call.joined("alice", "PA_1");
+    call.sfu(&[]);
+    assert_eq!(call.state("alice"), Some(StateColumn::Connected));
+}
+
+#[test]
+fn who_does_not_come_within_the_delay_leaves() {
+    let mut call = Call::new();
+    call.delegate("alice", 30);
+    let mut acts = Vec::new();
+    while !acts.contains(&"send alice".to_owned()) {
+        call.wait_for_due();
+        acts = call.acts();
+        if acts == ["ask alice"] {
+            call.sfu(&[]);
+        }
+    }
+    assert_eq!(call.rows.values().next().unwrap().accepted_at + std::time::Duration::from_secs(30), call.now);
+}
+
+#[test]
+fn nobody_is_waited_for_longer_than_an_hour() {
+    let mut call = Call::new();
+    call.delegate("alice", 7200);
+    call.wait(3599.0);
+    assert_eq!(call.acts(), ["ask alice"]);
+    call.sfu(&[]);
+    call.wait(1.0);
+    assert_eq!(call.acts(), ["ask alice"]);
+    call.sfu(&[]);
+    assert_eq!(call.acts(), ["send alice"]);
+}
+
+#[test]
+fn who_is_found_at_the_end_of_the_wait_has_not_left() {
+    let mut call = Call::new();
+    call.delegate("alice", 8);
+    call.wait(8.0);
+    assert_eq!(call.acts(), ["ask alice"]);
+    call.sfu(&[("alice", "PA_1")]);
+    assert_eq!(call.acts(), ["restart alice"]);
+}
+
+#[test]
+fn at_the_end_of_the_wait_a_sfu_that_does_not_answer_is_given_the_shortest_window() {
+    let mut call = Call::new();
+    call.delegate("alice", 8);
+    call.wait(8.0);
+    assert_eq!(call.acts(), ["ask alice"]);
+    call.sfu_fails();
+    assert_eq!(call.wait_for_due(), 1.0);
+    assert_eq!(call.acts(), ["ask alice"]);
+    call.sfu_fails();
+    assert_eq!(call.acts(), ["send alice"]);
+}
+
+#[test]
+fn an_aborted_connection_does_not_end_the_wait() {
+    let mut call = Call::new();
+    call.delegate("alice", 3600);
+    call.aborted("alice", "PA_1");
+    assert_eq!(call.state("alice"), Some(StateColumn::Waiting));
+    call.joined("alice", "PA_2");
+    assert_eq!(call.state("alice"), Some(StateColumn::Connected));
+}
+
+#[test]
+fn a_connection_that_ended_before_it_was_seen_shortens_the_wait_to_fifteen_seconds() {
+    let mut call = Call::new();
+    call.delegate("alice", 3600);
+    call.wait(5.0);
+    call.left("alice", "PA_1");
+    call.wait(14.9);
+    call.acts();
+    call.sfu(&[]);
+    assert_eq!(call.state("alice"), Some(StateColumn::Waiting));
+    call.wait(0.1);
+    assert_eq!(call.acts(), ["ask alice"]);
+    call.sfu(&[]);
+    assert_eq!(call.acts(), ["send alice"]);
+}
+
+#[test]
+fn a_connection_that_ended_before_the_delegation_means_nothing() {
+    let mut call = Call::new();
+    let before = call.now;
+    call.wait(10.0);
+    call.delegate("alice", 3600);
+    call.webhook(before, Occurrence::ParticipantLeft(participant("alice", "PA_1"), Default::default()));
+    call.wait(20.0);
+    call.acts();
+    call.sfu(&[]);
+    assert_eq!(call.state("alice"), Some(StateColumn::Waiting));
+}
+
+#[test]
+fn a_join_older_than_the_delegation_is_looked_into() {
+    let mut call = Call::new();
+    let before = call.now;
+    call.wait(10.0);
+    call.delegate("alice", 3600);
+    call.acts();
+    call.sfu(&[]);
+    call.webhook(before, Occurrence::ParticipantJoined(participant("alice", "PA_1")));
+    assert_eq!(call.state("alice"), Some(StateColumn::Waiting));
+    assert_eq!(call.acts(), ["ask alice"]);
+    call.sfu(&[("alice", "PA_1")]);
+    assert_eq!(call.state("alice"), Some(StateColumn::Connected));
+}
