@@ -40,7 +40,7 @@ pub(crate) fn before_asking_again(asked: u32) -> Duration {
 
 /// How often the SFU has been asked by [`before_asking_again`] in that time, about: where to go on after a restart.
 pub(crate) fn asked_within(span: Duration) -> u32 {
-    (span.as_secs() + 1).min(64).ilog2()
+    span.as_secs().saturating_add(1).min(64).ilog2()
 }
 
 /// What a `Retry-After` of nothing counts as.

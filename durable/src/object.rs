@@ -135,11 +135,11 @@ impl RoomObject {
 
     /// Waits until something else is due, or for ever where no further action may be taken.
     async fn until_due(&self, share: usize) {
-        let due = self.room.borrow().as_ref().and_then(Room::next_due).filter(|_| share > 0);
+        // What is past due is held back on purpose, until something under way is done.
+        let due = self.room.borrow().as_ref().and_then(|room| room.next_due_after(now())).filter(|_| share > 0);
         match due {
-            // What is past due already is held back on purpose, until something under way is done.
-            Some(due) if due > now() => Delay::from(due.since(now()).min(LONGEST_NAP)).await,
-            _ => std::future::pending().await,
+            Some(due) => Delay::from(due.since(now()).min(LONGEST_NAP)).await,
+            None => std::future::pending().await,
         }
     }
 

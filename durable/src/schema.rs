@@ -163,4 +163,30 @@ mod tests {
         assert_eq!(due, 9);
         assert_eq!(db.execute(DELETE, [7]).unwrap(), 1);
     }
+
+    #[test]
+    fn the_sanity_check_is_set_and_cleared() {
+        let db = Connection::open_in_memory().unwrap();
+        migrate(&db, steps_from(0));
+        for due in [Some(7_u64), None] {
+            assert_eq!(db.execute(PUT_ROOM, [due]).unwrap(), 1);
+            let stored: Option<u64> = db.query_row("SELECT sanity_check_due FROM room", [], |row| row.get(0)).unwrap();
+            assert_eq!(stored, due);
+        }
+    }
+
+    #[test]
+    fn the_columns_are_the_fields_of_a_row() {
+        let row = r#"{"id":1,"room":"r","identity":"i","legacy_identity":null,"server_name":"s","delayed_events_url":"u",
+            "delay_id":"d","delay_timeout":8000,"accepted_at":1,"state":"leaving","since":2,"believed_from":null,"due":3,
+            "failures":0,"armed_at":4,"connected_as":"member","participant_sid":"PA_1","joined_at":5,"contested":0,
+            "ended_sids":"PA_0"}"#;
+        let row: crate::DelegationRow = serde_json::from_str(row).unwrap();
+        let fields = serde_json::to_value(&row).unwrap();
+        let mut fields: Vec<_> = fields.as_object().unwrap().keys().map(String::as_str).collect();
+        let mut columns = COLUMNS;
+        columns.sort_unstable();
+        fields.sort_unstable();
+        assert_eq!(fields, columns);
+    }
 }

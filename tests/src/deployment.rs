@@ -54,8 +54,6 @@ impl Deployment {
             env: self.env,
             log: workerd::Log::File(log.clone()),
         };
-        // On this very thread: a thread of the runtime's pool may be in another network.
-        let running = launch.start().unwrap_or_else(|error| panic!("the worker doesn't start: {error:#}"));
-        Service::new(running, Log::new(log), directory)
+        Service::start(launch, Log::new(log), directory)
     }
 }

@@ -56,6 +56,8 @@ struct State {
     userinfo: Option<Reply>,
     well_known_requests: usize,
     userinfo_requests: usize,
+    client_well_known: Option<Reply>,
+    client_well_known_requests: usize,
 }
 
 impl Homeserver {
@@ -84,6 +86,22 @@ impl Homeserver {
     /// From now on, what userinfo answers to every token.
     pub fn set_userinfo(&self, reply: Reply) {
         self.state.lock().unwrap().userinfo = Some(reply);
+    }
+
+    /// From now on, what well-known answers to those who look for the client-server API: nothing useful, unless this says
+    /// otherwise.
+    pub fn set_client_well_known(&self, reply: Reply) {
+        self.state.lock().unwrap().client_well_known = Some(reply);
+    }
+
+    /// From now on its client-server API is there.
+    pub fn has_client_api(&self, base_url: &str) {
+        self.set_client_well_known(Reply::json(200, &json!({ "m.homeserver": { "base_url": base_url } })));
+    }
+
+    /// How often well-known was asked for the client-server API.
+    pub fn client_well_known_requests(&self) -> usize {
+        self.state.lock().unwrap().client_well_known_requests
     }
 
     /// How often its well-known file was asked for.
@@ -243,6 +261,10 @@ impl<'a> HomeserverPlan<'a> {
                 strictness.expect(request.query.is_none(), || format!("well-known with a query: {request:?}"));
                 state.well_known_requests += 1;
                 state.well_known.clone().unwrap_or_else(|| Reply::html(404))
+            } else if request.path == "/.well-known/matrix/client" {
+                website.check(&request, &strictness);
+                state.client_well_known_requests += 1;
+                state.client_well_known.clone().unwrap_or_else(|| Reply::html(404))
             } else {
                 federation.check(&request, &strictness);
                 let reply = state.userinfo(&request, &strictness);

@@ -1,6 +1,6 @@
 use std::net::SocketAddr;
 
-use crate::{CertificateAuthority, Deployment, HomeserverPlan, Network, Resolver, Sfu, Strictness};
+use crate::{CertificateAuthority, DelayedEvents, Deployment, HomeserverPlan, Network, Resolver, Sfu, Strictness};
 
 /// A network of its own with an SFU, a resolver and a certificate authority, for homeservers and the worker to live in.
 ///
@@ -35,6 +35,16 @@ impl Lab {
     pub fn homeserver(&self, server_name: &str) -> HomeserverPlan<'_> {
         let strictness = self.strictness.clone();
         HomeserverPlan::new(&self.network, &self.authority, strictness, server_name)
+    }
+
+    /// A client-server API with delayed events, at `https://{name}`.
+    pub async fn delayed_events(&self, name: &str) -> DelayedEvents {
+        DelayedEvents::start(&self.network, &self.authority, name, self.strictness.clone()).await
+    }
+
+    /// One in the operator's own network: without TLS, at a private address, under a path.
+    pub async fn private_delayed_events(&self, address: SocketAddr, path: &str) -> DelayedEvents {
+        DelayedEvents::start_without_tls(address, path, self.strictness.clone()).await
     }
 
     /// Another SFU: under TLS and a path prefix.

@@ -89,6 +89,10 @@ impl Reply {
         self
     }
 
+    pub(crate) fn status(&self) -> u16 {
+        self.status
+    }
+
     pub(crate) async fn into_response(self) -> Response<BoxBody<Bytes, Infallible>> {
         if let Some(gate) = self.gate {
             gate.opened().await;

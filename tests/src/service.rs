@@ -1,5 +1,6 @@
 use std::fs;
 use std::net::SocketAddr;
+use std::sync::Mutex;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -11,13 +12,14 @@ use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
 use serde_json::Value;
 use tempfile::TempDir;
-use xtask::workerd::Running;
+use xtask::workerd::{Launch, Running};
 
-use crate::{Endpoint, Log, OpenIdToken};
+use crate::{Endpoint, Log, OpenIdToken, Storage};
 
 /// The worker in workerd, and a client of it.
 pub struct Service {
-    running: Running,
+    launch: Launch,
+    running: Mutex<Running>,
     client: Client<HttpConnector, Full<Bytes>>,
     log: Log,
     _directory: TempDir,
@@ -35,9 +37,25 @@ pub struct Answer {
 }
 
 impl Service {
-    pub(crate) fn new(running: Running, log: Log, directory: TempDir) -> Self {
+    pub(crate) fn start(launch: Launch, log: Log, directory: TempDir) -> Self {
+        let running = Mutex::new(start(&launch));
         let client = Client::builder(TokioExecutor::new()).build_http();
-        Self { running, client, log, _directory: directory }
+        Self { launch, running, client, log, _directory: directory }
+    }
+
+    /// Kills workerd (SIGKILL): it gets to do nothing any more.
+    pub fn kill(&self) {
+        self.running.lock().unwrap().kill().expect("workerd can be killed");
+    }
+
+    /// Starts it again, on the same storage and another port.
+    pub fn start_again(&self) {
+        *self.running.lock().unwrap() = start(&self.launch);
+    }
+
+    /// What the objects have stored.
+    pub fn storage(&self) -> Storage {
+        Storage::new(&self.launch.state)
     }
 
     /// Asks for a LiveKit token with a complete request for this OpenID token.
@@ -65,20 +83,32 @@ impl Service {
         self.send(request).await
     }
 
+    /// POSTs JSON to a worker that may be killed meanwhile; then there is no answer.
+    pub async fn try_post(&self, path: &str, body: &Value) -> Option<Answer> {
+        let request = Request::post(self.url(path))
+            .header(CONTENT_TYPE, "application/json")
+            .body(Full::new(body.to_string().into()))
+            .expect("a request");
+        self.try_send(request).await.ok()
+    }
+
     /// Sends what the other methods have no word for.
     pub async fn send(&self, request: Request<Full<Bytes>>) -> Answer {
         let what = format!("{} {}", request.method(), request.uri());
+        self.try_send(request).await.unwrap_or_else(|error| panic!("no answer to {what}: {error}"))
+    }
+
+    /// Likewise, to a worker that may be killed meanwhile.
+    pub(crate) async fn try_send(&self, request: Request<Full<Bytes>>) -> Result<Answer, String> {
         let exchange = async {
-            let response = self.client.request(request).await?;
+            let response = self.client.request(request).await.map_err(|error| format!("{error:?}"))?;
             let (head, body) = response.into_parts();
             let status = head.status.as_u16();
-            let body = body.collect().await.expect("the answer's body").to_bytes();
-            Ok::<_, hyper_util::client::legacy::Error>(Answer { status, headers: head.headers, body })
+            let body = body.collect().await.map_err(|error| format!("{error:?}"))?.to_bytes();
+            Ok(Answer { status, headers: head.headers, body })
         };
-        tokio::time::timeout(PATIENCE, exchange)
-            .await
-            .unwrap_or_else(|_| panic!("no answer to {what}"))
-            .unwrap_or_else(|error| panic!("no answer to {what}: {error:?}"))
+        let outcome = tokio::time::timeout(PATIENCE, exchange).await;
+        outcome.unwrap_or_else(|_| Err(String::from("none in time")))
     }
 
     /// The absolute URL of a path.
@@ -88,7 +118,7 @@ impl Service {
 
     /// Where it listens.
     pub fn addr(&self) -> SocketAddr {
-        self.running.addr()
+        self.running.lock().unwrap().addr()
     }
 
     /// What it has logged.
@@ -98,13 +128,18 @@ impl Service {
 
     /// The memory of workerd that is in RAM, in KiB.
     pub fn resident_kib(&self) -> u64 {
-        let status =
-            fs::read_to_string(format!("/proc/{}/status", self.running.pid())).expect("workerd is still there");
+        let status = fs::read_to_string(format!("/proc/{}/status", self.running.lock().unwrap().pid()))
+            .expect("workerd is still there");
         status
             .lines()
             .find_map(|line| line.strip_prefix("VmRSS:")?.trim().strip_suffix(" kB")?.parse().ok())
             .expect("VmRSS in the status of a process")
     }
+}
+
+/// On this very thread: a thread of the runtime's pool may be in another network.
+fn start(launch: &Launch) -> Running {
+    launch.start().unwrap_or_else(|error| panic!("the worker doesn't start: {error:#}"))
 }
 
 impl Drop for Service {

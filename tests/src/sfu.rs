@@ -1,18 +1,20 @@
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::{Arc, Mutex};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use hyper::header::{AUTHORIZATION, CONTENT_TYPE};
-use livekit_protocol::{CreateRoomRequest, Room};
+use livekit_protocol::{CreateRoomRequest, ListParticipantsRequest, Room, RoomParticipantIdentity};
 use livekit_token::{Claims, TokenVerifier};
 use prost::Message;
 use serde_json::json;
 
+use crate::participants::{self, Participants};
 use crate::server::{Server, Serving};
-use crate::{Certificate, Reply, Request, Strictness};
+use crate::{Certificate, Participant, Question, Reply, Request, Strictness, Webhook};
 
-/// LiveKit's RoomService, as far as this service calls it: CreateRoom over Twirp, in protobuf.
+/// LiveKit's RoomService, as far as this service calls it: CreateRoom, GetParticipant and ListParticipants over Twirp, in
+/// protobuf.
 ///
 /// It knows the keys that it was given, verifies tokens with LiveKit's own crate, and takes a message only when that message
 /// decodes and encodes to the same bytes again, so that a field it doesn't know is a breach.
@@ -28,6 +30,7 @@ struct State {
     prefix: String,
     failure: Option<Reply>,
     created: Vec<CreateRoomRequest>,
+    participants: Participants,
     requests: usize,
 }
 
@@ -50,6 +53,7 @@ impl Sfu {
             prefix: prefix.to_owned(),
             failure: None,
             created: Vec::new(),
+            participants: Participants::default(),
             requests: 0,
         }));
         let handler_state = state.clone();
@@ -82,6 +86,36 @@ impl Sfu {
         self.state.lock().unwrap().failure = Some(reply);
     }
 
+    /// From now on, it works again.
+    pub fn recover(&self) {
+        self.state.lock().unwrap().failure = None;
+    }
+
+    /// A participant connects. It takes the place of an older connection of the same identity.
+    pub fn join(&self, room: &str, identity: &str) -> Participant {
+        self.state.lock().unwrap().participants.join(room, identity)
+    }
+
+    /// A connection ends.
+    pub fn leave(&self, participant: &Participant) {
+        self.state.lock().unwrap().participants.leave(participant);
+    }
+
+    /// The webhook that says that a room is closed.
+    pub fn room_finished(&self, room: &str) -> Webhook {
+        participants::room_finished(room)
+    }
+
+    /// Whether that identity was connected to the room at that time.
+    pub fn was_connected(&self, room: &str, identity: &str, at: Instant) -> bool {
+        self.state.lock().unwrap().participants.was_connected(room, identity, at)
+    }
+
+    /// What it was asked about participants and did answer, in order.
+    pub fn questions(&self) -> Vec<Question> {
+        self.state.lock().unwrap().participants.questions().to_vec()
+    }
+
     /// How often it was asked for anything.
     pub fn requests(&self) -> usize {
         self.state.lock().unwrap().requests
@@ -99,34 +133,51 @@ impl State {
         if let Some(failure) = &self.failure {
             return failure.clone();
         }
-        let path = format!("{}/twirp/livekit.RoomService/CreateRoom", self.prefix);
-        if request.path != path || request.query.is_some() {
+        let method = request.path.strip_prefix(&format!("{}/twirp/livekit.RoomService/", self.prefix));
+        let (Some(method), None) = (method, &request.query) else {
             strictness.breach(format!("no such method of the SFU: {request:?}"));
             return twirp_error(404, "bad_route", "no handler for path");
-        }
+        };
         strictness.expect(request.method == "POST" && request.header(CONTENT_TYPE) == PROTOBUF, || {
             format!("not a Twirp call in protobuf: {request:?}")
         });
         let Some(claims) = self.verified(request) else {
             return twirp_error(401, "unauthenticated", "invalid token");
         };
-        if !claims.video.room_create {
-            return twirp_error(403, "permission_denied", "permissions denied");
-        }
         strictness.expect(claims.exp.saturating_sub(claims.nbf) <= SHORT_LIVED, || {
             String::from("a token for the SFU's API is valid for more than ten minutes")
         });
-        match CreateRoomRequest::decode(request.body.clone()) {
-            Ok(message) if message.encode_to_vec() == request.body => {
+        let administers = |room: &str| claims.video.room_admin && claims.video.room == room;
+        let reply = match method {
+            "CreateRoom" => participants::decode(&request.body).map(|message: CreateRoomRequest| {
+                if !claims.video.room_create {
+                    return permission_denied();
+                }
                 let room = self.room(&message.name);
                 self.created.push(message);
                 Reply::new(200, PROTOBUF, room.encode_to_vec())
-            }
-            _ => {
-                strictness.breach(format!("not a CreateRoomRequest: {:?}", request.body));
-                twirp_error(400, "malformed", "the protobuf request could not be decoded")
-            }
-        }
+            }),
+            "GetParticipant" => participants::decode(&request.body).map(|message: RoomParticipantIdentity| {
+                if !administers(&message.room) {
+                    return permission_denied();
+                }
+                match self.participants.get(message) {
+                    Some(participant) => Reply::new(200, PROTOBUF, participant.encode_to_vec()),
+                    None => twirp_error(404, "not_found", "participant does not exist"),
+                }
+            }),
+            "ListParticipants" => participants::decode(&request.body).map(|message: ListParticipantsRequest| {
+                if !administers(&message.room) {
+                    return permission_denied();
+                }
+                Reply::new(200, PROTOBUF, self.participants.list(message).encode_to_vec())
+            }),
+            _ => None,
+        };
+        reply.unwrap_or_else(|| {
+            strictness.breach(format!("not a message of a method that the SFU has: {request:?}"));
+            twirp_error(400, "malformed", "the protobuf request could not be decoded")
+        })
     }
 
     fn verified(&self, request: &Request) -> Option<Claims> {
@@ -144,6 +195,10 @@ impl State {
             ..Room::default()
         }
     }
+}
+
+fn permission_denied() -> Reply {
+    twirp_error(403, "permission_denied", "permissions denied")
 }
 
 /// <https://twitchtv.github.io/twirp/docs/errors.html>

@@ -139,11 +139,20 @@ impl Webhook {
 
     /// POSTs it with this `Authorization`, or none.
     pub async fn send_authorized(&self, service: &Service, authorization: Option<&str>) -> Answer {
+        service.send(self.request(service, authorization)).await
+    }
+
+    /// POSTs it to a worker that may be killed meanwhile; then there is no answer.
+    pub async fn try_send(&self, service: &Service) -> Option<Answer> {
+        service.try_send(self.request(service, Some(&self.authorization()))).await.ok()
+    }
+
+    fn request(&self, service: &Service, authorization: Option<&str>) -> Request<Full<Bytes>> {
         let mut request = Request::post(service.url("/sfu_webhook")).header(CONTENT_TYPE, "application/webhook+json");
         if let Some(authorization) = authorization {
             request = request.header(AUTHORIZATION, authorization);
         }
-        service.send(request.body(Full::new(self.body.clone())).expect("a request")).await
+        request.body(Full::new(self.body.clone())).expect("a request")
     }
 }
 

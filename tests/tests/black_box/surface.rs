@@ -4,7 +4,7 @@ use black_box::{Answer, Endpoint, Lab, Service};
 use hyper::Method;
 use serde_json::json;
 
-const KNOWN_PATHS: [&str; 2] = ["/get_token", "/sfu/get"];
+const KNOWN_PATHS: [&str; 3] = ["/get_token", "/sfu/get", "/delegate_delayed_leave"];
 
 #[tokio::test]
 async fn an_endpoint_is_found_behind_any_prefix_double_slashes_and_a_trailing_slash() {
@@ -27,6 +27,8 @@ async fn an_endpoint_is_found_behind_any_prefix_double_slashes_and_a_trailing_sl
         "/a/b/c/d/sfu/get",
         "/get_token/sfu/get",
         "/sfu/sfu/get",
+        "/delegate_delayed_leave",
+        "/livekit/jwt//delegate_delayed_leave/",
     ] {
         let answer = service.post(path, &json!({})).await;
 
@@ -116,7 +118,7 @@ async fn a_preflight_is_answered_with_all_that_a_browser_asks() {
     let lab = Lab::new().await;
     let service = lab.deployment().start();
 
-    for path in ["/get_token", "/sfu/get", "//livekit/sfu//get/"] {
+    for path in ["/get_token", "/sfu/get", "//livekit/sfu//get/", "/delegate_delayed_leave"] {
         let answer = service.request(Method::OPTIONS, path).await;
 
         assert_eq!(answer.status, 200, "{answer:?}");

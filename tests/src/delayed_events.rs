@@ -1,0 +1,338 @@
+use std::collections::HashMap;
+use std::fmt::Debug;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::{Duration, Instant};
+
+use hyper::header::{AUTHORIZATION, CONTENT_TYPE, COOKIE, HOST, ORIGIN};
+use serde_json::{Value, json};
+use tokio::time::{sleep, timeout};
+
+use crate::server::{Handler, Server, Serving};
+use crate::{CertificateAuthority, Network, Reply, Request, Strictness};
+
+/// A homeserver's client-server API as far as delayed leaves need it: MSC4140's `restart` and `send`, and `/versions`.
+///
+/// Each event has a timer that runs for real: an event that isn't restarted in time is sent by the homeserver itself. What
+/// Synapse would refuse, an id that was never given out included, is a breach.
+pub struct DelayedEvents {
+    state: Arc<Mutex<State>>,
+    base_url: String,
+    server: Option<Server>,
+    address: SocketAddr,
+    listening: Listening,
+}
+
+/// What happens to a delayed event.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Operation {
+    /// Its delay begins anew.
+    Restart,
+    /// It is sent now.
+    Send,
+}
+
+/// A request for a delayed event, and what came of it.
+#[derive(Clone, Debug)]
+pub struct DelayedEventCall {
+    /// Which event.
+    pub delay_id: String,
+    /// What was wanted.
+    pub operation: Operation,
+    /// When it arrived.
+    pub at: Instant,
+    /// The path under which it arrived.
+    pub path: String,
+    /// The status of the answer.
+    pub status: u16,
+}
+
+/// What has become of a delayed event.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fate {
+    /// Its timer runs.
+    Scheduled,
+    /// `send` sent it, at that time.
+    Sent(Instant),
+    /// Its delay was over at that time.
+    TimedOut(Instant),
+}
+
+/// How the API listens, to begin again after it was away.
+struct Listening {
+    certificate: Option<crate::Certificate>,
+    handler: Handler,
+}
+
+#[derive(Default)]
+struct State {
+    name: String,
+    events: HashMap<String, Event>,
+    scripts: HashMap<(String, Operation), Script>,
+    versions: Option<Reply>,
+    versions_requests: usize,
+    calls: Vec<DelayedEventCall>,
+}
+
+struct Event {
+    delay: Duration,
+    running_since: Instant,
+    sent: Option<Instant>,
+}
+
+/// Replies to give instead of doing what is asked.
+#[derive(Default)]
+struct Script {
+    next: Vec<Reply>,
+    always: Option<Reply>,
+}
+
+impl DelayedEvents {
+    /// At `https://{name}`.
+    pub(crate) async fn start(
+        network: &Network,
+        authority: &CertificateAuthority,
+        name: &str,
+        strictness: Strictness,
+    ) -> Self {
+        let address = SocketAddr::new(network.address_of(name), 443);
+        Self::start_at(address, Some(authority.certificate(name)), format!("https://{name}"), strictness).await
+    }
+
+    /// At `http://{address}{path}`: where only an operator can point to.
+    pub(crate) async fn start_without_tls(address: SocketAddr, path: &str, strictness: Strictness) -> Self {
+        Self::start_at(address, None, format!("http://{address}{path}"), strictness).await
+    }
+
+    async fn start_at(
+        address: SocketAddr,
+        certificate: Option<crate::Certificate>,
+        base_url: String,
+        strictness: Strictness,
+    ) -> Self {
+        let state = Arc::new(Mutex::new(State { name: base_url.clone(), ..State::default() }));
+        let handler_state = state.clone();
+        let (_, place) = base_url.split_once("://").expect("an absolute URL");
+        let (host, prefix) = place.split_at(place.find('/').unwrap_or(place.len()));
+        let (host, prefix) = (host.to_owned(), prefix.to_owned());
+        let handler: Handler = Arc::new(move |request: Request| {
+            strictness.expect(request.header(HOST) == host, || format!("not for {host}: {request:?}"));
+            let reply = handler_state.lock().unwrap().answer(&prefix, request, &strictness);
+            Box::pin(async { reply })
+        });
+        let listening = Listening { certificate, handler };
+        let server = Some(listening.at(address).await);
+        Self { state, base_url, server, address, listening }
+    }
+
+    /// Its URL: what well-known or an override says.
+    pub fn base_url(&self) -> &str {
+        &self.base_url
+    }
+
+    /// A new delayed event, whose timer starts now. Gives its id.
+    pub fn schedule(&self, delay: Duration) -> String {
+        let number = self.lock().events.len();
+        self.schedule_as(&format!("syd_secret_{number}"), delay)
+    }
+
+    /// Likewise, with this id.
+    pub fn schedule_as(&self, delay_id: &str, delay: Duration) -> String {
+        let event = Event { delay, running_since: Instant::now(), sent: None };
+        self.lock().events.insert(delay_id.to_owned(), event);
+        delay_id.to_owned()
+    }
+
+    /// The client restarts its event's timer itself.
+    pub fn restart(&self, delay_id: &str) {
+        if let Some(event) = self.lock().events.get_mut(delay_id)
+            && event.fate() == Fate::Scheduled
+        {
+            event.running_since = Instant::now();
+        }
+    }
+
+    /// The next requests of this kind for this event get these replies, one each, and nothing happens to the event.
+    pub fn answer_next(&self, delay_id: &str, operation: Operation, replies: impl IntoIterator<Item = Reply>) {
+        let mut state = self.lock();
+        let script = state.scripts.entry((delay_id.to_owned(), operation)).or_default();
+        script.next.extend(replies);
+    }
+
+    /// From now on all requests of this kind for this event get that reply, and nothing happens to the event.
+    pub fn answer_always(&self, delay_id: &str, operation: Operation, reply: Reply) {
+        self.lock().scripts.entry((delay_id.to_owned(), operation)).or_default().always = Some(reply);
+    }
+
+    /// From now on, what `/versions` answers.
+    pub fn set_versions(&self, reply: Reply) {
+        self.lock().versions = Some(reply);
+    }
+
+    /// From now on `/versions` says that the server has the stable form of delayed events.
+    pub fn has_stable_form(&self) {
+        self.set_versions(versions(&json!({ "org.matrix.msc4140": true, "org.matrix.msc4140.stable": true })));
+    }
+
+    /// Nobody listens any more.
+    pub fn go_away(&mut self) {
+        self.server = None;
+    }
+
+    /// Listens again.
+    pub async fn come_back(&mut self) {
+        self.server = Some(self.listening.at(self.address).await);
+    }
+
+    /// What has become of an event.
+    pub fn fate(&self, delay_id: &str) -> Fate {
+        self.lock().events[delay_id].fate()
+    }
+
+    /// How often `/versions` was asked for.
+    pub fn versions_requests(&self) -> usize {
+        self.lock().versions_requests
+    }
+
+    /// All requests for delayed events, in order.
+    pub fn calls(&self) -> Vec<DelayedEventCall> {
+        self.lock().calls.clone()
+    }
+
+    /// The requests of one kind for one event.
+    pub fn calls_of(&self, delay_id: &str, operation: Operation) -> Vec<DelayedEventCall> {
+        let is = |call: &&DelayedEventCall| call.delay_id == delay_id && call.operation == operation;
+        self.lock().calls.iter().filter(is).cloned().collect()
+    }
+
+    /// How often `restart` was asked for.
+    pub fn restarts(&self, delay_id: &str) -> usize {
+        self.calls_of(delay_id, Operation::Restart).len()
+    }
+
+    /// How often `send` was asked for.
+    pub fn sends(&self, delay_id: &str) -> usize {
+        self.calls_of(delay_id, Operation::Send).len()
+    }
+
+    /// As soon as `restart` has been asked for so many times.
+    pub async fn restarted(&self, delay_id: &str, times: usize) {
+        self.until(&format!("{times} restarts"), || self.restarts(delay_id), |restarts| *restarts >= times).await;
+    }
+
+    /// As soon as `send` has sent the event.
+    pub async fn sent(&self, delay_id: &str) {
+        self.until("a send", || self.fate(delay_id), |fate| matches!(fate, Fate::Sent(_))).await;
+    }
+
+    /// As soon as what `look` sees `is` as it should be.
+    pub async fn until<T: Debug>(&self, what: &str, look: impl Fn() -> T, is: impl Fn(&T) -> bool) {
+        let poll = async {
+            while !is(&look()) {
+                sleep(POLL).await;
+            }
+        };
+        let in_time = timeout(PATIENCE, poll).await.is_ok();
+        assert!(in_time, "still no {what} at {}: {:?}; {:?}", self.base_url, look(), self.calls());
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap()
+    }
+}
+
+impl Listening {
+    async fn at(&self, address: SocketAddr) -> Server {
+        Server::start(address, self.certificate.clone(), Serving::Http(self.handler.clone())).await
+    }
+}
+
+impl State {
+    fn answer(&mut self, prefix: &str, request: Request, strictness: &Strictness) -> Reply {
+        for unwanted in [AUTHORIZATION, COOKIE, ORIGIN] {
+            strictness.expect(!request.headers.contains_key(&unwanted), || format!("{unwanted} in {request:?}"));
+        }
+        strictness.expect(request.query.is_none(), || format!("a query in {request:?}"));
+        let path = request.path.strip_prefix(prefix).unwrap_or_default().to_owned();
+        if path == "/_matrix/client/versions" {
+            strictness.expect(request.method == "GET", || format!("not a GET: {request:?}"));
+            self.versions_requests += 1;
+            return self.versions.clone().unwrap_or_else(|| versions(&json!({ "org.matrix.msc4140": true })));
+        }
+        strictness.expect(
+            request.method == "POST" && request.header(CONTENT_TYPE) == "application/json" && request.body == "{}",
+            || format!("not a POST of an empty object: {request:?}"),
+        );
+        let Some((delay_id, operation)) = parse(&path) else {
+            strictness.breach(format!("not a request for a delayed event: {request:?}"));
+            return error(404, "M_UNRECOGNIZED");
+        };
+        let reply = self.perform(&delay_id, operation, strictness);
+        let status = reply.status();
+        self.calls.push(DelayedEventCall { delay_id, operation, at: Instant::now(), path: request.path, status });
+        reply
+    }
+
+    fn perform(&mut self, delay_id: &str, operation: Operation, strictness: &Strictness) -> Reply {
+        if let Some(reply) = self.scripts.get_mut(&(delay_id.to_owned(), operation)).and_then(Script::next) {
+            return reply;
+        }
+        let Some(event) = self.events.get_mut(delay_id) else {
+            strictness.breach(format!("{} never gave out the delay_id {delay_id:?}", self.name));
+            return error(404, "M_NOT_FOUND");
+        };
+        if event.fate() != Fate::Scheduled {
+            return error(404, "M_NOT_FOUND");
+        }
+        match operation {
+            Operation::Restart => event.running_since = Instant::now(),
+            Operation::Send => event.sent = Some(Instant::now()),
+        }
+        Reply::json(200, &json!({}))
+    }
+}
+
+impl Script {
+    fn next(&mut self) -> Option<Reply> {
+        if self.next.is_empty() { self.always.clone() } else { Some(self.next.remove(0)) }
+    }
+}
+
+impl Event {
+    fn fate(&self) -> Fate {
+        let over = self.running_since + self.delay;
+        match self.sent {
+            Some(at) => Fate::Sent(at),
+            None if Instant::now() >= over => Fate::TimedOut(over),
+            None => Fate::Scheduled,
+        }
+    }
+}
+
+/// `{base}/{delay_id}/{operation}`, in either form, with the id in one segment.
+fn parse(path: &str) -> Option<(String, Operation)> {
+    let rest = path.strip_prefix("/_matrix/client/")?;
+    let rest = rest.strip_prefix("unstable/org.matrix.msc4140").or_else(|| rest.strip_prefix("v1"))?;
+    let (delay_id, operation) = rest.strip_prefix("/delayed_events/")?.split_once('/')?;
+    let operation = match operation {
+        "restart" => Operation::Restart,
+        "send" => Operation::Send,
+        _ => return None,
+    };
+    // A plus sign isn't a space in a path.
+    let form = format!("id={}", delay_id.replace('+', "%2B"));
+    let (_, delay_id) = form_urlencoded::parse(form.as_bytes()).next()?;
+    Some((delay_id.into_owned(), operation))
+}
+
+fn versions(unstable_features: &Value) -> Reply {
+    Reply::json(200, &json!({ "versions": ["v1.1", "v1.16"], "unstable_features": unstable_features }))
+}
+
+fn error(status: u16, errcode: &str) -> Reply {
+    Reply::json(status, &json!({ "errcode": errcode, "error": "" }))
+}
+
+const POLL: Duration = Duration::from_millis(5);
+/// A slow machine, a worker that was killed, and the longest that a test lets the worker wait.
+const PATIENCE: Duration = Duration::from_secs(40);

@@ -1,0 +1,200 @@
+use std::collections::BTreeMap;
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
+
+use livekit_protocol::{
+    DisconnectReason, ListParticipantsRequest, ListParticipantsResponse, ParticipantInfo, RoomParticipantIdentity,
+};
+use prost::Message;
+use serde_json::{Value, json};
+
+use crate::Webhook;
+
+/// A connection of a participant to a room of the SFU's, from its beginning to its end.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Participant {
+    /// The room's name.
+    pub room: String,
+    /// Who it is.
+    pub identity: String,
+    /// Of this connection.
+    pub sid: String,
+    /// When it began, in ms since 1970.
+    pub joined_at_ms: i64,
+}
+
+/// Why a connection ends.
+pub type Departure = DisconnectReason;
+
+/// What the SFU was asked about participants.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Question {
+    /// GetParticipant.
+    Get {
+        /// In which room.
+        room: String,
+        /// Who.
+        identity: String,
+    },
+    /// ListParticipants.
+    List {
+        /// In which room.
+        room: String,
+    },
+}
+
+impl Question {
+    /// The room that it is about.
+    pub fn room(&self) -> &str {
+        match self {
+            Self::Get { room, .. } | Self::List { room } => room,
+        }
+    }
+}
+
+impl Participant {
+    /// The webhook that says that it has joined.
+    pub fn joined(&self) -> Webhook {
+        Webhook::new(&self.event("participant_joined"))
+    }
+
+    /// The webhook that says that it has left.
+    pub fn left(&self, why: Departure) -> Webhook {
+        Webhook::new(&self.departure("participant_left", why))
+    }
+
+    /// The webhook that says that it went away without ever having been connected.
+    pub fn aborted(&self) -> Webhook {
+        Webhook::new(&self.departure("participant_connection_aborted", Departure::JoinFailure))
+    }
+
+    /// An event about it, in protojson: 64-bit integers are strings.
+    pub fn event(&self, event: &str) -> Value {
+        let now_ms = milliseconds_since_1970();
+        json!({
+            "event": event,
+            "id": format!("EV_{}_{now_ms}", self.sid),
+            "createdAt": (now_ms / 1000).to_string(),
+            "room": { "sid": "RM_x", "name": self.room },
+            "participant": {
+                "sid": self.sid,
+                "identity": self.identity,
+                "state": "ACTIVE",
+                "joinedAt": (self.joined_at_ms / 1000).to_string(),
+                "joinedAtMs": self.joined_at_ms.to_string(),
+            },
+        })
+    }
+
+    fn departure(&self, event: &str, why: Departure) -> Value {
+        let mut event = self.event(event);
+        event["participant"]["state"] = "DISCONNECTED".into();
+        event["participant"]["disconnectReason"] = why.as_str_name().into();
+        event
+    }
+}
+
+/// The webhook that says that a room is closed.
+pub(crate) fn room_finished(room: &str) -> Webhook {
+    Webhook::new(&json!({
+        "event": "room_finished",
+        "id": "EV_finished",
+        "createdAt": (milliseconds_since_1970() / 1000).to_string(),
+        "room": { "sid": "RM_x", "name": room },
+    }))
+}
+
+/// Who is connected to the SFU, and was.
+#[derive(Default)]
+pub(crate) struct Participants {
+    connections: Vec<Connection>,
+    questions: Vec<Question>,
+}
+
+struct Connection {
+    participant: Participant,
+    since: Instant,
+    until: Option<Instant>,
+}
+
+impl Participants {
+    /// A new connection; an older one of the same identity ends.
+    pub(crate) fn join(&mut self, room: &str, identity: &str) -> Participant {
+        let participant = Participant {
+            room: room.to_owned(),
+            identity: identity.to_owned(),
+            sid: format!("PA_{}", self.connections.len()),
+            joined_at_ms: milliseconds_since_1970(),
+        };
+        let now = Instant::now();
+        for connection in &mut self.connections {
+            if connection.participant.room == room && connection.participant.identity == identity {
+                connection.until.get_or_insert(now);
+            }
+        }
+        self.connections.push(Connection { participant: participant.clone(), since: now, until: None });
+        participant
+    }
+
+    pub(crate) fn leave(&mut self, participant: &Participant) {
+        for connection in &mut self.connections {
+            if connection.participant == *participant {
+                connection.until.get_or_insert_with(Instant::now);
+            }
+        }
+    }
+
+    pub(crate) fn was_connected(&self, room: &str, identity: &str, at: Instant) -> bool {
+        self.connections.iter().any(|connection| {
+            connection.participant.room == room
+                && connection.participant.identity == identity
+                && connection.since <= at
+                && connection.until.is_none_or(|until| at < until)
+        })
+    }
+
+    pub(crate) fn questions(&self) -> &[Question] {
+        &self.questions
+    }
+
+    /// Who is connected to the room now, by identity.
+    fn present(&self, room: &str) -> BTreeMap<&str, ParticipantInfo> {
+        let of_room = |connection: &&Connection| connection.participant.room == room && connection.until.is_none();
+        let present = self.connections.iter().filter(of_room).map(|connection| &connection.participant);
+        present.map(|participant| (participant.identity.as_str(), participant.info())).collect()
+    }
+
+    pub(crate) fn get(&mut self, request: RoomParticipantIdentity) -> Option<ParticipantInfo> {
+        let found = self.present(&request.room).remove(request.identity.as_str());
+        self.questions.push(Question::Get { room: request.room, identity: request.identity });
+        found
+    }
+
+    pub(crate) fn list(&mut self, request: ListParticipantsRequest) -> ListParticipantsResponse {
+        let participants = self.present(&request.room).into_values().collect();
+        self.questions.push(Question::List { room: request.room });
+        ListParticipantsResponse { participants }
+    }
+}
+
+impl Participant {
+    fn info(&self) -> ParticipantInfo {
+        ParticipantInfo {
+            sid: self.sid.clone(),
+            identity: self.identity.clone(),
+            state: livekit_protocol::participant_info::State::Active.into(),
+            joined_at: self.joined_at_ms / 1000,
+            joined_at_ms: self.joined_at_ms,
+            ..ParticipantInfo::default()
+        }
+    }
+}
+
+/// Reads a message that has no field which this protocol doesn't know.
+pub(crate) fn decode<M: Message + Default>(body: &bytes::Bytes) -> Option<M> {
+    M::decode(body.clone()).ok().filter(|message| message.encode_to_vec() == *body)
+}
+
+fn milliseconds_since_1970() -> i64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).expect("a clock after 1970");
+    since.as_millis().try_into().expect("a year before 292 million")
+}

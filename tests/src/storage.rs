@@ -1,0 +1,71 @@
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use rusqlite::types::FromSql;
+use rusqlite::{Connection, OpenFlags};
+
+/// What workerd has on disk for the Durable Objects.
+pub struct Storage {
+    objects: PathBuf,
+}
+
+impl Storage {
+    pub(crate) fn new(state: &Path) -> Self {
+        Self { objects: state.join("objects") }
+    }
+
+    /// Nothing can be stored from now on.
+    pub fn fill_up(&self) {
+        // Where the databases belong is something else.
+        let directory = self.objects.join(NAMESPACE);
+        let _ = fs::remove_dir_all(&directory);
+        fs::write(&directory, "").expect("my own directory");
+    }
+
+    /// The tables of all objects, workerd's own included.
+    pub fn tables(&self) -> Vec<String> {
+        let databases =
+            self.files().into_iter().filter(|file| file.extension().is_some_and(|suffix| suffix == "sqlite"));
+        let of_objects = databases.filter(|file| file.file_stem().is_some_and(|stem| stem != METADATA));
+        of_objects
+            .flat_map(|file| query::<String>(&file, "SELECT name FROM sqlite_master WHERE type = 'table'"))
+            .collect()
+    }
+
+    /// The times of all alarms, from now.
+    pub fn alarms(&self) -> Vec<Duration> {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).expect("a clock after 1970");
+        let Some(directory) = self.directory() else { return Vec::new() };
+        let file = directory.join(format!("{METADATA}.sqlite"));
+        let nanoseconds = query::<i64>(&file, "SELECT scheduled_time FROM _cf_ALARM");
+        let times = nanoseconds.into_iter().map(|time| u64::try_from(time).expect("a time after 1970"));
+        times.map(|time| Duration::from_nanos(time).saturating_sub(now)).collect()
+    }
+
+    fn files(&self) -> Vec<PathBuf> {
+        let Some(directory) = self.directory() else { return Vec::new() };
+        fs::read_dir(directory).expect("a directory").map(|entry| entry.expect("an entry").path()).collect()
+    }
+
+    /// Once there is an object.
+    fn directory(&self) -> Option<PathBuf> {
+        Some(self.objects.join(NAMESPACE)).filter(|directory| directory.is_dir())
+    }
+}
+
+/// The only column of what is found in a database that workerd has open.
+fn query<T: FromSql>(file: &Path, query: &str) -> Vec<T> {
+    let read = || -> rusqlite::Result<Vec<T>> {
+        let database = Connection::open_with_flags(file, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
+        database.busy_timeout(PATIENCE)?;
+        let mut statement = database.prepare(query)?;
+        statement.query_map([], |row| row.get(0))?.collect()
+    };
+    read().unwrap_or_else(|error| panic!("can't read {}: {error}", file.display()))
+}
+
+/// The unique key of the rooms' objects.
+const NAMESPACE: &str = "ROOMS";
+const METADATA: &str = "metadata";
+const PATIENCE: Duration = Duration::from_secs(10);

@@ -1,0 +1,166 @@
+//! What is handed over, and what is refused (protocol 2.1, 2.2 and 7).
+
+use black_box::{Door, Lab, Member, Reply};
+use hyper::Method;
+use serde_json::{Value, json};
+
+use super::{LONG, Stage, alice};
+
+#[tokio::test]
+async fn a_leave_is_handed_over_with_a_token_or_on_its_own() {
+    let stage = Stage::new().await;
+    for door in Door::ALL {
+        let delay_id = stage.events.schedule(LONG);
+
+        let answer = stage.hand_over(door, &alice(), &delay_id, LONG).await;
+
+        assert_eq!(answer.status, 200, "{door:?}: {answer:?}");
+        answer.assert_cors();
+        match door {
+            Door::Delegate => assert_eq!(answer.json(), json!({})),
+            _ => assert!(!answer.jwt().is_empty()),
+        }
+    }
+    // Who is in the call already needs no room.
+    assert_eq!(stage.lab.sfu.created().len(), 2);
+}
+
+#[tokio::test]
+async fn the_client_s_own_idea_of_the_client_server_api_is_ignored() {
+    let stage = Stage::new().await;
+    let tripwire = stage.lab.tripwire("elsewhere.example", 443).await;
+    for door in Door::ALL {
+        let delay_id = stage.events.schedule(LONG);
+        let token = stage.home.openid_token(&alice().user_id);
+        let mut body = alice().delegation(door, &token, &delay_id, LONG);
+        body["delay_cs_api_url"] = "https://elsewhere.example".into();
+
+        let answer = stage.service.post(door.path(), &body).await;
+
+        assert_eq!(answer.status, 200, "{answer:?}");
+    }
+    assert_eq!(tripwire.connections(), 0);
+}
+
+#[tokio::test]
+async fn a_leave_that_cannot_be_one_is_refused_and_its_field_named() {
+    let stage = Stage::new().await;
+    let token = stage.home.openid_token(&alice().user_id);
+    let longest = "x".repeat(255);
+    stage.events.schedule_as(&longest, LONG);
+    for door in Door::ALL {
+        for (delay_id, delay_timeout, field) in [
+            (json!("."), json!(8000), "delay_id"),
+            (json!(".."), json!(8000), "delay_id"),
+            (json!(""), json!(8000), "delay_id"),
+            (json!("x".repeat(256)), json!(8000), "delay_id"),
+            (json!("é".repeat(128)), json!(8000), "delay_id"),
+            (Value::Null, json!(8000), "delay_id"),
+            (json!("syd_secret"), Value::Null, "delay_timeout"),
+            (json!("syd_secret"), json!(0), "delay_timeout"),
+            (json!("syd_secret"), json!(-1), "delay_timeout"),
+        ] {
+            let mut body = alice().request(door, &token);
+            body["delay_id"] = delay_id.clone();
+            body["delay_timeout"] = delay_timeout.clone();
+            // A field that is null is as good as none.
+            let absent = |body: &mut Value| body.as_object_mut().unwrap().retain(|_, value| !value.is_null());
+
+            for leave_out in [false, true] {
+                if leave_out {
+                    absent(&mut body);
+                }
+                let answer = stage.service.post(door.path(), &body).await;
+
+                answer.assert_error(400, "M_BAD_JSON");
+                answer.assert_cors();
+                assert!(answer.error().contains(field), "{door:?} {delay_id} {delay_timeout}: {answer:?}");
+            }
+        }
+        for (field, value) in [("delay_id", json!(5)), ("delay_timeout", json!("8000")), ("delay_timeout", json!(1.5))]
+        {
+            let mut body = alice().delegation(door, &token, "syd_secret", LONG);
+            body[field] = value;
+
+            stage.service.post(door.path(), &body).await.assert_error(400, "M_NOT_JSON");
+        }
+        let answer = stage.hand_over(door, &alice(), &longest, LONG).await;
+        assert_eq!(answer.status, 200, "{answer:?}");
+    }
+    assert!(!stage.service.log().text().contains("syd_secret"));
+}
+
+#[tokio::test]
+async fn leaves_of_restricted_users_are_refused() {
+    let stage = Stage::new().await;
+    let other = stage.lab.homeserver("restricted.example").start().await;
+    other.has_client_api(stage.events.base_url());
+    let bob = Member::of_room("!room:example.org", "@bob:restricted.example");
+    let token = other.openid_token(&bob.user_id);
+    for (door, status, errcode) in
+        [(Door::GetToken, 400, "M_BAD_JSON"), (Door::SfuGet, 400, "M_BAD_JSON"), (Door::Delegate, 403, "M_FORBIDDEN")]
+    {
+        let delay_id = stage.events.schedule(LONG);
+
+        let answer = stage.service.post(door.path(), &bob.delegation(door, &token, &delay_id, LONG)).await;
+
+        answer.assert_error(status, errcode);
+        answer.assert_cors();
+        // Nobody is asked where the leave would be.
+        assert_eq!(other.client_well_known_requests(), 0);
+    }
+    // Without the leave, as Element Call tries next, they get their token.
+    let answer = stage.service.post("/sfu/get", &bob.request(Door::SfuGet, &token)).await;
+    assert!(!answer.jwt().is_empty());
+    assert_eq!(stage.lab.sfu.requests(), 0);
+}
+
+#[tokio::test]
+async fn who_cannot_be_verified_is_told_so_before_anything_else() {
+    let stage = Stage::new().await;
+    let mallory = Member { user_id: String::from("@mallory:example.org"), ..alice() };
+    let token = stage.home.openid_token(&alice().user_id);
+    stage.home.set_client_well_known(Reply::html(404));
+    for door in [Door::GetToken, Door::Delegate] {
+        let body = mallory.delegation(door, &token, "syd_secret", LONG);
+
+        stage.service.post(door.path(), &body).await.assert_error(401, "M_UNAUTHORIZED");
+    }
+    assert_eq!(stage.home.client_well_known_requests(), 0);
+}
+
+#[tokio::test]
+async fn the_endpoint_exists_for_clients_that_probe_it() {
+    let lab = Lab::new().await;
+    let service = lab.deployment().start();
+    for path in ["/delegate_delayed_leave", "//livekit//delegate_delayed_leave/"] {
+        for (body, errcode) in [("", "M_NOT_JSON"), ("[]", "M_NOT_JSON"), ("{}", "M_BAD_JSON")] {
+            let answer = service.post_bytes(path, body).await;
+
+            answer.assert_error(400, errcode);
+            answer.assert_cors();
+        }
+        let preflight = service.request(Method::OPTIONS, path).await;
+        assert_eq!(preflight.status, 200);
+        preflight.assert_cors();
+        let answer = service.request(Method::GET, path).await;
+        assert_eq!(answer.status, 405, "{answer:?}");
+        assert!(answer.header("allow").contains("POST"));
+        answer.assert_cors();
+    }
+}
+
+#[tokio::test]
+async fn what_cannot_be_stored_is_not_promised() {
+    let stage = Stage::new().await;
+    stage.service.storage().fill_up();
+    for door in Door::ALL {
+        let delay_id = stage.events.schedule(LONG);
+
+        let answer = stage.hand_over(door, &alice(), &delay_id, LONG).await;
+
+        answer.assert_error(500, "M_UNKNOWN");
+        answer.assert_cors();
+        assert!(!stage.service.log().text().contains(&delay_id));
+    }
+}

@@ -1,0 +1,173 @@
+//! Three hundred delegations live through their lives while the worker is killed again and again.
+
+use std::time::{Duration, Instant};
+
+use black_box::{DelayedEvents, Departure, Door, Fate, Homeserver, Lab, Member, Operation, Service, Webhook};
+use futures_util::future::join_all;
+use rand::rngs::StdRng;
+use rand::{Rng, SeedableRng};
+use tokio::time::{sleep, timeout};
+
+#[tokio::test]
+async fn every_leave_is_sent_and_none_early_however_often_the_worker_is_killed() {
+    let seed = std::env::var("SEED").ok().and_then(|seed| seed.parse().ok()).unwrap_or_else(|| rand::rng().random());
+    println!("SEED={seed}");
+    let lab = Lab::new().await;
+    let home = lab.homeserver("example.org").start().await;
+    let events = lab.delayed_events("cs.example.org").await;
+    home.has_client_api(events.base_url());
+    let interval = SANITY_CHECK_INTERVAL_S.to_string();
+    let deployment = lab.deployment().full_access("example.org");
+    let service = deployment.set("LIVEKIT_SANITY_CHECK_INTERVAL_SECONDS", &interval).start();
+    let world = World { lab: &lab, home: &home, events: &events, service: &service };
+
+    let everybody_left = async {
+        let lives = (0..DELEGATIONS).map(async |number| {
+            let mut random = StdRng::seed_from_u64(seed ^ (number as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15));
+            let life = Life::new(number, &mut random);
+            let delay_id = life.live(world, &mut random).await;
+            (life, delay_id)
+        });
+        let lives = join_all(lives).await;
+        for (_, delay_id) in &lives {
+            events.until("leave", || events.fate(delay_id), |fate| *fate != Fate::Scheduled).await;
+        }
+        lives
+    };
+    let mut random = StdRng::seed_from_u64(seed);
+    let mut kills = 0;
+    let lives = tokio::select! {
+        lives = timeout(LONGEST, everybody_left) => lives.unwrap_or_else(|_| panic!("SEED={seed}: it takes too long")),
+        () = world.kill_again_and_again(&mut random, &mut kills) => unreachable!("the killing has no end"),
+    };
+
+    println!("workerd was killed {kills} times");
+    let mut unseen = 0;
+    for (life, delay_id) in &lives {
+        let member = &life.member;
+        let connected = |at: Instant| lab.sfu.was_connected(&member.room(), &member.identity(life.identity), at);
+        for send in events.calls_of(delay_id, Operation::Send) {
+            assert!(!connected(send.at), "SEED={seed}: {life:?} was told to leave while connected");
+        }
+        match events.fate(delay_id) {
+            Fate::Sent(_) => {}
+            // Nobody told of its coming and its going: then the worker waits for it as long as the homeserver does.
+            Fate::TimedOut(at) if events.restarts(delay_id) == 0 && !connected(at) => unseen += 1,
+            fate => panic!("SEED={seed}: {life:?}: {fate:?}, {:?}", events.calls_of(delay_id, Operation::Restart)),
+        }
+    }
+    println!("{unseen} of {DELEGATIONS} came and went unseen");
+    assert!(unseen < DELEGATIONS / 10, "SEED={seed}: {unseen} came and went unseen");
+}
+
+/// What everybody deals with.
+#[derive(Clone, Copy)]
+struct World<'a> {
+    lab: &'a Lab,
+    home: &'a Homeserver,
+    events: &'a DelayedEvents,
+    service: &'a Service,
+}
+
+impl World<'_> {
+    /// At random moments: a request that is under way then gets no answer.
+    async fn kill_again_and_again(self, random: &mut StdRng, kills: &mut usize) {
+        loop {
+            sleep(Duration::from_millis(random.random_range(2_000..6_000))).await;
+            self.service.kill();
+            *kills += 1;
+            sleep(Duration::from_millis(random.random_range(0..500))).await;
+            self.service.start_again();
+        }
+    }
+
+    /// Tells the worker, as LiveKit does: again if it fails, and now and then not at all.
+    async fn tell(self, webhook: &Webhook, random: &mut StdRng) {
+        if random.random_ratio(1, 10) {
+            return;
+        }
+        for _ in 0..WEBHOOK_ATTEMPTS {
+            if webhook.try_send(self.service).await.is_some_and(|answer| answer.status == 200) {
+                return;
+            }
+            sleep(Duration::from_millis(300)).await;
+        }
+    }
+}
+
+/// How a member of a call will behave.
+#[derive(Debug)]
+struct Life {
+    member: Member,
+    door: Door,
+    /// Whose identity it has on the SFU.
+    identity: Door,
+    begins_after: Duration,
+    joins_after: Duration,
+    stays: Vec<Duration>,
+    why: Departure,
+}
+
+impl Life {
+    fn new(number: usize, random: &mut StdRng) -> Self {
+        let door = Door::ALL[random.random_range(0..3)];
+        let identity = if door == Door::Delegate && random.random() { Door::SfuGet } else { door };
+        let ms = |random: &mut StdRng, most| Duration::from_millis(random.random_range(0..most));
+        let reconnects = random.random_range(0..2);
+        Self {
+            member: Member::of_room(
+                &format!("!room{}:example.org", number % ROOMS),
+                &format!("@user{number}:example.org"),
+            ),
+            door,
+            identity,
+            begins_after: ms(random, 10_000),
+            joins_after: ms(random, 2_000),
+            stays: (0..=reconnects).map(|_| ms(random, 5_000)).collect(),
+            why: [Departure::ClientInitiated, Departure::SignalClose, Departure::ConnectionTimeout]
+                [random.random_range(0..3)],
+        }
+    }
+
+    /// Lives, and gives the id of its delayed leave.
+    async fn live(&self, world: World<'_>, random: &mut StdRng) -> String {
+        sleep(self.begins_after).await;
+        let delay_id = world.events.schedule(DELAY);
+        let token = world.home.openid_token(&self.member.user_id);
+        let request = self.member.delegation(self.door, &token, &delay_id, DELAY);
+        loop {
+            let answer = world.service.try_post(self.door.path(), &request).await;
+            // Clients restart their leave themselves until it is taken over.
+            world.events.restart(&delay_id);
+            match answer {
+                Some(answer) if answer.status == 200 => break,
+                // A worker that was killed meanwhile, or couldn't store it.
+                None => {}
+                Some(answer) => assert!(answer.status >= 500, "{answer:?}"),
+            }
+            sleep(Duration::from_millis(200)).await;
+        }
+        sleep(self.joins_after).await;
+        let (room, identity) = (self.member.room(), self.member.identity(self.identity));
+        let mut participant = world.lab.sfu.join(&room, &identity);
+        world.tell(&participant.joined(), random).await;
+        for stay in &self.stays[1..] {
+            sleep(*stay).await;
+            let next = world.lab.sfu.join(&room, &identity);
+            world.tell(&participant.left(Departure::DuplicateIdentity), random).await;
+            participant = next;
+            world.tell(&participant.joined(), random).await;
+        }
+        sleep(self.stays[0]).await;
+        world.lab.sfu.leave(&participant);
+        world.tell(&participant.left(self.why), random).await;
+        delay_id
+    }
+}
+
+const DELEGATIONS: usize = 300;
+const ROOMS: usize = 40;
+const SANITY_CHECK_INTERVAL_S: u64 = 2;
+const DELAY: Duration = Duration::from_secs(12);
+const WEBHOOK_ATTEMPTS: usize = 10;
+const LONGEST: Duration = Duration::from_secs(240);

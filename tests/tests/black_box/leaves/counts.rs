@@ -1,0 +1,93 @@
+//! What a delegation costs (issue: counts, asserted): rows written, requests, and how often an object is woken.
+
+use std::time::Duration;
+
+use black_box::{Departure, Deployment, Door, Service};
+
+use super::{LONG, SHORT, Stage, alice};
+
+#[tokio::test]
+async fn a_whole_life_writes_few_rows() {
+    for door in Door::ALL {
+        let stage = Stage::deployed(verbose).await;
+        let delay_id = stage.delegate(door, &alice(), LONG).await;
+        let participant = stage.join(door, &alice()).await;
+        stage.events.restarted(&delay_id, 1).await;
+
+        stage.leave(&participant).await;
+        stage.events.sent(&delay_id).await;
+        stage.forgotten(&alice(), "leave sent").await;
+
+        let rows = rows_written(&stage.service);
+        println!("{door:?}: rows written at a time: {rows:?}");
+        assert!(rows.iter().sum::<u64>() <= 12, "{door:?}: {rows:?}");
+    }
+}
+
+#[tokio::test]
+async fn an_idle_connected_delegation_wakes_its_object_at_most_twice_an_hour() {
+    let stage = Stage::deployed(verbose).await;
+    let hour = Duration::from_secs(3600);
+    stage.connected(&alice(), hour).await;
+
+    // The next time is that of the next restart, and so on: each wakes the object once, as the test below shows.
+    let alarms = || stage.service.storage().alarms();
+    let is_far_off = |alarms: &Vec<Duration>| alarms.len() == 1 && alarms[0] > hour / 2;
+    stage.events.until("alarm in more than half an hour", alarms, is_far_off).await;
+}
+
+#[tokio::test]
+async fn a_restart_wakes_the_object_once() {
+    let stage = Stage::deployed(verbose).await;
+    let (delay_id, _) = stage.connected(&alice(), SHORT).await;
+    stage.restarted_again(&delay_id).await;
+    stage.service.log().clear();
+    let before = stage.events.restarts(&delay_id);
+
+    stage.events.restarted(&delay_id, before + 4).await;
+
+    // Each time one row, and one alarm; the latest of them may not be written yet.
+    let rows = rows_written(&stage.service);
+    let restarts = stage.events.restarts(&delay_id) - before;
+    assert!(rows.iter().all(|rows| *rows == 1), "{rows:?}");
+    assert!(rows.len() <= 2 * (restarts + 1), "{restarts} restarts: {rows:?}");
+}
+
+#[tokio::test]
+async fn a_webhook_for_a_room_without_delegations_writes_nothing() {
+    let stage = Stage::deployed(verbose).await;
+    let participant = stage.lab.sfu.join(&alice().room(), &alice().identity(Door::GetToken));
+
+    stage.tell(&participant.joined()).await;
+    stage.tell(&participant.left(Departure::ClientInitiated)).await;
+    stage.tell(&stage.lab.sfu.room_finished(&alice().room())).await;
+
+    assert_eq!(rows_written(&stage.service), [0; 0]);
+    // workerd makes an empty file for each object that is called.
+    assert_eq!(stage.service.storage().tables(), [""; 0]);
+    assert!(stage.service.storage().alarms().is_empty());
+}
+
+#[tokio::test]
+async fn a_room_that_is_empty_again_keeps_nothing() {
+    let stage = Stage::deployed(verbose).await;
+    let (delay_id, participant) = stage.connected(&alice(), LONG).await;
+
+    stage.leave(&participant).await;
+    stage.events.sent(&delay_id).await;
+
+    stage.forgotten(&alice(), "leave sent").await;
+    stage.events.until("storage without alarms", || stage.service.storage().alarms(), Vec::is_empty).await;
+    stage.events.until("storage without tables", || stage.service.storage().tables(), Vec::is_empty).await;
+}
+
+fn verbose(deployment: Deployment) -> Deployment {
+    deployment.set("LIVEKIT_LOG_LEVEL", "debug")
+}
+
+/// How many rows were written at a time, an alarm being one.
+fn rows_written(service: &Service) -> Vec<u64> {
+    let lines = service.log().lines();
+    let stored = lines.iter().filter(|line| line.0["msg"] == "rows written");
+    stored.map(|line| line.0["rows"].as_u64().expect("a number of rows")).collect()
+}

@@ -1,0 +1,173 @@
+//! The life of a delegation, from Waiting over Connected to Leaving (protocol 8).
+
+use black_box::{Departure, Door, Fate, Member, Question, Reply, Webhook};
+
+use super::{LONG, SHORT, Stage, alice, bob};
+
+#[tokio::test]
+async fn who_is_connected_never_leaves_and_who_goes_does_so_at_once() {
+    for door in Door::ALL {
+        let stage = Stage::new().await;
+        let delay_id = stage.delegate(door, &alice(), SHORT).await;
+        let participant = stage.join(door, &alice()).await;
+
+        stage.events.restarted(&delay_id, 4).await;
+        assert_eq!(stage.events.fate(&delay_id), Fate::Scheduled);
+        assert_eq!(stage.events.sends(&delay_id), 0);
+        stage.leave(&participant).await;
+
+        stage.events.sent(&delay_id).await;
+        stage.forgotten(&alice(), "leave sent").await;
+        assert_eq!(stage.events.sends(&delay_id), 1);
+    }
+}
+
+#[tokio::test]
+async fn who_is_in_the_call_already_is_found_there() {
+    let stage = Stage::new().await;
+    stage.lab.sfu.join(&alice().room(), &alice().identity(Door::Delegate));
+
+    let delay_id = stage.delegate(Door::Delegate, &alice(), LONG).await;
+
+    stage.events.restarted(&delay_id, 1).await;
+    assert_eq!(stage.events.sends(&delay_id), 0);
+}
+
+#[tokio::test]
+async fn who_joins_later_is_found_without_a_webhook() {
+    let stage = Stage::new().await;
+    let delay_id = stage.delegate(Door::GetToken, &alice(), LONG).await;
+    asked(&stage, 2).await;
+    assert_eq!(stage.events.restarts(&delay_id), 0);
+
+    stage.lab.sfu.join(&alice().room(), &alice().identity(Door::GetToken));
+
+    stage.events.restarted(&delay_id, 1).await;
+    let get = Question::Get { room: alice().room(), identity: alice().identity(Door::GetToken) };
+    assert!(stage.lab.sfu.questions().iter().all(|question| *question == get), "{:?}", stage.lab.sfu.questions());
+}
+
+#[tokio::test]
+async fn an_sfu_that_cannot_be_asked_is_asked_again() {
+    let stage = Stage::new().await;
+    let delay_id = stage.delegate(Door::GetToken, &alice(), LONG).await;
+    stage.lab.sfu.fail(Reply::html(502));
+    stage.lab.sfu.join(&alice().room(), &alice().identity(Door::GetToken));
+    stage.service.log().line_with(&["SFU not asked"]).await;
+
+    stage.lab.sfu.recover();
+
+    stage.events.restarted(&delay_id, 1).await;
+}
+
+#[tokio::test]
+async fn who_never_comes_leaves_when_the_delay_is_over() {
+    let stage = Stage::new().await;
+    // The homeserver's own timer has been restarted by the client, as clients do until they are connected.
+    let delay_id = stage.events.schedule(LONG);
+
+    let answer = stage.hand_over(Door::SfuGet, &alice(), &delay_id, SHORT).await;
+
+    assert_eq!(answer.status, 200, "{answer:?}");
+    stage.events.sent(&delay_id).await;
+    assert_eq!(stage.events.restarts(&delay_id), 0);
+}
+
+#[tokio::test]
+async fn who_comes_at_the_last_moment_does_not_leave() {
+    let stage = Stage::new().await;
+    let delay_id = stage.events.schedule(LONG);
+    stage.lab.sfu.fail(Reply::html(502));
+    assert_eq!(stage.hand_over(Door::Delegate, &alice(), &delay_id, SHORT).await.status, 200);
+    stage.lab.sfu.join(&alice().room(), &alice().identity(Door::Delegate));
+    stage.service.log().line_with(&["participant gone, sending its leave"]).await;
+
+    stage.lab.sfu.recover();
+
+    stage.events.restarted(&delay_id, 1).await;
+    assert_eq!(stage.events.sends(&delay_id), 0);
+}
+
+#[tokio::test]
+async fn an_attempt_to_connect_that_is_aborted_is_followed_by_another() {
+    let stage = Stage::new().await;
+    let delay_id = stage.delegate(Door::GetToken, &alice(), LONG).await;
+    let failed = stage.lab.sfu.join(&alice().room(), &alice().identity(Door::GetToken));
+    stage.lab.sfu.leave(&failed);
+
+    stage.tell(&failed.aborted()).await;
+    stage.join(Door::GetToken, &alice()).await;
+
+    stage.events.restarted(&delay_id, 1).await;
+    assert_eq!(stage.events.sends(&delay_id), 0);
+}
+
+#[tokio::test]
+async fn a_connection_that_is_aborted_after_all_is_over() {
+    let stage = Stage::new().await;
+    let (delay_id, participant) = stage.connected(&alice(), LONG).await;
+
+    stage.lab.sfu.leave(&participant);
+    stage.tell(&participant.aborted()).await;
+
+    stage.events.sent(&delay_id).await;
+}
+
+#[tokio::test]
+async fn when_a_room_is_finished_everybody_in_it_has_left() {
+    let stage = Stage::new().await;
+    let carol = Member::of_room("!other:example.org", "@carol:example.org");
+    let (alices, alice_there) = stage.connected(&alice(), LONG).await;
+    let (bobs, bob_there) = stage.connected(&bob(), LONG).await;
+    let (carols, _) = stage.connected(&carol, SHORT).await;
+
+    stage.lab.sfu.leave(&alice_there);
+    stage.lab.sfu.leave(&bob_there);
+    stage.tell(&stage.lab.sfu.room_finished(&alice().room())).await;
+
+    stage.events.sent(&alices).await;
+    stage.events.sent(&bobs).await;
+    stage.restarted_again(&carols).await;
+    assert_eq!(stage.events.sends(&carols), 0);
+}
+
+#[tokio::test]
+async fn webhooks_that_come_twice_or_say_nothing_new_do_no_harm() {
+    let stage = Stage::new().await;
+    let (delay_id, participant) = stage.connected(&alice(), SHORT).await;
+    let left = participant.left(Departure::ClientInitiated);
+
+    stage.tell(&participant.joined()).await;
+    for event in ["track_published", "room_started", "participant_updated", "egress_ended"] {
+        stage.tell(&Webhook::new(&participant.event(event))).await;
+    }
+    stage.restarted_again(&delay_id).await;
+    assert_eq!(stage.events.sends(&delay_id), 0);
+    stage.lab.sfu.leave(&participant);
+    stage.tell(&left).await;
+    stage.tell(&left).await;
+    stage.tell(&participant.joined()).await;
+
+    stage.events.sent(&delay_id).await;
+    stage.forgotten(&alice(), "leave sent").await;
+    assert_eq!(stage.events.sends(&delay_id), 1);
+}
+
+#[tokio::test]
+async fn a_webhook_nobody_signed_moves_nobody() {
+    let stage = Stage::new().await;
+    let (delay_id, participant) = stage.connected(&alice(), SHORT).await;
+    let left = participant.left(Departure::ClientInitiated);
+
+    let answer = left.signed_with("devkey", "another-secret").send(&stage.service).await;
+
+    assert_eq!(answer.status, 401, "{answer:?}");
+    stage.restarted_again(&delay_id).await;
+    assert_eq!(stage.events.sends(&delay_id), 0);
+}
+
+/// As soon as the SFU has been asked so many times.
+async fn asked(stage: &Stage, times: usize) {
+    let questions = || stage.lab.sfu.questions().len();
+    stage.events.until("questions to the SFU", questions, |questions| *questions >= times).await;
+}

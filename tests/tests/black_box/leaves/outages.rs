@@ -1,0 +1,143 @@
+//! The worker's end at any moment, and what it does when it is back (protocol 8): everything, and nothing too early.
+
+use black_box::{Departure, Door, Fate, Gate, Operation, Reply};
+use serde_json::json;
+
+use super::{LONG, SHORT, Stage, alice};
+
+#[tokio::test]
+async fn a_delegation_that_was_acknowledged_is_on_disk() {
+    for door in Door::ALL {
+        let stage = Stage::new().await;
+        let delay_id = stage.delegate(door, &alice(), LONG).await;
+
+        stage.service.kill();
+        stage.service.start_again();
+
+        let participant = stage.join(door, &alice()).await;
+        stage.events.restarted(&delay_id, 1).await;
+        stage.leave(&participant).await;
+        stage.events.sent(&delay_id).await;
+    }
+}
+
+#[tokio::test]
+async fn who_joined_meanwhile_is_found() {
+    let stage = Stage::new().await;
+    let delay_id = stage.delegate(Door::GetToken, &alice(), LONG).await;
+
+    stage.service.kill();
+    stage.lab.sfu.join(&alice().room(), &alice().identity(Door::GetToken));
+    stage.service.start_again();
+
+    stage.events.restarted(&delay_id, 1).await;
+}
+
+#[tokio::test]
+async fn a_join_that_was_acknowledged_is_not_forgotten() {
+    let stage = Stage::new().await;
+    let delay_id = stage.delegate(Door::GetToken, &alice(), LONG).await;
+    stage.events.answer_always(&delay_id, Operation::Restart, Reply::html(503));
+    // The SFU doesn't tell, so that nothing but the memory of the webhook can lead to a restart.
+    stage.join(Door::GetToken, &alice()).await;
+
+    stage.service.kill();
+    stage.lab.sfu.fail(Reply::html(503));
+    let before = stage.events.restarts(&delay_id);
+    stage.service.start_again();
+
+    stage.events.restarted(&delay_id, before + 1).await;
+}
+
+#[tokio::test]
+async fn restarts_go_on() {
+    let stage = Stage::new().await;
+    let (delay_id, participant) = stage.connected(&alice(), SHORT).await;
+
+    for _ in 0..3 {
+        stage.service.kill();
+        stage.service.start_again();
+        stage.restarted_again(&delay_id).await;
+    }
+
+    assert_eq!(stage.events.fate(&delay_id), Fate::Scheduled);
+    assert_eq!(stage.events.sends(&delay_id), 0);
+    stage.leave(&participant).await;
+    stage.events.sent(&delay_id).await;
+}
+
+#[tokio::test]
+async fn a_restart_that_was_under_way_is_made_again() {
+    let stage = Stage::new().await;
+    let delay_id = stage.delegate(Door::GetToken, &alice(), LONG).await;
+    stage.events.answer_next(&delay_id, Operation::Restart, [Reply::json(200, &json!({})).behind(&Gate::closed())]);
+    stage.join(Door::GetToken, &alice()).await;
+    stage.events.restarted(&delay_id, 1).await;
+
+    stage.service.kill();
+    stage.service.start_again();
+
+    stage.events.restarted(&delay_id, 2).await;
+}
+
+#[tokio::test]
+async fn a_departure_that_was_acknowledged_is_not_forgotten() {
+    let stage = Stage::new().await;
+    let (delay_id, participant) = stage.connected(&alice(), LONG).await;
+    stage.events.answer_always(&delay_id, Operation::Send, Reply::json(200, &json!({})).behind(&Gate::closed()));
+    stage.leave(&participant).await;
+
+    for _ in 0..3 {
+        let sends = stage.events.sends(&delay_id);
+        stage.service.kill();
+        stage.service.start_again();
+        stage.events.until("send", || stage.events.sends(&delay_id), |now| *now > sends).await;
+    }
+    assert!(stage.events.restarts(&delay_id) == 1);
+}
+
+#[tokio::test]
+async fn who_left_and_came_back_meanwhile_does_not_leave() {
+    let stage = Stage::new().await;
+    let (delay_id, participant) = stage.connected(&alice(), LONG).await;
+    stage.events.answer_next(&delay_id, Operation::Send, [Reply::json(200, &json!({})).behind(&Gate::closed())]);
+    stage.leave(&participant).await;
+    stage.events.until("send", || stage.events.sends(&delay_id), |sends| *sends == 1).await;
+
+    stage.service.kill();
+    // Of this nobody tells.
+    stage.lab.sfu.join(&alice().room(), &alice().identity(Door::GetToken));
+    stage.service.start_again();
+
+    stage.events.restarted(&delay_id, 2).await;
+    assert_eq!(stage.events.sends(&delay_id), 1);
+}
+
+#[tokio::test]
+async fn an_event_that_the_homeserver_sent_meanwhile_is_done_with() {
+    let stage = Stage::new().await;
+    let (delay_id, participant) = stage.connected(&alice(), SHORT).await;
+
+    stage.service.kill();
+    let fate = || stage.events.fate(&delay_id);
+    stage.events.until("end of the delay", fate, |fate| matches!(fate, Fate::TimedOut(_))).await;
+    stage.service.start_again();
+
+    stage.forgotten(&alice(), "gone from the homeserver").await;
+    stage.leave(&participant).await;
+    assert_eq!(stage.events.sends(&delay_id), 0);
+}
+
+#[tokio::test]
+async fn a_webhook_that_finds_nobody_is_sent_again() {
+    let stage = Stage::new().await;
+    let (delay_id, participant) = stage.connected(&alice(), LONG).await;
+    let left = participant.left(Departure::ClientInitiated);
+
+    stage.service.kill();
+    stage.lab.sfu.leave(&participant);
+    stage.service.start_again();
+    stage.tell(&left).await;
+
+    stage.events.sent(&delay_id).await;
+}

@@ -1,0 +1,91 @@
+//! A new delegation takes the place of the old one (protocol 8).
+
+use black_box::{Door, Gate, Operation, Reply};
+use serde_json::json;
+
+use super::{LONG, SHORT, Stage, alice, bob};
+
+#[tokio::test]
+async fn nothing_happens_to_the_old_event_any_more() {
+    let stage = Stage::new().await;
+    let (old, participant) = stage.connected(&alice(), SHORT).await;
+
+    let new = stage.delegate(Door::GetToken, &alice(), SHORT).await;
+    let calls = (stage.events.restarts(&old), stage.events.sends(&old));
+
+    stage.events.restarted(&new, 3).await;
+    stage.leave(&participant).await;
+    stage.events.sent(&new).await;
+    assert_eq!((stage.events.restarts(&old), stage.events.sends(&old)), calls);
+}
+
+#[tokio::test]
+async fn an_answer_about_the_old_event_says_nothing_of_the_new_one() {
+    for late in [Reply::json(200, &json!({})), Reply::json(404, &json!({ "errcode": "M_NOT_FOUND" })), Reply::html(502)]
+    {
+        let stage = Stage::new().await;
+        let gate = Gate::closed();
+        let old = stage.delegate(Door::GetToken, &alice(), LONG).await;
+        stage.events.answer_always(&old, Operation::Restart, late.behind(&gate));
+        let participant = stage.join(Door::GetToken, &alice()).await;
+        stage.events.restarted(&old, 1).await;
+
+        let new = stage.delegate(Door::GetToken, &alice(), SHORT).await;
+        gate.open();
+
+        stage.events.restarted(&new, 3).await;
+        stage.leave(&participant).await;
+        stage.events.sent(&new).await;
+        assert_eq!((stage.events.restarts(&old), stage.events.sends(&old)), (1, 0));
+    }
+}
+
+#[tokio::test]
+async fn an_old_event_that_is_being_sent_says_nothing_of_the_new_one() {
+    let stage = Stage::new().await;
+    let gate = Gate::closed();
+    let (old, first) = stage.connected(&alice(), LONG).await;
+    stage.events.answer_always(&old, Operation::Send, Reply::json(200, &json!({})).behind(&gate));
+    stage.leave(&first).await;
+    stage.events.until("send", || stage.events.sends(&old), |sends| *sends == 1).await;
+
+    let new = stage.delegate(Door::GetToken, &alice(), SHORT).await;
+    gate.open();
+    let second = stage.join(Door::GetToken, &alice()).await;
+
+    stage.events.restarted(&new, 3).await;
+    assert_eq!(stage.events.sends(&new), 0);
+    stage.leave(&second).await;
+    stage.events.sent(&new).await;
+    assert_eq!(stage.events.sends(&old), 1);
+}
+
+#[tokio::test]
+async fn a_delegation_is_replaced_by_the_same_member_s_only() {
+    let stage = Stage::new().await;
+    let (alices, alice_there) = stage.connected(&alice(), SHORT).await;
+    let (bobs, bob_there) = stage.connected(&bob(), SHORT).await;
+
+    stage.restarted_again(&alices).await;
+    stage.restarted_again(&bobs).await;
+    stage.leave(&alice_there).await;
+    stage.events.sent(&alices).await;
+
+    assert_eq!(stage.events.sends(&bobs), 0);
+    stage.leave(&bob_there).await;
+    stage.events.sent(&bobs).await;
+}
+
+#[tokio::test]
+async fn the_same_leave_may_be_handed_over_twice() {
+    let stage = Stage::new().await;
+    let (delay_id, participant) = stage.connected(&alice(), LONG).await;
+
+    // A client that hasn't seen the first answer.
+    assert_eq!(stage.hand_over(Door::GetToken, &alice(), &delay_id, LONG).await.status, 200);
+    stage.leave(&participant).await;
+
+    stage.events.sent(&delay_id).await;
+    stage.forgotten(&alice(), "leave sent").await;
+    assert_eq!(stage.events.sends(&delay_id), 1);
+}

@@ -1,0 +1,110 @@
+//! Participants that come back: which connection a webhook is about, and why it ended (protocol 8).
+
+use black_box::{Departure, Door, Member};
+
+use super::{LONG, SHORT, Stage, alice};
+
+#[tokio::test]
+async fn the_end_of_an_older_connection_is_not_the_end() {
+    let stage = Stage::new().await;
+    let (delay_id, first) = stage.connected(&alice(), SHORT).await;
+    let second = stage.join(Door::GetToken, &alice()).await;
+
+    stage.tell(&first.left(Departure::ClientInitiated)).await;
+
+    stage.restarted_again(&delay_id).await;
+    assert_eq!(stage.events.sends(&delay_id), 0);
+    stage.leave(&second).await;
+    stage.events.sent(&delay_id).await;
+}
+
+#[tokio::test]
+async fn a_connection_that_has_been_replaced_is_not_the_end() {
+    let stage = Stage::new().await;
+    let (delay_id, first) = stage.connected(&alice(), SHORT).await;
+    // Of this one nothing is told.
+    let second = stage.lab.sfu.join(&alice().room(), &alice().identity(Door::GetToken));
+    let asked = stage.lab.sfu.questions().len();
+
+    stage.tell(&first.left(Departure::DuplicateIdentity)).await;
+
+    let questions = || stage.lab.sfu.questions().len();
+    stage.events.until("question to the SFU", questions, |questions| *questions > asked).await;
+    stage.restarted_again(&delay_id).await;
+    assert_eq!(stage.events.sends(&delay_id), 0);
+    stage.leave(&second).await;
+    stage.events.sent(&delay_id).await;
+}
+
+#[tokio::test]
+async fn a_participant_that_migrates_keeps_its_connection() {
+    let stage = Stage::new().await;
+    let (delay_id, participant) = stage.connected(&alice(), SHORT).await;
+    let asked = stage.lab.sfu.questions().len();
+
+    stage.tell(&participant.left(Departure::Migration)).await;
+
+    let questions = || stage.lab.sfu.questions().len();
+    stage.events.until("question to the SFU", questions, |questions| *questions > asked).await;
+    stage.restarted_again(&delay_id).await;
+    assert_eq!(stage.events.sends(&delay_id), 0);
+    stage.leave(&participant).await;
+    stage.events.sent(&delay_id).await;
+}
+
+#[tokio::test]
+async fn who_was_to_come_back_and_does_not_leaves() {
+    for why in [Departure::DuplicateIdentity, Departure::Migration] {
+        let stage = Stage::new().await;
+        let (delay_id, participant) = stage.connected(&alice(), LONG).await;
+
+        stage.lab.sfu.leave(&participant);
+        stage.tell(&participant.left(why)).await;
+
+        stage.events.sent(&delay_id).await;
+        // It was looked for more than once.
+        assert!(stage.lab.sfu.questions().len() > 2, "{why:?}: {:?}", stage.lab.sfu.questions());
+    }
+}
+
+#[tokio::test]
+async fn every_other_reason_is_a_departure() {
+    let stage = Stage::new().await;
+    for (number, why) in [
+        Departure::UnknownReason,
+        Departure::ClientInitiated,
+        Departure::ServerShutdown,
+        Departure::ParticipantRemoved,
+        Departure::RoomDeleted,
+        Departure::StateMismatch,
+        Departure::JoinFailure,
+        Departure::SignalClose,
+        Departure::RoomClosed,
+        Departure::ConnectionTimeout,
+        Departure::MediaFailure,
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let member = Member::of_room(&format!("!room{number}:example.org"), "@alice:example.org");
+        let (delay_id, participant) = stage.connected(&member, LONG).await;
+
+        stage.lab.sfu.leave(&participant);
+        stage.tell(&participant.left(why)).await;
+
+        stage.events.sent(&delay_id).await;
+    }
+}
+
+#[tokio::test]
+async fn an_end_that_is_told_before_its_beginning_stays_the_end() {
+    let stage = Stage::new().await;
+    let (delay_id, participant) = stage.connected(&alice(), LONG).await;
+    let joined = participant.joined();
+
+    stage.leave(&participant).await;
+    stage.tell(&joined).await;
+
+    stage.events.sent(&delay_id).await;
+    assert_eq!(stage.events.restarts(&delay_id), 1);
+}

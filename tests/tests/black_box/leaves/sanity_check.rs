@@ -1,0 +1,118 @@
+//! Asking the SFU whether the connected are still there (protocol 8).
+
+use std::time::{Duration, Instant};
+
+use black_box::{Deployment, Door, Fate, Member, Question, Reply};
+
+use super::{LONG, SHORT, Stage, alice};
+
+#[tokio::test]
+async fn who_is_gone_without_a_word_leaves() {
+    let stage = Stage::deployed(checking).await;
+    let (alone, participant) = stage.connected(&alice(), LONG).await;
+    let mut together = Vec::new();
+    for user in ["@bob:example.org", "@carol:example.org"] {
+        together.push(stage.connected(&Member::of_room("!other:example.org", user), LONG).await);
+    }
+
+    stage.lab.sfu.leave(&participant);
+    stage.lab.sfu.leave(&together[0].1);
+
+    stage.events.sent(&alone).await;
+    stage.events.sent(&together[0].0).await;
+    assert_eq!(stage.events.sends(&together[1].0), 0);
+    assert_eq!(stage.events.fate(&together[1].0), Fate::Scheduled);
+}
+
+#[tokio::test]
+async fn a_legacy_client_that_is_gone_without_a_word_leaves() {
+    let stage = Stage::deployed(checking).await;
+    let delay_id = stage.delegate(Door::Delegate, &alice(), LONG).await;
+    let participant = stage.join(Door::SfuGet, &alice()).await;
+    stage.events.restarted(&delay_id, 1).await;
+
+    stage.lab.sfu.leave(&participant);
+
+    stage.events.sent(&delay_id).await;
+}
+
+#[tokio::test]
+async fn one_question_a_room_is_enough() {
+    let stage = Stage::deployed(checking).await;
+    let mut delegations = Vec::new();
+    for members in 1..=3 {
+        for number in 0..members {
+            let member = member(members, number);
+            delegations.push(stage.connected(&member, LONG).await.0);
+        }
+    }
+    let rooms: Vec<_> = (1..=3).map(|members| member(members, 0).room()).collect();
+    let (started, before) = (Instant::now(), stage.lab.sfu.questions().len());
+    let since = || stage.lab.sfu.questions().split_off(before);
+    let of_room = |room: &String| since().iter().filter(|question| question.room() == room).count();
+    let rounds = || rooms.iter().map(of_room).min().unwrap_or_default();
+
+    stage.events.until("three rounds in every room", rounds, |rounds| *rounds >= 3).await;
+
+    // One each time in a room that is due, however many are in it.
+    let most = usize::try_from(started.elapsed().as_secs() / INTERVAL.as_secs()).unwrap() + 2;
+    for room in &rooms {
+        assert!(of_room(room) <= most, "{} questions in {:?}: {:?}", of_room(room), started.elapsed(), since());
+    }
+    let alone = member(1, 0);
+    let get = Question::Get { room: alone.room(), identity: alone.identity(Door::GetToken) };
+    for question in since() {
+        match &question {
+            Question::Get { .. } => assert_eq!(question, get),
+            Question::List { room } => assert!(rooms[1..].contains(room)),
+        }
+    }
+    for delay_id in delegations {
+        assert_eq!((stage.events.restarts(&delay_id), stage.events.sends(&delay_id)), (1, 0));
+    }
+}
+
+#[tokio::test]
+async fn a_failure_to_ask_changes_nothing() {
+    for reply in [
+        Reply::html(502),
+        Reply::html(404),
+        Reply::html(200),
+        Reply::json(401, &serde_json::json!({ "code": "unauthenticated", "msg": "invalid token" })),
+        Reply::json(404, &serde_json::json!({ "code": "bad_route", "msg": "no handler for path" })),
+    ] {
+        let stage = Stage::deployed(checking).await;
+        let (delay_id, participant) = stage.connected(&alice(), SHORT).await;
+
+        stage.lab.sfu.fail(reply);
+        let asked = stage.lab.sfu.requests();
+        stage.events.until("two questions", || stage.lab.sfu.requests(), |requests| *requests >= asked + 2).await;
+        stage.restarted_again(&delay_id).await;
+
+        assert_eq!(stage.events.sends(&delay_id), 0);
+        stage.lab.sfu.recover();
+        stage.lab.sfu.leave(&participant);
+        stage.events.sent(&delay_id).await;
+    }
+}
+
+#[tokio::test]
+async fn nobody_asks_unless_it_is_configured() {
+    let stage = Stage::new().await;
+    let (delay_id, _) = stage.connected(&alice(), SHORT).await;
+    let asked = stage.lab.sfu.requests();
+
+    stage.events.restarted(&delay_id, 4).await;
+
+    assert_eq!(stage.lab.sfu.requests(), asked);
+}
+
+fn checking(deployment: Deployment) -> Deployment {
+    deployment.set("LIVEKIT_SANITY_CHECK_INTERVAL_SECONDS", &INTERVAL.as_secs().to_string())
+}
+
+fn member(room: usize, number: usize) -> Member {
+    Member::of_room(&format!("!room{room}:example.org"), &format!("@user{number}:example.org"))
+}
+
+const INTERVAL: Duration = Duration::from_secs(1);
