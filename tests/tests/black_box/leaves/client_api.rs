@@ -30,7 +30,8 @@ async fn an_override_leads_anywhere_the_operator_wants() {
     let lab = Lab::new().await;
     let events = lab.private_delayed_events(SocketAddr::from(([10, 1, 2, 3], 8008)), "/behind/a/proxy").await;
 
-    assert_overridden(lab, &events.base_url().to_owned(), events).await;
+    let url = events.base_url().to_owned();
+    assert_overridden(lab, &url, events).await;
 }
 
 #[tokio::test]
