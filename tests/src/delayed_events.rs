@@ -143,15 +143,6 @@ impl DelayedEvents {
         delay_id.to_owned()
     }
 
-    /// The client restarts its event's timer itself.
-    pub fn restart(&self, delay_id: &str) {
-        if let Some(event) = self.lock().events.get_mut(delay_id)
-            && event.fate() == Fate::Scheduled
-        {
-            event.running_since = Instant::now();
-        }
-    }
-
     /// The next requests of this kind for this event get these replies, one each, and nothing happens to the event.
     pub fn answer_next(&self, delay_id: &str, operation: Operation, replies: impl IntoIterator<Item = Reply>) {
         let mut state = self.lock();

@@ -9,7 +9,7 @@ use rand::{Rng, SeedableRng};
 use tokio::time::{sleep, timeout};
 
 #[tokio::test]
-#[ignore = "a delay may expire by itself while a busy machine restarts workerd: delays have to grow with the machine first"]
+#[ignore = "not yet shown to hold on a busy machine; run it alone"]
 async fn every_leave_is_sent_and_none_early_however_often_the_worker_is_killed() {
     let seed = std::env::var("SEED").ok().and_then(|seed| seed.parse().ok()).unwrap_or_else(|| rand::rng().random());
     println!("SEED={seed}");
@@ -43,22 +43,15 @@ async fn every_leave_is_sent_and_none_early_however_often_the_worker_is_killed()
     };
 
     println!("workerd was killed {kills} times");
-    let mut unseen = 0;
     for (life, delay_id) in &lives {
         let member = &life.member;
         let connected = |at: Instant| lab.sfu.was_connected(&member.room(), &member.identity(life.identity), at);
         for send in events.calls_of(delay_id, Operation::Send) {
             assert!(!connected(send.at), "SEED={seed}: {life:?} was told to leave while connected");
         }
-        match events.fate(delay_id) {
-            Fate::Sent(_) => {}
-            // Nobody told of its coming and its going: then the worker waits for it as long as the homeserver does.
-            Fate::TimedOut(at) if events.restarts(delay_id) == 0 && !connected(at) => unseen += 1,
-            fate => panic!("SEED={seed}: {life:?}: {fate:?}, {:?}", events.calls_of(delay_id, Operation::Restart)),
-        }
+        let fate = events.fate(delay_id);
+        assert!(matches!(fate, Fate::Sent(_)), "SEED={seed}: {life:?}: {fate:?}");
     }
-    println!("{unseen} of {DELEGATIONS} came and went unseen");
-    assert!(unseen < DELEGATIONS / 10, "SEED={seed}: {unseen} came and went unseen");
 }
 
 /// What everybody deals with.
@@ -133,14 +126,11 @@ impl Life {
     /// Lives, and gives the id of its delayed leave.
     async fn live(&self, world: World<'_>, random: &mut StdRng) -> String {
         sleep(self.begins_after).await;
-        let delay_id = world.events.schedule(DELAY);
+        let delay_id = world.events.schedule(DELAY_OF_HOMESERVER);
         let token = world.home.openid_token(&self.member.user_id);
         let request = self.member.delegation(self.door, &token, &delay_id, DELAY);
         loop {
-            let answer = world.service.try_post(self.door.path(), &request).await;
-            // Clients restart their leave themselves until it is taken over.
-            world.events.restart(&delay_id);
-            match answer {
+            match world.service.try_post(self.door.path(), &request).await {
                 Some(answer) if answer.status == 200 => break,
                 // A worker that was killed meanwhile, or couldn't store it.
                 None => {}
@@ -169,6 +159,9 @@ impl Life {
 const DELEGATIONS: usize = 300;
 const ROOMS: usize = 40;
 const SANITY_CHECK_INTERVAL_S: u64 = 2;
+/// What the worker is told: it has to restart the leaves of most.
 const DELAY: Duration = Duration::from_secs(12);
+/// Longer than the test, so that it is the worker who sends each leave, however slow the machine is.
+const DELAY_OF_HOMESERVER: Duration = Duration::from_secs(600);
 const WEBHOOK_ATTEMPTS: usize = 10;
 const LONGEST: Duration = Duration::from_secs(240);
