@@ -147,7 +147,7 @@ impl Delegation {
     }
 
     fn read_room_finished(&mut self, now: Timestamp, event: &WebhookEvent) -> Option<News> {
-        let latest = self.progress.connections.latest.as_ref()?;
+        let latest = self.progress.connections.latest.as_ref().filter(|_| !self.is_waiting())?;
         // About an earlier room of that name.
         if latest.since.is_some_and(|since| event.happened_before(since) == Some(true)) {
             return None;

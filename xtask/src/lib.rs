@@ -10,6 +10,7 @@ pub mod interrupt;
 pub mod iproute2;
 pub mod progress;
 pub mod serve;
+pub mod simulate;
 pub mod size;
 pub mod test;
 pub mod tools;

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use anyhow::Result;
 use clap::{Parser, Subcommand};
 use matrixrtc_edge::config::ConfigErrors;
-use xtask::{bench, build::Build, dev, e2e, serve, size, test, workspace};
+use xtask::{bench, build::Build, dev, e2e, serve, simulate, size, test, workspace};
 
 /// The developer's commands of matrixrtc-edge. Each installs the pinned tools it needs, where they are missing.
 #[derive(Parser)]
@@ -26,6 +26,7 @@ enum Command {
     /// Check format, lints and documentation, and run unit, property and black-box tests
     Test,
     E2e(e2e::Options),
+    Simulate(simulate::Options),
     Bench(bench::Options),
 }
 
@@ -56,6 +57,7 @@ fn run(command: Command) -> Result<()> {
         Command::Size => size::run(),
         Command::Test => test::run(),
         Command::E2e(options) => e2e::run(&options),
+        Command::Simulate(options) => simulate::run(&options),
         Command::Bench(options) => bench::run(&options),
     }
 }

@@ -27,9 +27,12 @@ pub struct Options {
 pub fn run(options: &Options) -> Result<()> {
     let root = workspace::root()?;
     let mut simulate = workspace::cargo(&root);
-    simulate
-        .args(["run", "--quiet", "--profile", "simulation", "--package", "delegated-leaves"])
-        .args(["--features", "simulation", "--example", "simulate"]);
+    simulate.args(["run", "--profile", "simulation", "--package", "delegated-leaves"]).args([
+        "--features",
+        "simulation",
+        "--example",
+        "simulate",
+    ]);
     for setting in PROFILE {
         simulate.args(["--config", &format!("profile.simulation.{setting}")]);
     }

@@ -126,6 +126,19 @@ fn an_aborted_connection_does_not_end_the_wait() {
 }
 
 #[test]
+fn a_room_that_finishes_does_not_end_the_wait() {
+    let mut call = Call::new();
+    call.delegate("alice", 3600);
+    call.aborted("alice", "PA_1");
+    call.wait(20.0);
+    call.room_finished();
+    call.wait(20.0);
+    call.acts();
+    call.sfu(&[]);
+    assert_eq!(call.state("alice"), Some(StateColumn::Waiting));
+}
+
+#[test]
 fn a_connection_that_ended_before_it_was_seen_shortens_the_wait_to_fifteen_seconds() {
     let mut call = Call::new();
     call.delegate("alice", 3600);
