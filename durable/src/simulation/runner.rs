@@ -41,6 +41,7 @@ pub struct Totals {
 
 /// Runs one simulation.
 pub fn simulate(seed: u64) -> Result<Totals, Failure> {
+    let _running = Running(seed);
     let mut world = World::new(seed, false);
     world.run().map_err(|violation| Failure { seed, violation })?;
     let fates = |fate: Fate| world.homeservers.events.iter().filter(|event| event.fate == fate).count() as u64;
@@ -112,6 +113,17 @@ fn batch(seeds: Range<u64>) -> Result<Totals, Failure> {
         totals += simulate(seed)?;
     }
     Ok(totals)
+}
+
+/// Tells of which seed a simulation was that panics.
+struct Running(u64);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        if thread::panicking() {
+            eprintln!("this was seed {}", self.0);
+        }
+    }
 }
 
 impl AddAssign for Totals {
