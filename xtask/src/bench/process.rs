@@ -1,6 +1,6 @@
 //! What a process has used, as Linux tells it.
 
-use std::{fs, time::Duration};
+use std::{fs, path::Path, time::Duration};
 
 use anyhow::{Context, Result};
 use rustix::param::clock_ticks_per_second;
@@ -13,12 +13,17 @@ pub fn cpu_time(pid: u32) -> Result<Duration> {
     Ok(Duration::from_secs_f64(ticks as f64 / clock_ticks_per_second() as f64))
 }
 
-/// The CPU time of the threads that the process has now. Finer than [`cpu_time`], for what is over soon.
+/// The CPU time of the threads that the process has now. Finer than [`cpu_time`], for what is over soon; where the kernel
+/// doesn't count it, that one.
 pub fn scheduled_time(pid: u32) -> Result<Duration> {
+    if !Path::new(&format!("/proc/{pid}/schedstat")).exists() {
+        return cpu_time(pid);
+    }
     let dir = format!("/proc/{pid}/task");
     let mut nanoseconds = 0;
     for thread in fs::read_dir(&dir).with_context(|| format!("can't read {dir}"))? {
-        let stat = fs::read_to_string(thread?.path().join("schedstat"))?;
+        // A thread may end between being listed and being read: its file is gone, or can't be read any more.
+        let Ok(stat) = thread.and_then(|thread| fs::read_to_string(thread.path().join("schedstat"))) else { continue };
         let on_cpu = stat.split_ascii_whitespace().next().and_then(|field| field.parse::<u64>().ok());
         nanoseconds += on_cpu.with_context(|| format!("{dir} isn't as expected"))?;
     }
@@ -56,7 +61,10 @@ mod tests {
     #[test]
     fn this_process_has_used_something() {
         assert!(cpu_time(std::process::id()).is_ok());
-        assert!(!scheduled_time(std::process::id()).unwrap().is_zero());
+        let threads_that_end = std::thread::spawn(|| (0..200).for_each(|_| drop(std::thread::spawn(|| ()).join())));
+        while !threads_that_end.is_finished() {
+            assert!(scheduled_time(std::process::id()).is_ok());
+        }
         assert!(resident_memory(std::process::id()).unwrap() > 0);
     }
 }
