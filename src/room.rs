@@ -121,6 +121,10 @@ impl Outside for Surroundings<'_> {
     fn stored(&self, rows: usize) {
         self.log.write(Level::Debug, "rows written", json!({"rows": rows}));
     }
+
+    fn not_stored(&self, error: &worker::Error) {
+        self.log.write(Level::Error, "the room's storage fails", json!({"cause": error.to_string()}));
+    }
 }
 
 impl Surroundings<'_> {

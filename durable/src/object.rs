@@ -39,6 +39,8 @@ pub trait Outside {
     fn report(&self, milestone: &Milestone);
     /// Tells the log how many rows were written at once, an alarm counting as one.
     fn stored(&self, rows: usize);
+    /// Tells the log that nothing can be read or written.
+    fn not_stored(&self, error: &worker::Error);
 }
 
 /// What came of an action.
@@ -96,12 +98,16 @@ impl RoomObject {
 
     /// Does what is due, a few actions at a time, until nothing is due or its share is used up, and sets the next alarm.
     ///
-    /// An error means that nothing more can be stored; the platform runs the alarm again then.
+    /// Where that can't be stored, it is tried again later. An error means that not even an alarm can be set; the platform runs
+    /// this one again then, but not for ever.
     pub async fn alarm(&self, rules: Rules, outside: &impl Outside) -> worker::Result<()> {
         self.alarm_at.set(None);
         let outcome = self.act(rules, outside).await;
         self.acting.take();
-        outcome?;
+        if let Err(error) = outcome {
+            outside.not_stored(&error);
+            return self.storage.set_alarm(UNTIL_STORED_AGAIN).await;
+        }
         if self.room.borrow().as_ref().is_some_and(Room::is_empty) {
             // Nothing is awaited since the room was found empty: no command can have come in between.
             self.alarm_at.set(None);
@@ -210,3 +216,5 @@ const CONCURRENT_ACTIONS: usize = 6;
 /// three requests where a homeserver's API has to be found first, and the smallest limit is 50.
 const ACTIONS_PER_ALARM: usize = 15;
 const LONGEST_NAP: Duration = Duration::from_secs(30);
+/// Seldom enough for what lasts, soon enough for what passes: most delays are longer.
+const UNTIL_STORED_AGAIN: Duration = Duration::from_secs(5);

@@ -65,7 +65,7 @@ pub use server::Request;
 pub use service::{Answer, Service};
 pub use sfu::Sfu;
 pub use site::{Site, Tripwire};
-pub use storage::Storage;
+pub use storage::{Storage, StorageLock};
 pub use strictness::Strictness;
 pub use token_request::Endpoint;
 pub use webhook::{Algorithm, Webhook};

@@ -10,6 +10,11 @@ pub struct Storage {
     objects: PathBuf,
 }
 
+/// Holds the objects' databases.
+pub struct StorageLock {
+    _databases: Vec<Connection>,
+}
+
 impl Storage {
     pub(crate) fn new(state: &Path) -> Self {
         Self { objects: state.join("objects") }
@@ -23,12 +28,22 @@ impl Storage {
         fs::write(&directory, "").expect("my own directory");
     }
 
+    /// Nobody can write to what is stored now, until this is dropped.
+    pub fn lock(&self) -> StorageLock {
+        let locked = |file: PathBuf| {
+            let database = Connection::open_with_flags(&file, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
+            database.busy_timeout(PATIENCE)?;
+            database.execute_batch("BEGIN IMMEDIATE")?;
+            Ok(database)
+        };
+        let databases: rusqlite::Result<_> = self.databases().into_iter().map(locked).collect();
+        StorageLock { _databases: databases.expect("databases that can be locked") }
+    }
+
     /// The tables of all objects, workerd's own included.
     pub fn tables(&self) -> Vec<String> {
-        let databases =
-            self.files().into_iter().filter(|file| file.extension().is_some_and(|suffix| suffix == "sqlite"));
-        let of_objects = databases.filter(|file| file.file_stem().is_some_and(|stem| stem != METADATA));
-        of_objects
+        self.databases()
+            .into_iter()
             .flat_map(|file| query::<String>(&file, "SELECT name FROM sqlite_master WHERE type = 'table'"))
             .collect()
     }
@@ -41,6 +56,15 @@ impl Storage {
         let nanoseconds = query::<i64>(&file, "SELECT scheduled_time FROM _cf_ALARM");
         let times = nanoseconds.into_iter().map(|time| u64::try_from(time).expect("a time after 1970"));
         times.map(|time| Duration::from_nanos(time).saturating_sub(now)).collect()
+    }
+
+    /// Of the objects, one each.
+    fn databases(&self) -> Vec<PathBuf> {
+        let is_of_object = |file: &PathBuf| {
+            file.extension().is_some_and(|suffix| suffix == "sqlite")
+                && file.file_stem().is_some_and(|stem| stem != METADATA)
+        };
+        self.files().into_iter().filter(is_of_object).collect()
     }
 
     fn files(&self) -> Vec<PathBuf> {

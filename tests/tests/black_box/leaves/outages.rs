@@ -141,3 +141,38 @@ async fn a_webhook_that_finds_nobody_is_sent_again() {
 
     stage.events.sent(&delay_id).await;
 }
+
+#[tokio::test]
+async fn a_webhook_that_cannot_be_stored_is_wanted_again() {
+    let stage = Stage::new().await;
+    let (delay_id, participant) = stage.connected(&alice(), LONG).await;
+    stage.lab.sfu.leave(&participant);
+    let left = participant.left(Departure::ClientInitiated);
+
+    let lock = stage.service.storage().lock();
+    let answer = left.send(&stage.service).await;
+    assert_eq!(answer.status, 500, "{answer:?}");
+    drop(lock);
+
+    stage.tell(&left).await;
+    stage.events.sent(&delay_id).await;
+}
+
+#[tokio::test]
+async fn restarts_go_on_when_there_is_room_on_the_disk_again() {
+    let stage = Stage::new().await;
+    let delay_id = stage.events.schedule(LONG);
+    let answer = stage.hand_over(Door::GetToken, &alice(), &delay_id, SHORT).await;
+    assert_eq!(answer.status, 200, "{answer:?}");
+    let participant = stage.join(Door::GetToken, &alice()).await;
+    stage.events.restarted(&delay_id, 1).await;
+
+    let lock = stage.service.storage().lock();
+    stage.service.log().line_with(&["storage fails"]).await;
+    drop(lock);
+
+    stage.restarted_again(&delay_id).await;
+    stage.restarted_again(&delay_id).await;
+    stage.leave(&participant).await;
+    stage.events.sent(&delay_id).await;
+}
