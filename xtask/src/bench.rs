@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use anyhow::Result;
 use clap::{Args, Subcommand};
 
+mod leaves;
 mod load;
 mod process;
 mod report;
@@ -26,6 +27,8 @@ pub struct Options {
 
 #[derive(Debug, Subcommand)]
 enum Part {
+    /// Measure many delegated leaves in one workerd: are restarts in time, and what do they take
+    Leaves(leaves::LeavesOptions),
     /// Be the upstreams: a process of the benchmark's own
     #[command(hide = true)]
     Upstreams {
@@ -42,6 +45,7 @@ enum Part {
 pub fn run(options: &Options) -> Result<()> {
     match &options.part {
         None => tokens::run(&options.tokens),
+        Some(Part::Leaves(options)) => leaves::run(options),
         Some(Part::Upstreams { authority }) => upstreams::serve(authority),
     }
 }

@@ -1,4 +1,4 @@
-//! The client: connections that are kept open, each with one request under way.
+//! The client: connections that are kept open, each with one request under way at a time.
 
 use std::{
     cell::Cell,
@@ -13,7 +13,7 @@ use hyper::{
     Request,
     body::Bytes,
     client::conn::http1::{self, SendRequest},
-    header::{CONTENT_TYPE, HOST},
+    header::{AUTHORIZATION, CONTENT_TYPE, HOST},
 };
 use hyper_util::rt::TokioIo;
 use tokio::{net::TcpStream, time::timeout};
@@ -42,10 +42,10 @@ impl Load {
     ///
     /// Fails when an answer isn't 200, or not all are there after [`PATIENCE`].
     pub async fn run(&self, connections: usize, requests: usize) -> Result<Outcome> {
-        let senders = try_join_all((0..connections).map(|_| self.connect())).await?;
+        let clients = try_join_all((0..connections).map(|_| Client::connect(self.addr))).await?;
         let left = Cell::new(requests);
         let started = Instant::now();
-        let clients = join_all(senders.into_iter().map(|sender| self.client(sender, &left)));
+        let clients = join_all(clients.into_iter().map(|client| self.ask_while(client, &left)));
         let outcomes = timeout(PATIENCE, clients).await.context("the requests aren't answered in time")?;
         let elapsed = started.elapsed();
         let mut latencies = outcomes.into_iter().collect::<Result<Vec<_>>>()?.concat();
@@ -55,37 +55,45 @@ impl Load {
 
     /// The answer to a single request.
     pub async fn ask(&self) -> Result<Bytes> {
-        let mut sender = self.connect().await?;
-        self.exchange(&mut sender).await
+        Client::connect(self.addr).await?.post(PATH, None, self.body.clone()).await
     }
 
-    async fn connect(&self) -> Result<SendRequest<Full<Bytes>>> {
-        let stream = TcpStream::connect(self.addr).await.context("can't connect to workerd")?;
-        stream.set_nodelay(true)?;
-        let (sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
-        // How it ends is seen by whoever sends.
-        tokio::spawn(connection);
-        Ok(sender)
-    }
-
-    async fn client(&self, mut sender: SendRequest<Full<Bytes>>, left: &Cell<usize>) -> Result<Vec<Duration>> {
+    async fn ask_while(&self, mut client: Client, left: &Cell<usize>) -> Result<Vec<Duration>> {
         let mut latencies = Vec::new();
         while left.get() > 0 {
             left.set(left.get() - 1);
             let sent = Instant::now();
-            self.exchange(&mut sender).await?;
+            client.post(PATH, None, self.body.clone()).await?;
             latencies.push(sent.elapsed());
         }
         Ok(latencies)
     }
+}
 
-    async fn exchange(&self, sender: &mut SendRequest<Full<Bytes>>) -> Result<Bytes> {
-        let request = Request::post("/get_token")
-            .header(HOST, "edge.example")
-            .header(CONTENT_TYPE, "application/json")
-            .body(Full::new(self.body.clone()))?;
-        sender.ready().await.context("the connection is closed")?;
-        let response = sender.send_request(request).await.context("no answer")?;
+/// A connection to the worker.
+pub struct Client {
+    sender: SendRequest<Full<Bytes>>,
+}
+
+impl Client {
+    /// Connects to the worker at `addr`.
+    pub async fn connect(addr: SocketAddr) -> Result<Self> {
+        let stream = TcpStream::connect(addr).await.context("can't connect to workerd")?;
+        stream.set_nodelay(true)?;
+        let (sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
+        // How it ends is seen by whoever sends.
+        tokio::spawn(connection);
+        Ok(Self { sender })
+    }
+
+    /// POSTs `body` to `path`, and gives the body of the answer; one that isn't 200 is an error.
+    pub async fn post(&mut self, path: &str, authorization: Option<&str>, body: Bytes) -> Result<Bytes> {
+        let mut request = Request::post(path).header(HOST, "edge.example").header(CONTENT_TYPE, "application/json");
+        if let Some(authorization) = authorization {
+            request = request.header(AUTHORIZATION, authorization);
+        }
+        self.sender.ready().await.context("the connection is closed")?;
+        let response = self.sender.send_request(request.body(Full::new(body))?).await.context("no answer")?;
         let status = response.status();
         let body = response.into_body().collect().await.context("the answer breaks off")?.to_bytes();
         if status != 200 {
@@ -95,4 +103,5 @@ impl Load {
     }
 }
 
+const PATH: &str = "/get_token";
 const PATIENCE: Duration = Duration::from_secs(120);

@@ -199,7 +199,8 @@ async fn room_service(request: Request<Incoming>, counts: &Counts) -> Response<F
     }
 }
 
-fn reply(status: StatusCode, content_type: &'static str, body: impl Into<Bytes>) -> Response<Full<Bytes>> {
+/// A whole answer.
+pub fn reply(status: StatusCode, content_type: &'static str, body: impl Into<Bytes>) -> Response<Full<Bytes>> {
     let mut response = Response::new(Full::new(body.into()));
     *response.status_mut() = status;
     response.headers_mut().insert(CONTENT_TYPE, hyper::header::HeaderValue::from_static(content_type));
@@ -230,4 +231,4 @@ fn user(server_name: &str) -> String {
 const HOST: &str = "localhost";
 const CONNECTIONS: &str = "/connections";
 /// A `Room` with a `sid` (field 1), and, for the size of a real one, codecs (field 7).
-const ROOM: &[u8] = b"\x0a\x0fRM_aaaaaaaaaaaa\x3a\x0b\x0a\x09video/VP8\x3a\x0c\x0a\x0aaudio/opus";
+pub const ROOM: &[u8] = b"\x0a\x0fRM_aaaaaaaaaaaa\x3a\x0b\x0a\x09video/VP8\x3a\x0c\x0a\x0aaudio/opus";
