@@ -17,6 +17,8 @@ use serde_json::{Value, json};
 async fn fifty_thousand_random_requests_crash_nothing_and_leave_nothing_behind() {
     let lab = Lab::new().await;
     let home = lab.homeserver("example.org").start().await;
+    // Leaves are taken over, and nobody is there to be told of them.
+    home.has_client_api("https://cs.example.org");
     let service = lab.deployment().full_access("example.org").start();
 
     let mut statuses = run(&service, &home, 0, REQUESTS / 2).await;
@@ -34,6 +36,8 @@ async fn fifty_thousand_random_requests_crash_nothing_and_leave_nothing_behind()
     assert!(statuses.values().sum::<usize>() > REQUESTS * 9 / 10, "{statuses:?}");
     assert!(after < before + MAX_GROWTH_KIB, "from {before} KiB to {after} KiB");
     let log = service.log().text();
+    let delegated = log.matches("delayed leave delegated").count();
+    assert!(delegated > REQUESTS / 500, "{delegated} leaves were taken over");
     for sign in ["panicked", "RuntimeError", "unreachable", "ncaught", "hung"] {
         assert!(!log.contains(sign), "{sign} is in the log");
     }
@@ -139,6 +143,10 @@ fn mutated(random: &mut StdRng, mut bytes: Vec<u8>) -> Vec<u8> {
 /// A request for a token of which any field may be something else.
 fn random_request(random: &mut StdRng, token: &OpenIdToken) -> Value {
     let mut body = Endpoint::BOTH[random.random_range(0..2)].request(token);
+    if random.random_ratio(1, 25) {
+        body["delay_id"] = json!(format!("syd_{}", random.random::<u8>()));
+        body["delay_timeout"] = json!(random.random_range(1..3_000));
+    }
     for pointer in [
         "/room_id",
         "/slot_id",
@@ -148,6 +156,8 @@ fn random_request(random: &mut StdRng, token: &OpenIdToken) -> Value {
         "/openid_token/access_token",
         "/openid_token/expires_in",
         "/member/id",
+        "/delay_id",
+        "/delay_timeout",
         "/member/claimed_user_id",
         "/member",
         "/openid_token",
