@@ -1,9 +1,10 @@
 use std::collections::BTreeMap;
+use std::fs;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 
 use tempfile::TempDir;
-use xtask::workerd::{self, Launch};
+use xtask::workerd::{self, Launch, Modules};
 
 use crate::{CertificateAuthority, Log, Resolver, Service, Sfu};
 
@@ -12,13 +13,14 @@ use crate::{CertificateAuthority, Log, Resolver, Service, Sfu};
 /// Without further calls: the lab's SFU and resolver, and no homeserver with full access that exists.
 pub struct Deployment {
     env: BTreeMap<String, String>,
+    bindings: BTreeMap<String, String>,
     trusted: PathBuf,
 }
 
 impl Deployment {
     pub(crate) fn new(sfu: &Sfu, resolver: &Resolver, authority: &CertificateAuthority) -> Self {
         let (key, secret) = Sfu::credentials();
-        Self { env: BTreeMap::new(), trusted: authority.pem() }
+        Self { env: BTreeMap::new(), bindings: BTreeMap::new(), trusted: authority.pem() }
             .set("LIVEKIT_URL", &sfu.url())
             .set("LIVEKIT_KEY", key)
             .set("LIVEKIT_SECRET", secret)
@@ -43,10 +45,24 @@ impl Deployment {
         self
     }
 
+    /// Binds what this ECMAScript module makes: its default export is called with `env`, which has the real namespaces of
+    /// Durable Objects.
+    pub fn bind(mut self, name: &str, module: impl std::fmt::Display) -> Self {
+        self.env.remove(name);
+        self.bindings.insert(name.to_owned(), module.to_string());
+        self
+    }
+
     /// Starts it, and waits until it answers.
     pub fn start(self) -> Service {
         let directory = TempDir::new().expect("a temporary directory");
         let log = directory.path().join("log");
+        let mut modules = Modules::of_production().unwrap_or_else(|error| panic!("{error:#}"));
+        for (name, module) in self.bindings {
+            let file = directory.path().join(format!("{name}.js"));
+            fs::write(&file, module).expect("a file in my directory");
+            modules.bindings.insert(name, file);
+        }
         let launch = Launch {
             addr: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
             state: directory.path().join("state"),
@@ -54,6 +70,6 @@ impl Deployment {
             env: self.env,
             log: workerd::Log::File(log.clone()),
         };
-        Service::start(launch, Log::new(log), directory)
+        Service::start(launch, modules, Log::new(log), directory)
     }
 }

@@ -12,13 +12,14 @@ use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
 use serde_json::Value;
 use tempfile::TempDir;
-use xtask::workerd::{Launch, Running};
+use xtask::workerd::{Launch, Modules, Running};
 
 use crate::{Endpoint, Log, OpenIdToken, Storage};
 
 /// The worker in workerd, and a client of it.
 pub struct Service {
     launch: Launch,
+    modules: Modules,
     running: Mutex<Running>,
     client: Client<HttpConnector, Full<Bytes>>,
     log: Log,
@@ -37,10 +38,10 @@ pub struct Answer {
 }
 
 impl Service {
-    pub(crate) fn start(launch: Launch, log: Log, directory: TempDir) -> Self {
-        let running = Mutex::new(start(&launch));
+    pub(crate) fn start(launch: Launch, modules: Modules, log: Log, directory: TempDir) -> Self {
+        let running = Mutex::new(start(&launch, &modules));
         let client = Client::builder(TokioExecutor::new()).build_http();
-        Self { launch, running, client, log, _directory: directory }
+        Self { launch, modules, running, client, log, _directory: directory }
     }
 
     /// Kills workerd (SIGKILL): it gets to do nothing any more.
@@ -50,7 +51,19 @@ impl Service {
 
     /// Starts it again, on the same storage and another port.
     pub fn start_again(&self) {
-        *self.running.lock().unwrap() = start(&self.launch);
+        *self.running.lock().unwrap() = start(&self.launch, &self.modules);
+    }
+
+    /// Deploys it again with other values of variables (`None`: without), on the same storage and another port.
+    pub fn deploy_again(&mut self, changes: &[(&str, Option<&str>)]) {
+        for (variable, value) in changes {
+            match value {
+                Some(value) => self.launch.env.insert((*variable).to_owned(), (*value).to_owned()),
+                None => self.launch.env.remove(*variable),
+            };
+        }
+        self.kill();
+        self.start_again();
     }
 
     /// What the objects have stored.
@@ -138,8 +151,8 @@ impl Service {
 }
 
 /// On this very thread: a thread of the runtime's pool may be in another network.
-fn start(launch: &Launch) -> Running {
-    launch.start().unwrap_or_else(|error| panic!("the worker doesn't start: {error:#}"))
+fn start(launch: &Launch, modules: &Modules) -> Running {
+    launch.start_with(modules).unwrap_or_else(|error| panic!("the worker doesn't start: {error:#}"))
 }
 
 impl Drop for Service {

@@ -51,8 +51,7 @@ impl Launch {
     ///
     /// There is no build, workerd ends before it answers (the error carries the end of its log), or takes too long to.
     pub fn start(&self) -> Result<Running> {
-        let build = Build::existing(&workspace::root()?)?;
-        self.start_with(&Modules { script: build.script, wasm: Some(build.wasm) })
+        self.start_with(&Modules::of_production()?)
     }
 
     /// Like [`Launch::start`], with a worker that need not be the production build.
@@ -105,6 +104,21 @@ pub struct Modules {
     pub script: PathBuf,
     /// The WebAssembly module it imports as `./index_bg.wasm`, if it does.
     pub wasm: Option<PathBuf>,
+    /// Bindings that aren't workerd's own: by name, an ECMAScript module whose default export is called with `env` and answers
+    /// what is bound. Its `env` has the Durable Object namespaces that the worker has.
+    pub bindings: BTreeMap<String, PathBuf>,
+}
+
+impl Modules {
+    /// The production build.
+    ///
+    /// # Errors
+    ///
+    /// There is none.
+    pub fn of_production() -> Result<Self> {
+        let build = Build::existing(&workspace::root()?)?;
+        Ok(Self { script: build.script, wasm: Some(build.wasm), bindings: BTreeMap::new() })
+    }
 }
 
 /// A workerd that answers. Dropping it kills it.

@@ -86,11 +86,15 @@ impl Bench {
     /// The floor first: the others are compared with it.
     fn contenders(&self, build: Build, also: &[PathBuf]) -> Result<Vec<Contender>> {
         let floor = Contender { name: "floor".to_owned(), modules: self.script("floor.js", FLOOR)? };
-        let modules = Modules { script: build.script, wasm: Some(build.wasm) };
+        let modules = Modules { script: build.script, wasm: Some(build.wasm), bindings: BTreeMap::new() };
         let worker = Contender { name: "worker".to_owned(), modules };
         let others = also.iter().map(|dir| Contender {
             name: dir.file_name().unwrap_or(dir.as_os_str()).to_string_lossy().into_owned(),
-            modules: Modules { script: dir.join("index.js"), wasm: Some(dir.join("index_bg.wasm")) },
+            modules: Modules {
+                script: dir.join("index.js"),
+                wasm: Some(dir.join("index_bg.wasm")),
+                bindings: BTreeMap::new(),
+            },
         });
         Ok([floor, worker].into_iter().chain(others).collect())
     }
@@ -98,7 +102,7 @@ impl Bench {
     fn script(&self, name: &str, text: &str) -> Result<Modules> {
         let script = self.dir.path().join(name);
         fs::write(&script, text).with_context(|| format!("can't write {}", script.display()))?;
-        Ok(Modules { script, wasm: None })
+        Ok(Modules { script, wasm: None, bindings: BTreeMap::new() })
     }
 
     /// What each contender's modules add to the start of workerd: to that with a module that does nothing.

@@ -26,6 +26,9 @@ pub(super) fn write(launch: &Launch, modules: &Modules) -> Result<PathBuf> {
     if let Some(wasm) = &modules.wasm {
         copy(wasm, WASM)?;
     }
+    for (name, module) in &modules.bindings {
+        copy(module, &binding_module(name))?;
+    }
     let mut certificates = Vec::new();
     for path in &launch.trust_ca {
         let pem = fs::read_to_string(path).with_context(|| format!("can't read {}", path.display()))?;
@@ -41,6 +44,7 @@ pub(super) fn write(launch: &Launch, modules: &Modules) -> Result<PathBuf> {
         objects: fs::canonicalize(&objects).context("can't resolve the state directory")?,
         certificates,
         variables: launch.env.keys().map(String::as_str).collect(),
+        made_bindings: modules.bindings.keys().map(String::as_str).collect(),
         private_homeservers: launch.env.get(ALLOW_PRIVATE).is_some_and(|value| value == "true"),
     };
     let path = dir.join("config.capnp");
@@ -55,6 +59,7 @@ struct Config<'a> {
     objects: PathBuf,
     certificates: Vec<String>,
     variables: Vec<&'a str>,
+    made_bindings: Vec<&'a str>,
     private_homeservers: bool,
 }
 
@@ -71,6 +76,14 @@ impl fmt::Display for Config<'_> {
         let objects = Text(&self.objects.to_string_lossy()).to_string();
         writeln!(f, "    (name = \"objects\", disk = (path = {objects}, writable = true)),")?;
         writeln!(f, "  ],")?;
+        if !self.made_bindings.is_empty() {
+            writeln!(f, "  extensions = [(modules = [")?;
+            for name in &self.made_bindings {
+                let module = Text(&binding_module(name)).to_string();
+                writeln!(f, "    (name = {module}, internal = true, esModule = embed {module}),")?;
+            }
+            writeln!(f, "  ])],")?;
+        }
         writeln!(
             f,
             "  sockets = [(name = \"http\", address = {}, http = (), service = \"worker\")],",
@@ -92,8 +105,16 @@ impl fmt::Display for Config<'_> {
             let name = Text(name);
             writeln!(f, "    (name = {name}, fromEnvironment = {name}),")?;
         }
-        for object in DURABLE_OBJECTS {
-            writeln!(f, "    (name = \"{}\", durableObjectNamespace = \"{}\"),", object.binding, object.class)?;
+        for object in DURABLE_OBJECTS.iter().filter(|object| !self.made_bindings.contains(&object.binding)) {
+            writeln!(f, "    {object},")?;
+        }
+        for name in &self.made_bindings {
+            let module = Text(&binding_module(name)).to_string();
+            write!(f, "    (name = {}, wrapped = (moduleName = {module}, innerBindings = [", Text(name))?;
+            for object in DURABLE_OBJECTS {
+                write!(f, "{object}, ")?;
+            }
+            writeln!(f, "])),")?;
         }
         writeln!(f, "  ],")?;
         writeln!(f, "  durableObjectNamespaces = [")?;
@@ -144,6 +165,17 @@ struct DurableObject {
     class: &'static str,
 }
 
+impl fmt::Display for DurableObject {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "(name = \"{}\", durableObjectNamespace = \"{}\")", self.binding, self.class)
+    }
+}
+
+/// The file, and the name, of the module that makes a binding.
+fn binding_module(binding: &str) -> String {
+    format!("{binding}.js")
+}
+
 /// The certificates of a PEM file, one by one; everything between them is left out.
 fn certificates_in(pem: &str) -> Vec<String> {
     pem.split(PEM_BEGIN)
@@ -174,6 +206,7 @@ mod tests {
             objects: "/state \"x\"".into(),
             certificates: vec![],
             variables: vec!["LIVEKIT_URL"],
+            made_bindings: vec![],
             private_homeservers: false,
         }
     }
@@ -190,6 +223,16 @@ mod tests {
     #[test]
     fn variables_are_bound_by_name_only() {
         assert!(config().to_string().contains(r#"(name = "LIVEKIT_URL", fromEnvironment = "LIVEKIT_URL")"#));
+    }
+
+    #[test]
+    fn a_made_binding_takes_the_place_of_one_of_the_same_name() {
+        let config = Config { made_bindings: vec!["ROOMS"], ..config() }.to_string();
+
+        let namespace = r#"(name = "ROOMS", durableObjectNamespace = "Room")"#;
+        assert_eq!(config.matches(namespace).count(), 1);
+        assert!(config.contains(&format!(r#"wrapped = (moduleName = "ROOMS.js", innerBindings = [{namespace}, "#)));
+        assert!(config.contains(r#"(name = "ROOMS.js", internal = true, esModule = embed "ROOMS.js")"#));
     }
 
     #[test]
