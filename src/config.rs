@@ -12,6 +12,7 @@ use crate::livekit::sfu_url::SfuUrl;
 use crate::log::Level;
 use crate::matrix::discovery::AddressPolicy;
 use crate::matrix::server_name::ServerName;
+use crate::rooms::LocationHint;
 
 /// Everything that an operator can set.
 #[derive(Clone, Debug)]
@@ -36,6 +37,8 @@ pub struct Config {
     pub addresses: AddressPolicy,
     /// `LIVEKIT_DNS_OVER_HTTPS_URL`.
     pub dns_over_https_url: Url,
+    /// `LIVEKIT_LOCATION_HINT`; `None` leaves it to the platform.
+    pub location_hint: Option<LocationHint>,
 }
 
 impl Config {
@@ -44,7 +47,12 @@ impl Config {
     ///
     /// Fails with every variable that is missing or wrong.
     pub fn from_lookup(lookup: impl Fn(&str) -> Option<String>) -> Result<Self, ConfigErrors> {
-        let mut reader = Reader { lookup, problems: Vec::new() };
+        Self::from_source(|variable| Ok(lookup(variable)))
+    }
+
+    /// Likewise from a `source` that may fail to give a value that is there. No default takes the place of such a value.
+    pub fn from_source(source: impl Fn(&str) -> Result<Option<String>, Unreadable>) -> Result<Self, ConfigErrors> {
+        let mut reader = Reader { source, problems: Vec::new() };
         let config = Self::read(&mut reader);
         match config {
             Some(config) if reader.problems.is_empty() => Ok(config),
@@ -53,7 +61,7 @@ impl Config {
     }
 
     /// Every variable is read before the first problem ends it, so that all of them are told.
-    fn read<L: Fn(&str) -> Option<String>>(reader: &mut Reader<L>) -> Option<Self> {
+    fn read<S: Fn(&str) -> Result<Option<String>, Unreadable>>(reader: &mut Reader<S>) -> Option<Self> {
         let sfu = reader.required(URL, |text| SfuUrl::parse(text).map_err(str::to_owned));
         let keys = reader.keys();
         let full_access = reader.required(FULL_ACCESS_HOMESERVERS, FullAccess::parse);
@@ -66,6 +74,7 @@ impl Config {
         let default_resolver = parse_http_url(DEFAULT_DNS_OVER_HTTPS_URL).ok();
         let dns_over_https_url =
             reader.optional(DNS_OVER_HTTPS_URL, |text| parse_http_url(text).map(Some), default_resolver);
+        let location_hint = reader.optional(LOCATION_HINT, parse_location_hint, None);
         Some(Self {
             sfu: sfu?,
             keys: keys?,
@@ -80,6 +89,7 @@ impl Config {
                 false => AddressPolicy::PublicOnly,
             },
             dns_over_https_url: dns_over_https_url??,
+            location_hint: location_hint?,
         })
     }
 }
@@ -142,14 +152,22 @@ impl fmt::Display for ConfigErrors {
 
 impl std::error::Error for ConfigErrors {}
 
-struct Reader<L> {
-    lookup: L,
+/// A value is there, and can't be read just now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Unreadable;
+
+struct Reader<S> {
+    source: S,
     problems: Vec<Problem>,
 }
 
-impl<L: Fn(&str) -> Option<String>> Reader<L> {
-    fn value(&self, variable: &str) -> Option<String> {
-        (self.lookup)(variable).filter(|value| !value.trim().is_empty())
+impl<S: Fn(&str) -> Result<Option<String>, Unreadable>> Reader<S> {
+    /// The variable's value, if it has one. An error is among the problems already.
+    fn value(&mut self, variable: &'static str) -> Result<Option<String>, Unreadable> {
+        let value = (self.source)(variable).inspect_err(|Unreadable| {
+            self.problems.push(Problem { variable, problem: UNREADABLE.to_owned() });
+        })?;
+        Ok(value.filter(|value| !value.trim().is_empty()))
     }
 
     fn problem<T>(&mut self, variable: &'static str, problem: impl Into<String>) -> Option<T> {
@@ -159,9 +177,8 @@ impl<L: Fn(&str) -> Option<String>> Reader<L> {
     }
 
     fn required<T>(&mut self, variable: &'static str, parse: impl FnOnce(&str) -> Result<T, String>) -> Option<T> {
-        match self.value(variable).map(|value| parse(&value)) {
-            Some(Ok(parsed)) => Some(parsed),
-            Some(Err(problem)) => self.problem(variable, problem),
+        match self.value(variable).ok()? {
+            Some(value) => self.parsed(variable, &value, parse),
             None => self.problem(variable, "is not set"),
         }
     }
@@ -172,14 +189,25 @@ impl<L: Fn(&str) -> Option<String>> Reader<L> {
         parse: impl FnOnce(&str) -> Result<T, String>,
         default: T,
     ) -> Option<T> {
-        match self.value(variable) {
-            Some(_) => self.required(variable, parse),
+        match self.value(variable).ok()? {
+            Some(value) => self.parsed(variable, &value, parse),
             None => Some(default),
         }
     }
 
+    fn parsed<T>(
+        &mut self,
+        variable: &'static str,
+        value: &str,
+        parse: impl FnOnce(&str) -> Result<T, String>,
+    ) -> Option<T> {
+        parse(value).map_err(|problem| self.problem::<T>(variable, problem)).ok()
+    }
+
     fn keys(&mut self) -> Option<ApiKeys> {
-        match (self.value(KEY), self.value(SECRET), self.value(KEYS)) {
+        // All three are read before the first that can't be ends it.
+        let (name, secret, lines) = (self.value(KEY), self.value(SECRET), self.value(KEYS));
+        match (name.ok()?, secret.ok()?, lines.ok()?) {
             (None, None, Some(lines)) => match ApiKeys::from_lines(&lines) {
                 Some(keys) => Some(keys),
                 None => self.problem(KEYS, "must consist of `key: secret` lines"),
@@ -219,6 +247,13 @@ fn parse_bool(text: &str) -> Result<bool, String> {
     }
 }
 
+fn parse_location_hint(text: &str) -> Result<Option<LocationHint>, String> {
+    match LocationHint::parse(text.trim()) {
+        Some(hint) => Ok(Some(hint)),
+        None => Err(format!("must be one of {}", LocationHint::ALL.join(", "))),
+    }
+}
+
 fn parse_http_url(text: &str) -> Result<Url, String> {
     match Url::parse(text.trim()) {
         Ok(url) if matches!(url.scheme(), "http" | "https") && url.has_host() => Ok(url),
@@ -244,7 +279,7 @@ fn parse_overrides(text: &str) -> Result<BTreeMap<ServerName, Url>, String> {
 }
 
 /// Every variable that the service reads.
-pub const VARIABLES: [&str; 12] = [
+pub const VARIABLES: [&str; 13] = [
     URL,
     KEY,
     SECRET,
@@ -257,6 +292,7 @@ pub const VARIABLES: [&str; 12] = [
     RESTRICTED_CAN_PUBLISH,
     ALLOW_PRIVATE_ADDRESSES,
     DNS_OVER_HTTPS_URL,
+    LOCATION_HINT,
 ];
 
 const URL: &str = "LIVEKIT_URL";
@@ -271,7 +307,9 @@ const CAN_UPDATE_OWN_METADATA: &str = "LIVEKIT_CAN_UPDATE_OWN_METADATA";
 const RESTRICTED_CAN_PUBLISH: &str = "LIVEKIT_RESTRICTED_CAN_PUBLISH";
 const ALLOW_PRIVATE_ADDRESSES: &str = "LIVEKIT_ALLOW_PRIVATE_ADDRESSES";
 const DNS_OVER_HTTPS_URL: &str = "LIVEKIT_DNS_OVER_HTTPS_URL";
+const LOCATION_HINT: &str = "LIVEKIT_LOCATION_HINT";
 const DEFAULT_DNS_OVER_HTTPS_URL: &str = "https://cloudflare-dns.com/dns-query";
+const UNREADABLE: &str = "can't be read from the Secrets Store";
 
 #[cfg(test)]
 mod tests {
@@ -325,6 +363,8 @@ mod tests {
             (RESTRICTED_CAN_PUBLISH, "value"),
             (ALLOW_PRIVATE_ADDRESSES, "value"),
             (DNS_OVER_HTTPS_URL, "value"),
+            (LOCATION_HINT, "value"),
+            (LOCATION_HINT, "WEUR"),
             (KEYS, "a: value"),
         ] {
             let lookup = |name: &str| match name == variable {
@@ -347,6 +387,7 @@ mod tests {
             (CAN_UPDATE_OWN_METADATA, "true"),
             (RESTRICTED_CAN_PUBLISH, "false"),
             (ALLOW_PRIVATE_ADDRESSES, "true"),
+            (LOCATION_HINT, " weur\n"),
         ])
         .unwrap();
         assert_eq!(config.full_access, FullAccess::Everybody);
@@ -356,6 +397,20 @@ mod tests {
         assert_eq!(urls, ["https://matrix.example.com/base", "https://cs.example.org/"]);
         assert!(config.can_update_own_metadata && !config.restricted_can_publish);
         assert_eq!(config.addresses, AddressPolicy::Any);
+        assert_eq!(config.location_hint.map(LocationHint::as_str), Some("weur"));
+    }
+
+    #[test]
+    fn a_value_that_cannot_be_read_is_named_once_and_has_no_default() {
+        for variable in VARIABLES {
+            let source = |name: &str| match MINIMAL.iter().find(|(known, _)| *known == name) {
+                _ if name == variable => Err(Unreadable),
+                _ if variable == KEYS && [KEY, SECRET].contains(&name) => Ok(None),
+                known => Ok(known.map(|(_, value)| (*value).to_owned())),
+            };
+            let errors = Config::from_source(source).unwrap_err();
+            assert_eq!(errors.to_string(), format!("{variable} {UNREADABLE}"));
+        }
     }
 
     #[test]

@@ -4,14 +4,29 @@ use delegated_leaves::{RoomAnswer, RoomCommand, RoomName};
 use wasm_bindgen::JsValue;
 use worker::{Env, Method, Request, RequestInit};
 
+use crate::config::Config;
+
 /// The objects, one for each LiveKit room.
 #[derive(Clone, Copy)]
-pub struct Rooms<'a>(pub &'a Env);
+pub struct Rooms<'a> {
+    env: &'a Env,
+    location: Option<LocationHint>,
+}
 
-impl Rooms<'_> {
+impl<'a> Rooms<'a> {
+    /// Those of this deployment.
+    pub fn of(env: &'a Env, config: &Config) -> Self {
+        Self { env, location: config.location_hint }
+    }
+
     /// Hands `command` to the object of `room`. An answer means that its effect is stored.
     pub async fn send(self, room: &RoomName, command: &RoomCommand) -> worker::Result<RoomAnswer> {
-        let object = self.0.durable_object(BINDING)?.id_from_name(room.as_str())?.get_stub()?;
+        let namespace = self.env.durable_object(BINDING)?;
+        let id = namespace.id_from_name(room.as_str())?;
+        let object = match self.location {
+            Some(location) => id.get_stub_with_location_hint(location.as_str())?,
+            None => id.get_stub()?,
+        };
         let mut init = RequestInit::new();
         init.with_method(Method::Post).with_body(Some(JsValue::from(serde_json::to_string(command)?)));
         // An object has no host of its own, but a request needs one.
@@ -20,6 +35,26 @@ impl Rooms<'_> {
             200 => Ok(serde_json::from_str(&answer.text().await?)?),
             status => Err(worker::Error::from(format!("the room's object answered {status}"))),
         }
+    }
+}
+
+/// Where on earth objects are made that aren't there yet
+/// ([Durable Objects, "Provide a location hint"](https://developers.cloudflare.com/durable-objects/reference/data-location/#provide-a-location-hint)).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LocationHint(&'static str);
+
+impl LocationHint {
+    /// Every region that the platform knows.
+    pub const ALL: [&str; 9] = ["wnam", "enam", "sam", "weur", "eeur", "apac", "oc", "afr", "me"];
+
+    /// Parses the platform's name of a region.
+    pub fn parse(text: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|region| *region == text).map(Self)
+    }
+
+    /// The platform's name of the region.
+    pub fn as_str(self) -> &'static str {
+        self.0
     }
 }
 

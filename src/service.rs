@@ -122,7 +122,7 @@ impl Service<'_> {
             outbound: &outbound,
             federation: &federation,
             client_apis: &client_apis,
-            rooms: Rooms(self.env),
+            rooms: Rooms::of(self.env, self.config),
             log: self.log,
         };
         run(exchange).await.map(Answer::json)
@@ -135,7 +135,7 @@ impl Service<'_> {
             .map_err(ApiError::Webhook)?;
         let not_an_event = |_| ApiError::NotJson("The body is not a webhook of LiveKit's".to_owned());
         if let Webhook::Relevant { room, event } = event::parse(&body).map_err(not_an_event)? {
-            let stored = Rooms(self.env).send(&room, &RoomCommand::Webhook(event)).await;
+            let stored = Rooms::of(self.env, self.config).send(&room, &RoomCommand::Webhook(event)).await;
             stored.map_err(|error| ApiError::NotStored(error.to_string()))?;
         }
         Ok(Answer::json(json!({})))

@@ -30,6 +30,7 @@ async fn a_wrong_value_is_named_but_not_repeated() {
         ("LIVEKIT_RESTRICTED_CAN_PUBLISH", &["WRONG"]),
         ("LIVEKIT_ALLOW_PRIVATE_ADDRESSES", &["WRONG"]),
         ("LIVEKIT_DNS_OVER_HTTPS_URL", &["WRONG", "ftp://WRONG.example/"]),
+        ("LIVEKIT_LOCATION_HINT", &["WRONG", "weur,WRONG", "fra"]),
     ] {
         let lab = Lab::new().await;
         for value in values {
@@ -76,6 +77,7 @@ async fn every_right_value_is_accepted() {
         ("LIVEKIT_CS_API_URL_OVERRIDES", "example.org=https://cs.example.org,b.example=http://10.0.0.1:8008/x"),
         ("LIVEKIT_CAN_UPDATE_OWN_METADATA", "false"),
         ("LIVEKIT_DNS_OVER_HTTPS_URL", "https://dns.example/dns-query"),
+        ("LIVEKIT_LOCATION_HINT", "weur"),
     ] {
         let service = lab.deployment().set(variable, value).start();
 
@@ -115,7 +117,7 @@ async fn assert_names(service: &Service, variables: &[&str]) {
     }
 }
 
-const ALL: [&str; 12] = [
+const ALL: [&str; 13] = [
     "LIVEKIT_URL",
     "LIVEKIT_KEY",
     "LIVEKIT_SECRET",
@@ -128,4 +130,5 @@ const ALL: [&str; 12] = [
     "LIVEKIT_RESTRICTED_CAN_PUBLISH",
     "LIVEKIT_ALLOW_PRIVATE_ADDRESSES",
     "LIVEKIT_DNS_OVER_HTTPS_URL",
+    "LIVEKIT_LOCATION_HINT",
 ];
