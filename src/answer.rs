@@ -5,6 +5,7 @@ use wasm_bindgen::JsValue;
 use web_sys::{Headers, Response, ResponseInit};
 
 use crate::error::ApiError;
+use crate::rate_limit::OverLimit;
 
 /// An answer that is still to be sent.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -52,6 +53,7 @@ impl From<&ApiError> for Answer {
     fn from(error: &ApiError) -> Self {
         let headers = match error {
             ApiError::MethodNotAllowed(allow) => vec![("Allow", (*allow).to_owned())],
+            ApiError::RateLimited(_) => vec![("Retry-After", OverLimit::RETRY_AFTER_S.to_string())],
             _ => Vec::new(),
         };
         Self { status: error.status(), body: Some(error.body()), headers }

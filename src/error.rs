@@ -9,6 +9,7 @@ use crate::livekit::token::MintError;
 use crate::livekit::webhook::SignatureError;
 use crate::matrix::client_api::ClientApiError;
 use crate::matrix::openid::OpenIdError;
+use crate::rate_limit::OverLimit;
 
 /// Why a request gets no answer of its own kind.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -37,6 +38,8 @@ pub enum ApiError {
     Sfu(RoomServiceError),
     /// No token could be signed.
     Mint(MintError),
+    /// The caller asks too often.
+    RateLimited(OverLimit),
     /// The webhook isn't the SFU's.
     Webhook(SignatureError),
     /// The deployment is misconfigured; with the names of the variables.
@@ -62,6 +65,7 @@ impl ApiError {
             Self::Unrecognized => 404,
             Self::MethodNotAllowed(_) => 405,
             Self::TooLarge => 413,
+            Self::RateLimited(_) => 429,
             Self::Sfu(_) | Self::Mint(_) | Self::NotStored(_) => 500,
             Self::Misconfigured(_) => 503,
         }
@@ -76,6 +80,7 @@ impl ApiError {
             Self::DelegationForbidden => "M_FORBIDDEN",
             Self::Unrecognized | Self::MethodNotAllowed(_) => "M_UNRECOGNIZED",
             Self::TooLarge => "M_TOO_LARGE",
+            Self::RateLimited(_) => "M_LIMIT_EXCEEDED",
             Self::Sfu(_) | Self::Mint(_) | Self::NotStored(_) | Self::Misconfigured(_) => "M_UNKNOWN",
         }
     }
@@ -100,6 +105,13 @@ impl ApiError {
             Self::MethodNotAllowed(_) => "This method is not allowed here",
             Self::Sfu(_) => "The room could not be created on the SFU",
             Self::Mint(_) => "No token could be made",
+            Self::RateLimited(_) => {
+                return json!({
+                    "errcode": self.errcode(),
+                    "error": "There are too many requests",
+                    "retry_after_ms": u64::from(OverLimit::RETRY_AFTER_S) * 1000,
+                });
+            }
             Self::Misconfigured(variables) => {
                 return json!({
                     "errcode": self.errcode(),
@@ -120,6 +132,7 @@ impl ApiError {
             Self::Webhook(cause) => Some(cause.to_string()),
             Self::NoClientApi(cause) => Some(cause.to_string()),
             Self::NotStored(cause) => Some(cause.clone()),
+            Self::RateLimited(cause) => Some(cause.to_string()),
             _ => None,
         }
     }
@@ -143,6 +156,12 @@ impl From<OpenIdError> for ApiError {
 impl From<RoomServiceError> for ApiError {
     fn from(error: RoomServiceError) -> Self {
         Self::Sfu(error)
+    }
+}
+
+impl From<OverLimit> for ApiError {
+    fn from(error: OverLimit) -> Self {
+        Self::RateLimited(error)
     }
 }
 

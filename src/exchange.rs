@@ -15,6 +15,7 @@ use crate::matrix::federation::Federation;
 use crate::matrix::openid::OpenIdToken;
 use crate::matrix::user_id::UserId;
 use crate::outbound::{Deadline, Outbound};
+use crate::rate_limit::RateLimits;
 use crate::rooms::Rooms;
 use crate::token_request::{Claim, DelayedLeave, DelegationRequest, TokenRequest};
 
@@ -30,6 +31,8 @@ pub struct Exchange<'a> {
     pub client_apis: &'a ClientApis,
     /// The rooms' objects.
     pub rooms: Rooms<'a>,
+    /// How often a user may ask.
+    pub limits: RateLimits<'a>,
     /// Where to report.
     pub log: &'a Log,
 }
@@ -90,6 +93,7 @@ impl Exchange<'_> {
         let started = clock::now_ms();
         let user = token.verify(self.federation).await?;
         let identity = claim.identity_of(&user).ok_or(ApiError::Unauthorized(Unauthorized::ClaimedUserDiffers))?;
+        self.limits.admit_user(&user).await?;
         let full_access = self.config.full_access.includes(&token.server);
         Ok(Caller { user, identity, full_access, verified_in_ms: clock::now_ms().saturating_sub(started) })
     }

@@ -11,6 +11,7 @@ pub mod livekit;
 pub mod log;
 pub mod matrix;
 mod outbound;
+mod rate_limit;
 mod room;
 mod rooms;
 mod route;

@@ -21,6 +21,7 @@ use crate::matrix::client_api::ClientApis;
 use crate::matrix::federation::Federation;
 use crate::matrix::lookups::WaitUntil;
 use crate::outbound::Outbound;
+use crate::rate_limit::{ClientAddress, RateLimits};
 use crate::rooms::Rooms;
 use crate::route::Endpoint;
 use crate::token_request::{DelegationRequest, TokenRequest};
@@ -99,6 +100,10 @@ impl Service<'_> {
         self,
         run: impl AsyncFnOnce(Exchange<'_>) -> Result<Value, ApiError>,
     ) -> Result<Answer, ApiError> {
+        let limits = RateLimits { env: self.env, log: self.log };
+        if let Some(client) = client_address(self.request) {
+            limits.admit_address(&client).await?;
+        }
         let outbound = Outbound::from_env(self.env);
         let context = Rc::new(self.context);
         let wait_until: WaitUntil = Rc::new(move |promise| {
@@ -123,6 +128,7 @@ impl Service<'_> {
             federation: &federation,
             client_apis: &client_apis,
             rooms: Rooms::of(self.env, self.config),
+            limits,
             log: self.log,
         };
         run(exchange).await.map(Answer::json)
@@ -151,6 +157,7 @@ fn report(log: &Log, error: &ApiError, endpoint: Option<Endpoint>) {
         ApiError::Mint(_) => (Level::Error, "token not signed"),
         ApiError::NotStored(_) => (Level::Error, "not stored"),
         ApiError::NoClientApi(_) => (Level::Warn, "client-server API not found"),
+        ApiError::RateLimited(_) => (Level::Warn, "rate limit reached"),
         _ => (Level::Debug, "request refused"),
     };
     let endpoint = endpoint.map_or(Value::Null, |endpoint| format!("{endpoint:?}").into());
@@ -172,6 +179,11 @@ fn path_of(url: &str) -> &str {
 fn platform_id(request: &Request) -> Option<String> {
     let id = request.headers().get("Cf-Ray").ok().flatten()?;
     (id.len() <= 32 && id.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-')).then_some(id)
+}
+
+/// Where the edge saw the request come from; elsewhere there is no such header, or anybody could have written it.
+fn client_address(request: &Request) -> Option<ClientAddress> {
+    ClientAddress::parse(&request.headers().get("CF-Connecting-IP").ok().flatten()?)
 }
 
 const MAX_CLIENT_BODY: usize = 64 * 1024;

@@ -13,6 +13,7 @@ mod location_hint;
 mod logging;
 mod patience;
 mod random_bytes;
+mod rate_limits;
 mod rooms;
 mod secrets_store;
 mod srv_connection;

@@ -1,0 +1,189 @@
+//! Who asks too often (§2.2 of the protocol): an address before anybody is asked on its behalf, a user after they are known.
+//!
+//! Counting is the platform's, where it has the bindings:
+//!
+//! ```toml
+//! [[ratelimits]]
+//! name = "RATE_LIMIT_BY_ADDRESS"
+//! namespace_id = "1001"
+//! simple = { limit = 300, period = 10 }
+//! ```
+//!
+//! Where it hasn't, nothing is limited.
+
+use std::cell::Cell;
+use std::fmt;
+use std::net::{IpAddr, Ipv6Addr};
+use std::time::Duration;
+
+use js_sys::futures::JsFuture;
+use js_sys::{Object, Promise, Reflect};
+use serde_json::json;
+use wasm_bindgen::prelude::*;
+use worker::Env;
+
+use crate::log::{Level, Log};
+use crate::matrix::user_id::UserId;
+use crate::outbound::Deadline;
+
+/// What the platform counts with, for the time of one request.
+pub struct RateLimits<'a> {
+    /// Where the bindings are.
+    pub env: &'a Env,
+    /// Where to report.
+    pub log: &'a Log,
+}
+
+impl RateLimits<'_> {
+    /// Counts a request from `client`. Before anything is sent to anybody on its behalf.
+    pub async fn admit_address(&self, client: &ClientAddress) -> Result<(), OverLimit> {
+        match self.is_within(BY_ADDRESS, &client.to_string()).await {
+            true => Ok(()),
+            false => {
+                self.log.write(Level::Debug, "address over its rate limit", json!({"address": client.to_string()}));
+                Err(OverLimit::Address)
+            }
+        }
+    }
+
+    /// Counts a request of `user`, once it is known that it is theirs.
+    pub async fn admit_user(&self, user: &UserId) -> Result<(), OverLimit> {
+        match self.is_within(BY_USER, user.as_str()).await {
+            true => Ok(()),
+            false => Err(OverLimit::User(user.clone())),
+        }
+    }
+
+    /// A limit that can't be asked limits nobody: calls matter more.
+    async fn is_within(&self, name: &'static str, key: &str) -> bool {
+        let binding = Reflect::get(self.env, &name.into()).ok().filter(JsValue::is_object);
+        let Some(binding) = binding else { return true };
+        let outcome = Deadline::after(TIMEOUT).bound(binding.unchecked_into::<RateLimiter>().admits(key)).await;
+        let cause = match outcome {
+            Some(Ok(admitted)) => return admitted,
+            Some(Err(_)) => "it failed",
+            None => "no answer in time",
+        };
+        if !FAILURE_REPORTED.replace(true) {
+            self.log.write(Level::Warn, "rate limit not asked", json!({"binding": name, "cause": cause}));
+        }
+        true
+    }
+}
+
+/// Over which limit a request is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum OverLimit {
+    /// That of the client's address.
+    Address,
+    /// That of the user.
+    User(UserId),
+}
+
+impl OverLimit {
+    /// After how many seconds to try again.
+    pub const RETRY_AFTER_S: u32 = 10;
+}
+
+impl fmt::Display for OverLimit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Address => f.write_str("too many requests from one address"),
+            Self::User(user) => write!(f, "too many requests of {user}"),
+        }
+    }
+}
+
+/// Whose requests count together: an IPv4 address, or the IPv6 network of a household.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ClientAddress(IpAddr);
+
+impl ClientAddress {
+    /// Parses `CF-Connecting-IP`, the address that the edge has seen the request come from.
+    pub fn parse(header: &str) -> Option<Self> {
+        match header.trim().parse::<IpAddr>().ok()?.to_canonical() {
+            IpAddr::V4(address) => Some(Self(address.into())),
+            // Who has one address of a /64 has them all.
+            IpAddr::V6(address) => {
+                let [a, b, c, d, ..] = address.segments();
+                Some(Self(Ipv6Addr::new(a, b, c, d, 0, 0, 0, 0).into()))
+            }
+        }
+    }
+}
+
+impl fmt::Display for ClientAddress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            IpAddr::V4(address) => address.fmt(f),
+            IpAddr::V6(network) => write!(f, "{network}/64"),
+        }
+    }
+}
+
+#[wasm_bindgen]
+extern "C" {
+    type RateLimiter;
+
+    #[wasm_bindgen(method, catch)]
+    fn limit(this: &RateLimiter, options: &Object) -> Result<Promise, JsValue>;
+}
+
+impl RateLimiter {
+    async fn admits(&self, key: &str) -> Result<bool, JsValue> {
+        let options = Object::new();
+        Reflect::set(&options, &"key".into(), &key.into())?;
+        let outcome = JsFuture::from(self.limit(&options)?).await?;
+        Reflect::get(&outcome, &"success".into())?.as_bool().ok_or(JsValue::UNDEFINED)
+    }
+}
+
+thread_local! {
+    static FAILURE_REPORTED: Cell<bool> = const { Cell::new(false) };
+}
+
+const BY_ADDRESS: &str = "RATE_LIMIT_BY_ADDRESS";
+const BY_USER: &str = "RATE_LIMIT_BY_USER";
+const TIMEOUT: Duration = Duration::from_secs(1);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn an_ipv6_network_counts_as_one_address() {
+        for (header, counted) in [
+            ("93.184.216.34", "93.184.216.34"),
+            (" 93.184.216.34 ", "93.184.216.34"),
+            ("::ffff:93.184.216.34", "93.184.216.34"),
+            ("2001:db8:1:2:3:4:5:6", "2001:db8:1:2::/64"),
+            ("2001:db8:1:2::", "2001:db8:1:2::/64"),
+            ("2001:db8:1:3::1", "2001:db8:1:3::/64"),
+        ] {
+            assert_eq!(ClientAddress::parse(header).map(|client| client.to_string()).as_deref(), Some(counted));
+        }
+        for header in ["", "unknown", "93.184.216.34, 10.0.0.1", "[2001:db8::1]", "93.184.216.34:443"] {
+            assert_eq!(ClientAddress::parse(header), None, "{header}");
+        }
+    }
+
+    /// What is asked of clients holds for what is deployed.
+    #[test]
+    fn the_limits_that_are_deployed_are_over_when_clients_try_again() {
+        let wrangler = include_str!("../wrangler.toml");
+        let limits: Vec<_> = wrangler.split("[[ratelimits]]").skip(1).collect();
+        assert_eq!(limits.len(), 2);
+        for (binding, limit) in [BY_ADDRESS, BY_USER].into_iter().zip(limits) {
+            assert!(limit.contains(&format!("name = \"{binding}\"")), "{limit}");
+            assert!(limit.contains(&format!("period = {} }}", OverLimit::RETRY_AFTER_S)), "{limit}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn any_header_is_read_without_panic(header in "[0-9a-f:.]{0,40}|\\PC{0,20}") {
+            let _ = ClientAddress::parse(&header);
+        }
+    }
+}
