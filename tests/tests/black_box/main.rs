@@ -8,6 +8,7 @@ mod configuration;
 mod counts;
 mod discovery;
 mod errors;
+mod key_rotation;
 mod leaves;
 mod location_hint;
 mod logging;

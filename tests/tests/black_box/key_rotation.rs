@@ -1,0 +1,95 @@
+//! API keys are changed without cutting anybody off: at each step of the procedure in `docs/operations.md`.
+
+use std::time::Duration;
+
+use black_box::{Departure, Door, Lab, Member, Participant, Service, Webhook};
+use livekit_token::TokenVerifier;
+
+type Key = (&'static str, &'static str);
+
+const OLD: Key = ("oldkey", "old-secret-nobody-may-see");
+const NEW: Key = ("newkey", "new-secret-nobody-may-see");
+const LONG: Duration = Duration::from_secs(600);
+
+/// One step: what the worker and the SFU are configured with after it.
+struct Step {
+    name: &'static str,
+    worker: &'static [Key],
+    sfu: &'static [Key],
+    webhooks: Key,
+}
+
+const STEPS: [Step; 6] = [
+    Step { name: "before", worker: &[OLD], sfu: &[OLD], webhooks: OLD },
+    Step { name: "the worker knows both, the old one signs", worker: &[OLD, NEW], sfu: &[OLD], webhooks: OLD },
+    Step { name: "the SFU knows both, the new one signs", worker: &[OLD, NEW], sfu: &[OLD, NEW], webhooks: NEW },
+    Step { name: "the new one signs everything", worker: &[NEW, OLD], sfu: &[OLD, NEW], webhooks: NEW },
+    Step { name: "the SFU knows the new one only", worker: &[NEW, OLD], sfu: &[NEW], webhooks: NEW },
+    Step { name: "after", worker: &[NEW], sfu: &[NEW], webhooks: NEW },
+];
+
+#[tokio::test]
+async fn tokens_webhooks_and_leaves_work_at_every_step() {
+    let lab = Lab::new().await;
+    let home = lab.homeserver("example.org").start().await;
+    let events = lab.delayed_events("cs.example.org").await;
+    home.has_client_api(events.base_url());
+    let mut service = lab.deployment().full_access("example.org").start();
+    let mut earlier: Vec<(String, Participant)> = Vec::new();
+
+    for (number, step) in STEPS.into_iter().enumerate() {
+        println!("{}", step.name);
+        lab.sfu.set_keys(step.sfu);
+        deploy(&mut service, step.worker);
+        let member = Member::of_room(&format!("!room{number}:example.org"), "@alice:example.org");
+
+        // The SFU creates the room for a token of ours, and lets the client in with the one it is given.
+        let delay_id = events.schedule(LONG);
+        let token = home.openid_token(&member.user_id);
+        let body = member.delegation(Door::GetToken, &token, &delay_id, LONG);
+        let jwt = service.post(Door::GetToken.path(), &body).await.jwt();
+        let (signing, secret) = step.worker[0];
+        let claims = TokenVerifier::with_api_key(signing, secret).verify(&jwt).expect("signed with the first key");
+        assert_eq!((claims.iss.as_str(), claims.sub), (signing, member.identity(Door::GetToken)));
+        assert!(step.sfu.contains(&step.worker[0]), "the SFU doesn't know the key that signs");
+        assert_eq!(lab.sfu.created().len(), number + 1);
+
+        // The SFU's webhooks are believed, whichever of the worker's keys signs them.
+        let participant = lab.sfu.join(&member.room(), &member.identity(Door::GetToken));
+        for (key, secret) in step.worker {
+            send(&service, participant.joined().signed_with(key, secret), 200).await;
+        }
+        events.restarted(&delay_id, 1).await;
+
+        // A leave that was handed over a step earlier is sent.
+        if let Some((delay_id, participant)) = earlier.pop() {
+            lab.sfu.leave(&participant);
+            let (key, secret) = step.webhooks;
+            send(&service, participant.left(Departure::ClientInitiated).signed_with(key, secret), 200).await;
+            events.sent(&delay_id).await;
+        }
+        earlier.push((delay_id, participant));
+    }
+
+    let (_, participant) = earlier.remove(0);
+    send(&service, participant.joined().signed_with(OLD.0, OLD.1), 401).await;
+    for (_, secret) in [OLD, NEW] {
+        assert!(!service.log().text().contains(secret));
+    }
+}
+
+/// A single key is set as such, as most have it; several as lines.
+fn deploy(service: &mut Service, keys: &[Key]) {
+    let lines: Vec<_> = keys.iter().map(|(key, secret)| format!("{key}: {secret}")).collect();
+    let lines = lines.join("\n");
+    let changes = match keys {
+        [(key, secret)] => [("LIVEKIT_KEY", Some(*key)), ("LIVEKIT_SECRET", Some(*secret)), ("LIVEKIT_KEYS", None)],
+        _ => [("LIVEKIT_KEY", None), ("LIVEKIT_SECRET", None), ("LIVEKIT_KEYS", Some(lines.as_str()))],
+    };
+    service.deploy_again(&changes);
+}
+
+async fn send(service: &Service, webhook: Webhook, status: u16) {
+    let answer = webhook.send(service).await;
+    assert_eq!(answer.status, status, "{answer:?}");
+}
