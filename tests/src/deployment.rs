@@ -1,7 +1,7 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::net::{Ipv4Addr, SocketAddr};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use tempfile::TempDir;
 use xtask::workerd::{self, Launch, Modules};
@@ -51,6 +51,15 @@ impl Deployment {
         self.env.remove(name);
         self.bindings.insert(name.to_owned(), module.to_string());
         self
+    }
+
+    pub(crate) fn env(&self) -> &BTreeMap<String, String> {
+        &self.env
+    }
+
+    /// The file with the certificate that is trusted.
+    pub(crate) fn trusted(&self) -> &Path {
+        &self.trusted
     }
 
     /// Starts it, and waits until it answers.

@@ -50,6 +50,7 @@ mod storage;
 mod strictness;
 mod token_request;
 mod webhook;
+mod wrangler;
 
 pub use certificate::{Certificate, CertificateAuthority};
 pub use connection::Connection;
@@ -73,3 +74,4 @@ pub use storage::{Storage, StorageLock};
 pub use strictness::Strictness;
 pub use token_request::Endpoint;
 pub use webhook::{Algorithm, Webhook};
+pub use wrangler::Wrangler;

@@ -13,17 +13,27 @@ use hyper_util::rt::TokioExecutor;
 use serde_json::Value;
 use tempfile::TempDir;
 use xtask::workerd::{Launch, Modules, Running};
+use xtask::wrangler::WranglerDev;
 
 use crate::{Endpoint, Log, OpenIdToken, Storage};
 
-/// The worker in workerd, and a client of it.
+/// The worker in workerd, alone or under `wrangler dev`, and a client of it.
 pub struct Service {
-    launch: Launch,
-    modules: Modules,
-    running: Mutex<Running>,
+    host: Host,
     client: Client<HttpConnector, Full<Bytes>>,
     log: Log,
     _directory: TempDir,
+}
+
+enum Host {
+    Workerd(Box<Workerd>),
+    Wrangler(WranglerDev),
+}
+
+struct Workerd {
+    launch: Launch,
+    modules: Modules,
+    running: Mutex<Running>,
 }
 
 /// What the worker answered, whole.
@@ -40,26 +50,37 @@ pub struct Answer {
 impl Service {
     pub(crate) fn start(launch: Launch, modules: Modules, log: Log, directory: TempDir) -> Self {
         let running = Mutex::new(start(&launch, &modules));
+        Self::on(Host::Workerd(Box::new(Workerd { launch, modules, running })), log, directory)
+    }
+
+    pub(crate) fn under_wrangler(wrangler: WranglerDev, log: Log, directory: TempDir) -> Self {
+        Self::on(Host::Wrangler(wrangler), log, directory)
+    }
+
+    fn on(host: Host, log: Log, directory: TempDir) -> Self {
         let client = Client::builder(TokioExecutor::new()).build_http();
-        Self { launch, modules, running, client, log, _directory: directory }
+        Self { host, client, log, _directory: directory }
     }
 
     /// Kills workerd (SIGKILL): it gets to do nothing any more.
     pub fn kill(&self) {
-        self.running.lock().unwrap().kill().expect("workerd can be killed");
+        self.workerd().running.lock().unwrap().kill().expect("workerd can be killed");
     }
 
     /// Starts it again, on the same storage and another port.
     pub fn start_again(&self) {
-        *self.running.lock().unwrap() = start(&self.launch, &self.modules);
+        let Workerd { launch, modules, running } = self.workerd();
+        *running.lock().unwrap() = start(launch, modules);
     }
 
     /// Deploys it again with other values of variables (`None`: without), on the same storage and another port.
     pub fn deploy_again(&mut self, changes: &[(&str, Option<&str>)]) {
+        let Host::Workerd(workerd) = &mut self.host else { panic!("{WORKERD_ALONE}") };
+        let env = &mut workerd.launch.env;
         for (variable, value) in changes {
             match value {
-                Some(value) => self.launch.env.insert((*variable).to_owned(), (*value).to_owned()),
-                None => self.launch.env.remove(*variable),
+                Some(value) => env.insert((*variable).to_owned(), (*value).to_owned()),
+                None => env.remove(*variable),
             };
         }
         self.kill();
@@ -68,7 +89,7 @@ impl Service {
 
     /// What the objects have stored.
     pub fn storage(&self) -> Storage {
-        Storage::new(&self.launch.state)
+        Storage::new(&self.workerd().launch.state)
     }
 
     /// Asks for a LiveKit token with a complete request for this OpenID token.
@@ -131,7 +152,10 @@ impl Service {
 
     /// Where it listens.
     pub fn addr(&self) -> SocketAddr {
-        self.running.lock().unwrap().addr()
+        match &self.host {
+            Host::Workerd(workerd) => workerd.running.lock().unwrap().addr(),
+            Host::Wrangler(wrangler) => wrangler.addr(),
+        }
     }
 
     /// What it has logged.
@@ -141,12 +165,21 @@ impl Service {
 
     /// The memory of workerd that is in RAM, in KiB.
     pub fn resident_kib(&self) -> u64 {
-        let status = fs::read_to_string(format!("/proc/{}/status", self.running.lock().unwrap().pid()))
+        let status = fs::read_to_string(format!("/proc/{}/status", self.workerd().running.lock().unwrap().pid()))
             .expect("workerd is still there");
         status
             .lines()
             .find_map(|line| line.strip_prefix("VmRSS:")?.trim().strip_suffix(" kB")?.parse().ok())
             .expect("VmRSS in the status of a process")
+    }
+}
+
+impl Service {
+    fn workerd(&self) -> &Workerd {
+        match &self.host {
+            Host::Workerd(workerd) => workerd,
+            Host::Wrangler(_) => panic!("{WORKERD_ALONE}"),
+        }
     }
 }
 
@@ -212,6 +245,7 @@ impl Answer {
     }
 }
 
+const WORKERD_ALONE: &str = "only workerd alone can do that";
 const LINES_SHOWN: usize = 40;
 /// Longer than anything may take: the worker gives a verification up after 10 s.
 const PATIENCE: Duration = Duration::from_secs(60);

@@ -4,18 +4,15 @@ use std::{
     fs,
     io::ErrorKind,
     net::{IpAddr, SocketAddr, TcpListener},
-    os::unix::process::CommandExt,
     path::Path,
-    process::{Child, Stdio},
     thread,
-    time::{Duration, Instant},
+    time::Duration,
 };
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 use clap::Args;
-use rustix::process::{Pid, Signal, kill_process, kill_process_group};
 
-use crate::{build::Build, http, interrupt::Interrupt, progress, tools::Tools, workspace};
+use crate::{build::Build, interrupt::Interrupt, progress, tools::Tools, workspace, wrangler::WranglerDev};
 
 /// Set up whatever is missing, build, and run the worker under `wrangler dev`
 #[derive(Debug, Args)]
@@ -43,8 +40,8 @@ pub fn run(options: &Options) -> Result<()> {
     drop(TcpListener::bind(addr).with_context(|| format!("can't listen on {addr}; --port chooses another port"))?);
 
     let interrupt = Interrupt::listen().context("can't listen for signals")?;
-    let mut wrangler = Wrangler::start(&tools, addr)?;
-    if wrangler.wait_until_it_answers(addr, &interrupt)? {
+    let mut wrangler = WranglerDev::start(&tools, addr, |_| {})?;
+    if wrangler.wait_until_it_answers(|| interrupt.has_come())? {
         println!("{}", invitation(addr));
     }
     while !interrupt.has_come() {
@@ -52,63 +49,6 @@ pub fn run(options: &Options) -> Result<()> {
         thread::sleep(POLL);
     }
     wrangler.stop()
-}
-
-/// `wrangler dev` and its children.
-struct Wrangler(Child);
-
-impl Wrangler {
-    fn start(tools: &Tools, addr: SocketAddr) -> Result<Self> {
-        let child = tools
-            .wrangler()
-            .arg("dev")
-            .args(["--ip", &addr.ip().to_string(), "--port", &addr.port().to_string()])
-            .arg("--show-interactive-dev-session=false")
-            .stdin(Stdio::null())
-            // A group of its own: Ctrl-C reaches this process only, which then ends them in order.
-            .process_group(0)
-            .spawn()
-            .context("can't start wrangler")?;
-        Ok(Self(child))
-    }
-
-    /// Whether it answers, or an interrupt has come before it did.
-    fn wait_until_it_answers(&mut self, addr: SocketAddr, interrupt: &Interrupt) -> Result<bool> {
-        let deadline = Instant::now() + PATIENCE_AT_START;
-        while !interrupt.has_come() {
-            self.check()?;
-            match http::status(addr, "/healthz") {
-                Ok(_) => return Ok(true),
-                Err(error) if Instant::now() > deadline => return Err(error.context("wrangler dev doesn't answer")),
-                Err(_) => thread::sleep(POLL),
-            }
-        }
-        Ok(false)
-    }
-
-    fn check(&mut self) -> Result<()> {
-        match self.0.try_wait().context("can't wait for wrangler")? {
-            Some(status) => bail!("wrangler dev has ended by itself: {status}"),
-            None => Ok(()),
-        }
-    }
-
-    fn stop(mut self) -> Result<()> {
-        kill_process(Pid::from_child(&self.0), Signal::INT).context("can't signal wrangler")?;
-        let deadline = Instant::now() + PATIENCE_AT_END;
-        while self.0.try_wait()?.is_none() && Instant::now() < deadline {
-            thread::sleep(POLL);
-        }
-        Ok(())
-    }
-}
-
-impl Drop for Wrangler {
-    fn drop(&mut self) {
-        // Whatever of the group is left; nothing, if all went well.
-        let _ = kill_process_group(Pid::from_child(&self.0), Signal::KILL);
-        let _ = self.0.wait();
-    }
 }
 
 fn write_dev_vars(root: &Path) -> Result<()> {
@@ -145,8 +85,6 @@ LIVEKIT_KEY=devkey
 LIVEKIT_SECRET=secret
 LIVEKIT_FULL_ACCESS_HOMESERVERS=*
 ";
-const PATIENCE_AT_START: Duration = Duration::from_secs(120);
-const PATIENCE_AT_END: Duration = Duration::from_secs(10);
 const POLL: Duration = Duration::from_millis(100);
 
 #[cfg(test)]

@@ -16,3 +16,4 @@ pub mod test;
 pub mod tools;
 pub mod workerd;
 pub mod workspace;
+pub mod wrangler;

@@ -1,0 +1,98 @@
+//! What only the edge has, as `wrangler dev` simulates it: with the bindings of `wrangler.toml` itself.
+
+use black_box::{Answer, Endpoint, Lab, Service, Sfu, Wrangler};
+use bytes::Bytes;
+use http_body_util::Full;
+use hyper::{Method, Request};
+use livekit_token::TokenVerifier;
+use serde_json::Value;
+
+#[tokio::test]
+async fn addresses_and_users_have_limits_of_their_own() {
+    let lab = Lab::new().await;
+    let home = lab.homeserver("example.org").start().await;
+    let limits = Wrangler::default().limit("RATE_LIMIT_BY_ADDRESS", 8).limit("RATE_LIMIT_BY_USER", 3);
+    let service = lab.deployment().full_access("example.org").start_under(limits);
+    let request = |user: &str| Endpoint::GetToken.request(&home.openid_token(user));
+
+    // The platform begins to count anew at the turn of a minute, and that may fall in between.
+    let asked = until_limited(&service, "93.184.216.1", 3, || request("@alice:example.org")).await;
+    assert!((3..=6).contains(&asked), "the user was refused after {asked} requests");
+    assert_eq!(lab.sfu.created().len(), asked);
+
+    let mut guests = (1..).map(|number| request(&format!("@guest{number}:example.org")));
+    let asked = until_limited(&service, "2001:db8::1", 8, || guests.next().unwrap()).await;
+    assert!((8..=16).contains(&asked), "the address was refused after {asked} requests");
+    let before = home.userinfo_requests();
+    for client in ["2001:db8::2", "2001:db8:0:0:ffff::1"] {
+        assert_limited(&post_from(&service, client, &request("@family:example.org")).await);
+    }
+    assert_eq!(home.userinfo_requests(), before, "the homeserver is asked although the address is over its limit");
+
+    let elsewhere = post_from(&service, "2001:db8:0:1::1", &request("@carol:example.org")).await;
+    assert_eq!(elsewhere.status, 200, "{elsewhere:?}");
+    assert_eq!(service.request(Method::GET, "/healthz").await.status, 200);
+}
+
+#[tokio::test]
+async fn a_family_in_one_call_stays_below_the_limits_that_are_deployed() {
+    let lab = Lab::new().await;
+    let home = lab.homeserver("example.org").start().await;
+    let service = lab.deployment().full_access("example.org").start_under(Wrangler::default());
+
+    // A dozen devices of four people lose the SFU, and come back all at once, twice, each asking in both forms.
+    for _ in 0..2 {
+        for device in 0..12 {
+            let token = home.openid_token(&format!("@person{}:example.org", device % 4));
+            for endpoint in Endpoint::BOTH {
+                let answer = post_from_at(&service, "2001:db8::1", endpoint, &endpoint.request(&token)).await;
+                assert_eq!(answer.status, 200, "{answer:?}");
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_secret_is_read_from_the_secrets_store() {
+    let (key, secret) = Sfu::credentials();
+    let lab = Lab::new().await;
+    let home = lab.homeserver("example.org").start().await;
+    let stored = Wrangler::default().stored_secret("LIVEKIT_SECRET", secret);
+    let service = lab.deployment().full_access("example.org").start_under(stored);
+
+    let jwt = service.ask(Endpoint::GetToken, &home.openid_token("@alice:example.org")).await.jwt();
+
+    assert_eq!(TokenVerifier::with_api_key(key, secret).verify(&jwt).unwrap().iss, key);
+    assert!(!service.log().text().contains(secret));
+}
+
+/// How many requests are answered with 200 before the first 429, which comes when the limit has been used up twice at the latest.
+async fn until_limited(service: &Service, client: &str, limit: usize, request: impl FnMut() -> Value) -> usize {
+    let mut request = request;
+    for answered in 0..=2 * limit {
+        let answer = post_from(service, client, &request()).await;
+        if answer.status == 429 {
+            assert_limited(&answer);
+            return answered;
+        }
+        assert_eq!(answer.status, 200, "{answer:?}");
+    }
+    panic!("no limit after {} requests", 2 * limit + 1);
+}
+
+#[track_caller]
+fn assert_limited(answer: &Answer) {
+    answer.assert_error(429, "M_LIMIT_EXCEEDED");
+    answer.assert_cors();
+    assert_eq!((answer.header("retry-after"), &answer.json()["retry_after_ms"]), ("10", &Value::from(10_000)));
+}
+
+async fn post_from(service: &Service, client: &str, body: &Value) -> Answer {
+    post_from_at(service, client, Endpoint::GetToken, body).await
+}
+
+async fn post_from_at(service: &Service, client: &str, endpoint: Endpoint, body: &Value) -> Answer {
+    let request = Request::post(service.url(endpoint.path())).header("cf-connecting-ip", client);
+    let body: Bytes = body.to_string().into();
+    service.send(request.body(Full::new(body)).unwrap()).await
+}
