@@ -91,7 +91,12 @@ pub fn new_request_id() -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::room::level_of;
+    use delegated_leaves::MilestoneEvent;
     use serde_json::json;
+    use std::collections::BTreeSet;
+    use std::fs;
+    use std::path::{Path, PathBuf};
 
     #[test]
     fn a_line_is_one_json_object_on_one_line() {
@@ -100,6 +105,40 @@ mod tests {
         assert!(!line.contains('\n'));
         let expected = json!({"level": "warn", "msg": "two\nlines", "request_id": "r1", "user": "@a:example.com"});
         assert_eq!(serde_json::from_str::<Value>(&line).unwrap(), expected);
+    }
+
+    /// `docs/operations.md` has a row for each line that the sources write, and for no other.
+    #[test]
+    fn every_line_is_explained_to_the_operator() {
+        let mut written = BTreeSet::new();
+        let sources = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+        for file in sources_in(&sources) {
+            let text = fs::read_to_string(file).unwrap();
+            let code = text.split("#[cfg(test)]").next().unwrap().split_whitespace().collect::<Vec<_>>().join(" ");
+            for level in [Level::Debug, Level::Info, Level::Warn, Level::Error] {
+                for rest in code.split(&format!("Level::{level:?}, \"")).skip(1) {
+                    written.insert(row(level, rest.split('"').next().unwrap()));
+                }
+            }
+        }
+        written.extend(MilestoneEvent::ALL.map(|event| row(level_of(event), &event.to_string())));
+
+        let guide = include_str!("../docs/operations.md").lines();
+        let starts_as_row = |line: &&str| {
+            ["debug", "info", "warn", "error"].iter().any(|level| line.starts_with(&format!("| {level} |")))
+        };
+        let explained: BTreeSet<_> =
+            guide.filter(starts_as_row).map(|line| line.split(" | ").take(2).collect::<Vec<_>>().join(" | ")).collect();
+        assert_eq!(explained, written);
+    }
+
+    fn row(level: Level, msg: &str) -> String {
+        format!("| {} | `{msg}`", level.name())
+    }
+
+    fn sources_in(directory: &Path) -> Vec<PathBuf> {
+        let entries = fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().path());
+        entries.flat_map(|path| if path.is_dir() { sources_in(&path) } else { vec![path] }).collect()
     }
 
     #[test]

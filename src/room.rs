@@ -4,8 +4,8 @@
 use std::rc::Rc;
 
 use delegated_leaves::{
-    HomeserverAnswer, Milestone, MilestoneEvent, Outcome, Outside, Request as ActionRequest, RoomCommand, RoomObject,
-    Rules, SfuAnswer,
+    Ending, HomeserverAnswer, Milestone, MilestoneEvent, Outcome, Outside, Request as ActionRequest, RoomCommand,
+    RoomObject, Rules, SfuAnswer,
 };
 use serde_json::json;
 use worker::{DurableObject, Env, Request, Response, State, durable_object};
@@ -71,6 +71,16 @@ impl Room {
     }
 }
 
+/// How important it is what has happened to a delegation.
+pub(crate) fn level_of(event: MilestoneEvent) -> Level {
+    match event {
+        MilestoneEvent::RestartFailed | MilestoneEvent::SendFailed | MilestoneEvent::Ended(Ending::GaveUp) => {
+            Level::Warn
+        }
+        _ => Level::Info,
+    }
+}
+
 fn rules(config: &Config) -> Rules {
     Rules { sanity_check_interval: config.sanity_check_interval }
 }
@@ -106,16 +116,12 @@ impl Outside for Surroundings<'_> {
     }
 
     fn report(&self, milestone: &Milestone) {
-        let level = match milestone.event {
-            MilestoneEvent::RestartFailed | MilestoneEvent::SendFailed => Level::Warn,
-            _ => Level::Info,
-        };
         let fields = json!({
             "room": milestone.room.as_str(),
             "identity": milestone.identity.as_str(),
             "homeserver": milestone.server_name.as_str(),
         });
-        self.log.write(level, &milestone.event.to_string(), fields);
+        self.log.write(level_of(milestone.event), &milestone.event.to_string(), fields);
     }
 
     fn stored(&self, rows: usize) {

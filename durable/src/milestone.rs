@@ -38,6 +38,22 @@ pub enum MilestoneEvent {
     Ended(Ending),
 }
 
+impl MilestoneEvent {
+    /// Everything that may happen.
+    pub const ALL: [Self; 10] = [
+        Self::Delegated,
+        Self::Connected,
+        Self::Doubted,
+        Self::Leaving,
+        Self::RestartFailed,
+        Self::SendFailed,
+        Self::Ended(Ending::Sent),
+        Self::Ended(Ending::EventGone),
+        Self::Ended(Ending::GaveUp),
+        Self::Ended(Ending::Replaced),
+    ];
+}
+
 impl Milestone {
     pub(crate) fn delegated(terms: &Delegate) -> Self {
         Self::of(terms, MilestoneEvent::Delegated)
@@ -86,5 +102,30 @@ impl fmt::Display for MilestoneEvent {
             Self::Ended(Ending::GaveUp) => "homeserver out of reach until the delay was over",
             Self::Ended(Ending::Replaced) => "delegation replaced",
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_event_is_listed_at_its_place() {
+        for (place, event) in MilestoneEvent::ALL.into_iter().enumerate() {
+            // A new event has no place until it gets one here, and then in the list.
+            let expected = match event {
+                MilestoneEvent::Delegated => 0,
+                MilestoneEvent::Connected => 1,
+                MilestoneEvent::Doubted => 2,
+                MilestoneEvent::Leaving => 3,
+                MilestoneEvent::RestartFailed => 4,
+                MilestoneEvent::SendFailed => 5,
+                MilestoneEvent::Ended(Ending::Sent) => 6,
+                MilestoneEvent::Ended(Ending::EventGone) => 7,
+                MilestoneEvent::Ended(Ending::GaveUp) => 8,
+                MilestoneEvent::Ended(Ending::Replaced) => 9,
+            };
+            assert_eq!(place, expected, "{event}");
+        }
     }
 }

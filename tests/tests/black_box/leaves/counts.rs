@@ -1,10 +1,11 @@
 //! What a delegation costs (issue: counts, asserted): rows written, requests, and how often an object is woken.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
-use black_box::{Departure, Deployment, Door, Service};
+use black_box::{Departure, Deployment, Door, Service, TalkativeNamespace};
 
-use super::{LONG, SHORT, Stage, alice};
+use super::{LONG, SHORT, Stage, alice, bob};
 
 #[tokio::test]
 async fn a_whole_life_writes_few_rows() {
@@ -22,6 +23,48 @@ async fn a_whole_life_writes_few_rows() {
         println!("{door:?}: rows written at a time: {rows:?}");
         assert!(rows.iter().sum::<u64>() <= 12, "{door:?}: {rows:?}");
     }
+}
+
+#[tokio::test]
+async fn a_whole_life_wakes_its_object_a_few_times() {
+    for (door, requests) in [(Door::GetToken, 4), (Door::SfuGet, 4), (Door::Delegate, 3)] {
+        let stage = Stage::deployed(|deployment| verbose(deployment).bind("ROOMS", TalkativeNamespace)).await;
+        let delay_id = stage.delegate(door, &alice(), LONG).await;
+        let participant = stage.join(door, &alice()).await;
+        stage.events.restarted(&delay_id, 1).await;
+
+        stage.leave(&participant).await;
+        stage.events.sent(&delay_id).await;
+        stage.forgotten(&alice(), "leave sent").await;
+
+        // Handing over, with a token: waking it and telling it; and two webhooks.
+        assert_eq!(TalkativeNamespace::options(&stage.service).len(), requests, "{door:?}");
+        // One of the requests writes nothing, where it is only woken. The rest are alarms: asking the SFU, restarting, sending.
+        let writing = invocations_that_write(&stage.service);
+        println!("{door:?}: {writing} invocations write, of which 3 are requests");
+        assert!(writing <= 3 + 4, "{door:?}: {writing}");
+    }
+}
+
+#[tokio::test]
+async fn a_sanity_check_wakes_the_object_once_and_writes_two_rows() {
+    let stage = Stage::deployed(|it| verbose(it).set("LIVEKIT_SANITY_CHECK_INTERVAL_SECONDS", "1")).await;
+    stage.connected(&alice(), LONG).await;
+    stage.connected(&bob(), LONG).await;
+    let questions = || stage.lab.sfu.questions().len();
+    let at_rest = questions();
+    stage.events.until("sanity check", questions, |questions| *questions > at_rest).await;
+    stage.service.log().clear();
+    let before = questions();
+
+    stage.events.until("four sanity checks", questions, |questions| *questions >= before + 4).await;
+
+    // The time of the next one, and the alarm; the first check may have written them just before, the last not yet.
+    let (rows, checks) = (rows_written(&stage.service), questions() - before);
+    let woken = invocations_that_write(&stage.service);
+    println!("{checks} checks: rows written at a time: {rows:?}, {woken} times woken");
+    assert!(rows.iter().sum::<u64>() <= 2 * (checks as u64 + 1), "{checks} checks: {rows:?}");
+    assert!(woken <= checks + 1, "{checks} checks: woken {woken} times");
 }
 
 #[tokio::test]
@@ -83,6 +126,13 @@ async fn a_room_that_is_empty_again_keeps_nothing() {
 
 fn verbose(deployment: Deployment) -> Deployment {
     deployment.set("LIVEKIT_LOG_LEVEL", "debug")
+}
+
+/// In how many requests and alarms an object has written something.
+fn invocations_that_write(service: &Service) -> usize {
+    let lines = service.log().lines();
+    let stored = lines.iter().filter(|line| line.0["msg"] == "rows written");
+    stored.map(|line| line.0["request_id"].to_string()).collect::<BTreeSet<_>>().len()
 }
 
 /// How many rows were written at a time, an alarm being one.

@@ -7,6 +7,7 @@ mod client_api;
 mod counts;
 mod identities;
 mod life;
+mod logging;
 mod outages;
 mod replacement;
 mod returning;

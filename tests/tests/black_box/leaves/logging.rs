@@ -1,0 +1,93 @@
+//! Each change of a delegation's state is a line in the log (issue: what an operator reads; `docs/operations.md`).
+
+use black_box::{Departure, Door, Member, Operation, Reply};
+
+use super::{LONG, SHORT, Stage, alice, bob};
+
+#[tokio::test]
+async fn a_life_is_told_from_its_beginning_to_its_end() {
+    let stage = Stage::new().await;
+    let member = alice();
+    let (delay_id, first) = stage.connected(&member, LONG).await;
+    // Of this one nothing is told.
+    let second = stage.lab.sfu.join(&member.room(), &member.identity(Door::GetToken));
+    stage.tell(&first.left(Departure::DuplicateIdentity)).await;
+    told(&stage, &member, 4).await;
+    stage.leave(&second).await;
+    stage.events.sent(&delay_id).await;
+    stage.forgotten(&member, "leave sent").await;
+
+    let lines = [
+        ("info", "delayed leave delegated"),
+        ("info", "participant connected"),
+        ("info", "participant said to be gone, asking the SFU"),
+        ("info", "participant connected"),
+        ("info", "participant gone, sending its leave"),
+        ("info", "leave sent"),
+    ];
+    assert_eq!(told(&stage, &member, lines.len()).await, lines.map(owned));
+}
+
+#[tokio::test]
+async fn a_delegation_that_takes_another_s_place_is_told() {
+    let stage = Stage::new().await;
+    stage.delegate(Door::GetToken, &alice(), LONG).await;
+
+    stage.delegate(Door::GetToken, &alice(), LONG).await;
+
+    let lines =
+        [("info", "delayed leave delegated"), ("info", "delegation replaced"), ("info", "delayed leave delegated")];
+    assert_eq!(told(&stage, &alice(), lines.len()).await, lines.map(owned));
+}
+
+#[tokio::test]
+async fn what_goes_wrong_with_the_homeserver_is_told_as_a_warning() {
+    let stage = Stage::new().await;
+    let restarted = stage.delegate(Door::GetToken, &alice(), LONG).await;
+    stage.events.answer_next(&restarted, Operation::Restart, [Reply::html(502)]);
+    stage.join(Door::GetToken, &alice()).await;
+    stage.events.restarted(&restarted, 2).await;
+    let (sent, participant) = stage.connected(&bob(), SHORT).await;
+    stage.events.answer_always(&sent, Operation::Send, Reply::html(502));
+    stage.leave(&participant).await;
+    stage.forgotten(&bob(), "out of reach until the delay was over").await;
+
+    let lines = told(&stage, &alice(), 3).await;
+    assert_eq!(lines[2], owned(("warn", "homeserver didn't restart the delayed leave, trying again")));
+    let lines = told(&stage, &bob(), 5).await;
+    assert_eq!(lines[3], owned(("warn", "homeserver didn't send the delayed leave, trying again")));
+    let last = lines.last().unwrap();
+    assert_eq!(*last, owned(("warn", "homeserver out of reach until the delay was over")));
+}
+
+#[tokio::test]
+async fn an_event_that_the_homeserver_does_not_have_any_more_is_told() {
+    let stage = Stage::new().await;
+    let delay_id = stage.delegate(Door::GetToken, &alice(), LONG).await;
+    stage.events.answer_always(&delay_id, Operation::Restart, Reply::html(404));
+
+    stage.join(Door::GetToken, &alice()).await;
+
+    let lines = told(&stage, &alice(), 3).await;
+    assert_eq!(lines[2], owned(("info", "delayed leave is gone from the homeserver")));
+}
+
+/// The lines about the member's delegation, level and message, as soon as there are so many. Each says whose it is and where.
+async fn told(stage: &Stage, member: &Member, at_least: usize) -> Vec<(String, String)> {
+    let lines = || {
+        let lines = stage.service.log().lines().into_iter();
+        lines.filter(|line| line.0["identity"] == member.identity(Door::GetToken).as_str()).collect::<Vec<_>>()
+    };
+    stage.events.until("lines of the delegation", lines, |lines| lines.len() >= at_least).await;
+    lines()
+        .iter()
+        .map(|line| {
+            assert_eq!((&line.0["room"], &line.0["homeserver"]), (&member.room().into(), &"example.org".into()));
+            (line.level().to_owned(), line.0["msg"].as_str().unwrap().to_owned())
+        })
+        .collect()
+}
+
+fn owned((level, msg): (&str, &str)) -> (String, String) {
+    (level.to_owned(), msg.to_owned())
+}
