@@ -44,20 +44,25 @@ pub async fn configuration(env: &Env) -> Deployment {
             values.insert(variable, value);
         }
     }
-    let mut config = Rc::new(Config::from_source(|name| values.get(name).cloned().unwrap_or(Ok(None))));
     let unreadable: Vec<_> = values.iter().filter(|(_, value)| value.is_err()).map(|(variable, _)| *variable).collect();
-    if let Some((before, _)) = known
-        && let Ok(in_force) = before.as_ref()
-        && !unreadable.is_empty()
-    {
-        let log = Log::of_new_request(in_force.log_level);
-        log.write(Level::Warn, "Secrets Store out of reach", json!({"variables": unreadable}));
-        config = before;
-        lifetime_ms = Some(OUTAGE_LIFETIME_MS);
-    }
+    let config = match known.and_then(|(before, _)| outlasting(before, &unreadable)) {
+        Some((before, log_level)) => {
+            let log = Log::of_new_request(log_level);
+            log.write(Level::Warn, "Secrets Store out of reach", json!({"variables": unreadable}));
+            lifetime_ms = Some(OUTAGE_LIFETIME_MS);
+            before
+        }
+        None => Rc::new(Config::from_source(|name| values.get(name).cloned().unwrap_or(Ok(None)))),
+    };
     let until = lifetime_ms.map_or(u64::MAX, |lifetime| clock::now_ms() + lifetime);
     CONFIGURATION.set(Some((Rc::clone(&config), until)));
     config
+}
+
+/// What was read before, where it was right and something can't be read again; with its log level.
+fn outlasting(before: Deployment, unreadable: &[&str]) -> Option<(Deployment, Level)> {
+    let log_level = before.as_ref().as_ref().ok()?.log_level;
+    (!unreadable.is_empty()).then_some((before, log_level))
 }
 
 async fn stored_secret(binding: SecretsStoreSecret) -> Result<Option<String>, Unreadable> {
@@ -82,3 +87,24 @@ const SECRET_LIFETIME_MS: u64 = 300_000;
 const FAILURE_LIFETIME_MS: u64 = 1_000;
 const OUTAGE_LIFETIME_MS: u64 = 30_000;
 const SECRETS_STORE_TIMEOUT: Duration = Duration::from_secs(5);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_was_right_outlasts_what_cannot_be_read_again() {
+        let right = Config::from_lookup(|name| match name {
+            "LIVEKIT_URL" => Some("wss://sfu.example.com".to_owned()),
+            "LIVEKIT_LOG_LEVEL" => Some("error".to_owned()),
+            "LIVEKIT_KEY" | "LIVEKIT_SECRET" | "LIVEKIT_FULL_ACCESS_HOMESERVERS" => Some("example".to_owned()),
+            _ => None,
+        });
+        let (right, wrong) = (Rc::new(right), Rc::new(Config::from_lookup(|_| None)));
+
+        let outlasts = |before: &Deployment, unreadable: &[&str]| outlasting(Rc::clone(before), unreadable);
+        assert!(outlasts(&right, &["LIVEKIT_SECRET"]).is_some_and(|(_, level)| level == Level::Error));
+        assert!(outlasts(&right, &[]).is_none());
+        assert!(outlasts(&wrong, &["LIVEKIT_SECRET"]).is_none());
+    }
+}

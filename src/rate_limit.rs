@@ -168,15 +168,16 @@ mod tests {
         }
     }
 
-    /// What is asked of clients holds for what is deployed.
     #[test]
-    fn the_limits_that_are_deployed_are_over_when_clients_try_again() {
-        let wrangler = include_str!("../wrangler.toml");
-        let limits: Vec<_> = wrangler.split("[[ratelimits]]").skip(1).collect();
-        assert_eq!(limits.len(), 2);
-        for (binding, limit) in [BY_ADDRESS, BY_USER].into_iter().zip(limits) {
-            assert!(limit.contains(&format!("name = \"{binding}\"")), "{limit}");
-            assert!(limit.contains(&format!("period = {} }}", OverLimit::RETRY_AFTER_S)), "{limit}");
+    fn what_clients_and_operators_are_told_is_what_is_deployed() {
+        let (wrangler, readme) = (include_str!("../wrangler.toml"), include_str!("../README.md"));
+        for (binding, limit, promise) in
+            [(BY_ADDRESS, 300, "300 requests from one address"), (BY_USER, 30, "30 of one user")]
+        {
+            let deployed = wrangler.split("[[ratelimits]]").find(|entry| entry.contains(&format!("\"{binding}\"")));
+            let simple = format!("simple = {{ limit = {limit}, period = {} }}", OverLimit::RETRY_AFTER_S);
+            assert!(deployed.is_some_and(|entry| entry.contains(&simple)), "{binding}");
+            assert!(readme.contains(promise), "{binding}");
         }
     }
 

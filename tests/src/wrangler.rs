@@ -14,7 +14,7 @@ use crate::{Deployment, Log, Service};
 #[derive(Default)]
 pub struct Wrangler {
     limits: Vec<(String, i64)>,
-    stored_secrets: Vec<(String, String)>,
+    stored_secrets: Vec<(String, Option<String>)>,
 }
 
 impl Wrangler {
@@ -26,7 +26,13 @@ impl Wrangler {
 
     /// A variable's value in wrangler's local Secrets Store.
     pub fn stored_secret(mut self, variable: &str, value: &str) -> Self {
-        self.stored_secrets.push((variable.to_owned(), value.to_owned()));
+        self.stored_secrets.push((variable.to_owned(), Some(value.to_owned())));
+        self
+    }
+
+    /// A variable bound to a secret that isn't in the Secrets Store.
+    pub fn missing_secret(mut self, variable: &str) -> Self {
+        self.stored_secrets.push((variable.to_owned(), None));
         self
     }
 
@@ -61,6 +67,7 @@ impl Deployment {
         fs::write(directory.path().join("wrangler.toml"), wrangler.configuration(&root, &self)).expect("my directory");
         let log = directory.path().join("log");
         for (variable, value) in &wrangler.stored_secrets {
+            let Some(value) = value else { continue };
             let created = tools
                 .wrangler()
                 .current_dir(&directory)

@@ -5,7 +5,7 @@ use bytes::Bytes;
 use http_body_util::Full;
 use hyper::{Method, Request};
 use livekit_token::TokenVerifier;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 #[tokio::test]
 async fn addresses_and_users_have_limits_of_their_own() {
@@ -64,6 +64,17 @@ async fn a_secret_is_read_from_the_secrets_store() {
 
     assert_eq!(TokenVerifier::with_api_key(key, secret).verify(&jwt).unwrap().iss, key);
     assert!(!service.log().text().contains(secret));
+}
+
+#[tokio::test]
+async fn a_secret_that_the_secrets_store_does_not_have_is_named() {
+    let lab = Lab::new().await;
+    let service = lab.deployment().start_under(Wrangler::default().missing_secret("LIVEKIT_SECRET"));
+
+    let health = service.request(Method::GET, "/healthz").await;
+
+    health.assert_error(503, "M_UNKNOWN");
+    assert_eq!(health.json()["variables"], json!(["LIVEKIT_SECRET"]));
 }
 
 /// How many requests are answered with 200 before the first 429, which comes when the limit has been used up twice at the latest.
