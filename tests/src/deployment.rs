@@ -4,7 +4,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 
 use tempfile::TempDir;
-use xtask::workerd::{self, Launch, Modules};
+use xtask::workerd::{self, Launch};
 
 use crate::{CertificateAuthority, Log, Resolver, Service, Sfu};
 
@@ -66,11 +66,11 @@ impl Deployment {
     pub fn start(self) -> Service {
         let directory = TempDir::new().expect("a temporary directory");
         let log = directory.path().join("log");
-        let mut modules = Modules::of_production().unwrap_or_else(|error| panic!("{error:#}"));
+        let mut program = workerd::production().unwrap_or_else(|error| panic!("{error:#}"));
         for (name, module) in self.bindings {
             let file = directory.path().join(format!("{name}.js"));
             fs::write(&file, module).expect("a file in my directory");
-            modules.bindings.insert(name, file);
+            program.modules.bindings.insert(name, file);
         }
         let launch = Launch {
             addr: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
@@ -79,6 +79,6 @@ impl Deployment {
             env: self.env,
             log: workerd::Log::File(log.clone()),
         };
-        Service::start(launch, modules, Log::new(log), directory)
+        Service::start(launch, program, Log::new(log), directory)
     }
 }

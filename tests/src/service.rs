@@ -12,7 +12,7 @@ use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
 use serde_json::Value;
 use tempfile::TempDir;
-use xtask::workerd::{Launch, Modules, Running};
+use xtask::workerd::{Launch, Program, Running};
 use xtask::wrangler::WranglerDev;
 
 use crate::{Endpoint, Log, OpenIdToken, Storage};
@@ -32,7 +32,7 @@ enum Host {
 
 struct Workerd {
     launch: Launch,
-    modules: Modules,
+    program: Program,
     running: Mutex<Running>,
 }
 
@@ -48,9 +48,9 @@ pub struct Answer {
 }
 
 impl Service {
-    pub(crate) fn start(launch: Launch, modules: Modules, log: Log, directory: TempDir) -> Self {
-        let running = Mutex::new(start(&launch, &modules));
-        Self::on(Host::Workerd(Box::new(Workerd { launch, modules, running })), log, directory)
+    pub(crate) fn start(launch: Launch, program: Program, log: Log, directory: TempDir) -> Self {
+        let running = Mutex::new(start(&launch, &program));
+        Self::on(Host::Workerd(Box::new(Workerd { launch, program, running })), log, directory)
     }
 
     pub(crate) fn under_wrangler(wrangler: WranglerDev, log: Log, directory: TempDir) -> Self {
@@ -69,8 +69,8 @@ impl Service {
 
     /// Starts it again, on the same storage and another port.
     pub fn start_again(&self) {
-        let Workerd { launch, modules, running } = self.workerd();
-        *running.lock().unwrap() = start(launch, modules);
+        let Workerd { launch, program, running } = self.workerd();
+        *running.lock().unwrap() = start(launch, program);
     }
 
     /// Deploys it again with other values of variables (`None`: without), on the same storage and another port.
@@ -184,8 +184,8 @@ impl Service {
 }
 
 /// On this very thread: a thread of the runtime's pool may be in another network.
-fn start(launch: &Launch, modules: &Modules) -> Running {
-    launch.start_with(modules).unwrap_or_else(|error| panic!("the worker doesn't start: {error:#}"))
+fn start(launch: &Launch, program: &Program) -> Running {
+    launch.start(program).unwrap_or_else(|error| panic!("the worker doesn't start: {error:#}"))
 }
 
 impl Drop for Service {

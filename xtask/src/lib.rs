@@ -5,8 +5,6 @@ pub mod build;
 pub mod cache;
 pub mod dev;
 pub mod e2e;
-pub mod http;
-pub mod interrupt;
 pub mod iproute2;
 pub mod progress;
 pub mod serve;
@@ -17,3 +15,5 @@ pub mod tools;
 pub mod workerd;
 pub mod workspace;
 pub mod wrangler;
+
+pub use standalone::{http, interrupt};

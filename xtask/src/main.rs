@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use anyhow::Result;
 use clap::{Parser, Subcommand};
-use matrixrtc_edge::config::ConfigErrors;
+use standalone::serve::exit_status;
 use xtask::{bench, build::Build, dev, e2e, serve, simulate, size, test, workspace};
 
 /// The developer's commands of matrixrtc-edge. Each installs the pinned tools it needs, where they are missing.
@@ -31,22 +31,7 @@ enum Command {
 }
 
 fn main() -> ExitCode {
-    match run(Cli::parse().command) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => match error.downcast_ref::<ConfigErrors>() {
-            Some(ConfigErrors(problems)) => {
-                eprintln!("error: the configuration in the environment is incomplete or wrong");
-                for problem in problems {
-                    eprintln!("  {} {}", problem.variable, problem.problem);
-                }
-                ExitCode::from(2)
-            }
-            None => {
-                eprintln!("error: {error:#}");
-                ExitCode::FAILURE
-            }
-        },
-    }
+    exit_status(run(Cli::parse().command))
 }
 
 fn run(command: Command) -> Result<()> {

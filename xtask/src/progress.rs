@@ -2,7 +2,7 @@
 
 use std::{
     fs::{self, File},
-    io::{self, IsTerminal, Read, Seek, SeekFrom, Write},
+    io::{self, IsTerminal, Write},
     path::Path,
     process::{Command, Stdio},
     thread,
@@ -10,6 +10,7 @@ use std::{
 };
 
 use anyhow::{Context, Result, bail};
+pub use standalone::log::last_lines;
 
 /// Runs `command` with its output in the file `log`, showing `what` it does, the elapsed time and its latest line.
 ///
@@ -133,24 +134,6 @@ impl Step {
     }
 }
 
-/// The last `lines` lines of a log, or nothing if it can't be read.
-#[must_use]
-pub fn last_lines(log: &Path, lines: usize) -> String {
-    fn tail(log: &Path) -> io::Result<Vec<u8>> {
-        let mut file = File::open(log)?;
-        let length = file.metadata()?.len();
-        file.seek(SeekFrom::Start(length.saturating_sub(TAIL_BYTES)))?;
-        let mut bytes = Vec::new();
-        file.read_to_end(&mut bytes)?;
-        Ok(bytes)
-    }
-    let text = tail(log).unwrap_or_default();
-    let text = String::from_utf8_lossy(&text);
-    let mut last: Vec<&str> = text.trim_end().lines().rev().take(lines).collect();
-    last.reverse();
-    last.join("\n")
-}
-
 /// The line of a failed command's error that says most.
 pub(crate) fn gist(error: &anyhow::Error) -> String {
     let text = format!("{error:#}");
@@ -169,7 +152,6 @@ fn cannot_start(command: &Command) -> String {
 const POLL: Duration = Duration::from_millis(50);
 const LINE_WIDTH: usize = 110;
 const TAIL_LINES: usize = 60;
-const TAIL_BYTES: u64 = 16 * 1024;
 
 #[cfg(test)]
 mod tests {

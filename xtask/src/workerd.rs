@@ -1,267 +1,39 @@
 //! The production build in workerd alone: what `cargo xtask serve`, the black-box tests and the benchmark run.
 
-use std::{
-    collections::BTreeMap,
-    fs::File,
-    io::{self, BufRead, BufReader, PipeReader},
-    net::SocketAddr,
-    path::PathBuf,
-    process::{Child, Command, ExitStatus, Stdio},
-    sync::mpsc,
-    thread,
-    time::{Duration, Instant},
+use std::collections::BTreeMap;
+
+use anyhow::Result;
+pub use standalone::{
+    log::Log,
+    workerd::{Launch, Modules, Program, Running},
 };
 
-use anyhow::{Context, Result, bail};
-use rustix::process::{Pid, Signal, kill_process};
-use serde::Deserialize;
+use crate::{build::Build, tools, workspace};
 
-use crate::{build::Build, http, progress, tools, workspace};
-
-mod config;
-
-/// How to run the worker.
-#[derive(Debug, Clone)]
-pub struct Launch {
-    /// Where it listens; with port 0 on a free port, which [`Running::addr`] tells.
-    pub addr: SocketAddr,
-    /// The directory of what the Durable Objects store, created if it is missing.
-    pub state: PathBuf,
-    /// Files with certificates, in PEM, that are trusted beside the public authorities.
-    pub trust_ca: Vec<PathBuf>,
-    /// The worker's bindings, `LIVEKIT_…`. They reach workerd through its environment and are never written to disk.
-    pub env: BTreeMap<String, String>,
-    /// Where workerd's output goes.
-    pub log: Log,
+/// Starts workerd with the production build, and returns once the worker answers requests.
+///
+/// # Errors
+///
+/// There is no build; or see [`Launch::start`].
+pub fn start(launch: &Launch) -> Result<Running> {
+    launch.start(&production()?)
 }
 
-/// Where workerd's standard output and error go.
-#[derive(Debug, Clone)]
-pub enum Log {
-    /// To this process's own.
-    Inherit,
-    /// Both to the end of this file, created if it is missing.
-    File(PathBuf),
+/// The production build that is there, and the workerd of the npm packages.
+///
+/// # Errors
+///
+/// There is no build, or workerd isn't installed.
+pub fn production() -> Result<Program> {
+    let build = Build::existing(&workspace::root()?)?;
+    with_modules(Modules { script: build.script, wasm: Some(build.wasm), bindings: BTreeMap::new() })
 }
 
-impl Launch {
-    /// Starts workerd with the production build, and returns once the worker answers requests.
-    ///
-    /// # Errors
-    ///
-    /// There is no build, workerd ends before it answers (the error carries the end of its log), or takes too long to.
-    pub fn start(&self) -> Result<Running> {
-        self.start_with(&Modules::of_production()?)
-    }
-
-    /// Like [`Launch::start`], with a worker that need not be the production build.
-    ///
-    /// # Errors
-    ///
-    /// See [`Launch::start`].
-    pub fn start_with(&self, modules: &Modules) -> Result<Running> {
-        let config = config::write(self, modules)?;
-        let (stdout, stderr) = self.log.open()?;
-        let (control, control_of_child) = io::pipe().context("can't open a pipe")?;
-        let child = Command::new(tools::workerd(&workspace::root()?)?)
-            .arg("serve")
-            .arg(config)
-            // workerd reports its port there. It has no other use for its standard input, and handing on any other
-            // descriptor would take unsafe code.
-            .args(["--control-fd", "0"])
-            .stdin(control_of_child)
-            .stdout(stdout)
-            .stderr(stderr)
-            .envs(&self.env)
-            .spawn()
-            .context("can't start workerd")?;
-        let mut running = Running { child, addr: self.addr };
-        running.wait_until_it_answers(control).map_err(|error| match &self.log {
-            Log::Inherit => error,
-            Log::File(log) => error.context(progress::last_lines(log, LOG_LINES)),
-        })?;
-        Ok(running)
-    }
-}
-
-impl Log {
-    fn open(&self) -> Result<(Stdio, Stdio)> {
-        match self {
-            Self::Inherit => Ok((Stdio::inherit(), Stdio::inherit())),
-            Self::File(path) => {
-                let file = File::options().create(true).append(true).open(path);
-                let file = file.with_context(|| format!("can't write {}", path.display()))?;
-                Ok((file.try_clone()?.into(), file.into()))
-            }
-        }
-    }
-}
-
-/// The files of a worker.
-#[derive(Debug, Clone)]
-pub struct Modules {
-    /// The main module, an ECMAScript module.
-    pub script: PathBuf,
-    /// The WebAssembly module it imports as `./index_bg.wasm`, if it does.
-    pub wasm: Option<PathBuf>,
-    /// Bindings that aren't workerd's own: by name, an ECMAScript module whose default export is called with `env` and answers
-    /// what is bound. Its `env` has the Durable Object namespaces that the worker has.
-    pub bindings: BTreeMap<String, PathBuf>,
-}
-
-impl Modules {
-    /// The production build.
-    ///
-    /// # Errors
-    ///
-    /// There is none.
-    pub fn of_production() -> Result<Self> {
-        let build = Build::existing(&workspace::root()?)?;
-        Ok(Self { script: build.script, wasm: Some(build.wasm), bindings: BTreeMap::new() })
-    }
-}
-
-/// A workerd that answers. Dropping it kills it.
-#[derive(Debug)]
-pub struct Running {
-    child: Child,
-    addr: SocketAddr,
-}
-
-impl Running {
-    /// Stops workerd as an operator would (SIGTERM), and waits for its end: for ten seconds, then it is killed.
-    ///
-    /// # Errors
-    ///
-    /// The operating system refuses.
-    pub fn terminate(&mut self) -> Result<ExitStatus> {
-        if let Some(status) = self.try_wait()? {
-            return Ok(status);
-        }
-        kill_process(Pid::from_child(&self.child), Signal::TERM).context("can't signal workerd")?;
-        let deadline = Instant::now() + PATIENCE_AT_END;
-        while Instant::now() < deadline {
-            if let Some(status) = self.try_wait()? {
-                return Ok(status);
-            }
-            thread::sleep(POLL);
-        }
-        self.kill()
-    }
-
-    /// Kills workerd (SIGKILL), and waits for its end.
-    ///
-    /// # Errors
-    ///
-    /// The operating system refuses.
-    pub fn kill(&mut self) -> Result<ExitStatus> {
-        self.child.kill().context("can't kill workerd")?;
-        self.wait()
-    }
-
-    /// Waits until workerd ends by itself.
-    ///
-    /// # Errors
-    ///
-    /// The operating system refuses.
-    pub fn wait(&mut self) -> Result<ExitStatus> {
-        self.child.wait().context("can't wait for workerd")
-    }
-
-    /// How workerd ended, or `None` while it runs.
-    ///
-    /// # Errors
-    ///
-    /// The operating system refuses.
-    pub fn try_wait(&mut self) -> Result<Option<ExitStatus>> {
-        self.child.try_wait().context("can't wait for workerd")
-    }
-
-    /// Where the worker listens.
-    #[must_use]
-    pub fn addr(&self) -> SocketAddr {
-        self.addr
-    }
-
-    /// The process id of workerd.
-    #[must_use]
-    pub fn pid(&self) -> u32 {
-        self.child.id()
-    }
-
-    fn wait_until_it_answers(&mut self, control: PipeReader) -> Result<()> {
-        let deadline = Instant::now() + PATIENCE_AT_START;
-        let (sender, port) = mpsc::channel();
-        // Reading ends with workerd's end, so this thread does, too.
-        thread::spawn(move || {
-            let listening =
-                BufReader::new(control).lines().map_while(Result::ok).find_map(|line| listening_port(&line));
-            // The receiver may have given up.
-            let _ = sender.send(listening);
-        });
-        match port.recv_timeout(PATIENCE_AT_START) {
-            Ok(Some(port)) => self.addr.set_port(port),
-            Ok(None) => {
-                let status = self.wait()?;
-                bail!("workerd ended before it listened on {}: {status}", self.addr);
-            }
-            Err(_) => bail!("workerd doesn't listen after {} s", PATIENCE_AT_START.as_secs()),
-        }
-        loop {
-            match http::status(self.addr, "/healthz") {
-                Ok(_) => return Ok(()),
-                Err(error) => {
-                    if let Some(status) = self.try_wait()? {
-                        bail!("workerd ended before it answered: {status}");
-                    }
-                    if Instant::now() > deadline {
-                        return Err(error).context("the worker doesn't answer");
-                    }
-                }
-            }
-            thread::sleep(POLL);
-        }
-    }
-}
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        // Fails only if it has ended already.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
-/// The port of workerd's message that it listens.
-fn listening_port(message: &str) -> Option<u16> {
-    #[derive(Deserialize)]
-    #[serde(tag = "event", rename_all = "kebab-case")]
-    enum Message {
-        Listen {
-            port: u16,
-        },
-        #[serde(other)]
-        Other,
-    }
-    match serde_json::from_str(message) {
-        Ok(Message::Listen { port }) => Some(port),
-        Ok(Message::Other) | Err(_) => None,
-    }
-}
-
-const PATIENCE_AT_START: Duration = Duration::from_secs(60);
-const PATIENCE_AT_END: Duration = Duration::from_secs(10);
-const POLL: Duration = Duration::from_millis(20);
-const LOG_LINES: usize = 20;
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_port_is_read_from_the_message_that_it_listens() {
-        assert_eq!(listening_port(r#"{"event":"listen","socket":"http","port":8080}"#), Some(8080));
-        assert_eq!(listening_port(r#"{"event":"listen-inspector","port":9229}"#), None);
-        assert_eq!(listening_port("not JSON"), None);
-    }
+/// Another worker in the same workerd.
+///
+/// # Errors
+///
+/// workerd isn't installed.
+pub fn with_modules(modules: Modules) -> Result<Program> {
+    Ok(Program { workerd: tools::workerd(&workspace::root()?)?, modules })
 }

@@ -30,7 +30,7 @@ use super::{load::Client, process, upstreams::Upstreams};
 use crate::{
     build::Build,
     progress::Step,
-    workerd::{Launch, Log, Running},
+    workerd::{self, Launch, Log, Running},
     workspace,
 };
 use parties::Parties;
@@ -106,7 +106,7 @@ fn start(state: &Path, authority: &Path, upstreams: &Upstreams, parties: &Partie
         trust_ca: vec![authority.to_owned()],
         env: env.into_iter().map(|(name, value)| (name.to_owned(), value)).collect::<BTreeMap<_, _>>(),
     };
-    launch.start()
+    launch.start(&workerd::production()?)
 }
 
 /// A member of a call.

@@ -30,7 +30,7 @@ use super::{
 use crate::{
     build::Build,
     progress::Step,
-    workerd::{Launch, Log, Modules, Running},
+    workerd::{self, Launch, Log, Modules, Running},
     workspace,
 };
 
@@ -188,7 +188,7 @@ impl Bench {
             trust_ca: vec![self.authority.clone()],
             env: env.into_iter().map(|(name, value)| (name.to_owned(), value)).collect::<BTreeMap<_, _>>(),
         };
-        launch.start_with(modules)
+        launch.start(&workerd::with_modules(modules.clone())?)
     }
 
     fn request(&self) -> Value {

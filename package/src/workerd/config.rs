@@ -197,7 +197,6 @@ const PEM_END: &str = "-----END CERTIFICATE-----";
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::workspace;
 
     fn config() -> Config<'static> {
         Config {
@@ -252,7 +251,7 @@ mod tests {
 
     #[test]
     fn workerd_runs_with_the_compatibility_date_that_is_deployed() {
-        let wrangler = fs::read_to_string(workspace::root().unwrap().join("wrangler.toml")).unwrap();
+        let wrangler = include_str!("../../../wrangler.toml");
 
         assert!(wrangler.contains(&format!("compatibility_date = \"{COMPATIBILITY_DATE}\"")));
     }

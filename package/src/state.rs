@@ -1,0 +1,57 @@
+//! The state directory: who may use it.
+//!
+//! What lies in it stays where it is from version to version: `objects/` is what the Durable Objects have stored. Everything
+//! else is written anew by each start.
+
+use std::{
+    fs::{self, File, TryLockError},
+    path::Path,
+};
+
+use anyhow::{Context, Result, bail};
+
+/// The right to run on a state directory. It ends when this is dropped, and with the process, however that ends.
+#[derive(Debug)]
+pub struct StateLock {
+    _file: File,
+}
+
+impl StateLock {
+    /// Creates the directory if it is missing, and locks it.
+    ///
+    /// # Errors
+    ///
+    /// It can't be created or written, or another process has locked it.
+    pub fn take(dir: &Path) -> Result<Self> {
+        fs::create_dir_all(dir).with_context(|| format!("can't create {}", dir.display()))?;
+        let path = dir.join("lock");
+        // Not truncated and never removed: whoever else opens it must find the same file.
+        let file = File::options().create(true).append(true).open(&path);
+        let file = file.with_context(|| format!("can't write {}", path.display()))?;
+        match file.try_lock() {
+            Ok(()) => Ok(Self { _file: file }),
+            Err(TryLockError::WouldBlock) => {
+                bail!("{} is in use by another process; each needs a state directory of its own", dir.display())
+            }
+            Err(TryLockError::Error(error)) => Err(error).with_context(|| format!("can't lock {}", path.display())),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_directory_is_for_one_at_a_time() {
+        let place = tempfile::tempdir().unwrap();
+        let dir = place.path().join("new/state");
+
+        let first = StateLock::take(&dir).unwrap();
+        let error = StateLock::take(&dir).unwrap_err().to_string();
+        drop(first);
+
+        assert!(error.contains("in use by another process") && error.contains("new/state"), "{error}");
+        StateLock::take(&dir).unwrap();
+    }
+}

@@ -1,0 +1,254 @@
+//! A worker in workerd alone.
+
+use std::{
+    collections::BTreeMap,
+    io::{self, BufRead, BufReader, PipeReader},
+    net::SocketAddr,
+    path::PathBuf,
+    process::{Child, Command, ExitStatus},
+    sync::mpsc,
+    thread,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context, Result, bail};
+use rustix::process::{Pid, Signal, kill_process};
+use serde::Deserialize;
+
+use crate::{
+    http,
+    log::{self, Log},
+    state::StateLock,
+};
+
+mod config;
+
+/// How to run the worker.
+#[derive(Debug, Clone)]
+pub struct Launch {
+    /// Where it listens; with port 0 on a free port, which [`Running::addr`] tells.
+    pub addr: SocketAddr,
+    /// The directory of what the Durable Objects store, created if it is missing.
+    pub state: PathBuf,
+    /// Files with certificates, in PEM, that are trusted beside the public authorities.
+    pub trust_ca: Vec<PathBuf>,
+    /// The worker's bindings, `LIVEKIT_…`. They reach workerd through its environment and are never written to disk.
+    pub env: BTreeMap<String, String>,
+    /// Where workerd's output goes.
+    pub log: Log,
+}
+
+impl Launch {
+    /// Locks the state directory, starts workerd, and returns once the worker answers requests.
+    ///
+    /// # Errors
+    ///
+    /// Another workerd runs on the state directory, this one ends before it answers (the error carries the end of its
+    /// log), or takes too long to.
+    pub fn start(&self, program: &Program) -> Result<Running> {
+        self.start_on(StateLock::take(&self.state)?, program)
+    }
+
+    /// Likewise, with a state directory that the caller has locked already.
+    ///
+    /// # Errors
+    ///
+    /// See [`Launch::start`].
+    pub fn start_on(&self, state: StateLock, program: &Program) -> Result<Running> {
+        let config = config::write(self, &program.modules)?;
+        let (stdout, stderr) = self.log.open()?;
+        let (control, control_of_child) = io::pipe().context("can't open a pipe")?;
+        let child = Command::new(&program.workerd)
+            .arg("serve")
+            .arg(config)
+            // workerd reports its port there. It has no other use for its standard input, and handing on any other
+            // descriptor would take unsafe code.
+            .args(["--control-fd", "0"])
+            .stdin(control_of_child)
+            .stdout(stdout)
+            .stderr(stderr)
+            .envs(&self.env)
+            .spawn()
+            .with_context(|| format!("can't start {}", program.workerd.display()))?;
+        let mut running = Running { child, addr: self.addr, state: Some(state) };
+        running.wait_until_it_answers(control).map_err(|error| match &self.log {
+            Log::Inherit => error,
+            Log::File(log) => error.context(log::last_lines(log, LOG_LINES)),
+        })?;
+        Ok(running)
+    }
+}
+
+/// What is run.
+#[derive(Debug, Clone)]
+pub struct Program {
+    /// The executable of workerd.
+    pub workerd: PathBuf,
+    /// The worker.
+    pub modules: Modules,
+}
+
+/// The files of a worker.
+#[derive(Debug, Clone)]
+pub struct Modules {
+    /// The main module, an ECMAScript module.
+    pub script: PathBuf,
+    /// The WebAssembly module it imports as `./index_bg.wasm`, if it does.
+    pub wasm: Option<PathBuf>,
+    /// Bindings that aren't workerd's own: by name, an ECMAScript module whose default export is called with `env` and answers
+    /// what is bound. Its `env` has the Durable Object namespaces that the worker has.
+    pub bindings: BTreeMap<String, PathBuf>,
+}
+
+/// A workerd that answers. Dropping it kills it.
+#[derive(Debug)]
+pub struct Running {
+    child: Child,
+    addr: SocketAddr,
+    /// Until workerd has ended.
+    state: Option<StateLock>,
+}
+
+impl Running {
+    /// Stops workerd as an operator would (SIGTERM), and waits for its end: for ten seconds, then it is killed.
+    ///
+    /// # Errors
+    ///
+    /// The operating system refuses.
+    pub fn terminate(&mut self) -> Result<ExitStatus> {
+        if let Some(status) = self.try_wait()? {
+            return Ok(status);
+        }
+        kill_process(Pid::from_child(&self.child), Signal::TERM).context("can't signal workerd")?;
+        let deadline = Instant::now() + PATIENCE_AT_END;
+        while Instant::now() < deadline {
+            if let Some(status) = self.try_wait()? {
+                return Ok(status);
+            }
+            thread::sleep(POLL);
+        }
+        self.kill()
+    }
+
+    /// Kills workerd (SIGKILL), and waits for its end.
+    ///
+    /// # Errors
+    ///
+    /// The operating system refuses.
+    pub fn kill(&mut self) -> Result<ExitStatus> {
+        self.child.kill().context("can't kill workerd")?;
+        self.wait()
+    }
+
+    /// Waits until workerd ends by itself.
+    ///
+    /// # Errors
+    ///
+    /// The operating system refuses.
+    pub fn wait(&mut self) -> Result<ExitStatus> {
+        let status = self.child.wait().context("can't wait for workerd")?;
+        self.state = None;
+        Ok(status)
+    }
+
+    /// How workerd ended, or `None` while it runs.
+    ///
+    /// # Errors
+    ///
+    /// The operating system refuses.
+    pub fn try_wait(&mut self) -> Result<Option<ExitStatus>> {
+        let ended = self.child.try_wait().context("can't wait for workerd")?;
+        if ended.is_some() {
+            self.state = None;
+        }
+        Ok(ended)
+    }
+
+    /// Where the worker listens.
+    #[must_use]
+    pub fn addr(&self) -> SocketAddr {
+        self.addr
+    }
+
+    /// The process id of workerd.
+    #[must_use]
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    fn wait_until_it_answers(&mut self, control: PipeReader) -> Result<()> {
+        let deadline = Instant::now() + PATIENCE_AT_START;
+        let (sender, port) = mpsc::channel();
+        // Reading ends with workerd's end, so this thread does, too.
+        thread::spawn(move || {
+            let listening =
+                BufReader::new(control).lines().map_while(Result::ok).find_map(|line| listening_port(&line));
+            // The receiver may have given up.
+            let _ = sender.send(listening);
+        });
+        match port.recv_timeout(PATIENCE_AT_START) {
+            Ok(Some(port)) => self.addr.set_port(port),
+            Ok(None) => {
+                let status = self.wait()?;
+                bail!("workerd ended before it listened on {}: {status}", self.addr);
+            }
+            Err(_) => bail!("workerd doesn't listen after {} s", PATIENCE_AT_START.as_secs()),
+        }
+        loop {
+            match http::status(self.addr, "/healthz") {
+                Ok(_) => return Ok(()),
+                Err(error) => {
+                    if let Some(status) = self.try_wait()? {
+                        bail!("workerd ended before it answered: {status}");
+                    }
+                    if Instant::now() > deadline {
+                        return Err(error).context("the worker doesn't answer");
+                    }
+                }
+            }
+            thread::sleep(POLL);
+        }
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        // Fails only if it has ended already.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// The port of workerd's message that it listens.
+fn listening_port(message: &str) -> Option<u16> {
+    #[derive(Deserialize)]
+    #[serde(tag = "event", rename_all = "kebab-case")]
+    enum Message {
+        Listen {
+            port: u16,
+        },
+        #[serde(other)]
+        Other,
+    }
+    match serde_json::from_str(message) {
+        Ok(Message::Listen { port }) => Some(port),
+        Ok(Message::Other) | Err(_) => None,
+    }
+}
+
+const PATIENCE_AT_START: Duration = Duration::from_secs(60);
+const PATIENCE_AT_END: Duration = Duration::from_secs(10);
+const POLL: Duration = Duration::from_millis(20);
+const LOG_LINES: usize = 20;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_port_is_read_from_the_message_that_it_listens() {
+        assert_eq!(listening_port(r#"{"event":"listen","socket":"http","port":8080}"#), Some(8080));
+        assert_eq!(listening_port(r#"{"event":"listen-inspector","port":9229}"#), None);
+        assert_eq!(listening_port("not JSON"), None);
+    }
+}
