@@ -1,8 +1,10 @@
 //! The worker in workerd alone, without wrangler: what `cargo xtask serve`, the packaged executable and the tests run.
 
+pub mod healthcheck;
 pub mod http;
 pub mod interrupt;
 pub mod log;
+pub mod payload;
 pub mod serve;
 pub mod state;
 pub mod workerd;

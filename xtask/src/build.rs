@@ -131,7 +131,12 @@ fn without_names(wasm: &[u8]) -> Result<Vec<u8>> {
     Ok(kept)
 }
 
-fn target_directory(root: &Path) -> Result<PathBuf> {
+/// Where cargo puts what it builds.
+///
+/// # Errors
+///
+/// cargo doesn't tell.
+pub(crate) fn target_directory(root: &Path) -> Result<PathBuf> {
     #[derive(Deserialize)]
     struct Metadata {
         target_directory: PathBuf,

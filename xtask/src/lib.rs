@@ -6,6 +6,7 @@ pub mod cache;
 pub mod dev;
 pub mod e2e;
 pub mod iproute2;
+pub mod package;
 pub mod progress;
 pub mod serve;
 pub mod simulate;

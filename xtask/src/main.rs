@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use anyhow::Result;
 use clap::{Parser, Subcommand};
 use standalone::serve::exit_status;
-use xtask::{bench, build::Build, dev, e2e, serve, simulate, size, test, workspace};
+use xtask::{bench, build::Build, dev, e2e, package, serve, simulate, size, test, workspace};
 
 /// The developer's commands of matrixrtc-edge. Each installs the pinned tools it needs, where they are missing.
 #[derive(Parser)]
@@ -21,6 +21,8 @@ enum Command {
     Serve(serve::Options),
     /// Make the deployable build in build/
     Build,
+    /// Make one executable of workerd and the worker, to be run without this repository
+    Package,
     /// Print the size of the build, and what makes it that big; fails over the budget
     Size,
     /// Check format, lints and documentation, and run unit, property and black-box tests
@@ -39,6 +41,7 @@ fn run(command: Command) -> Result<()> {
         Command::Dev(options) => dev::run(&options),
         Command::Serve(options) => serve::run(options),
         Command::Build => Build::make(&workspace::root()?).map(drop),
+        Command::Package => package::run(),
         Command::Size => size::run(),
         Command::Test => test::run(),
         Command::E2e(options) => e2e::run(&options),

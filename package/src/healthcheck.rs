@@ -1,0 +1,57 @@
+//! `matrixrtc-edge healthcheck`: whether the service on this machine is well, for containers and scripts.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+
+use anyhow::{Result, bail};
+use clap::Args;
+
+use crate::{
+    http,
+    serve::{ADDR_VARIABLE, DEFAULT_ADDR},
+};
+
+/// Ask a running service whether it is well: exits with 0 if it is, and says what is wrong otherwise
+#[derive(Debug, Args)]
+pub struct Options {
+    /// Where it listens
+    #[arg(long, value_name = "IP:PORT", env = ADDR_VARIABLE, default_value = DEFAULT_ADDR)]
+    addr: SocketAddr,
+}
+
+/// Asks `/healthz`.
+///
+/// # Errors
+///
+/// There is no answer, or another one than 200: the error carries it.
+pub fn run(options: &Options) -> Result<()> {
+    let answer = http::get(reachable(options.addr), "/healthz")?;
+    if answer.status != 200 {
+        bail!("/healthz answers {}: {}", answer.status, answer.body.trim());
+    }
+    println!("ok");
+    Ok(())
+}
+
+/// Who listens on every address does so on loopback.
+fn reachable(addr: SocketAddr) -> SocketAddr {
+    let ip = match addr.ip() {
+        IpAddr::V4(Ipv4Addr::UNSPECIFIED) => Ipv4Addr::LOCALHOST.into(),
+        IpAddr::V6(Ipv6Addr::UNSPECIFIED) => Ipv6Addr::LOCALHOST.into(),
+        ip => ip,
+    };
+    SocketAddr::new(ip, addr.port())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_address_to_listen_on_becomes_one_to_connect_to() {
+        for (listens, asked) in
+            [("0.0.0.0:80", "127.0.0.1:80"), ("[::]:80", "[::1]:80"), ("192.0.2.1:80", "192.0.2.1:80")]
+        {
+            assert_eq!(reachable(listens.parse().unwrap()), asked.parse().unwrap());
+        }
+    }
+}
