@@ -1,5 +1,6 @@
 //! The worker in workerd alone, without wrangler: what `cargo xtask serve`, the packaged executable and the tests run.
 
+pub mod attached;
 pub mod healthcheck;
 pub mod http;
 pub mod interrupt;

@@ -5,7 +5,7 @@ use std::{env, process::ExitCode};
 
 use anyhow::{Context, Result};
 use clap::{CommandFactory, Parser, Subcommand};
-use standalone::{healthcheck, payload::Payload, serve};
+use standalone::{attached, healthcheck, payload::Payload, serve, workerd::Program};
 
 /// MatrixRTC authorization service: turns Matrix OpenID tokens into LiveKit tokens, and looks after delegated leaves
 ///
@@ -24,6 +24,8 @@ struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     Healthcheck(healthcheck::Options),
+    #[command(name = attached::Options::SUBCOMMAND, hide = true)]
+    Attached(attached::Options),
 }
 
 fn main() -> ExitCode {
@@ -33,9 +35,11 @@ fn main() -> ExitCode {
 fn run(cli: Cli) -> Result<()> {
     match cli {
         Cli { command: Some(Command::Healthcheck(options)), .. } => healthcheck::run(&options),
+        Cli { command: Some(Command::Attached(options)), .. } => options.run(),
         Cli { serve: Some(options), .. } => options.run(|options| {
             let executable = env::current_exe().context("can't find my own executable")?;
-            Payload::open(&executable)?.unpack(&options.state().join("package"))
+            let program = Payload::open(&executable)?.unpack(&options.state().join("package"))?;
+            Ok(Program { attached_by: Some(executable), ..program })
         }),
         Cli { .. } => Ok(Cli::command().print_help()?),
     }

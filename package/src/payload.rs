@@ -8,6 +8,7 @@
 //! they are needed, and given back when memory is short.
 
 use std::{
+    collections::BTreeMap,
     fs::{self, File, Permissions},
     io::{self, BufReader, BufWriter, Read, Seek, SeekFrom, Write},
     os::unix::fs::PermissionsExt,
@@ -124,8 +125,8 @@ impl Payload {
                 fs::remove_file(entry.path()).with_context(|| format!("can't remove {}", entry.path().display()))?;
             }
         }
-        let modules = Modules { script: dir.join(SCRIPT), wasm: Some(dir.join(WASM)) };
-        Ok(Program { workerd: dir.join(WORKERD), modules })
+        let modules = Modules { script: dir.join(SCRIPT), wasm: Some(dir.join(WASM)), bindings: BTreeMap::new() };
+        Ok(Program { workerd: dir.join(WORKERD), modules, attached_by: None })
     }
 }
 
@@ -230,7 +231,7 @@ mod tests {
             fs::write(path(name), content).unwrap();
         }
         let modules = Modules { script: path("script"), wasm: Some(path("wasm")) };
-        let program = Program { workerd: path("wd"), modules };
+        let program = Program { workerd: path("wd"), modules, attached_by: None };
         Payload::append(&path("launcher"), &program, &path("package")).unwrap();
         (path("package"), path("unpacked"))
     }

@@ -1,10 +1,14 @@
 //! Running the worker until it is told to stop: `matrixrtc-edge` and `cargo xtask serve`.
 
-use std::{collections::BTreeMap, env, net::SocketAddr, path::PathBuf, process::ExitCode, thread, time::Duration};
+use std::{
+    collections::BTreeMap, env, net::SocketAddr, os::unix::process::ExitStatusExt, path::PathBuf, process::ExitCode,
+    thread, time::Duration,
+};
 
 use anyhow::{Context, Result, bail};
 use clap::Args;
 use matrixrtc_edge::config::{Config, ConfigErrors, VARIABLES};
+use signal_hook::consts::SIGKILL;
 
 use crate::{
     interrupt::Interrupt,
@@ -51,7 +55,10 @@ impl Options {
             let ended = running.try_wait()?;
             // Ctrl-C in a terminal reaches workerd, too: that isn't "by itself".
             if interrupt.has_come() {
-                running.terminate()?;
+                let status = running.terminate()?;
+                if status.signal() == Some(SIGKILL) {
+                    eprintln!("stopped while requests were still running");
+                }
                 return Ok(());
             }
             if let Some(status) = ended {

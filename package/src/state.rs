@@ -4,7 +4,8 @@
 //! else is written anew by each start.
 
 use std::{
-    fs::{self, File, TryLockError},
+    fs::{self, DirBuilder, File, TryLockError},
+    os::unix::fs::DirBuilderExt,
     path::Path,
 };
 
@@ -23,7 +24,12 @@ impl StateLock {
     ///
     /// It can't be created or written, or another process has locked it.
     pub fn take(dir: &Path) -> Result<Self> {
-        fs::create_dir_all(dir).with_context(|| format!("can't create {}", dir.display()))?;
+        let cannot_create = || format!("can't create {}", dir.display());
+        if let Some(parent) = dir.parent() {
+            fs::create_dir_all(parent).with_context(cannot_create)?;
+        }
+        // Whoever can read what is stored can end other people's calls.
+        DirBuilder::new().recursive(true).mode(0o700).create(dir).with_context(cannot_create)?;
         let path = dir.join("lock");
         // Not truncated and never removed: whoever else opens it must find the same file.
         let file = File::options().create(true).append(true).open(&path);

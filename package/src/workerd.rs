@@ -5,7 +5,7 @@ use std::{
     io::{self, BufRead, BufReader, PipeReader},
     net::SocketAddr,
     path::PathBuf,
-    process::{Child, Command, ExitStatus},
+    process::{self, Child, Command, ExitStatus},
     sync::mpsc,
     thread,
     time::{Duration, Instant},
@@ -16,7 +16,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use serde::Deserialize;
 
 use crate::{
-    http,
+    attached, http,
     log::{self, Log},
     state::StateLock,
 };
@@ -58,7 +58,8 @@ impl Launch {
         let config = config::write(self, &program.modules)?;
         let (stdout, stderr) = self.log.open()?;
         let (control, control_of_child) = io::pipe().context("can't open a pipe")?;
-        let child = Command::new(&program.workerd)
+        let child = program
+            .command()
             .arg("serve")
             .arg(config)
             // workerd reports its port there. It has no other use for its standard input, and handing on any other
@@ -86,6 +87,22 @@ pub struct Program {
     pub workerd: PathBuf,
     /// The worker.
     pub modules: Modules,
+    /// The executable that knows [`attached`](crate::attached), if workerd is to be killed when this process is.
+    pub attached_by: Option<PathBuf>,
+}
+
+impl Program {
+    /// workerd, yet without arguments.
+    fn command(&self) -> Command {
+        match &self.attached_by {
+            Some(executable) => {
+                let mut command = Command::new(executable);
+                command.arg(attached::Options::SUBCOMMAND).arg(process::id().to_string()).arg(&self.workerd);
+                command
+            }
+            None => Command::new(&self.workerd),
+        }
+    }
 }
 
 /// The files of a worker.

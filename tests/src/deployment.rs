@@ -6,12 +6,14 @@ use std::path::{Path, PathBuf};
 use tempfile::TempDir;
 use xtask::workerd::{self, Launch};
 
-use crate::{CertificateAuthority, Log, Resolver, Service, Sfu};
+use crate::service::Executable;
+use crate::{CertificateAuthority, Log, Package, Resolver, Service, Sfu};
 
 /// The worker with its configuration (protocol 9), ready to be started in workerd.
 ///
 /// Without further calls: the lab's SFU and resolver, and no homeserver with full access that exists.
 pub struct Deployment {
+    addr: SocketAddr,
     env: BTreeMap<String, String>,
     bindings: BTreeMap<String, String>,
     trusted: PathBuf,
@@ -20,7 +22,8 @@ pub struct Deployment {
 impl Deployment {
     pub(crate) fn new(sfu: &Sfu, resolver: &Resolver, authority: &CertificateAuthority) -> Self {
         let (key, secret) = Sfu::credentials();
-        Self { env: BTreeMap::new(), bindings: BTreeMap::new(), trusted: authority.pem() }
+        let addr = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+        Self { addr, env: BTreeMap::new(), bindings: BTreeMap::new(), trusted: authority.pem() }
             .set("LIVEKIT_URL", &sfu.url())
             .set("LIVEKIT_KEY", key)
             .set("LIVEKIT_SECRET", secret)
@@ -31,6 +34,11 @@ impl Deployment {
     /// Users of these homeservers create rooms.
     pub fn full_access(self, server_names: &str) -> Self {
         self.set("LIVEKIT_FULL_ACCESS_HOMESERVERS", server_names)
+    }
+
+    /// Listens there instead of on a port that is free.
+    pub fn at(self, addr: SocketAddr) -> Self {
+        Self { addr, ..self }
     }
 
     /// Sets a variable.
@@ -64,21 +72,33 @@ impl Deployment {
 
     /// Starts it, and waits until it answers.
     pub fn start(self) -> Service {
-        let directory = TempDir::new().expect("a temporary directory");
-        let log = directory.path().join("log");
         let mut program = workerd::production().unwrap_or_else(|error| panic!("{error:#}"));
-        for (name, module) in self.bindings {
+        let directory = TempDir::new().expect("a temporary directory");
+        for (name, module) in &self.bindings {
             let file = directory.path().join(format!("{name}.js"));
             fs::write(&file, module).expect("a file in my directory");
-            program.modules.bindings.insert(name, file);
+            program.modules.bindings.insert(name.clone(), file);
         }
+        let (launch, log) = self.launch_in(directory.path());
+        Service::start(launch, Executable::Workerd(program), log, directory)
+    }
+
+    /// Starts it as an operator at home does, from the packaged executable.
+    pub fn start_package(self, package: &Package) -> Service {
+        let directory = TempDir::new().expect("a temporary directory");
+        let (launch, log) = self.launch_in(directory.path());
+        Service::start(launch, Executable::Package(package.clone()), log, directory)
+    }
+
+    fn launch_in(self, directory: &Path) -> (Launch, Log) {
+        let log = directory.join("log");
         let launch = Launch {
-            addr: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
-            state: directory.path().join("state"),
+            addr: self.addr,
+            state: directory.join("state"),
             trust_ca: vec![self.trusted],
             env: self.env,
             log: workerd::Log::File(log.clone()),
         };
-        Service::start(launch, program, Log::new(log), directory)
+        (launch, Log::new(log))
     }
 }

@@ -124,6 +124,16 @@ impl Homeserver {
         self.state.lock().unwrap().userinfo_requests
     }
 
+    /// As soon as it has been asked about a token.
+    pub async fn userinfo_requested(&self) {
+        let poll = async {
+            while self.userinfo_requests() == 0 {
+                sleep(Duration::from_millis(5)).await;
+            }
+        };
+        timeout(Duration::from_secs(20), poll).await.expect("a request for userinfo");
+    }
+
     /// How many connections came in to the federation API, requests or not.
     pub fn federation_connections(&self) -> usize {
         self.federation.connections()

@@ -1,5 +1,6 @@
 use std::fs;
 use std::net::SocketAddr;
+use std::process::ExitStatus;
 use std::sync::Mutex;
 use std::time::Duration;
 
@@ -15,9 +16,10 @@ use tempfile::TempDir;
 use xtask::workerd::{Launch, Program, Running};
 use xtask::wrangler::WranglerDev;
 
-use crate::{Endpoint, Log, OpenIdToken, Storage};
+use crate::package::RunningPackage;
+use crate::{Endpoint, Log, OpenIdToken, Package, Storage};
 
-/// The worker in workerd, alone or under `wrangler dev`, and a client of it.
+/// The worker in workerd, in the package or under `wrangler dev`, and a client of it.
 pub struct Service {
     host: Host,
     client: Client<HttpConnector, Full<Bytes>>,
@@ -26,14 +28,27 @@ pub struct Service {
 }
 
 enum Host {
-    Workerd(Box<Workerd>),
+    Here(Box<Here>),
     Wrangler(WranglerDev),
 }
 
-struct Workerd {
+/// Without wrangler.
+struct Here {
     launch: Launch,
-    program: Program,
-    running: Mutex<Running>,
+    executable: Executable,
+    running: Mutex<Process>,
+}
+
+/// What the worker runs in.
+pub(crate) enum Executable {
+    Workerd(Program),
+    Package(Package),
+}
+
+/// One that runs.
+enum Process {
+    Workerd(Running),
+    Package(RunningPackage),
 }
 
 /// What the worker answered, whole.
@@ -48,9 +63,9 @@ pub struct Answer {
 }
 
 impl Service {
-    pub(crate) fn start(launch: Launch, program: Program, log: Log, directory: TempDir) -> Self {
-        let running = Mutex::new(start(&launch, &program));
-        Self::on(Host::Workerd(Box::new(Workerd { launch, program, running })), log, directory)
+    pub(crate) fn start(launch: Launch, executable: Executable, log: Log, directory: TempDir) -> Self {
+        let running = Mutex::new(executable.start(&launch));
+        Self::on(Host::Here(Box::new(Here { launch, executable, running })), log, directory)
     }
 
     pub(crate) fn under_wrangler(wrangler: WranglerDev, log: Log, directory: TempDir) -> Self {
@@ -62,21 +77,60 @@ impl Service {
         Self { host, client, log, _directory: directory }
     }
 
-    /// Kills workerd (SIGKILL): it gets to do nothing any more.
+    /// Kills workerd, or the package (SIGKILL): it gets to do nothing any more.
     pub fn kill(&self) {
-        self.workerd().running.lock().unwrap().kill().expect("workerd can be killed");
+        match &mut *self.here().running.lock().unwrap() {
+            Process::Workerd(workerd) => drop(workerd.kill().expect("workerd can be killed")),
+            Process::Package(package) => package.kill(),
+        }
     }
 
     /// Starts it again, on the same storage and another port.
     pub fn start_again(&self) {
-        let Workerd { launch, program, running } = self.workerd();
-        *running.lock().unwrap() = start(launch, program);
+        let Here { launch, executable, running } = self.here();
+        *running.lock().unwrap() = executable.start(launch);
+    }
+
+    /// Likewise, from another executable.
+    pub fn start_again_from(&self, package: &Package) {
+        let Here { launch, running, .. } = self.here();
+        *running.lock().unwrap() = Process::Package(package.start(launch));
+    }
+
+    /// Tells the package to end (SIGTERM), and doesn't wait for it.
+    pub fn terminate(&self) {
+        match &*self.here().running.lock().unwrap() {
+            Process::Workerd(_) => panic!("an operator's signals go to the package"),
+            Process::Package(package) => package.terminate(),
+        }
+    }
+
+    /// How the package ended, as soon as it has.
+    pub async fn ended(&self) -> ExitStatus {
+        let poll = async {
+            loop {
+                let ended = match &mut *self.here().running.lock().unwrap() {
+                    Process::Workerd(workerd) => workerd.try_wait().expect("it is my child"),
+                    Process::Package(package) => package.try_wait(),
+                };
+                match ended {
+                    Some(status) => return status,
+                    None => tokio::time::sleep(POLL).await,
+                }
+            }
+        };
+        tokio::time::timeout(PATIENCE, poll).await.expect("it ends")
+    }
+
+    /// How it was started.
+    pub fn launch(&self) -> &Launch {
+        &self.here().launch
     }
 
     /// Deploys it again with other values of variables (`None`: without), on the same storage and another port.
     pub fn deploy_again(&mut self, changes: &[(&str, Option<&str>)]) {
-        let Host::Workerd(workerd) = &mut self.host else { panic!("{WORKERD_ALONE}") };
-        let env = &mut workerd.launch.env;
+        let Host::Here(here) = &mut self.host else { panic!("{NOT_UNDER_WRANGLER}") };
+        let env = &mut here.launch.env;
         for (variable, value) in changes {
             match value {
                 Some(value) => env.insert((*variable).to_owned(), (*value).to_owned()),
@@ -89,7 +143,7 @@ impl Service {
 
     /// What the objects have stored.
     pub fn storage(&self) -> Storage {
-        Storage::new(&self.workerd().launch.state)
+        Storage::new(&self.here().launch.state)
     }
 
     /// Asks for a LiveKit token with a complete request for this OpenID token.
@@ -153,7 +207,7 @@ impl Service {
     /// Where it listens.
     pub fn addr(&self) -> SocketAddr {
         match &self.host {
-            Host::Workerd(workerd) => workerd.running.lock().unwrap().addr(),
+            Host::Here(here) => here.running.lock().unwrap().addr(),
             Host::Wrangler(wrangler) => wrangler.addr(),
         }
     }
@@ -165,7 +219,7 @@ impl Service {
 
     /// The memory of workerd that is in RAM, in KiB.
     pub fn resident_kib(&self) -> u64 {
-        let status = fs::read_to_string(format!("/proc/{}/status", self.workerd().running.lock().unwrap().pid()))
+        let status = fs::read_to_string(format!("/proc/{}/status", self.here().running.lock().unwrap().pid()))
             .expect("workerd is still there");
         status
             .lines()
@@ -175,17 +229,41 @@ impl Service {
 }
 
 impl Service {
-    fn workerd(&self) -> &Workerd {
+    fn here(&self) -> &Here {
         match &self.host {
-            Host::Workerd(workerd) => workerd,
-            Host::Wrangler(_) => panic!("{WORKERD_ALONE}"),
+            Host::Here(here) => here,
+            Host::Wrangler(_) => panic!("{NOT_UNDER_WRANGLER}"),
         }
     }
 }
 
-/// On this very thread: a thread of the runtime's pool may be in another network.
-fn start(launch: &Launch, program: &Program) -> Running {
-    launch.start(program).unwrap_or_else(|error| panic!("the worker doesn't start: {error:#}"))
+impl Executable {
+    /// On this very thread: a thread of the runtime's pool may be in another network.
+    fn start(&self, launch: &Launch) -> Process {
+        match self {
+            Self::Package(package) => Process::Package(package.start(launch)),
+            Self::Workerd(program) => {
+                let running = launch.start(program);
+                Process::Workerd(running.unwrap_or_else(|error| panic!("the worker doesn't start: {error:#}")))
+            }
+        }
+    }
+}
+
+impl Process {
+    fn addr(&self) -> SocketAddr {
+        match self {
+            Self::Workerd(workerd) => workerd.addr(),
+            Self::Package(package) => package.addr(),
+        }
+    }
+
+    fn pid(&self) -> u32 {
+        match self {
+            Self::Workerd(workerd) => workerd.pid(),
+            Self::Package(package) => package.pid(),
+        }
+    }
 }
 
 impl Drop for Service {
@@ -245,7 +323,8 @@ impl Answer {
     }
 }
 
-const WORKERD_ALONE: &str = "only workerd alone can do that";
+const NOT_UNDER_WRANGLER: &str = "not under wrangler";
 const LINES_SHOWN: usize = 40;
+const POLL: Duration = Duration::from_millis(10);
 /// Longer than anything may take: the worker gives a verification up after 10 s.
 const PATIENCE: Duration = Duration::from_secs(60);

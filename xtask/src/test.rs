@@ -4,7 +4,7 @@ use std::path::Path;
 
 use anyhow::Result;
 
-use crate::{cache, iproute2, progress, size, tools::Tools, workspace};
+use crate::{cache, iproute2, package, progress, size, tools::Tools, workspace};
 
 /// Runs all checks, and stops at the first that fails.
 ///
@@ -28,6 +28,7 @@ pub fn run() -> Result<()> {
     )?;
     size::run()?;
     cargo(&root, "running unit and property tests", &["test", "--workspace", "--exclude", "black-box"])?;
+    package::make(&root)?;
     iproute2::set_up()?;
     // Most of them wait for something, so there may be more of them than cores.
     cargo(&root, "running black-box tests", &["test", "--package", "black-box", "--", "--test-threads", "4"])?;

@@ -35,5 +35,5 @@ pub fn production() -> Result<Program> {
 ///
 /// workerd isn't installed.
 pub fn with_modules(modules: Modules) -> Result<Program> {
-    Ok(Program { workerd: tools::workerd(&workspace::root()?)?, modules })
+    Ok(Program { workerd: tools::workerd(&workspace::root()?)?, modules, attached_by: None })
 }

@@ -13,6 +13,7 @@ mod key_rotation;
 mod leaves;
 mod location_hint;
 mod logging;
+mod package;
 mod patience;
 mod random_bytes;
 mod rate_limits;

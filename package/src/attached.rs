@@ -1,0 +1,38 @@
+//! A child that ends with its parent, however that ends.
+//!
+//! Two workerds on one state directory would send the same leaves twice. So if this program is killed, workerd is: a process
+//! can only ask for that itself, so this program runs itself once more, which asks, and becomes workerd.
+
+use std::{ffi::OsString, os::unix::process::CommandExt, path::PathBuf, process::Command};
+
+use anyhow::{Context, Result, bail};
+use clap::Args;
+use rustix::process::{Pid, Signal, getppid, set_parent_process_death_signal};
+
+/// Become another program that is killed when the process that started this one ends
+#[derive(Debug, Args)]
+pub struct Options {
+    parent: i32,
+    program: PathBuf,
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+    arguments: Vec<OsString>,
+}
+
+impl Options {
+    /// The name of the subcommand that these are for.
+    pub const SUBCOMMAND: &str = "attached";
+
+    /// Becomes the program.
+    ///
+    /// # Errors
+    ///
+    /// The parent has ended already, or the program can't be started.
+    pub fn run(&self) -> Result<()> {
+        set_parent_process_death_signal(Some(Signal::KILL)).context("can't attach to the parent")?;
+        if getppid().map(Pid::as_raw_pid) != Some(self.parent) {
+            bail!("the parent has ended");
+        }
+        let error = Command::new(&self.program).args(&self.arguments).exec();
+        Err(error).with_context(|| format!("can't start {}", self.program.display()))
+    }
+}

@@ -1,0 +1,120 @@
+use std::ffi::OsStr;
+use std::fs::{self, File};
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Output};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use xtask::workerd::{Launch, Log};
+use xtask::workspace;
+
+/// The packaged executable, `matrixrtc-edge`.
+#[derive(Clone, Debug)]
+pub struct Package(PathBuf);
+
+/// One that runs. Dropping it kills it.
+pub(crate) struct RunningPackage {
+    child: Child,
+    addr: SocketAddr,
+}
+
+impl Package {
+    /// What `cargo xtask package` has made.
+    pub fn made() -> Self {
+        let root = workspace::root().expect("the repository");
+        Self(xtask::package::existing(&root).unwrap_or_else(|error| panic!("{error:#}")))
+    }
+
+    /// A copy in another place, as after an upgrade.
+    pub fn copied_to(&self, path: &Path) -> Self {
+        fs::copy(&self.0, path).expect("a copy of the package");
+        Self(path.to_owned())
+    }
+
+    /// Where it is.
+    pub fn path(&self) -> &Path {
+        &self.0
+    }
+
+    /// Runs it with these arguments and nothing in its environment, until it ends by itself.
+    pub fn run<S: AsRef<OsStr>>(&self, arguments: impl IntoIterator<Item = S>) -> Output {
+        Command::new(&self.0).args(arguments).env_clear().output().expect("the package can be started")
+    }
+
+    /// Starts the service as `launch` says, and waits until it says that it listens.
+    pub(crate) fn start(&self, launch: &Launch) -> RunningPackage {
+        let Log::File(path) = &launch.log else { panic!("a test has its log in a file") };
+        let log = File::options().create(true).append(true).open(path).expect("the log");
+        let already_there = log.metadata().expect("the log").len();
+        let child = self
+            .command(launch)
+            .stdout(log.try_clone().expect("the log"))
+            .stderr(log)
+            .spawn()
+            .expect("the package can be started");
+        let mut running = RunningPackage { child, addr: launch.addr };
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let text = fs::read(path).expect("the log");
+            let news = String::from_utf8_lossy(&text[usize::try_from(already_there).unwrap()..]).into_owned();
+            if let Some((addr, _)) = news.split_once(LISTENING).and_then(|(_, rest)| rest.split_once('\n')) {
+                running.addr = addr.parse().expect("an address");
+                return running;
+            }
+            let ended = running.try_wait();
+            assert!(ended.is_none() && Instant::now() < deadline, "the package doesn't start: {ended:?}\n{news}");
+            thread::sleep(POLL);
+        }
+    }
+
+    /// The command line that an operator would write, and nothing else in the environment.
+    pub(crate) fn command(&self, launch: &Launch) -> Command {
+        let mut command = Command::new(&self.0);
+        command.arg("--addr").arg(launch.addr.to_string()).arg("--state").arg(&launch.state);
+        for pem in &launch.trust_ca {
+            command.arg("--trust-ca").arg(pem);
+        }
+        command.env_clear().envs(&launch.env);
+        command
+    }
+}
+
+impl RunningPackage {
+    pub(crate) fn addr(&self) -> SocketAddr {
+        self.addr
+    }
+
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    pub(crate) fn try_wait(&mut self) -> Option<ExitStatus> {
+        self.child.try_wait().expect("it is my child")
+    }
+
+    /// SIGKILL, for the package alone.
+    pub(crate) fn kill(&mut self) {
+        self.child.kill().expect("it can be killed");
+        self.child.wait().expect("it ends");
+    }
+
+    pub(crate) fn terminate(&self) {
+        let pid = i32::try_from(self.pid()).expect("a process id");
+        kill(Pid::from_raw(pid), Signal::SIGTERM).expect("it can be signalled");
+    }
+}
+
+impl Drop for RunningPackage {
+    fn drop(&mut self) {
+        // Fails only if it has ended already. workerd ends with it.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+const LISTENING: &str = "listening on http://";
+const PATIENCE: Duration = Duration::from_secs(60);
+const POLL: Duration = Duration::from_millis(10);

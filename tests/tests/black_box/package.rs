@@ -1,0 +1,244 @@
+//! The packaged executable: how it starts, ends, and carries on what another one has begun.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::process::{Command, Output};
+use std::time::{Duration, Instant};
+
+use black_box::{DelayedEvents, Departure, Door, Endpoint, Gate, Homeserver, Lab, Member, Package, Reply, Service};
+use hyper::Method;
+use serde_json::json;
+
+#[tokio::test]
+async fn it_gives_out_tokens() {
+    let lab = Lab::new().await;
+    let home = lab.homeserver("example.org").start().await;
+    let service = lab.deployment().full_access("example.org").start_package(&Package::made());
+    let token = home.openid_token("@alice:example.org");
+
+    for endpoint in Endpoint::BOTH {
+        let answer = service.ask(endpoint, &token).await;
+
+        assert!(!answer.jwt().is_empty(), "{answer:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_request_that_is_under_way_is_finished() {
+    let lab = Lab::new().await;
+    let home = lab.homeserver("example.org").start().await;
+    let service = lab.deployment().full_access("example.org").start_package(&Package::made());
+    let token = home.openid_token("@alice:example.org");
+    let gate = Gate::closed();
+    home.set_userinfo(Reply::json(200, &json!({ "sub": token.user_id })).behind(&gate));
+    let mut idle = service.connect().await;
+    idle.send(b"GET /healthz HTTP/1.1\r\nHost: edge\r\n\r\n").await;
+    let stop_meanwhile = async {
+        home.userinfo_requested().await;
+        service.terminate();
+        // workerd closes what is idle when it begins to end.
+        idle.receive_to_end().await;
+        gate.open();
+    };
+
+    let (answer, ()) = tokio::join!(service.ask(Endpoint::GetToken, &token), stop_meanwhile);
+
+    assert!(!answer.jwt().is_empty(), "{answer:?}");
+    assert!(service.ended().await.success());
+}
+
+#[tokio::test]
+async fn a_request_that_never_ends_is_waited_for_for_ten_seconds() {
+    let lab = Lab::new().await;
+    let service = lab.deployment().start_package(&Package::made());
+    // A connection that is kept alive is nothing to wait for; a body that never comes is.
+    assert_eq!(service.request(Method::GET, "/healthz").await.status, 200);
+    let mut unfinished = service.connect().await;
+    unfinished.send(b"POST /sfu_webhook HTTP/1.1\r\nHost: edge\r\nContent-Length: 100\r\n\r\n{").await;
+    assert_eq!(service.request(Method::GET, "/healthz").await.status, 200);
+
+    let asked = Instant::now();
+    service.terminate();
+    let status = service.ended().await;
+
+    assert!(status.success(), "{status}");
+    assert!(asked.elapsed() >= Duration::from_secs(9), "it didn't wait: {:?}", asked.elapsed());
+    assert!(asked.elapsed() < Duration::from_secs(20), "it waited for {:?}", asked.elapsed());
+    assert!(service.log().text().contains("still running"), "{}", service.log().text());
+}
+
+#[tokio::test]
+async fn with_nothing_to_finish_it_ends_at_once() {
+    let lab = Lab::new().await;
+    let service = lab.deployment().start_package(&Package::made());
+    assert_eq!(service.request(Method::GET, "/healthz").await.status, 200);
+
+    let asked = Instant::now();
+    service.terminate();
+    let status = service.ended().await;
+
+    assert!(status.success(), "{status}");
+    assert!(asked.elapsed() < Duration::from_secs(5), "it took {:?}", asked.elapsed());
+}
+
+#[tokio::test]
+async fn delegations_are_carried_on_by_another_executable() {
+    let stage = Stage::new().await;
+    let (delay_id, participant) = stage.connected().await;
+
+    stage.service.terminate();
+    assert!(stage.service.ended().await.success());
+    let elsewhere = tempfile::tempdir().unwrap();
+    let upgraded = Package::made().copied_to(&elsewhere.path().join("matrixrtc-edge-2"));
+    // What an older version has left there isn't what this one runs.
+    let unpacked = stage.service.launch().state.join("package");
+    fs::write(unpacked.join("index.js"), "export default {}").unwrap();
+    fs::write(unpacked.join("of-an-older-version"), "").unwrap();
+    let restarts = stage.events.restarts(&delay_id);
+    stage.service.start_again_from(&upgraded);
+
+    stage.events.restarted(&delay_id, restarts + 1).await;
+    stage.lab.sfu.leave(&participant);
+    let answer = participant.left(Departure::ClientInitiated).send(&stage.service).await;
+    assert_eq!(answer.status, 200, "{answer:?}");
+    stage.events.sent(&delay_id).await;
+    assert!(!unpacked.join("of-an-older-version").exists());
+}
+
+/// The id of a room's object comes from the room and from the name of the namespace: if either changed, an upgrade would forget what
+/// is stored.
+#[tokio::test]
+async fn the_state_directory_is_laid_out_as_ever() {
+    let stage = Stage::new().await;
+    stage.connected().await;
+
+    let state = &stage.service.launch().state;
+
+    let objects = state.join("objects/ROOMS");
+    let object = objects.join(OBJECT_OF_ALICES_ROOM);
+    let found: Vec<_> = fs::read_dir(objects).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    assert!(object.exists(), "{found:?}");
+    assert_eq!(fs::metadata(state).unwrap().permissions().mode() & 0o777, 0o700);
+}
+
+#[tokio::test]
+async fn a_state_directory_is_for_one_at_a_time() {
+    let lab = Lab::new().await;
+    let package = Package::made();
+    let service = lab.deployment().start_package(&package);
+    let state = &service.launch().state;
+
+    let mut second = Command::new(package.path());
+    second.args(["--addr", "127.0.0.1:0", "--state"]).arg(state).env_clear().envs(&service.launch().env);
+    let outcome = second.output().unwrap();
+
+    assert_eq!(outcome.status.code(), Some(1), "{outcome:?}");
+    assert!(said(&outcome).contains("in use by another process"), "{outcome:?}");
+    assert_eq!(service.request(Method::GET, "/healthz").await.status, 200);
+}
+
+#[tokio::test]
+async fn who_kills_it_kills_workerd_too() {
+    let stage = Stage::new().await;
+    let (delay_id, _) = stage.connected().await;
+    let addr = stage.service.addr();
+
+    stage.service.kill();
+
+    refused(&stage.service).await;
+    let restarts = stage.events.restarts(&delay_id);
+    stage.service.start_again();
+    assert_ne!(stage.service.addr(), addr);
+    stage.events.restarted(&delay_id, restarts + 1).await;
+}
+
+#[tokio::test]
+async fn what_is_wrong_with_the_configuration_is_said_before_anything_starts() {
+    let place = tempfile::tempdir().unwrap();
+    let state = place.path().join("state");
+    let mut command = Command::new(Package::made().path());
+    command.arg("--state").arg(&state).env_clear();
+
+    let outcome = command.env("LIVEKIT_KEY", "key").env("LIVEKIT_LOG_LEVEL", "WRONG").output().unwrap();
+
+    assert_eq!(outcome.status.code(), Some(2), "{outcome:?}");
+    for variable in ["LIVEKIT_URL", "LIVEKIT_SECRET", "LIVEKIT_FULL_ACCESS_HOMESERVERS", "LIVEKIT_LOG_LEVEL"] {
+        assert!(said(&outcome).contains(variable), "{outcome:?}");
+    }
+    assert!(!said(&outcome).contains("LIVEKIT_KEY ") && !said(&outcome).contains("WRONG"), "{outcome:?}");
+    assert!(!state.exists());
+}
+
+#[tokio::test]
+async fn a_health_check_tells_a_service_that_is_well_from_one_that_isnt() {
+    let lab = Lab::new().await;
+    let package = Package::made();
+    let well = lab.deployment().start_package(&package);
+    let ill = lab.deployment().unset("LIVEKIT_URL").start();
+    let check = |addr: &str| package.run(["healthcheck", "--addr", addr]);
+
+    let outcome = check(&well.addr().to_string());
+    assert!(outcome.status.success(), "{outcome:?}");
+    let everywhere = format!("0.0.0.0:{}", well.addr().port());
+    assert!(check(&everywhere).status.success());
+
+    let outcome = check(&ill.addr().to_string());
+    assert_eq!(outcome.status.code(), Some(1), "{outcome:?}");
+    assert!(said(&outcome).contains("503") && said(&outcome).contains("LIVEKIT_URL"), "{outcome:?}");
+
+    let outcome = check("127.0.0.1:9");
+    assert_eq!(outcome.status.code(), Some(1), "{outcome:?}");
+    assert!(said(&outcome).contains("127.0.0.1:9 doesn't answer"), "{outcome:?}");
+}
+
+/// A homeserver with delayed events, an SFU, and the package between them.
+struct Stage {
+    service: Service,
+    events: DelayedEvents,
+    home: Homeserver,
+    lab: Lab,
+}
+
+impl Stage {
+    async fn new() -> Self {
+        let lab = Lab::new().await;
+        let home = lab.homeserver("example.org").start().await;
+        let events = lab.delayed_events("cs.example.org").await;
+        home.has_client_api(events.base_url());
+        let service = lab.deployment().full_access("example.org").start_package(&Package::made());
+        Self { service, events, home, lab }
+    }
+
+    /// Alice, whose leave has been handed over, who has joined, and whose leave has been restarted.
+    async fn connected(&self) -> (String, black_box::Participant) {
+        let alice = Member::of_room("!room:example.org", "@alice:example.org");
+        let delay_id = self.events.schedule(DELAY);
+        let token = self.home.openid_token(&alice.user_id);
+        let request = alice.delegation(Door::GetToken, &token, &delay_id, DELAY);
+        let answer = self.service.post(Door::GetToken.path(), &request).await;
+        assert_eq!(answer.status, 200, "{answer:?}");
+        let participant = self.lab.sfu.join(&alice.room(), &alice.identity(Door::GetToken));
+        let answer = participant.joined().send(&self.service).await;
+        assert_eq!(answer.status, 200, "{answer:?}");
+        self.events.restarted(&delay_id, 1).await;
+        (delay_id, participant)
+    }
+}
+
+/// As soon as nobody listens any more.
+async fn refused(service: &Service) {
+    let poll = async {
+        while tokio::net::TcpStream::connect(service.addr()).await.is_ok() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(20), poll).await.expect("it stops listening");
+}
+
+fn said(outcome: &Output) -> String {
+    String::from_utf8_lossy(&outcome.stderr).into_owned()
+}
+
+/// A restart every few seconds, and time enough for a start between two of them.
+const DELAY: Duration = Duration::from_secs(20);
+const OBJECT_OF_ALICES_ROOM: &str = "8c5d9262e52e2730b7c7691f05d9cbd67c238fc0f0a32932ae49f0985a88af15.sqlite";
