@@ -90,6 +90,11 @@ impl Deployment {
         Service::start(launch, Executable::Package(package.clone()), log, directory)
     }
 
+    /// What an `EnvironmentFile=` of systemd's has to hold.
+    pub fn environment_file(&self) -> String {
+        self.env.iter().map(|(name, value)| format!("{name}={value}\n")).collect()
+    }
+
     fn launch_in(self, directory: &Path) -> (Launch, Log) {
         let log = directory.join("log");
         let launch = Launch {

@@ -29,6 +29,7 @@
 )]
 
 mod certificate;
+mod client;
 mod connection;
 mod delayed_events;
 mod deployment;
@@ -50,11 +51,13 @@ mod sfu;
 mod site;
 mod storage;
 mod strictness;
+mod systemd;
 mod token_request;
 mod webhook;
 mod wrangler;
 
 pub use certificate::{Certificate, CertificateAuthority};
+pub use client::Client;
 pub use connection::Connection;
 pub use delayed_events::{DelayedEventCall, DelayedEvents, Fate, Operation};
 pub use deployment::Deployment;
@@ -76,6 +79,7 @@ pub use sfu::Sfu;
 pub use site::{Site, Tripwire};
 pub use storage::{Storage, StorageLock};
 pub use strictness::Strictness;
+pub use systemd::Systemd;
 pub use token_request::Endpoint;
 pub use webhook::{Algorithm, Webhook};
 pub use wrangler::Wrangler;

@@ -148,7 +148,11 @@ impl Webhook {
     }
 
     fn request(&self, service: &Service, authorization: Option<&str>) -> Request<Full<Bytes>> {
-        let mut request = Request::post(service.url("/sfu_webhook")).header(CONTENT_TYPE, "application/webhook+json");
+        self.request_to(&service.url("/sfu_webhook"), authorization)
+    }
+
+    pub(crate) fn request_to(&self, url: &str, authorization: Option<&str>) -> Request<Full<Bytes>> {
+        let mut request = Request::post(url).header(CONTENT_TYPE, "application/webhook+json");
         if let Some(authorization) = authorization {
             request = request.header(AUTHORIZATION, authorization);
         }

@@ -22,6 +22,7 @@ mod secrets_store;
 mod srv_connection;
 mod surface;
 mod tokens;
+mod unit;
 mod verification;
 mod webhooks;
 mod well_known;
