@@ -47,6 +47,18 @@ impl CertificateAuthority {
         self.issue(params)
     }
 
+    /// The files of a valid certificate for a DNS name and of its key, in PEM, for a server that isn't a fake.
+    pub fn certificate_files(&self, name: &str) -> (PathBuf, PathBuf) {
+        let key = KeyPair::generate().expect("a key");
+        let certificate = Self::params(name).signed_by(&key, &self.issuer).expect("a certificate");
+        let files = ["crt", "key"].map(|kind| self.directory.path().join(format!("{name}.{kind}")));
+        for (file, pem) in files.iter().zip([certificate.pem(), key.serialize_pem()]) {
+            std::fs::write(file, pem).expect("a PEM file");
+        }
+        let [certificate, key] = files;
+        (certificate, key)
+    }
+
     fn params(name: &str) -> CertificateParams {
         CertificateParams::new([name.to_owned()]).expect("a name that fits into a certificate")
     }

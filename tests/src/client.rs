@@ -1,5 +1,5 @@
 use std::net::SocketAddr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -25,25 +25,20 @@ use crate::{Answer, Webhook};
 pub struct Client {
     address: SocketAddr,
     name: String,
-    tls: Option<TlsConnector>,
+    authority: Option<PathBuf>,
 }
+
+type Failure = Box<dyn std::error::Error + Send + Sync>;
 
 impl Client {
     /// Without TLS.
     pub fn new(address: SocketAddr, name: &str) -> Self {
-        Self { address, name: name.to_owned(), tls: None }
+        Self { address, name: name.to_owned(), authority: None }
     }
 
-    /// With TLS, for that name, and this authority.
+    /// With TLS, for that name, and the authority in this PEM file, which may come later than the client.
     pub fn with_tls(address: SocketAddr, name: &str, authority: &Path) -> Self {
-        let mut roots = RootCertStore::empty();
-        roots.add(CertificateDer::from_pem_file(authority).expect("a certificate in PEM")).expect("an authority");
-        let config = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
-            .with_safe_default_protocol_versions()
-            .expect("the protocol versions of the provider")
-            .with_root_certificates(roots)
-            .with_no_client_auth();
-        Self { tls: Some(TlsConnector::from(Arc::new(config))), ..Self::new(address, name) }
+        Self { authority: Some(authority.to_owned()), ..Self::new(address, name) }
     }
 
     /// POSTs JSON.
@@ -62,38 +57,53 @@ impl Client {
         self.send(webhook.request_to(path, Some(&webhook.authorization()))).await
     }
 
-    /// Whether anybody listens.
-    pub async fn is_accepted(&self) -> bool {
-        TcpStream::connect(self.address).await.is_ok()
+    /// Whether there is an answer, whichever it is.
+    pub async fn is_answered(&self) -> bool {
+        let request = Request::get("/").body(Full::default()).expect("a request");
+        self.try_send(request).await.is_ok()
     }
 
-    async fn send(&self, mut request: Request<Full<Bytes>>) -> Answer {
-        request.headers_mut().insert(HOST, self.name.parse().expect("a name"));
+    async fn send(&self, request: Request<Full<Bytes>>) -> Answer {
         let what = format!("{} {}", request.method(), request.uri());
+        self.try_send(request).await.unwrap_or_else(|error| panic!("no answer to {what}: {error}"))
+    }
+
+    async fn try_send(&self, mut request: Request<Full<Bytes>>) -> Result<Answer, Failure> {
+        request.headers_mut().insert(HOST, self.name.parse()?);
         let exchange = async {
-            let stream = TcpStream::connect(self.address).await.expect("a connection");
-            match &self.tls {
-                Some(tls) => {
-                    let name = ServerName::try_from(self.name.clone()).expect("a name");
-                    exchange(tls.connect(name, stream).await.expect("TLS"), request).await
+            let stream = TcpStream::connect(self.address).await?;
+            match &self.authority {
+                Some(authority) => {
+                    let name = ServerName::try_from(self.name.clone())?;
+                    exchange(tls(authority)?.connect(name, stream).await?, request).await
                 }
                 None => exchange(stream, request).await,
             }
         };
-        timeout(PATIENCE, exchange).await.unwrap_or_else(|_| panic!("no answer to {what} in time"))
+        timeout(PATIENCE, exchange).await?
     }
+}
+
+fn tls(authority: &Path) -> Result<TlsConnector, Failure> {
+    let mut roots = RootCertStore::empty();
+    roots.add(CertificateDer::from_pem_file(authority)?)?;
+    let config = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
+        .with_safe_default_protocol_versions()?
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    Ok(TlsConnector::from(Arc::new(config)))
 }
 
 async fn exchange(
     stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
     request: Request<Full<Bytes>>,
-) -> Answer {
-    let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.expect("HTTP");
-    let connection = tokio::spawn(connection);
-    let (head, body) = sender.send_request(request).await.expect("an answer").into_parts();
-    let body = body.collect().await.expect("a whole answer").to_bytes();
-    connection.abort();
-    Answer { status: head.status.as_u16(), headers: head.headers, body }
+) -> Result<Answer, Failure> {
+    let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
+    // It ends with the sender.
+    tokio::spawn(connection);
+    let (head, body) = sender.send_request(request).await?.into_parts();
+    let body = body.collect().await?.to_bytes();
+    Ok(Answer { status: head.status.as_u16(), headers: head.headers, body })
 }
 
 const PATIENCE: Duration = Duration::from_secs(60);

@@ -44,6 +44,15 @@ pub fn tool(name: &str, version: &str, install: impl FnOnce(&Path) -> Result<()>
     tool_in(&dir()?.join("tools"), &format!("{name}-{version}"), install)
 }
 
+/// The directory of `name` in `version`, which need not be installed.
+///
+/// # Errors
+///
+/// See [`dir`].
+pub fn tool_place(name: &str, version: &str) -> Result<PathBuf> {
+    Ok(dir()?.join("tools").join(format!("{name}-{version}")))
+}
+
 fn tool_in(tools: &Path, name: &str, install: impl FnOnce(&Path) -> Result<()>) -> Result<PathBuf> {
     let place = tools.join(name);
     let complete = place.join(COMPLETE);

@@ -3,6 +3,7 @@
 pub mod bench;
 pub mod build;
 pub mod cache;
+pub mod debian;
 pub mod dev;
 pub mod e2e;
 pub mod iproute2;

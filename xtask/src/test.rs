@@ -4,7 +4,7 @@ use std::path::Path;
 
 use anyhow::Result;
 
-use crate::{cache, iproute2, package, progress, size, tools::Tools, workspace};
+use crate::{cache, debian, iproute2, package, progress, size, tools::Tools, workspace};
 
 /// Runs all checks, and stops at the first that fails.
 ///
@@ -30,6 +30,10 @@ pub fn run() -> Result<()> {
     cargo(&root, "running unit and property tests", &["test", "--workspace", "--exclude", "black-box"])?;
     package::make(&root)?;
     iproute2::set_up()?;
+    debian::install("systemd-analyze", "systemd")?;
+    for server in ["nginx", "caddy"] {
+        debian::unpack_server(server)?;
+    }
     // Most of them wait for something, so there may be more of them than cores.
     cargo(&root, "running black-box tests", &["test", "--package", "black-box", "--", "--test-threads", "4"])?;
     progress::run(

@@ -15,6 +15,7 @@ mod location_hint;
 mod logging;
 mod package;
 mod patience;
+mod proxies;
 mod random_bytes;
 mod rate_limits;
 mod rooms;

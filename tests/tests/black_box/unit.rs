@@ -118,7 +118,7 @@ impl Stage {
     async fn listens(&self) {
         self.systemd.has("ActiveState", "active").await;
         let poll = async {
-            while !self.client.is_accepted().await {
+            while !self.client.is_answered().await {
                 tokio::time::sleep(Duration::from_millis(20)).await;
             }
         };

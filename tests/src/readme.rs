@@ -1,0 +1,35 @@
+use std::fs;
+
+use xtask::workspace;
+
+/// The README, as far as tests hold it to its word.
+pub struct Readme(String);
+
+impl Readme {
+    /// As it is in the repository.
+    pub fn read() -> Self {
+        let path = workspace::root().expect("the repository").join("README.md");
+        Self(fs::read_to_string(path).expect("the README"))
+    }
+
+    /// The blocks of code in a language, in order.
+    pub fn blocks(&self, language: &str) -> Vec<String> {
+        let mut blocks = Vec::new();
+        let mut lines = self.0.lines();
+        while let Some(line) = lines.next() {
+            if line.trim() == format!("```{language}") {
+                let block: Vec<_> = lines.by_ref().take_while(|line| line.trim() != "```").collect();
+                blocks.push(block.join("\n"));
+            }
+        }
+        blocks
+    }
+
+    /// The only block that has this line in it.
+    pub fn block_with(&self, language: &str, line: &str) -> String {
+        let mut blocks = self.blocks(language);
+        blocks.retain(|block| block.lines().any(|of_block| of_block.trim() == line));
+        assert_eq!(blocks.len(), 1, "blocks of {language} with {line:?}: {blocks:?}");
+        blocks.remove(0)
+    }
+}

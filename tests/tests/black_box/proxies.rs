@@ -1,0 +1,150 @@
+//! The service at home behind real reverse proxies, configured as the README shows.
+
+use std::net::{Ipv4Addr, SocketAddr};
+
+use black_box::{Answer, Client, Endpoint, Homeserver, Lab, Package, Proxy, Readme, Service, Webhook};
+use hyper::Method;
+use serde_json::json;
+
+#[tokio::test]
+async fn nginx_may_strip_the_prefix() {
+    let stage = Stage::new().await;
+    let block = Readme::read().block_with("nginx", "proxy_pass http://127.0.0.1:8080/;");
+
+    let (_proxy, client) = Proxy::nginx(&stage.lab, NAME, &block).await;
+
+    stage.assert_all_gets_through(&client).await;
+}
+
+#[tokio::test]
+async fn nginx_may_keep_the_prefix() {
+    let stage = Stage::new().await;
+    let block = Readme::read().block_with("nginx", "proxy_pass http://127.0.0.1:8080;");
+
+    let (_proxy, client) = Proxy::nginx(&stage.lab, NAME, &block).await;
+
+    stage.assert_all_gets_through(&client).await;
+}
+
+/// What arrives is `//get_token`.
+#[tokio::test]
+async fn nginx_may_double_the_slash() {
+    let stage = Stage::new().await;
+    let block = Readme::read().block_with("nginx", "proxy_pass http://127.0.0.1:8080/;");
+    let without_slash = block.replace("location /livekit/jwt/ {", "location /livekit/jwt {");
+    assert_ne!(without_slash, block);
+
+    let (_proxy, client) = Proxy::nginx(&stage.lab, NAME, &without_slash).await;
+
+    stage.assert_all_gets_through(&client).await;
+}
+
+#[tokio::test]
+async fn caddy_may_strip_the_prefix() {
+    let stage = Stage::new().await;
+    let block = Readme::read().block_with("caddyfile", "handle_path /livekit/jwt/* {");
+
+    let (_proxy, client) = Proxy::caddy(&stage.lab, NAME, &block).await;
+
+    stage.assert_all_gets_through(&client).await;
+}
+
+#[tokio::test]
+async fn caddy_may_keep_the_prefix() {
+    let stage = Stage::new().await;
+    let block = Readme::read().block_with("caddyfile", "handle /livekit/jwt/* {");
+
+    let (_proxy, client) = Proxy::caddy(&stage.lab, NAME, &block).await;
+
+    stage.assert_all_gets_through(&client).await;
+}
+
+#[tokio::test]
+async fn either_announces_the_service() {
+    let lab = Lab::new().await;
+    let nginx = Readme::read().block_with("nginx", "location = /.well-known/matrix/client {");
+    let caddy = Readme::read().block_with("caddyfile", "handle /.well-known/matrix/client {");
+    let proxies = [Proxy::nginx(&lab, BARE_NAME, &nginx).await, {
+        // Two servers at one address would be in each other's way.
+        lab.network.point(BARE_NAME, lab.network.unused_address());
+        Proxy::caddy(&lab, BARE_NAME, &caddy).await
+    }];
+
+    for (_proxy, client) in &proxies {
+        let answer = client.request(Method::GET, "/.well-known/matrix/client").await;
+
+        assert_eq!(answer.status, 200, "{answer:?}");
+        assert_eq!(values(&answer, "content-type"), ["application/json"], "{answer:?}");
+        assert_eq!(values(&answer, "access-control-allow-origin"), ["*"], "{answer:?}");
+        let announced = &answer.json()["org.matrix.msc4143.rtc_foci"];
+        let service = format!("https://{NAME}{PREFIX}");
+        assert_eq!(*announced, json!([{ "type": "livekit", "livekit_service_url": service }]));
+    }
+}
+
+/// The package where the README's configurations have it.
+struct Stage {
+    _service: Service,
+    home: Homeserver,
+    lab: Lab,
+}
+
+impl Stage {
+    async fn new() -> Self {
+        let lab = Lab::new().await;
+        let home = lab.homeserver("example.org").start().await;
+        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, 8080));
+        let service = lab.deployment().full_access("example.org").at(address).start_package(&Package::made());
+        Self { _service: service, home, lab }
+    }
+
+    async fn assert_all_gets_through(&self, client: &Client) {
+        let token = self.home.openid_token("@alice:example.org");
+        let mut forged = token.clone();
+        forged.access_token.push('x');
+        for endpoint in Endpoint::BOTH {
+            let path = format!("{PREFIX}{}", endpoint.path());
+
+            let answer = client.post(&path, &endpoint.request(&token)).await;
+            assert!(!answer.jwt().is_empty(), "{answer:?}");
+            assert_cors_once(&answer);
+
+            let answer = client.request(Method::OPTIONS, &path).await;
+            assert_eq!(answer.status, 200, "{answer:?}");
+            assert_cors_once(&answer);
+            for (status, answer) in [
+                (400, client.post(&path, &json!({})).await),
+                (401, client.post(&path, &endpoint.request(&forged)).await),
+                (405, client.request(Method::GET, &path).await),
+            ] {
+                assert_eq!(answer.status, status, "{answer:?}");
+                assert_cors_once(&answer);
+            }
+        }
+        let answer = client.request(Method::GET, &format!("{PREFIX}/healthz")).await;
+        assert_eq!(answer.status, 200, "{answer:?}");
+        let webhook = Webhook::new(&json!({ "event": "room_started", "id": "EV_1" }));
+        let path = format!("{PREFIX}/sfu_webhook");
+        let answer = client.webhook(&path, &webhook).await;
+        assert_eq!(answer.status, 200, "{answer:?}");
+        let answer = client.webhook(&path, &webhook.signed_with("devkey", "another-secret")).await;
+        assert_eq!(answer.status, 401, "{answer:?}");
+    }
+}
+
+/// A browser refuses an answer that says it twice.
+#[track_caller]
+fn assert_cors_once(answer: &Answer) {
+    answer.assert_cors();
+    for header in ["access-control-allow-origin", "access-control-allow-methods", "access-control-allow-headers"] {
+        assert_eq!(values(answer, header).len(), 1, "{header} in {answer:?}");
+    }
+}
+
+fn values<'a>(answer: &'a Answer, header: &str) -> Vec<&'a str> {
+    answer.headers.get_all(header).iter().map(|value| value.to_str().unwrap()).collect()
+}
+
+const NAME: &str = "matrix-rtc.example.com";
+const BARE_NAME: &str = "example.com";
+const PREFIX: &str = "/livekit/jwt";
