@@ -8,6 +8,7 @@ use std::{
 use anyhow::{Context, Result, bail};
 use clap::Args;
 use matrixrtc_edge::config::{Config, ConfigErrors, VARIABLES};
+use sd_notify::NotifyState;
 use signal_hook::consts::SIGKILL;
 
 use crate::{
@@ -51,10 +52,12 @@ impl Options {
         let launch = Launch { addr: self.addr, state: self.state, trust_ca: self.trust_ca, env, log: Log::Inherit };
         let mut running = launch.start_on(state, &program)?;
         println!("listening on http://{}", running.addr());
+        tell_systemd(NotifyState::Ready)?;
         loop {
             let ended = running.try_wait()?;
             // Ctrl-C in a terminal reaches workerd, too: that isn't "by itself".
             if interrupt.has_come() {
+                tell_systemd(NotifyState::Stopping)?;
                 let status = running.terminate()?;
                 if status.signal() == Some(SIGKILL) {
                     eprintln!("stopped while requests were still running");
@@ -73,6 +76,11 @@ impl Options {
     pub fn state(&self) -> &PathBuf {
         &self.state
     }
+}
+
+/// Where systemd has started this process and wants to know.
+fn tell_systemd(state: NotifyState<'_>) -> Result<()> {
+    sd_notify::notify(&[state]).context("can't tell systemd")
 }
 
 /// The exit status for an outcome, after saying on standard error what went wrong: 2 for a configuration that is incomplete
