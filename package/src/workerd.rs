@@ -87,7 +87,7 @@ pub struct Program {
     pub workerd: PathBuf,
     /// The worker.
     pub modules: Modules,
-    /// The executable that knows [`attached`](crate::attached), if workerd is to be killed when this process is.
+    /// The executable that knows [`attached`], if workerd is to be killed when this process is.
     pub attached_by: Option<PathBuf>,
 }
 
