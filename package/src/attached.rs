@@ -3,7 +3,7 @@
 //! Two workerds on one state directory would send the same leaves twice. So if this program is killed, workerd is: a process
 //! can only ask for that itself, so this program runs itself once more, which asks, and becomes workerd.
 
-use std::{ffi::OsString, os::unix::process::CommandExt, path::PathBuf, process::Command};
+use std::{ffi::OsString, io::ErrorKind, os::unix::process::CommandExt, path::PathBuf, process::Command};
 
 use anyhow::{Context, Result, bail};
 use clap::Args;
@@ -33,6 +33,10 @@ impl Options {
             bail!("the parent has ended");
         }
         let error = Command::new(&self.program).args(&self.arguments).exec();
-        Err(error).with_context(|| format!("can't start {}", self.program.display()))
+        let hint = match error.kind() {
+            ErrorKind::PermissionDenied => " (the state directory must not be on a file system that is mounted noexec)",
+            _ => "",
+        };
+        Err(error).with_context(|| format!("can't start {}{hint}", self.program.display()))
     }
 }

@@ -51,3 +51,13 @@ The rest is configured by variables of the environment. Required:
   LIVEKIT_KEY, LIVEKIT_SECRET      API key and secret, as in the SFU's configuration; or LIVEKIT_KEYS
   LIVEKIT_FULL_ACCESS_HOMESERVERS  whose users may create rooms: server names, or * for everybody
 The others are in the README, under “Configure it”.";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_line_has_no_contradictions() {
+        Cli::command().debug_assert();
+    }
+}

@@ -156,7 +156,7 @@ mount --bind /proc/sys /proc/sys
 mount -o remount,bind,ro /proc/sys
 mount -t tmpfs tmpfs /run
 mount -t tmpfs tmpfs /var/lib
-umount -R /sys/fs/cgroup
+if mountpoint -q /sys/fs/cgroup; then umount -R /sys/fs/cgroup; fi
 mount -t cgroup2 cgroup2 /sys/fs/cgroup
 mount --bind bin /usr/local/bin
 mount --bind console /dev/console

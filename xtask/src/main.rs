@@ -49,3 +49,15 @@ fn run(command: Command) -> Result<()> {
         Command::Bench(options) => bench::run(&options),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_has_no_contradictions() {
+        Cli::command().debug_assert();
+    }
+}

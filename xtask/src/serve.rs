@@ -9,6 +9,8 @@ use crate::{build::Build, workerd, workspace};
 ///
 /// Ends on SIGINT and SIGTERM. If a variable is missing or wrong, says which and exits with status 2.
 #[derive(Debug, Args)]
+// clap would give it the name of the group inside it.
+#[group(skip)]
 pub struct Options {
     #[command(flatten)]
     options: standalone::serve::Options,

@@ -2,11 +2,13 @@
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
 use std::process::{Command, Output};
 use std::time::{Duration, Instant};
 
 use black_box::{DelayedEvents, Departure, Door, Endpoint, Gate, Homeserver, Lab, Member, Package, Reply, Service};
 use hyper::Method;
+use nix::mount::{MsFlags, mount, umount};
 use serde_json::json;
 
 #[tokio::test]
@@ -124,13 +126,10 @@ async fn the_state_directory_is_laid_out_as_ever() {
 #[tokio::test]
 async fn a_state_directory_is_for_one_at_a_time() {
     let lab = Lab::new().await;
-    let package = Package::made();
-    let service = lab.deployment().start_package(&package);
+    let service = lab.deployment().start_package(&Package::made());
     let state = &service.launch().state;
 
-    let mut second = Command::new(package.path());
-    second.args(["--addr", "127.0.0.1:0", "--state"]).arg(state).env_clear().envs(&service.launch().env);
-    let outcome = second.output().unwrap();
+    let outcome = start_with_environment_of(&service, state);
 
     assert_eq!(outcome.status.code(), Some(1), "{outcome:?}");
     assert!(said(&outcome).contains("in use by another process"), "{outcome:?}");
@@ -167,6 +166,20 @@ async fn what_is_wrong_with_the_configuration_is_said_before_anything_starts() {
     }
     assert!(!said(&outcome).contains("LIVEKIT_KEY ") && !said(&outcome).contains("WRONG"), "{outcome:?}");
     assert!(!state.exists());
+}
+
+#[tokio::test]
+async fn a_state_directory_that_nothing_can_be_run_from_is_told() {
+    let lab = Lab::new().await;
+    let service = lab.deployment().start_package(&Package::made());
+    let place = tempfile::tempdir().unwrap();
+    mount(None::<&str>, place.path(), Some("tmpfs"), MsFlags::MS_NOEXEC, None::<&str>).unwrap();
+
+    let outcome = start_with_environment_of(&service, place.path());
+    umount(place.path()).unwrap();
+
+    assert_eq!(outcome.status.code(), Some(1), "{outcome:?}");
+    assert!(said(&outcome).contains("mounted noexec"), "{outcome:?}");
 }
 
 #[tokio::test]
@@ -233,6 +246,17 @@ async fn refused(service: &Service) {
         }
     };
     tokio::time::timeout(Duration::from_secs(20), poll).await.expect("it stops listening");
+}
+
+/// Another service, which fails.
+fn start_with_environment_of(service: &Service, state: &Path) -> Output {
+    Command::new(Package::made().path())
+        .args(["--addr", "127.0.0.1:0", "--state"])
+        .arg(state)
+        .env_clear()
+        .envs(&service.launch().env)
+        .output()
+        .unwrap()
 }
 
 fn said(outcome: &Output) -> String {
