@@ -230,7 +230,7 @@ mod tests {
         for (name, content) in [("launcher", "ELF"), ("wd", workerd), ("script", "import"), ("wasm", "\0asm")] {
             fs::write(path(name), content).unwrap();
         }
-        let modules = Modules { script: path("script"), wasm: Some(path("wasm")) };
+        let modules = Modules { script: path("script"), wasm: Some(path("wasm")), bindings: BTreeMap::new() };
         let program = Program { workerd: path("wd"), modules, attached_by: None };
         Payload::append(&path("launcher"), &program, &path("package")).unwrap();
         (path("package"), path("unpacked"))
