@@ -5,6 +5,7 @@ use std::{env, process::ExitCode};
 
 use anyhow::{Context, Result};
 use clap::{CommandFactory, Parser, Subcommand};
+use matrixrtc_doctor as doctor;
 use standalone::{attached, healthcheck, payload::Payload, serve, workerd::Program};
 
 /// MatrixRTC authorization service: turns Matrix OpenID tokens into LiveKit tokens, and looks after delegated leaves
@@ -24,6 +25,7 @@ struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     Healthcheck(healthcheck::Options),
+    Doctor(Box<doctor::Options>),
     #[command(name = attached::Options::SUBCOMMAND, hide = true)]
     Attached(attached::Options),
 }
@@ -32,8 +34,9 @@ fn main() -> ExitCode {
     serve::exit_status(run(Cli::parse()))
 }
 
-fn run(cli: Cli) -> Result<()> {
-    match cli {
+fn run(cli: Cli) -> Result<ExitCode> {
+    let done = match cli {
+        Cli { command: Some(Command::Doctor(options)), .. } => return doctor::run(*options),
         Cli { command: Some(Command::Healthcheck(options)), .. } => healthcheck::run(&options),
         Cli { command: Some(Command::Attached(options)), .. } => options.run(),
         Cli { serve: Some(options), .. } => options.run(|options| {
@@ -42,7 +45,8 @@ fn run(cli: Cli) -> Result<()> {
             Ok(Program { attached_by: Some(executable), ..program })
         }),
         Cli { .. } => Ok(Cli::command().print_help()?),
-    }
+    };
+    done.map(|()| ExitCode::SUCCESS)
 }
 
 const VARIABLES: &str = "\

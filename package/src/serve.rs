@@ -84,11 +84,12 @@ fn tell_systemd(state: NotifyState<'_>) -> Result<()> {
 }
 
 /// The exit status for an outcome, after saying on standard error what went wrong: 2 for a configuration that is incomplete
-/// or wrong, with a line for each variable, 1 for everything else.
+/// or wrong, with a line for each variable, 1 for every other error.
 #[must_use]
-pub fn exit_status(outcome: Result<()>) -> ExitCode {
-    let Err(error) = outcome else {
-        return ExitCode::SUCCESS;
+pub fn exit_status(outcome: Result<ExitCode>) -> ExitCode {
+    let error = match outcome {
+        Ok(status) => return status,
+        Err(error) => error,
     };
     match error.downcast_ref::<ConfigErrors>() {
         Some(ConfigErrors(problems)) => {

@@ -26,6 +26,8 @@ pub enum Grant<'a> {
     },
     /// To create rooms, and to delete them.
     CreateRoom,
+    /// To list all rooms.
+    ListRooms,
     /// To look at a room's participants and to remove them.
     Administer {
         /// The LiveKit room.
@@ -92,6 +94,8 @@ struct VideoGrant<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     room_create: Option<bool>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    room_list: Option<bool>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     room_admin: Option<bool>,
     #[serde(skip_serializing_if = "Option::is_none")]
     can_publish: Option<bool>,
@@ -114,6 +118,7 @@ impl<'a> From<Grant<'a>> for VideoGrant<'a> {
                 ..Self::default()
             },
             Grant::CreateRoom => Self { room_create: Some(true), ..Self::default() },
+            Grant::ListRooms => Self { room_list: Some(true), ..Self::default() },
             Grant::Administer { room } => Self { room: Some(room), room_admin: Some(true), ..Self::default() },
         }
     }
@@ -180,6 +185,7 @@ mod tests {
     #[test]
     fn tokens_for_the_api_carry_one_grant() {
         assert_eq!(payload(None, Grant::CreateRoom)["video"], json!({"roomCreate": true}));
+        assert_eq!(payload(None, Grant::ListRooms)["video"], json!({"roomList": true}));
         assert_eq!(payload(None, Grant::Administer { room: "r" })["video"], json!({"room": "r", "roomAdmin": true}));
     }
 

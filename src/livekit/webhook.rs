@@ -6,12 +6,13 @@ use std::fmt;
 use base64ct::{Base64, Encoding};
 use chrono::{DateTime, Duration, Utc};
 use jwt_compact::alg::Hs256;
-use jwt_compact::{AlgorithmExt, Claims, TimeOptions, UntrustedToken};
-use serde::Deserialize;
+use jwt_compact::{AlgorithmExt, Claims, Header, TimeOptions, UntrustedToken};
+use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
 
-use super::keys::ApiKeys;
+use super::keys::{ApiKey, ApiKeys};
+use super::token::MintError;
 
 /// Checks that `body` was signed by the holder of one of `keys`: the JWT in the `Authorization` header, with or without
 /// `Bearer`, must be HS256 by the key that it names, in its time (with a minute of leeway), and carry the body's SHA-256.
@@ -42,7 +43,19 @@ pub fn verify(authorization: Option<&str>, body: &[u8], keys: &ApiKeys, now_ms: 
     }
 }
 
-#[derive(Clone, Deserialize)]
+impl ApiKey {
+    /// Signs `body` as the SFU does: the `Authorization` header of a webhook, valid from now on for five minutes. For those who
+    /// try out whether webhooks are believed.
+    pub fn sign_webhook(&self, body: &[u8], now_ms: u64) -> Result<String, MintError> {
+        let now = i64::try_from(now_ms).ok().and_then(DateTime::<Utc>::from_timestamp_millis).ok_or(MintError)?;
+        let sha256 = Some(Base64::encode_string(&Sha256::digest(body)));
+        let mut claims = Claims::new(WebhookClaims { iss: self.name.clone(), sha256 }).set_not_before(now);
+        claims.expiration = Some(now + Duration::minutes(SIGNED_FOR_MIN));
+        Hs256.token(&Header::empty(), &claims, &self.secret).map_err(|_| MintError)
+    }
+}
+
+#[derive(Clone, Deserialize, Serialize)]
 struct WebhookClaims {
     iss: String,
     sha256: Option<String>,
@@ -87,11 +100,11 @@ impl fmt::Display for SignatureError {
 }
 
 const LEEWAY_S: i64 = 60;
+const SIGNED_FOR_MIN: i64 = 5;
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use jwt_compact::Header;
     use proptest::prelude::*;
     use serde_json::json;
 
@@ -121,6 +134,15 @@ mod tests {
             assert_eq!(check(&token, BODY), Ok(()));
             assert_eq!(check(&format!("Bearer {token}"), BODY), Ok(()));
         }
+    }
+
+    #[test]
+    fn what_a_key_signs_is_believed_for_five_minutes() {
+        let keys = keys();
+        let signed = keys.signing().sign_webhook(BODY, NOW_S as u64 * 1000).unwrap();
+        assert_eq!(check(&signed, BODY), Ok(()));
+        assert_eq!(check(&signed, b"{}"), Err(SignatureError::WrongDigest));
+        assert_eq!(verify(Some(&signed), BODY, &keys, (NOW_S as u64 + 361) * 1000), Err(SignatureError::Expired));
     }
 
     #[test]

@@ -4,6 +4,7 @@ use std::process::ExitCode;
 
 use anyhow::Result;
 use clap::{Parser, Subcommand};
+use matrixrtc_doctor as doctor;
 use standalone::serve::exit_status;
 use xtask::{bench, build::Build, dev, e2e, package, serve, simulate, size, test, workspace};
 
@@ -28,6 +29,7 @@ enum Command {
     /// Check format, lints and documentation, and run unit, property and black-box tests
     Test,
     E2e(e2e::Options),
+    Doctor(Box<doctor::Options>),
     Simulate(simulate::Options),
     Bench(bench::Options),
 }
@@ -36,8 +38,9 @@ fn main() -> ExitCode {
     exit_status(run(Cli::parse().command))
 }
 
-fn run(command: Command) -> Result<()> {
-    match command {
+fn run(command: Command) -> Result<ExitCode> {
+    let done = match command {
+        Command::Doctor(options) => return doctor::run(*options),
         Command::Dev(options) => dev::run(&options),
         Command::Serve(options) => serve::run(options),
         Command::Build => Build::make(&workspace::root()?).map(drop),
@@ -47,7 +50,8 @@ fn run(command: Command) -> Result<()> {
         Command::E2e(options) => e2e::run(&options),
         Command::Simulate(options) => simulate::run(&options),
         Command::Bench(options) => bench::run(&options),
-    }
+    };
+    done.map(|()| ExitCode::SUCCESS)
 }
 
 #[cfg(test)]

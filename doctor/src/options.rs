@@ -1,0 +1,120 @@
+//! The doctor's command line.
+
+use std::env;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::{Context, Result, bail};
+use clap::Args;
+use matrixrtc_edge::livekit::sfu_url::SfuUrl;
+use matrixrtc_edge::matrix::discovery::AddressPolicy;
+use matrixrtc_edge::matrix::server_name::ServerName;
+use url::Url;
+
+use crate::examination::{SfuCredentials, Subject, examine};
+use crate::service_url::ServiceUrl;
+use crate::trust::Trust;
+use crate::watch::Terminal;
+
+/// Check a deployment from outside: what a client, a homeserver and an SFU will meet
+///
+/// Prints a line for each check: ok, warning, PROBLEM or skipped, and for a problem its cause and what to change where. Exits with 1
+/// if there is a problem. What isn't told can't be checked and is skipped.
+#[derive(Debug, Args)]
+pub struct Options {
+    /// Where the service is: the URL that .well-known announces
+    #[arg(value_name = "URL", value_parser = ServiceUrl::parse)]
+    service: ServiceUrl,
+    /// A homeserver whose users call with it: the name after the colon of their ids
+    #[arg(long, value_name = "NAME", value_parser = ServerName::parse)]
+    server_name: Option<ServerName>,
+    /// The SFU's URL that clients get [env: LIVEKIT_URL]
+    #[arg(long, value_name = "URL", value_parser = SfuUrl::parse)]
+    sfu_url: Option<SfuUrl>,
+    /// The API key that the service and the SFU share [env: LIVEKIT_KEY, or the first line of LIVEKIT_KEYS]
+    #[arg(long, value_name = "KEY")]
+    sfu_key: Option<String>,
+    /// Its secret; other users of this machine can read it here, but not in the environment [env: LIVEKIT_SECRET]
+    #[arg(long, value_name = "SECRET")]
+    sfu_secret: Option<String>,
+    /// Trust these certificates, too
+    #[arg(long, value_name = "PEM")]
+    trust_ca: Vec<PathBuf>,
+    /// Homeservers may be at private addresses, as with the service's LIVEKIT_ALLOW_PRIVATE_ADDRESSES
+    #[arg(long)]
+    allow_private_addresses: bool,
+    /// The resolver for homeservers' SRV records, with application/dns-json answers
+    #[arg(long, value_name = "URL", default_value = DNS_OVER_HTTPS_URL)]
+    dns_over_https_url: Url,
+    /// Print the report as one JSON object, at the end
+    #[arg(long)]
+    json: bool,
+}
+
+/// Examines the deployment and prints the report on standard output; standard error shows what takes longer.
+///
+/// # Errors
+///
+/// Half a key pair is given, a certificate file can't be read, or there is no network at all.
+pub fn run(options: Options) -> Result<ExitCode> {
+    let json = options.json;
+    let subject = options.into_subject(|name| env::var(name).ok())?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let report = runtime.block_on(examine(&subject, &mut Terminal { findings: !json }));
+    if json {
+        println!("{}", serde_json::to_string_pretty(&report)?);
+    } else {
+        println!("{report}");
+    }
+    // Look-ups of names that nobody waits for any more must not delay the end.
+    runtime.shutdown_background();
+    Ok(report.exit_code())
+}
+
+impl Options {
+    /// What is to be examined. `environment` gives the value of a variable where there is one.
+    ///
+    /// # Errors
+    ///
+    /// As [`run`].
+    pub fn into_subject(self, environment: impl Fn(&str) -> Option<String>) -> Result<Subject> {
+        let variable = |name: &str| environment(name).filter(|value| !value.trim().is_empty());
+        let sfu_url = match (self.sfu_url, variable("LIVEKIT_URL")) {
+            (Some(url), _) => Some(url),
+            (None, Some(text)) => {
+                Some(SfuUrl::parse(&text).map_err(|problem| anyhow::anyhow!("LIVEKIT_URL {problem}"))?)
+            }
+            (None, None) => None,
+        };
+        let key = self.sfu_key.or_else(|| variable("LIVEKIT_KEY"));
+        let secret = self.sfu_secret.or_else(|| variable("LIVEKIT_SECRET"));
+        let credentials = match (key, secret, variable("LIVEKIT_KEYS")) {
+            (Some(key), Some(secret), _) => {
+                Some(SfuCredentials::parse(&key, &secret).context("the API key, or its secret, is empty")?)
+            }
+            (None, None, Some(lines)) => {
+                let first = lines.lines().find(|line| !line.trim().is_empty()).and_then(|line| line.split_once(':'));
+                let pair = first.and_then(|(key, secret)| SfuCredentials::parse(key.trim(), secret.trim()));
+                Some(pair.context("LIVEKIT_KEYS must consist of `key: secret` lines")?)
+            }
+            (None, None, None) => None,
+            (Some(_), None, _) => bail!("there is an API key, but no secret: --sfu-secret or LIVEKIT_SECRET"),
+            (None, Some(_), _) => bail!("there is a secret, but no API key: --sfu-key or LIVEKIT_KEY"),
+        };
+        Ok(Subject {
+            service: self.service,
+            server_name: self.server_name,
+            sfu_url,
+            credentials,
+            trust: Trust::new(&self.trust_ca)?,
+            addresses: match self.allow_private_addresses {
+                true => AddressPolicy::Any,
+                false => AddressPolicy::PublicOnly,
+            },
+            dns_over_https_url: self.dns_over_https_url,
+        })
+    }
+}
+
+/// The worker's default.
+const DNS_OVER_HTTPS_URL: &str = "https://cloudflare-dns.com/dns-query";

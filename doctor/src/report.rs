@@ -1,0 +1,187 @@
+//! What was found, for people and for scripts.
+
+use std::fmt;
+use std::process::ExitCode;
+
+use serde::Serialize;
+
+/// Everything that is checked, in the order in which it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Check {
+    /// The service's name has addresses, and all of them answer.
+    ServiceAddress,
+    /// Clients trust its certificate.
+    ServiceCertificate,
+    /// `/healthz`.
+    Healthz,
+    /// The three client endpoints answer a POST, unredirected.
+    Endpoints,
+    /// So they do behind a doubled slash.
+    Slashes,
+    /// Browsers are allowed to ask.
+    Preflight,
+    /// Browsers are allowed to read error answers.
+    CorsOnErrors,
+    /// `.well-known/matrix/client` announces this very URL.
+    Announcement,
+    /// `.well-known/matrix/server` and SRV records lead to the federation API.
+    FederationDiscovery,
+    /// The federation API answers about OpenID tokens.
+    OpenId,
+    /// `.well-known/matrix/client` leads to the client-server API.
+    ClientApi,
+    /// The homeserver has delayed events (MSC4140).
+    DelayedEvents,
+    /// The SFU answers at the URL that clients get.
+    Sfu,
+    /// The SFU takes the key pair.
+    SfuKeys,
+    /// Rooms can be created and deleted.
+    SfuRooms,
+    /// The SFU makes no room of its own accord.
+    AutoCreate,
+    /// The service believes a webhook of the SFU's.
+    Webhook,
+    /// It believes none of anybody else's.
+    ForgedWebhook,
+}
+
+impl Check {
+    /// What is checked, in a few words.
+    pub fn about(self) -> &'static str {
+        match self {
+            Self::ServiceAddress => "service: address",
+            Self::ServiceCertificate => "service: certificate",
+            Self::Healthz => "service: /healthz",
+            Self::Endpoints => "service: client endpoints",
+            Self::Slashes => "service: doubled slashes",
+            Self::Preflight => "service: CORS, preflight",
+            Self::CorsOnErrors => "service: CORS, errors",
+            Self::Announcement => "homeserver: announces the service",
+            Self::FederationDiscovery => "homeserver: federation is found",
+            Self::OpenId => "homeserver: verifies OpenID tokens",
+            Self::ClientApi => "homeserver: client API is found",
+            Self::DelayedEvents => "homeserver: delayed events",
+            Self::Sfu => "SFU: answers",
+            Self::SfuKeys => "SFU: takes the key",
+            Self::SfuRooms => "SFU: creates rooms",
+            Self::AutoCreate => "SFU: auto_create is off",
+            Self::Webhook => "webhook: taken",
+            Self::ForgedWebhook => "webhook: forgery refused",
+        }
+    }
+}
+
+/// How something is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Status {
+    /// As it should be.
+    Ok,
+    /// It works, but not for everybody or not for ever.
+    Warning,
+    /// Calls fail for it.
+    Problem,
+    /// It couldn't be checked.
+    Skipped,
+}
+
+/// What a check has come to.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Outcome {
+    /// How it is.
+    pub status: Status,
+    /// What was seen; of a problem, the cause.
+    pub seen: String,
+    /// What to change, and where.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub change: Option<String>,
+}
+
+impl Outcome {
+    /// It is as it should be.
+    pub fn ok(seen: impl Into<String>) -> Self {
+        Self { status: Status::Ok, seen: seen.into(), change: None }
+    }
+
+    /// It works, but.
+    pub fn warning(seen: impl Into<String>, change: impl Into<String>) -> Self {
+        Self { status: Status::Warning, seen: seen.into(), change: Some(change.into()) }
+    }
+
+    /// It doesn't work.
+    pub fn problem(seen: impl Into<String>, change: impl Into<String>) -> Self {
+        Self { status: Status::Problem, seen: seen.into(), change: Some(change.into()) }
+    }
+
+    /// It couldn't be checked, for this reason.
+    pub fn skipped(reason: impl Into<String>) -> Self {
+        Self { status: Status::Skipped, seen: reason.into(), change: None }
+    }
+}
+
+/// A line of the report.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Finding {
+    /// What was checked.
+    pub check: Check,
+    /// What came of it.
+    #[serde(flatten)]
+    pub outcome: Outcome,
+}
+
+impl fmt::Display for Finding {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let status = match self.outcome.status {
+            Status::Ok => "ok",
+            Status::Warning => "warning",
+            Status::Problem => "PROBLEM",
+            Status::Skipped => "skipped",
+        };
+        write!(f, "{status:<8} {:<34} {}", self.check.about(), self.outcome.seen)?;
+        match &self.outcome.change {
+            Some(change) => write!(f, "\n         change: {change}"),
+            None => Ok(()),
+        }
+    }
+}
+
+/// All that was found.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Report {
+    /// One for each check, in order.
+    pub findings: Vec<Finding>,
+}
+
+impl Report {
+    /// How many findings there are of this status.
+    pub fn count(&self, status: Status) -> usize {
+        self.findings.iter().filter(|finding| finding.outcome.status == status).count()
+    }
+
+    /// Whether there is a problem.
+    pub fn has_problem(&self) -> bool {
+        self.count(Status::Problem) > 0
+    }
+
+    /// What a program ends with: 1 where there is a problem.
+    pub fn exit_code(&self) -> ExitCode {
+        ExitCode::from(u8::from(self.has_problem()))
+    }
+}
+
+impl fmt::Display for Report {
+    /// The last line: how many of which.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let plural = |n: usize, what: &str| format!("{n} {what}{}", if n == 1 { "" } else { "s" });
+        write!(
+            f,
+            "{}, {}, {} ok, {} skipped",
+            plural(self.count(Status::Problem), "problem"),
+            plural(self.count(Status::Warning), "warning"),
+            self.count(Status::Ok),
+            self.count(Status::Skipped)
+        )
+    }
+}

@@ -1,0 +1,123 @@
+//! Which certificates are trusted: the public authorities', as browsers and the platform do, and those that are named.
+
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex};
+
+use anyhow::{Context, Result, bail};
+use tokio_rustls::rustls::client::WebPkiServerVerifier;
+use tokio_rustls::rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use tokio_rustls::rustls::crypto::{CryptoProvider, ring};
+use tokio_rustls::rustls::pki_types::pem::PemObject;
+use tokio_rustls::rustls::pki_types::{CertificateDer, ServerName, UnixTime};
+use tokio_rustls::rustls::{ClientConfig, DigitallySignedStruct, Error, RootCertStore, SignatureScheme};
+
+/// Whom to trust.
+#[derive(Clone, Debug)]
+pub struct Trust {
+    verifier: Arc<WebPkiServerVerifier>,
+    provider: Arc<CryptoProvider>,
+}
+
+impl Trust {
+    /// The public authorities, and the certificates of these PEM files.
+    ///
+    /// # Errors
+    ///
+    /// A file can't be read, or holds no certificate.
+    pub fn new(files: &[PathBuf]) -> Result<Self> {
+        let mut roots = RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.to_vec() };
+        for file in files {
+            let name = file.display();
+            let certificates = CertificateDer::pem_file_iter(file).with_context(|| format!("can't read {name}"))?;
+            let mut found = false;
+            for certificate in certificates {
+                let certificate = certificate.with_context(|| format!("{name} is no PEM file"))?;
+                roots.add(certificate).with_context(|| format!("{name} holds no usable certificate"))?;
+                found = true;
+            }
+            if !found {
+                bail!("{name} holds no certificate");
+            }
+        }
+        let provider = Arc::new(ring::default_provider());
+        let verifier = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), Arc::clone(&provider)).build()?;
+        Ok(Self { verifier, provider })
+    }
+
+    /// The TLS of one connection, with what it will have shown.
+    pub(crate) fn client(&self) -> Result<(ClientConfig, Arc<Shown>), Error> {
+        let shown = Arc::new(Shown::default());
+        let verifier = Observer { inner: Arc::clone(&self.verifier), shown: Arc::clone(&shown) };
+        let config = ClientConfig::builder_with_provider(Arc::clone(&self.provider))
+            .with_safe_default_protocol_versions()?
+            .dangerous()
+            .with_custom_certificate_verifier(Arc::new(verifier))
+            .with_no_client_auth();
+        Ok((config, shown))
+    }
+}
+
+/// What a server showed, trusted or not: the cause of mistrust is in it.
+#[derive(Debug, Default)]
+pub(crate) struct Shown(Mutex<Option<Chain>>);
+
+/// The certificates of a server.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Chain {
+    /// Whether it has issued its certificate itself.
+    pub(crate) self_signed: bool,
+    /// Whether it sends its certificate alone, without that of who issued it.
+    pub(crate) alone: bool,
+}
+
+impl Shown {
+    pub(crate) fn chain(&self) -> Option<Chain> {
+        self.0.lock().ok().and_then(|chain| *chain)
+    }
+}
+
+/// Decides nothing itself: it notes, and asks the real verifier.
+#[derive(Debug)]
+struct Observer {
+    inner: Arc<WebPkiServerVerifier>,
+    shown: Arc<Shown>,
+}
+
+impl ServerCertVerifier for Observer {
+    fn verify_server_cert(
+        &self,
+        end_entity: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        server_name: &ServerName<'_>,
+        ocsp_response: &[u8],
+        now: UnixTime,
+    ) -> Result<ServerCertVerified, Error> {
+        if let (Ok(certificate), Ok(mut shown)) = (webpki::EndEntityCert::try_from(end_entity), self.shown.0.lock()) {
+            let self_signed = certificate.issuer() == certificate.subject();
+            *shown = Some(Chain { self_signed, alone: intermediates.is_empty() });
+        }
+        self.inner.verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now)
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        self.inner.verify_tls12_signature(message, certificate, signed)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        self.inner.verify_tls13_signature(message, certificate, signed)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.inner.supported_verify_schemes()
+    }
+}
