@@ -319,10 +319,6 @@ impl Failure {
             TlsError::InvalidCertificate(CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. }) => {
                 certificate(format!("the certificate of {host} isn't valid yet"), "set the clock of the server, or of this machine".to_owned())
             }
-            TlsError::InvalidCertificate(_) if chain.is_some_and(|chain| chain.self_signed) => certificate(
-                format!("the certificate of {host} is self-signed"),
-                "use a certificate of a public authority (Let's Encrypt, say); clients and the service trust no other".to_owned(),
-            ),
             TlsError::InvalidCertificate(CertificateError::NotValidForName) => certificate(
                 format!("the certificate is for other names than {host}"),
                 format!("get one that covers {host}, and let the server show it for that name"),
@@ -330,6 +326,10 @@ impl Failure {
             TlsError::InvalidCertificate(CertificateError::NotValidForNameContext { presented, .. }) => certificate(
                 format!("the certificate is for {}, not for {host}", dns_names(presented)),
                 format!("get one that covers {host}, and let the server show it for that name"),
+            ),
+            TlsError::InvalidCertificate(_) if chain.is_some_and(|chain| chain.self_signed) => certificate(
+                format!("the certificate of {host} is self-signed"),
+                "use a certificate of a public authority (Let's Encrypt, say); clients and the service trust no other".to_owned(),
             ),
             TlsError::InvalidCertificate(CertificateError::UnknownIssuer) if chain.is_some_and(|chain| chain.alone) => certificate(
                 format!("the certificate of {host} comes without that of its issuer, or its issuer is no public authority"),

@@ -1,7 +1,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair, date_time_ymd};
+use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair, date_time_ymd};
 use tempfile::TempDir;
 use tokio_rustls::rustls::ServerConfig;
 use tokio_rustls::rustls::crypto::ring;
@@ -20,8 +20,14 @@ pub struct Certificate(pub(crate) Arc<ServerConfig>);
 impl CertificateAuthority {
     /// A new authority, with its certificate in a temporary PEM file.
     pub fn new() -> Self {
+        Self::named("the authority of a test")
+    }
+
+    /// Another one, of this name.
+    pub fn named(name: &str) -> Self {
         let mut params = CertificateParams::default();
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        params.distinguished_name.push(DnType::CommonName, name);
         let key = KeyPair::generate().expect("a key");
         let certificate = params.self_signed(&key).expect("a certificate of the authority");
         let directory = tempfile::tempdir().expect("a temporary directory");
@@ -59,13 +65,26 @@ impl CertificateAuthority {
         (certificate, key)
     }
 
+    /// One that isn't the authority's, but signed with its own key.
+    pub fn self_signed_certificate(name: &str) -> Certificate {
+        let key = KeyPair::generate().expect("a key");
+        let certificate = Self::params(name).self_signed(&key).expect("a certificate");
+        Self::shown(&certificate, &key)
+    }
+
     fn params(name: &str) -> CertificateParams {
-        CertificateParams::new([name.to_owned()]).expect("a name that fits into a certificate")
+        let mut params = CertificateParams::new([name.to_owned()]).expect("a name that fits into a certificate");
+        params.distinguished_name.push(DnType::CommonName, name);
+        params
     }
 
     fn issue(&self, params: CertificateParams) -> Certificate {
         let key = KeyPair::generate().expect("a key");
         let certificate = params.signed_by(&key, &self.issuer).expect("a certificate");
+        Self::shown(&certificate, &key)
+    }
+
+    fn shown(certificate: &rcgen::Certificate, key: &KeyPair) -> Certificate {
         let key = PrivateKeyDer::try_from(key.serialize_der()).expect("a key that rustls takes");
         let config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
             .with_safe_default_protocol_versions()

@@ -36,6 +36,7 @@ pub struct HomeserverPlan<'a> {
     website_certificate: Option<Certificate>,
     userinfo: Option<Reply>,
     raw_userinfo: Option<Bytes>,
+    browsed: bool,
 }
 
 /// What a homeserver gives its user to prove who it is (protocol 2.1).
@@ -165,6 +166,7 @@ impl<'a> HomeserverPlan<'a> {
             website_certificate: None,
             userinfo: None,
             raw_userinfo: None,
+            browsed: false,
         }
     }
 
@@ -216,6 +218,12 @@ impl<'a> HomeserverPlan<'a> {
         self
     }
 
+    /// Browsers' pages may ask for its client well-known file, too.
+    pub fn browsed(mut self) -> Self {
+        self.browsed = true;
+        self
+    }
+
     /// What userinfo answers to every token.
     pub fn userinfo(mut self, reply: Reply) -> Self {
         self.userinfo = Some(reply);
@@ -262,6 +270,7 @@ impl<'a> HomeserverPlan<'a> {
     fn handler(&self, state: Arc<Mutex<State>>) -> Handler {
         let strictness = self.strictness.clone();
         let website = Place::new(&host_of(&self.server_name), 443, false);
+        let for_pages = Place { for_pages: self.browsed, ..Place::new(&host_of(&self.server_name), 443, false) };
         let (host, port) = &self.listens_at;
         let federation = Place::new(&self.federation_name, *port, *host != self.federation_name);
         Arc::new(move |request| {
@@ -272,7 +281,7 @@ impl<'a> HomeserverPlan<'a> {
                 state.well_known_requests += 1;
                 state.well_known.clone().unwrap_or_else(|| Reply::html(404))
             } else if request.path == "/.well-known/matrix/client" {
-                website.check(&request, &strictness);
+                for_pages.check(&request, &strictness);
                 state.client_well_known_requests += 1;
                 state.client_well_known.clone().unwrap_or_else(|| Reply::html(404))
             } else {
@@ -310,6 +319,7 @@ impl State {
 struct Place {
     tls_name: Option<String>,
     hosts: Vec<String>,
+    for_pages: bool,
 }
 
 impl Place {
@@ -319,7 +329,7 @@ impl Place {
         if !behind_srv {
             hosts.push(format!("{name}:{port}"));
         }
-        Self { tls_name: (!is_literal).then(|| name.to_owned()), hosts }
+        Self { tls_name: (!is_literal).then(|| name.to_owned()), hosts, for_pages: false }
     }
 
     fn check(&self, request: &Request, strictness: &Strictness) {
@@ -334,7 +344,9 @@ impl Place {
             format!("not a GET without a body: {request:?}")
         });
         for unwanted in [AUTHORIZATION, COOKIE, ORIGIN] {
-            strictness.expect(!request.headers.contains_key(&unwanted), || format!("{unwanted} in {request:?}"));
+            let wanted = self.for_pages && unwanted == ORIGIN;
+            strictness
+                .expect(wanted || !request.headers.contains_key(&unwanted), || format!("{unwanted} in {request:?}"));
         }
     }
 }

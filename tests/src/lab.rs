@@ -1,6 +1,9 @@
 use std::net::SocketAddr;
 
-use crate::{CertificateAuthority, DelayedEvents, Deployment, HomeserverPlan, Network, Resolver, Sfu, Strictness};
+use crate::{
+    CertificateAuthority, DelayedEvents, Deployment, HomeserverPlan, MeddlingProxy, Network, Resolver, Service, Sfu,
+    Strictness,
+};
 
 /// A network of its own with an SFU, a resolver and a certificate authority, for homeservers and the worker to live in.
 ///
@@ -52,6 +55,18 @@ impl Lab {
         let address = SocketAddr::new(self.network.address_of(name), port);
         let certificate = self.authority.certificate(name);
         Sfu::start_at(address, Some(certificate), prefix, self.strictness.clone()).await
+    }
+
+    /// Another SFU, without TLS and prefix.
+    pub async fn plain_sfu(&self, name: &str, port: u16) -> Sfu {
+        let address = SocketAddr::new(self.network.address_of(name), port);
+        Sfu::start_at(address, None, "", self.strictness.clone()).await
+    }
+
+    /// TLS and a path prefix before the worker, as `https://{name}{prefix}`.
+    pub async fn proxy(&self, name: &str, prefix: &str, service: &Service) -> MeddlingProxy {
+        let address = SocketAddr::new(self.network.address_of(name), 443);
+        MeddlingProxy::start(address, self.authority.certificate(name), prefix, service.addr()).await
     }
 
     /// The worker, yet to be configured.

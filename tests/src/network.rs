@@ -24,7 +24,7 @@ use tempfile::TempDir;
 /// a user namespace.
 pub struct Network {
     directory: TempDir,
-    names: Mutex<BTreeMap<String, IpAddr>>,
+    names: Mutex<BTreeMap<String, Vec<IpAddr>>>,
     taken: AtomicU8,
 }
 
@@ -56,7 +56,7 @@ impl Network {
         if let Ok(literal) = host.trim_matches(['[', ']']).parse() {
             return literal;
         }
-        let known = self.names.lock().unwrap().get(host).copied();
+        let known = self.names.lock().unwrap().get(host).and_then(|addresses| addresses.first().copied());
         known.unwrap_or_else(|| {
             let address = self.unused_address();
             self.point(host, address);
@@ -72,8 +72,13 @@ impl Network {
 
     /// Lets `name` resolve to `address`, whatever that is.
     pub fn point(&self, name: &str, address: IpAddr) {
+        self.point_to_all(name, &[address]);
+    }
+
+    /// Lets `name` resolve to all of these addresses, or to none.
+    pub fn point_to_all(&self, name: &str, addresses: &[IpAddr]) {
         let mut names = self.names.lock().unwrap();
-        names.insert(name.to_owned(), address);
+        names.insert(name.to_owned(), addresses.to_vec());
         // In place: the file that is mounted over /etc/hosts stays the same one.
         fs::write(self.directory.path().join("hosts"), host_table(&names)).expect("my host table");
     }
@@ -97,10 +102,12 @@ impl Drop for Network {
     }
 }
 
-fn host_table(names: &BTreeMap<String, IpAddr>) -> String {
+fn host_table(names: &BTreeMap<String, Vec<IpAddr>>) -> String {
     let mut table = LOCALHOST.to_owned();
-    for (name, address) in names {
-        table.push_str(&format!("{address} {name}\n"));
+    for (name, addresses) in names {
+        for address in addresses {
+            table.push_str(&format!("{address} {name}\n"));
+        }
     }
     table
 }

@@ -57,6 +57,12 @@ impl Reply {
         self
     }
 
+    /// Without any header of that name.
+    pub fn without_header(mut self, name: &str) -> Self {
+        self.headers.retain(|(known, _)| !known.eq_ignore_ascii_case(name));
+        self
+    }
+
     /// The same content in chunks of `size` bytes, its length not said beforehand.
     pub fn in_chunks_of(mut self, size: usize) -> Self {
         if let Body::Whole(whole) = &self.body {

@@ -78,6 +78,12 @@ impl Server {
         Self { accepting, connections }
     }
 
+    /// Ends, and gives the address free.
+    pub async fn end(mut self) {
+        self.accepting.abort();
+        let _ = (&mut self.accepting).await;
+    }
+
     /// How many connections there have been, whatever came over them.
     pub fn connections(&self) -> usize {
         self.connections.load(Ordering::SeqCst)

@@ -1,10 +1,10 @@
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::{Arc, Mutex};
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use hyper::header::{AUTHORIZATION, CONTENT_TYPE};
-use livekit_protocol::{CreateRoomRequest, ListParticipantsRequest, Room, RoomParticipantIdentity};
+use livekit_protocol::{CreateRoomRequest, DeleteRoomRequest, ListParticipantsRequest, Room, RoomParticipantIdentity};
 use livekit_token::{Claims, TokenVerifier};
 use prost::Message;
 use serde_json::json;
@@ -14,7 +14,8 @@ use crate::server::{Server, Serving};
 use crate::{Certificate, Participant, Question, Reply, Request, Strictness, Webhook};
 
 /// LiveKit's RoomService, as far as this service calls it: CreateRoom, GetParticipant and ListParticipants over Twirp, in
-/// protobuf.
+/// protobuf; and what the doctor asks besides: whether it is LiveKit, ListRooms, CreateRoom and DeleteRoom in JSON, and whether a
+/// client may join.
 ///
 /// It knows the keys that it was given, verifies tokens with LiveKit's own crate, and takes a message only when that message
 /// decodes and encodes to the same bytes again, so that a field it doesn't know is a breach.
@@ -32,6 +33,8 @@ struct State {
     created: Vec<CreateRoomRequest>,
     participants: Participants,
     requests: usize,
+    auto_create: bool,
+    test_rooms: BTreeSet<String>,
 }
 
 impl Sfu {
@@ -55,6 +58,8 @@ impl Sfu {
             created: Vec::new(),
             participants: Participants::default(),
             requests: 0,
+            auto_create: false,
+            test_rooms: BTreeSet::new(),
         }));
         let handler_state = state.clone();
         let handler = Arc::new(move |request: Request| {
@@ -79,6 +84,16 @@ impl Sfu {
     pub fn set_keys(&self, keys: &[(&str, &str)]) {
         self.state.lock().unwrap().keys =
             keys.iter().map(|(key, secret)| ((*key).to_owned(), (*secret).to_owned())).collect();
+    }
+
+    /// From now on, whoever joins a room creates it.
+    pub fn set_auto_create(&self) {
+        self.state.lock().unwrap().auto_create = true;
+    }
+
+    /// The rooms that the doctor has created and not deleted.
+    pub fn test_rooms(&self) -> BTreeSet<String> {
+        self.state.lock().unwrap().test_rooms.clone()
     }
 
     /// From now on, what it answers to everything.
@@ -133,20 +148,29 @@ impl State {
         if let Some(failure) = &self.failure {
             return failure.clone();
         }
+        if request.method == "GET" {
+            return self.answer_get(request, strictness);
+        }
         let method = request.path.strip_prefix(&format!("{}/twirp/livekit.RoomService/", self.prefix));
         let (Some(method), None) = (method, &request.query) else {
             strictness.breach(format!("no such method of the SFU: {request:?}"));
             return twirp_error(404, "bad_route", "no handler for path");
         };
-        strictness.expect(request.method == "POST" && request.header(CONTENT_TYPE) == PROTOBUF, || {
-            format!("not a Twirp call in protobuf: {request:?}")
+        let in_json = request.header(CONTENT_TYPE) == "application/json";
+        strictness.expect(request.method == "POST" && (in_json || request.header(CONTENT_TYPE) == PROTOBUF), || {
+            format!("not a Twirp call: {request:?}")
         });
-        let Some(claims) = self.verified(request) else {
-            return twirp_error(401, "unauthenticated", "invalid token");
+        let token = request.header(AUTHORIZATION).strip_prefix("Bearer ").unwrap_or_default();
+        let claims = match self.verified(token) {
+            Ok(claims) => claims,
+            Err(refusal) => return refusal,
         };
         strictness.expect(claims.exp.saturating_sub(claims.nbf) <= SHORT_LIVED, || {
             String::from("a token for the SFU's API is valid for more than ten minutes")
         });
+        if in_json {
+            return self.answer_doctor(method, &claims, &request.body, strictness);
+        }
         let administers = |room: &str| claims.video.room_admin && claims.video.room == room;
         let reply = match method {
             "CreateRoom" => participants::decode(&request.body).map(|message: CreateRoomRequest| {
@@ -180,10 +204,68 @@ impl State {
         })
     }
 
-    fn verified(&self, request: &Request) -> Option<Claims> {
-        let token = request.header(AUTHORIZATION).strip_prefix("Bearer ")?;
-        let issuer = Claims::from_unverified(token).ok()?.iss;
-        TokenVerifier::with_api_key(&issuer, self.keys.get(&issuer)?).verify(token).ok()
+    /// What LiveKit has for clients.
+    fn answer_get(&self, request: &Request, strictness: &Strictness) -> Reply {
+        match request.path.strip_prefix(&self.prefix) {
+            Some("/") => Reply::new(200, "text/plain", "OK"),
+            Some("/rtc/validate") => {
+                let query = request.query.as_deref().unwrap_or_default();
+                let token = query.strip_prefix("access_token=").unwrap_or_default();
+                match self.verified(token) {
+                    Err(refusal) => refusal,
+                    Ok(claims) if !claims.video.room_join || claims.sub.is_empty() => {
+                        Reply::new(401, "text/plain", "no permissions to access the room")
+                    }
+                    Ok(claims) if self.auto_create || self.test_rooms.contains(&claims.video.room) => {
+                        Reply::new(200, "text/plain", "success")
+                    }
+                    Ok(_) => Reply::new(404, "text/plain", "requested room does not exist"),
+                }
+            }
+            _ => {
+                strictness.breach(format!("no such page of the SFU: {request:?}"));
+                Reply::html(404)
+            }
+        }
+    }
+
+    fn answer_doctor(&mut self, method: &str, claims: &Claims, body: &[u8], strictness: &Strictness) -> Reply {
+        let refused = |field: &str| {
+            strictness.breach(format!("{method} without {field}"));
+            twirp_error(400, "malformed", "the json request could not be decoded")
+        };
+        match method {
+            "ListRooms" if claims.video.room_list => Reply::json(200, &json!({ "rooms": [] })),
+            "CreateRoom" if claims.video.room_create => match serde_json::from_slice::<CreateRoomRequest>(body) {
+                Ok(message) if message.empty_timeout > 0 => {
+                    self.test_rooms.insert(message.name.clone());
+                    Reply::json(200, &json!({ "name": message.name }))
+                }
+                _ => refused("name and empty_timeout"),
+            },
+            "DeleteRoom" if claims.video.room_create => match serde_json::from_slice::<DeleteRoomRequest>(body) {
+                Ok(message) if self.test_rooms.remove(&message.room) => Reply::json(200, &json!({})),
+                Ok(_) => twirp_error(404, "not_found", "requested room does not exist"),
+                Err(_) => refused("room"),
+            },
+            _ => {
+                strictness.breach(format!("{method} in JSON, or without its grant"));
+                permission_denied()
+            }
+        }
+    }
+
+    /// The refusals are in LiveKit's own words.
+    fn verified(&self, token: &str) -> Result<Claims, Reply> {
+        let refused = |text: &str| Reply::new(401, "text/plain", text.to_owned());
+        let issuer = Claims::from_unverified(token).map_err(|_| refused("invalid authorization token"))?.iss;
+        let Some(secret) = self.keys.get(&issuer) else {
+            return Err(refused(&format!("invalid API key: {issuer}")));
+        };
+        let verified = TokenVerifier::with_api_key(&issuer, secret).verify(token);
+        verified.map_err(|_| {
+            refused(&format!("invalid token: {token}, error: token signature is invalid: signature is invalid"))
+        })
     }
 
     fn room(&self, name: &str) -> Room {

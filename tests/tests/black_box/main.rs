@@ -7,6 +7,7 @@ mod certificates;
 mod configuration;
 mod counts;
 mod discovery;
+mod doctor;
 mod edge;
 mod errors;
 mod key_rotation;

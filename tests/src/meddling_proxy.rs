@@ -1,0 +1,87 @@
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex};
+
+use http_body_util::{BodyExt, Full};
+use hyper::body::Bytes;
+use hyper::header::{CONTENT_TYPE, HOST};
+use hyper_util::client::legacy::Client;
+use hyper_util::client::legacy::connect::HttpConnector;
+use hyper_util::rt::TokioExecutor;
+
+use crate::server::{Handler, Server, Serving};
+use crate::{Certificate, Reply, Request};
+
+/// A reverse proxy with TLS before the worker, which can do all that makes operators despair.
+///
+/// It strips its prefix and passes on what is below it; everything else is its own 404.
+pub struct MeddlingProxy {
+    meddling: Arc<Mutex<Option<Meddling>>>,
+    server: Option<Server>,
+    handler: Handler,
+    address: SocketAddr,
+}
+
+/// Gets a request and the worker's reply to it; what it gives goes to the client.
+type Meddling = Arc<dyn Fn(&Request, Reply) -> Reply + Send + Sync>;
+
+impl MeddlingProxy {
+    pub(crate) async fn start(address: SocketAddr, certificate: Certificate, prefix: &str, worker: SocketAddr) -> Self {
+        let meddling: Arc<Mutex<Option<Meddling>>> = Arc::default();
+        let client: Client<HttpConnector, Full<Bytes>> = Client::builder(TokioExecutor::new()).build_http();
+        let (prefix, known) = (prefix.to_owned(), meddling.clone());
+        let handler: Handler = Arc::new(move |request| {
+            let (client, prefix, meddling) = (client.clone(), prefix.clone(), known.lock().unwrap().clone());
+            Box::pin(async move {
+                let reply = match request.path.strip_prefix(&prefix) {
+                    Some(path) if path.starts_with('/') => pass_on(&client, worker, path, &request).await,
+                    _ => Reply::html(404),
+                };
+                match meddling {
+                    Some(meddle) => meddle(&request, reply),
+                    None => reply,
+                }
+            })
+        });
+        let server = Server::start(address, Some(certificate), Serving::Http(handler.clone())).await;
+        Self { meddling, server: Some(server), handler, address }
+    }
+
+    /// From now on, clients get what `meddle` makes of the worker's replies.
+    pub fn meddle(&self, meddle: impl Fn(&Request, Reply) -> Reply + Send + Sync + 'static) {
+        *self.meddling.lock().unwrap() = Some(Arc::new(meddle));
+    }
+
+    /// From now on it shows another certificate, or speaks no TLS.
+    pub async fn show(&mut self, certificate: Option<Certificate>) {
+        self.go_away().await;
+        self.server = Some(Server::start(self.address, certificate, Serving::Http(self.handler.clone())).await);
+    }
+
+    /// From now on nobody listens.
+    pub async fn go_away(&mut self) {
+        if let Some(server) = self.server.take() {
+            server.end().await;
+        }
+    }
+}
+
+async fn pass_on(
+    client: &Client<HttpConnector, Full<Bytes>>,
+    worker: SocketAddr,
+    path: &str,
+    request: &Request,
+) -> Reply {
+    let mut passed = hyper::Request::builder().method(request.method.as_str()).uri(format!("http://{worker}{path}"));
+    for (name, value) in request.headers.iter().filter(|(name, _)| *name != HOST) {
+        passed = passed.header(name, value);
+    }
+    let Ok(answer) = client.request(passed.body(Full::new(request.body.clone())).expect("a request")).await else {
+        return Reply::html(502);
+    };
+    let (head, body) = answer.into_parts();
+    let body = body.collect().await.expect("the worker's whole answer").to_bytes();
+    let kind = head.headers.get(CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).unwrap_or("text/plain");
+    let reply = Reply::new(head.status.as_u16(), kind, body);
+    let others = head.headers.iter().filter(|(name, _)| name.as_str().starts_with("access-control-"));
+    others.fold(reply, |reply, (name, value)| reply.header(name.as_str(), value.to_str().expect("ASCII")))
+}

@@ -1,0 +1,105 @@
+use black_box::Lab;
+use matrixrtc_doctor::{Check, Status, Watcher, examine};
+use std::time::Duration;
+
+use super::World;
+
+#[tokio::test]
+async fn nothing_is_wrong_with_a_deployment_as_it_should_be() {
+    let world = World::new().await;
+
+    let report = world.examine().await;
+
+    let ok = report.findings.iter().filter(|finding| finding.outcome.status == Status::Ok).count();
+    assert_eq!((ok, report.findings.len()), (18, 18), "{:#?}", report.findings);
+    assert_eq!(report.to_string(), "0 problems, 0 warnings, 18 ok, 0 skipped");
+    assert_eq!(world.sfu.test_rooms().len(), 0, "a test room is left");
+}
+
+#[tokio::test]
+async fn the_stable_form_of_delayed_events_is_asked_where_it_is_announced() {
+    let world = World::new().await;
+    world.client_api.has_stable_form();
+
+    let report = world.examine().await;
+
+    assert!(!report.has_problem(), "{:#?}", report.findings);
+    let calls = world.client_api.calls();
+    assert!(calls.iter().all(|call| call.path.starts_with("/_matrix/client/v1/")) && !calls.is_empty(), "{calls:?}");
+}
+
+#[tokio::test]
+async fn srv_records_lead_to_the_federation_api() {
+    let lab = Lab::new().await;
+    lab.resolver.add_srv("_matrix-fed._tcp.example.net", 1, 1, 4433, "target.example.net");
+    let _home = lab
+        .homeserver("example.net")
+        .without_well_known()
+        .federation_behind_srv("example.net", "target.example.net", 4433)
+        .browsed()
+        .start()
+        .await;
+    let mut world = World::with(lab, |deployment| deployment).await;
+    world.set("--server-name", "example.net");
+
+    let report = world.examine().await;
+
+    let found = World::finding(&report, Check::FederationDiscovery);
+    assert!(found.outcome.status == Status::Ok && found.outcome.seen.contains("SRV record"), "{found:?}");
+    assert_eq!(World::finding(&report, Check::OpenId).outcome.status, Status::Ok, "{:#?}", report.findings);
+}
+
+#[tokio::test]
+async fn what_is_not_told_is_skipped_with_the_reason() {
+    let mut world = World::new().await;
+    for option in ["--server-name", "--sfu-url", "--sfu-key", "--sfu-secret"] {
+        world.unset(option);
+    }
+
+    let report = world.examine().await;
+
+    assert!(!report.has_problem(), "{:#?}", report.findings);
+    let skipped = [
+        Check::Announcement,
+        Check::FederationDiscovery,
+        Check::OpenId,
+        Check::ClientApi,
+        Check::DelayedEvents,
+        Check::Sfu,
+        Check::SfuKeys,
+        Check::SfuRooms,
+        Check::AutoCreate,
+        Check::Webhook,
+    ];
+    World::assert_skipped(&report, &skipped);
+    let reason = |check| World::finding(&report, check).outcome.seen.as_str();
+    assert!(reason(Check::Announcement).contains("--server-name"));
+    assert!(reason(Check::Sfu).contains("--sfu-url"));
+    assert!(reason(Check::Webhook).contains("--sfu-key"));
+}
+
+#[tokio::test]
+async fn whoever_waits_is_told_for_what() {
+    struct Notes(Vec<(Check, Duration)>);
+    impl Watcher for Notes {
+        fn found(&mut self, _: &matrixrtc_doctor::Finding) {}
+
+        fn waiting(&mut self, check: Check, elapsed: Duration) {
+            self.0.push((check, elapsed));
+        }
+    }
+    let mut world = World::new().await;
+    world.proxy.meddle(|request, reply| match request.path.ends_with("/healthz") {
+        true => reply.that_never_ends(),
+        false => reply,
+    });
+    for option in ["--server-name", "--sfu-url"] {
+        world.unset(option);
+    }
+    let mut notes = Notes(Vec::new());
+
+    let report = examine(&world.subject(), &mut notes).await;
+
+    World::assert_problem(&report, Check::Healthz, "no answer within 10 s");
+    assert!(notes.0.iter().all(|(check, _)| *check == Check::Healthz) && notes.0.len() >= 2, "{:?}", notes.0);
+}

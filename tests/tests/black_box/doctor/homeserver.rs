@@ -1,0 +1,240 @@
+use black_box::{Lab, Operation, PUBLIC_V6, Reply};
+use matrixrtc_doctor::{Check, Status};
+use serde_json::json;
+
+use super::{MADE_UP, SERVICE_URL, World, announcement, error, well_known};
+
+#[tokio::test]
+async fn no_announcement() {
+    let world = World::new().await;
+    world.home.set_client_well_known(Reply::html(404));
+
+    let report = world.examine().await;
+
+    World::assert_problem(&report, Check::Announcement, "there is no https://example.org/.well-known/matrix/client");
+    World::assert_skipped(&report, &[Check::ClientApi, Check::DelayedEvents]);
+}
+
+#[tokio::test]
+async fn an_announcement_that_pages_may_not_read() {
+    let world = World::new().await;
+    world.home.set_client_well_known(Reply::json(200, &announcement(SERVICE_URL)));
+    let report = world.examine().await;
+    World::assert_problem(&report, Check::Announcement, "there is no Access-Control-Allow-Origin");
+
+    let doubled = well_known(&announcement(SERVICE_URL)).header("access-control-allow-origin", "*");
+    world.home.set_client_well_known(doubled);
+    let report = world.examine().await;
+    World::assert_problem(&report, Check::Announcement, "is there 2 times");
+}
+
+#[tokio::test]
+async fn an_announcement_of_something_else() {
+    let homeserver = json!({ "m.homeserver": { "base_url": "https://cs.example.org" } });
+    let world = World::new().await;
+    for (file, cause) in [
+        (homeserver, "lacks org.matrix.msc4143.rtc_foci"),
+        (announcement("wss://sfu.example.org/livekit/sfu"), "an SFU's URL"),
+        (announcement("https://rtc.example.org"), "the right host with another path"),
+        (announcement("https://rtc.example.net/livekit/jwt"), "another service"),
+    ] {
+        world.home.set_client_well_known(well_known(&file));
+
+        let report = world.examine().await;
+
+        World::assert_problem(&report, Check::Announcement, cause);
+    }
+}
+
+#[tokio::test]
+async fn an_announcement_with_a_slash_at_its_end() {
+    let world = World::new().await;
+    world.home.set_client_well_known(well_known(&announcement("https://rtc.example.org/livekit/jwt/")));
+
+    let report = world.examine().await;
+
+    World::assert_warning(&report, Check::Announcement, "a slash at its end");
+}
+
+#[tokio::test]
+async fn an_announcement_that_is_not_json() {
+    let world = World::new().await;
+    world.home.set_client_well_known(Reply::html(200));
+
+    let report = world.examine().await;
+
+    World::assert_finding(&report, Check::Announcement, Status::Problem, "isn't JSON");
+    World::assert_finding(&report, Check::ClientApi, Status::Problem, "no m.homeserver.base_url");
+}
+
+#[tokio::test]
+async fn a_delegation_that_cannot_be_read() {
+    let world = World::new().await;
+    for (reply, cause) in [
+        (Reply::html(200), "isn't JSON with a valid m.server"),
+        (Reply::json(200, &json!({ "m.server": "https://matrix.example.org" })), "isn't JSON with a valid m.server"),
+        (Reply::html(500), "answered with 500"),
+    ] {
+        world.home.set_well_known(reply);
+
+        let report = world.examine().await;
+
+        World::assert_finding(&report, Check::FederationDiscovery, Status::Problem, cause);
+        World::assert_finding(&report, Check::FederationDiscovery, Status::Problem, "example.org:8448");
+    }
+}
+
+#[tokio::test]
+async fn a_delegation_to_a_private_address() {
+    let world = World::new().await;
+    world.home.set_well_known(Reply::json(200, &json!({ "m.server": "10.1.2.3:8448" })));
+
+    let report = world.examine().await;
+
+    World::assert_problem(&report, Check::FederationDiscovery, "10.1.2.3 is a private address");
+    World::assert_skipped(&report, &[Check::OpenId]);
+}
+
+#[tokio::test]
+async fn a_name_with_a_private_address() {
+    let world = World::new().await;
+    world.home.set_well_known(Reply::json(200, &json!({ "m.server": "inside.example.org:443" })));
+    let _inside = world.lab.tripwire("inside.example.org", 443).await;
+    world.lab.network.point("inside.example.org", [10, 1, 2, 3].into());
+    let _there = world.lab.tripwire("inside.example.org", 443).await;
+
+    let report = world.examine().await;
+
+    let seen = World::finding(&report, Check::FederationDiscovery);
+    assert!(seen.outcome.seen.contains("10.1.2.3, a private address"), "{seen:?}");
+}
+
+#[tokio::test]
+async fn a_federation_port_that_is_closed() {
+    let world = World::new().await;
+    world.home.set_well_known(Reply::html(404));
+
+    let report = world.examine().await;
+
+    World::assert_problem(&report, Check::FederationDiscovery, ":8448: connection refused");
+    World::assert_finding(
+        &report,
+        Check::FederationDiscovery,
+        Status::Problem,
+        "no valid well-known and no SRV record",
+    );
+    World::assert_skipped(&report, &[Check::OpenId]);
+}
+
+#[tokio::test]
+async fn a_federation_api_whose_ipv6_address_does_not_answer() {
+    let world = World::new().await;
+    let v4 = world.lab.network.address_of("matrix.example.org");
+    world.lab.network.point_to_all("matrix.example.org", &[v4, PUBLIC_V6.into()]);
+
+    let report = world.examine().await;
+
+    World::assert_problem(&report, Check::FederationDiscovery, "announces the IPv6 address");
+}
+
+#[tokio::test]
+async fn a_federation_api_with_an_untrusted_certificate() {
+    let lab = Lab::new().await;
+    let certificate = lab.authority.expired_certificate("matrix.example.net");
+    let _home = lab.homeserver("example.net").certificate(certificate).browsed().start().await;
+    let mut world = World::with(lab, |deployment| deployment).await;
+    world.set("--server-name", "example.net");
+
+    let report = world.examine().await;
+
+    World::assert_finding(&report, Check::OpenId, Status::Problem, "the certificate of matrix.example.net has expired");
+    World::assert_finding(&report, Check::OpenId, Status::Problem, "OPEN_ID_ERROR");
+}
+
+#[tokio::test]
+async fn a_federation_api_that_does_not_answer_about_openid_tokens() {
+    let world = World::new().await;
+    for (reply, cause) in [
+        (error(404, "M_UNRECOGNIZED"), "no OpenID endpoint"),
+        (Reply::html(404), "no homeserver's federation API (404)"),
+        (Reply::html(502), "no homeserver's federation API (502)"),
+        (error(403, "M_FORBIDDEN"), "refuses to answer strangers"),
+        (error(500, "M_UNKNOWN"), "answers 500 to an unknown token"),
+    ] {
+        world.home.set_userinfo(reply);
+
+        let report = world.examine().await;
+
+        World::assert_problem(&report, Check::OpenId, cause);
+    }
+}
+
+#[tokio::test]
+async fn a_federation_api_that_limits() {
+    let world = World::new().await;
+    world.home.set_userinfo(error(429, "M_LIMIT_EXCEEDED"));
+
+    let report = world.examine().await;
+
+    World::assert_warning(&report, Check::OpenId, "429");
+}
+
+#[tokio::test]
+async fn a_client_api_that_is_not_there() {
+    let mut world = World::new().await;
+    world.client_api.go_away();
+
+    let report = world.examine().await;
+
+    World::assert_problem(&report, Check::ClientApi, "connection refused");
+    World::assert_skipped(&report, &[Check::DelayedEvents]);
+}
+
+#[tokio::test]
+async fn something_else_in_place_of_the_client_api() {
+    let world = World::new().await;
+    world.client_api.set_versions(Reply::html(200));
+
+    let report = world.examine().await;
+
+    World::assert_problem(&report, Check::ClientApi, "is no homeserver (200)");
+}
+
+#[tokio::test]
+async fn a_homeserver_without_delayed_events() {
+    let world = World::new().await;
+    world.client_api.set_versions(Reply::json(200, &json!({ "versions": ["v1.11"], "unstable_features": {} })));
+
+    let report = world.examine().await;
+
+    World::assert_problem(&report, Check::DelayedEvents, "doesn't say in /versions");
+    let change = World::finding(&report, Check::DelayedEvents).outcome.change.as_deref().unwrap();
+    assert!(change.contains("max_event_delay_duration"), "{change}");
+}
+
+#[tokio::test]
+async fn delayed_events_that_are_not_as_they_should_be() {
+    let world = World::new().await;
+    for (reply, cause) in [
+        (error(404, "M_UNRECOGNIZED"), "doesn't know `restart` without a login"),
+        (error(401, "M_MISSING_TOKEN"), "wants a login"),
+        (Reply::html(404), "is answered with 404, where 404 M_NOT_FOUND belongs"),
+        (Reply::html(502), "is answered with 502"),
+    ] {
+        world.client_api.answer_always(MADE_UP, Operation::Restart, reply);
+
+        let report = world.examine().await;
+
+        World::assert_problem(&report, Check::DelayedEvents, cause);
+    }
+}
+
+#[tokio::test]
+async fn delayed_events_that_are_limited() {
+    let world = World::new().await;
+    world.client_api.answer_always(MADE_UP, Operation::Restart, error(429, "M_LIMIT_EXCEEDED"));
+
+    let report = world.examine().await;
+
+    World::assert_warning(&report, Check::DelayedEvents, "429");
+}

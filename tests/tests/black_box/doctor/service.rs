@@ -1,0 +1,269 @@
+use black_box::{CertificateAuthority, Lab, PUBLIC_V6, Reply};
+use hyper::header::HeaderName;
+use matrixrtc_doctor::{Check, Status};
+use serde_json::json;
+
+use super::{SERVICE_URL, World};
+
+#[tokio::test]
+async fn a_name_without_an_address() {
+    let world = World::new().await;
+    world.lab.network.point_to_all("rtc.example.org", &[]);
+
+    let report = world.examine().await;
+
+    World::assert_problem(&report, Check::ServiceAddress, "there is no address for rtc.example.org");
+    World::assert_skipped(&report, &AFTER_ADDRESS);
+}
+
+#[tokio::test]
+async fn an_address_at_which_nothing_listens() {
+    let mut world = World::new().await;
+    world.proxy.go_away().await;
+
+    let report = world.examine().await;
+
+    World::assert_problem(&report, Check::ServiceAddress, "connection refused");
+    World::assert_skipped(&report, &AFTER_ADDRESS);
+}
+
+#[tokio::test]
+async fn an_ipv6_address_that_does_not_answer() {
+    let world = World::new().await;
+    let v4 = world.lab.network.address_of("rtc.example.org");
+    world.lab.network.point_to_all("rtc.example.org", &[v4, PUBLIC_V6.into()]);
+
+    let report = world.examine().await;
+
+    World::assert_problem(
+        &report,
+        Check::ServiceAddress,
+        "announces the IPv6 address 2606:2800:220:1::5, which doesn't answer",
+    );
+    World::assert_skipped(&report, &[]);
+}
+
+#[tokio::test]
+async fn an_expired_certificate() {
+    let mut world = World::new().await;
+    world.proxy.show(Some(world.lab.authority.expired_certificate("rtc.example.org"))).await;
+    assert_certificate(&world, "has expired").await;
+}
+
+#[tokio::test]
+async fn a_certificate_for_another_name() {
+    let mut world = World::new().await;
+    world.proxy.show(Some(world.lab.authority.certificate("www.example.org"))).await;
+    assert_certificate(&world, "is for www.example.org, not for rtc.example.org").await;
+}
+
+#[tokio::test]
+async fn a_self_signed_certificate() {
+    let mut world = World::new().await;
+    world.proxy.show(Some(CertificateAuthority::self_signed_certificate("rtc.example.org"))).await;
+    assert_certificate(&world, "is self-signed").await;
+}
+
+#[tokio::test]
+async fn a_certificate_without_its_issuer() {
+    let mut world = World::new().await;
+    world.proxy.show(Some(CertificateAuthority::named("another authority").certificate("rtc.example.org"))).await;
+    assert_certificate(&world, "comes without that of its issuer, or its issuer is no public authority").await;
+}
+
+#[tokio::test]
+async fn a_port_without_tls() {
+    let mut world = World::new().await;
+    world.proxy.show(None).await;
+    assert_certificate(&world, "speaks no TLS").await;
+}
+
+#[tokio::test]
+async fn a_misconfigured_service() {
+    let world = World::with(Lab::new().await, |deployment| {
+        deployment.unset("LIVEKIT_SECRET").set("LIVEKIT_LOG_LEVEL", "WRONG")
+    })
+    .await;
+
+    let report = world.examine().await;
+
+    World::assert_problem(&report, Check::Healthz, "503: missing or wrong are LIVEKIT_SECRET, LIVEKIT_LOG_LEVEL");
+    World::assert_skipped(&report, &AFTER_ADDRESS[2..]);
+}
+
+#[tokio::test]
+async fn a_url_that_leads_elsewhere() {
+    let world = World::new().await;
+    for (reply, cause) in [
+        (Reply::html(404), "404: this URL doesn't lead to the service"),
+        (Reply::html(200), "something else answers"),
+        (Reply::html(502), "502: the proxy doesn't reach the service"),
+        (Reply::html(403), "403: something before the service refuses strangers"),
+        (Reply::redirect(302, "https://login.example.org/"), "redirected (302 to https://login.example.org/)"),
+    ] {
+        world.proxy.meddle(move |_, _| reply.clone());
+
+        let report = world.examine().await;
+
+        World::assert_problem(&report, Check::Healthz, cause);
+        World::assert_skipped(&report, &AFTER_ADDRESS[2..]);
+    }
+}
+
+#[tokio::test]
+async fn a_prefix_that_does_not_lead_to_the_service() {
+    let mut world = World::new().await;
+    world.arguments[1] = String::from("https://rtc.example.org/livekit");
+
+    let report = world.examine().await;
+
+    World::assert_finding(&report, Check::Healthz, Status::Problem, "404");
+    World::assert_finding(&report, Check::Announcement, Status::Problem, "the right host with another path");
+    let change = World::finding(&report, Check::Healthz).outcome.change.as_deref().unwrap();
+    assert!(change.contains("everything below /livekit/"), "{change}");
+}
+
+#[tokio::test]
+async fn another_implementation() {
+    let world = World::new().await;
+    world.proxy.meddle(|request, reply| match request.path.ends_with("/healthz") {
+        true => Reply::new(200, "text/plain", ""),
+        false => reply,
+    });
+
+    let report = world.examine().await;
+
+    World::assert_warning(&report, Check::Healthz, "another implementation");
+}
+
+#[tokio::test]
+async fn a_redirected_post() {
+    let world = World::new().await;
+    world.proxy.meddle(|request, reply| match request.path.ends_with("/sfu/get") && request.method == "POST" {
+        true => Reply::redirect(301, "/livekit/jwt/sfu/get/"),
+        false => reply,
+    });
+
+    let report = world.examine().await;
+
+    World::assert_finding(&report, Check::Endpoints, Status::Problem, "301 to /livekit/jwt/sfu/get/");
+    World::assert_finding(&report, Check::Endpoints, Status::Problem, "turns a client's POST into a GET");
+    World::assert_skipped(&report, &[Check::CorsOnErrors]);
+}
+
+#[tokio::test]
+async fn an_endpoint_that_is_not_passed_on() {
+    let world = World::new().await;
+    world.proxy.meddle(|request, reply| match request.path.ends_with("/delegate_delayed_leave") {
+        true if request.method == "POST" => Reply::html(404),
+        _ => reply,
+    });
+
+    let report = world.examine().await;
+
+    World::assert_problem(&report, Check::Endpoints, "/delegate_delayed_leave is answered with 404");
+}
+
+#[tokio::test]
+async fn a_doubled_slash_that_is_redirected() {
+    let world = World::new().await;
+    world.proxy.meddle(|request, reply| match request.path.contains("//") {
+        true => Reply::redirect(301, "/livekit/jwt/sfu/get"),
+        false => reply,
+    });
+
+    let report = world.examine().await;
+
+    World::assert_warning(&report, Check::Slashes, "is redirected to /livekit/jwt/sfu/get");
+}
+
+#[tokio::test]
+async fn a_preflight_that_the_proxy_answers() {
+    let world = World::new().await;
+    for (reply, cause) in [
+        (Reply::html(405), "the answer is 405"),
+        (Reply::redirect(308, "/elsewhere"), "redirected to /elsewhere"),
+        (Reply::new(204, "text/plain", ""), "no Access-Control-Allow-Origin"),
+        (
+            Reply::new(204, "text/plain", "").header("access-control-allow-origin", "https://element.example.org"),
+            "is https://element.example.org instead of *",
+        ),
+        (Reply::new(204, "text/plain", "").header("access-control-allow-origin", "*"), "lacks Content-Type"),
+    ] {
+        world.proxy.meddle(move |request, passed| if request.method == "OPTIONS" { reply.clone() } else { passed });
+
+        let report = world.examine().await;
+
+        World::assert_problem(&report, Check::Preflight, cause);
+    }
+}
+
+#[tokio::test]
+async fn cors_headers_that_errors_lack() {
+    let world = World::new().await;
+    world.proxy.meddle(|request, reply| match request.method.as_str() {
+        "POST" => reply.without_header(CORS.as_str()),
+        _ => reply,
+    });
+
+    let report = world.examine().await;
+
+    World::assert_problem(&report, Check::CorsOnErrors, "there is no Access-Control-Allow-Origin");
+}
+
+#[tokio::test]
+async fn cors_headers_that_a_proxy_doubles() {
+    let world = World::new().await;
+    world.proxy.meddle(|request, reply| match request.method.as_str() {
+        "POST" => reply.header(CORS.as_str(), "*"),
+        _ => reply,
+    });
+
+    let report = world.examine().await;
+
+    World::assert_problem(&report, Check::CorsOnErrors, "is there 2 times");
+}
+
+#[tokio::test]
+async fn a_url_without_tls() {
+    let mut world = World::new().await;
+    world.proxy.show(None).await;
+    world.arguments[1] = SERVICE_URL.replace("https://rtc.example.org/", "http://rtc.example.org:443/");
+
+    let report = world.examine().await;
+
+    World::assert_finding(&report, Check::ServiceCertificate, Status::Problem, "no TLS");
+    assert_eq!(World::finding(&report, Check::Endpoints).outcome.status, Status::Ok);
+}
+
+#[tokio::test]
+async fn an_error_that_is_no_longer_the_services() {
+    let world = World::new().await;
+    world.proxy.meddle(|request, reply| match request.method.as_str() {
+        "POST" => Reply::json(400, &json!({ "message": "bad request" })),
+        _ => reply,
+    });
+
+    let report = world.examine().await;
+
+    World::assert_finding(&report, Check::Endpoints, Status::Problem, "400, which isn't the service's answer");
+}
+
+async fn assert_certificate(world: &World, cause: &str) {
+    let report = world.examine().await;
+    World::assert_problem(&report, Check::ServiceCertificate, cause);
+    World::assert_skipped(&report, &AFTER_ADDRESS[1..]);
+}
+
+/// What needs the service, in order.
+const AFTER_ADDRESS: [Check; 8] = [
+    Check::ServiceCertificate,
+    Check::Healthz,
+    Check::Endpoints,
+    Check::Slashes,
+    Check::Preflight,
+    Check::CorsOnErrors,
+    Check::Webhook,
+    Check::ForgedWebhook,
+];
+const CORS: HeaderName = HeaderName::from_static("access-control-allow-origin");

@@ -1,0 +1,131 @@
+use black_box::{Reply, Sfu};
+use matrixrtc_doctor::{Check, Status};
+
+use super::{SFU_URL, World};
+
+#[tokio::test]
+async fn a_port_at_which_there_is_no_sfu() {
+    let mut world = World::new().await;
+    world.set("--sfu-url", "wss://sfu.example.org:7881/livekit/sfu");
+
+    let report = world.examine().await;
+
+    World::assert_problem(&report, Check::Sfu, "connection refused");
+    World::assert_skipped(&report, &[Check::SfuKeys, Check::SfuRooms, Check::AutoCreate]);
+}
+
+#[tokio::test]
+async fn something_else_in_place_of_the_sfu() {
+    let world = World::new().await;
+    for (reply, cause) in [
+        (Reply::html(502), "the proxy before the SFU can't reach it (502)"),
+        (Reply::html(404), "no LiveKit SFU (404"),
+        (Reply::html(200), "no LiveKit SFU (200"),
+        (Reply::redirect(301, "https://sfu.example.org/"), "redirected to https://sfu.example.org/"),
+    ] {
+        world.sfu.fail(reply);
+
+        let report = world.examine().await;
+
+        World::assert_problem(&report, Check::Sfu, cause);
+        World::assert_skipped(&report, &[Check::SfuKeys, Check::SfuRooms, Check::AutoCreate]);
+    }
+}
+
+#[tokio::test]
+async fn tls_at_a_port_without_it() {
+    let mut world = World::new().await;
+    world.set("--sfu-url", "wss://127.0.0.1:7880");
+
+    let report = world.examine().await;
+
+    World::assert_problem(&report, Check::Sfu, "speaks no TLS");
+}
+
+#[tokio::test]
+async fn an_sfu_without_tls() {
+    let mut world = World::new().await;
+    let _sfu = world.lab.plain_sfu("open.example.org", 7880).await;
+    world.set("--sfu-url", "ws://open.example.org:7880");
+
+    let report = world.examine().await;
+
+    World::assert_finding(&report, Check::Sfu, Status::Problem, "may not open a ws:// URL");
+}
+
+#[tokio::test]
+async fn a_key_that_the_sfu_does_not_know() {
+    let mut world = World::new().await;
+    world.set("--sfu-key", "otherkey");
+
+    let report = world.examine().await;
+
+    World::assert_finding(&report, Check::SfuKeys, Status::Problem, "the SFU doesn't know the API key");
+    World::assert_finding(&report, Check::Webhook, Status::Problem, "the pair isn't the service's");
+}
+
+#[tokio::test]
+async fn another_secret_than_the_sfus() {
+    let world = World::new().await;
+    let (key, _) = Sfu::credentials();
+    world.sfu.set_keys(&[(key, "another-secret-that-nobody-may-see-either")]);
+
+    let report = world.examine().await;
+
+    World::assert_problem(&report, Check::SfuKeys, "with another secret");
+    World::assert_skipped(&report, &[Check::SfuRooms, Check::AutoCreate]);
+}
+
+#[tokio::test]
+async fn white_space_in_the_sfus_own_key() {
+    let (key, secret) = Sfu::credentials();
+    let world = World::new().await;
+    for (own, cause) in [
+        ((key.to_owned(), format!("{secret}\n")), "a line feed at the end of the secret"),
+        ((key.to_owned(), format!("{secret} ")), "a space at the end of the secret"),
+        ((format!("{key}\n"), secret.to_owned()), "a line feed at the end of the key"),
+    ] {
+        world.sfu.set_keys(&[(&own.0, &own.1)]);
+
+        let report = world.examine().await;
+
+        World::assert_problem(&report, Check::SfuKeys, cause);
+    }
+}
+
+#[tokio::test]
+async fn white_space_in_what_is_given() {
+    let mut world = World::new().await;
+    let (_, secret) = Sfu::credentials();
+    world.set("--sfu-secret", &format!("{secret}\n"));
+
+    let report = world.examine().await;
+
+    World::assert_warning(&report, Check::SfuKeys, "white space around it");
+    assert_eq!(report.count(Status::Ok), 17, "{:#?}", report.findings);
+}
+
+#[tokio::test]
+async fn rooms_that_everybody_creates() {
+    let world = World::new().await;
+    world.sfu.set_auto_create();
+
+    let report = world.examine().await;
+
+    World::assert_problem(&report, Check::AutoCreate, "everybody has full access");
+    let change = World::finding(&report, Check::AutoCreate).outcome.change.as_deref().unwrap();
+    assert!(change.contains("auto_create: false"), "{change}");
+}
+
+#[tokio::test]
+async fn without_the_key_pair_the_sfu_is_looked_at_from_outside() {
+    let mut world = World::new().await;
+    world.unset("--sfu-key");
+    world.unset("--sfu-secret");
+
+    let report = world.examine().await;
+
+    let finding = World::finding(&report, Check::Sfu);
+    assert_eq!(finding.outcome.seen, format!("{SFU_URL} is a LiveKit SFU"));
+    World::assert_skipped(&report, &[Check::SfuKeys, Check::SfuRooms, Check::AutoCreate, Check::Webhook]);
+}

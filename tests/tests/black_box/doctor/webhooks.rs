@@ -1,0 +1,45 @@
+use black_box::{Lab, Reply};
+use matrixrtc_doctor::Check;
+use serde_json::json;
+
+use super::World;
+
+#[tokio::test]
+async fn another_pair_than_the_services() {
+    let world = World::with(Lab::new().await, |deployment| {
+        deployment.set("LIVEKIT_SECRET", "a-secret-that-the-sfu-does-not-have-0000")
+    })
+    .await;
+
+    let report = world.examine().await;
+
+    World::assert_problem(&report, Check::Webhook, "the pair isn't the service's");
+}
+
+#[tokio::test]
+async fn a_webhook_path_that_leads_elsewhere() {
+    let world = World::new().await;
+    world.proxy.meddle(|request, reply| match request.path.ends_with("/sfu_webhook") {
+        true => Reply::json(200, &json!({})),
+        false => reply,
+    });
+
+    let report = world.examine().await;
+
+    World::assert_problem(&report, Check::ForgedWebhook, "a wrong secret signs is answered with 200");
+}
+
+#[tokio::test]
+async fn a_webhook_path_that_is_not_passed_on() {
+    let world = World::new().await;
+    world.proxy.meddle(|request, reply| match request.path.ends_with("/sfu_webhook") {
+        true => Reply::html(404),
+        false => reply,
+    });
+
+    let report = world.examine().await;
+
+    for check in [Check::Webhook, Check::ForgedWebhook] {
+        World::assert_finding(&report, check, matrixrtc_doctor::Status::Problem, "/sfu_webhook is answered with 404");
+    }
+}
