@@ -19,7 +19,7 @@ use crate::watch::Terminal;
 /// Check a deployment from outside: what a client, a homeserver and an SFU will meet
 ///
 /// Prints a line for each check: ok, warning, PROBLEM or skipped, and for a problem its cause and what to change where. Exits with 1
-/// if there is a problem. What isn't told can't be checked and is skipped.
+/// if there is a problem, and with 2 if it is called wrongly. What isn't told can't be checked and is skipped.
 #[derive(Debug, Args)]
 pub struct Options {
     /// Where the service is: the URL that .well-known announces
@@ -53,12 +53,20 @@ pub struct Options {
 
 /// Examines the deployment and prints the report on standard output; standard error shows what takes longer.
 ///
+/// Gives what the program is to end with: 0, 1 where there is a problem, or 2 where it is called wrongly.
+///
 /// # Errors
 ///
-/// Half a key pair is given, a certificate file can't be read, or there is no network at all.
+/// The operating system refuses the means to ask anything.
 pub fn run(options: Options) -> Result<ExitCode> {
     let json = options.json;
-    let subject = options.into_subject(|name| env::var(name).ok())?;
+    let subject = match options.into_subject(|name| env::var(name).ok()) {
+        Ok(subject) => subject,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            return Ok(ExitCode::from(CALLED_WRONGLY));
+        }
+    };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let report = runtime.block_on(examine(&subject, &mut Terminal { findings: !json }));
     if json {
@@ -76,7 +84,7 @@ impl Options {
     ///
     /// # Errors
     ///
-    /// As [`run`].
+    /// Half a key pair is given, a variable is wrong, or a certificate file can't be read.
     pub fn into_subject(self, environment: impl Fn(&str) -> Option<String>) -> Result<Subject> {
         let variable = |name: &str| environment(name).filter(|value| !value.trim().is_empty());
         let sfu_url = match (self.sfu_url, variable("LIVEKIT_URL")) {
@@ -116,5 +124,7 @@ impl Options {
     }
 }
 
+/// As of other wrong command lines.
+const CALLED_WRONGLY: u8 = 2;
 /// The worker's default.
 const DNS_OVER_HTTPS_URL: &str = "https://cloudflare-dns.com/dns-query";

@@ -3,6 +3,7 @@
 pub mod bench;
 pub mod build;
 pub mod cache;
+pub mod configure;
 pub mod debian;
 pub mod dev;
 pub mod e2e;

@@ -6,7 +6,7 @@ use anyhow::Result;
 use clap::{Parser, Subcommand};
 use matrixrtc_doctor as doctor;
 use standalone::serve::exit_status;
-use xtask::{bench, build::Build, dev, e2e, package, serve, simulate, size, test, workspace};
+use xtask::{bench, build::Build, configure, dev, e2e, package, serve, simulate, size, test, workspace};
 
 /// The developer's commands of matrixrtc-edge. Each installs the pinned tools it needs, where they are missing.
 #[derive(Parser)]
@@ -29,6 +29,7 @@ enum Command {
     /// Check format, lints and documentation, and run unit, property and black-box tests
     Test,
     E2e(e2e::Options),
+    Configure(Box<configure::Options>),
     Doctor(Box<doctor::Options>),
     Simulate(simulate::Options),
     Bench(bench::Options),
@@ -43,6 +44,7 @@ fn run(command: Command) -> Result<ExitCode> {
         Command::Doctor(options) => return doctor::run(*options),
         Command::Dev(options) => dev::run(&options),
         Command::Serve(options) => serve::run(options),
+        Command::Configure(options) => configure::run(&options),
         Command::Build => Build::make(&workspace::root()?).map(drop),
         Command::Package => package::run(),
         Command::Size => size::run(),

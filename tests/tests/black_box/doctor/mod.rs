@@ -1,5 +1,6 @@
 //! The doctor finds everything well where it is, and names the cause of each problem that it knows.
 
+mod configured;
 mod healthy;
 mod homeserver;
 mod service;

@@ -1,0 +1,30 @@
+use black_box::Lab;
+use matrixrtc_doctor::Status;
+use serde_json::{Value, json};
+use xtask::configure::{Files, Place, Plan};
+
+use super::{SERVICE_URL, SFU_URL, World, well_known};
+
+#[tokio::test]
+async fn what_configure_prints_is_what_the_doctor_finds_well() {
+    let place = Place::route("rtc.example.org/livekit/jwt").unwrap();
+    let plan = Plan::new(place, SFU_URL.to_owned(), String::from("example.org"), None, None).unwrap();
+    let files = Files::to_print(&plan);
+    let wrangler: toml::Table = files.content("wrangler.toml").unwrap().parse().unwrap();
+    let vars = wrangler["vars"].as_table().unwrap().clone();
+    let mut announced: Value = serde_json::from_str(files.content("well-known-fragment.json").unwrap()).unwrap();
+    announced["m.homeserver"] = json!({ "base_url": "https://cs.example.org" });
+
+    let world = World::with(Lab::new().await, |deployment| {
+        let deployment = deployment.unset("LIVEKIT_URL").unset("LIVEKIT_FULL_ACCESS_HOMESERVERS");
+        vars.iter().fold(deployment, |deployment, (name, value)| deployment.set(name, value.as_str().unwrap()))
+    })
+    .await;
+    world.home.set_client_well_known(well_known(&announced));
+    let report = world.examine().await;
+
+    assert_eq!(report.count(Status::Ok), report.findings.len(), "{:#?}", report.findings);
+    let sfu = files.content("livekit-fragment.yaml").unwrap();
+    assert!(sfu.contains(&format!("    - \"{SERVICE_URL}/sfu_webhook\"\n")), "{sfu}");
+    assert!(sfu.contains("room:\n  auto_create: false\n"), "{sfu}");
+}

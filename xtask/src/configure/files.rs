@@ -1,0 +1,158 @@
+//! The files of a plan: printed as what is to be added, or written whole where this program knows the rest.
+
+use std::{
+    fmt, fs,
+    path::{Path, PathBuf},
+};
+
+use anyhow::{Context, Result, bail};
+use matrixrtc_doctor::announcement;
+use toml_edit::{Array, DocumentMut, Item, Table, value};
+
+use super::Plan;
+
+/// Files, with what is in them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Files(Vec<File>);
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct File {
+    name: &'static str,
+    /// What to do with it.
+    purpose: String,
+    content: String,
+}
+
+impl Files {
+    /// What to add to files that are there.
+    #[must_use]
+    pub fn to_print(plan: &Plan) -> Self {
+        let mut wrangler = DocumentMut::new();
+        configure(&mut wrangler, plan);
+        let purpose = "routes before the first [section], and [vars] anywhere";
+        Self(vec![
+            File { name: "wrangler.toml", purpose: String::from(purpose), content: wrangler.to_string() },
+            livekit(plan),
+            well_known(plan),
+        ])
+    }
+
+    /// The same as files for `directory`, with a whole configuration for wrangler: that of the repository at `root`, completed.
+    ///
+    /// # Errors
+    ///
+    /// The repository's configuration can't be read, or the directory can't be made.
+    pub fn for_directory(plan: &Plan, root: &Path, directory: &Path) -> Result<Self> {
+        fs::create_dir_all(directory).with_context(|| format!("can't create {}", directory.display()))?;
+        let template = root.join("wrangler.toml");
+        let text = fs::read_to_string(&template).with_context(|| format!("can't read {}", template.display()))?;
+        let mut wrangler: DocumentMut = text.parse().with_context(|| format!("can't read {}", template.display()))?;
+        // It describes the variables that could be added to the file it is in.
+        wrangler.set_trailing("");
+        configure(&mut wrangler, plan);
+        let root = root.canonicalize().with_context(|| format!("can't find {}", root.display()))?;
+        if directory.canonicalize().with_context(|| format!("can't find {}", directory.display()))? != root {
+            lead_back(&mut wrangler, &root);
+        }
+        Ok(Self(vec![
+            File { name: WRANGLER, purpose: String::from("for `wrangler … -c`"), content: wrangler.to_string() },
+            livekit(plan),
+            well_known(plan),
+        ]))
+    }
+
+    /// Writes them, and gives their names. What is there already stays as it is.
+    ///
+    /// # Errors
+    ///
+    /// One is there already with other content, and then none is written; or one can't be written.
+    pub fn write(&self, directory: &Path) -> Result<Vec<PathBuf>> {
+        let paths: Vec<_> = self.0.iter().map(|file| directory.join(file.name)).collect();
+        for (file, path) in self.0.iter().zip(&paths) {
+            if fs::read(path).is_ok_and(|there| there != file.content.as_bytes()) {
+                bail!("{} is there already, and different: move it away first", path.display());
+            }
+        }
+        for (file, path) in self.0.iter().zip(&paths) {
+            fs::write(path, &file.content).with_context(|| format!("can't write {}", path.display()))?;
+        }
+        Ok(paths)
+    }
+
+    /// What is in the file of that name.
+    #[must_use]
+    pub fn content(&self, name: &str) -> Option<&str> {
+        self.0.iter().find(|file| file.name == name).map(|file| file.content.as_str())
+    }
+}
+
+impl fmt::Display for Files {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (n, File { name, purpose, content }) in self.0.iter().enumerate() {
+            let separator = if n == 0 { "" } else { "\n" };
+            write!(f, "{separator}── {name}: {purpose}\n\n{content}")?;
+        }
+        Ok(())
+    }
+}
+
+/// Adds what the plan says.
+fn configure(wrangler: &mut DocumentMut, plan: &Plan) {
+    let mut routes = Array::new();
+    routes.push(plan.place.wrangler_route());
+    wrangler["routes"] = value(routes);
+    let vars = wrangler.entry("vars").or_insert(Item::Table(Table::new()));
+    for (variable, text) in plan.vars() {
+        vars[variable] = value(text);
+    }
+}
+
+/// Lets a file that lies elsewhere lead to the build of the repository at `root`.
+fn lead_back(wrangler: &mut DocumentMut, root: &Path) {
+    let absolute = |path: &str| value(root.join(path).display().to_string());
+    if let Some(main) = wrangler.get("main").and_then(Item::as_str) {
+        wrangler["main"] = absolute(main);
+    }
+    if wrangler.contains_key("build") {
+        wrangler["build"]["cwd"] = value(root.display().to_string());
+        if let Some(build) = wrangler["build"].as_table_mut() {
+            build.remove("watch_dir");
+        }
+    }
+}
+
+fn livekit(plan: &Plan) -> File {
+    // A JSON string is a YAML string, whatever is in it.
+    let quoted = |text: &str| serde_json::Value::from(text).to_string();
+    let [key, secret] = plan.secrets();
+    let key = quoted(plan.sfu_key().unwrap_or(&format!("the same as {key}")));
+    let secret = quoted(&format!("the same as {secret}"));
+    let url = quoted(&plan.service_url().at("/sfu_webhook"));
+    let content = format!(
+        "keys:\n  {key}: {secret}\n\nroom:\n  auto_create: false\n\nwebhook:\n  api_key: {key}\n  urls:\n    - {url}\n"
+    );
+    File {
+        name: LIVEKIT,
+        purpose: String::from("for the SFU's configuration; `livekit-server generate-keys` makes a key and a secret"),
+        content,
+    }
+}
+
+fn well_known(plan: &Plan) -> File {
+    let mut content = format!("{:#}", announcement::fragment(plan.service_url()));
+    content.push('\n');
+    File {
+        name: WELL_KNOWN,
+        purpose: String::from(
+            "to be added to https://(server name)/.well-known/matrix/client, served with `Access-Control-Allow-Origin: *`",
+        ),
+        content,
+    }
+}
+
+/// wrangler's whole configuration.
+pub(super) const WRANGLER: &str = "wrangler.production.toml";
+/// What the SFU's configuration needs.
+const LIVEKIT: &str = "livekit-fragment.yaml";
+/// What the homeserver's domain announces.
+const WELL_KNOWN: &str = "well-known-fragment.json";

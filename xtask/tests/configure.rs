@@ -1,0 +1,112 @@
+//! `cargo xtask configure`, as it is called from scripts.
+
+#![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used, reason = "what goes wrong here ends the test")]
+
+use std::{
+    fs,
+    path::Path,
+    process::{Command, Output, Stdio},
+};
+
+use xtask::{tools::Tools, workspace};
+
+fn configure(arguments: &[&str]) -> Output {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_xtask"));
+    command.arg("configure").args(arguments).stdin(Stdio::null()).output().expect("xtask runs")
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8(bytes.to_vec()).expect("UTF-8")
+}
+
+#[test]
+fn without_a_terminal_what_is_missing_is_an_error() {
+    let output = configure(&["--sfu-url", "wss://sfu.example.com"]);
+
+    assert_eq!(output.status.code(), Some(1));
+    let error = text(&output.stderr);
+    assert!(error.contains("--domain or --route, --homeserver must be given"), "{error}");
+    assert_eq!(text(&output.stdout), "");
+}
+
+#[test]
+fn a_wrong_value_is_an_error_that_says_what_is_wrong() {
+    for (option, value, problem) in [
+        ("--domain", "https://rtc.example.com", "is no host name"),
+        ("--route", "rtc.example.com", "has no path"),
+        ("--sfu-url", "sfu.example.com", "is not a URL"),
+        ("--homeserver", "https://example.com", "not a Matrix server name"),
+    ] {
+        let output = configure(&[option, value]);
+
+        assert_eq!(output.status.code(), Some(2), "{option}");
+        let error = text(&output.stderr);
+        assert!(error.contains(option) && error.contains(problem), "{error}");
+    }
+}
+
+#[test]
+fn what_is_wrong_with_the_announcement_that_is_there_is_said() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("client");
+    let announced =
+        r#"{"org.matrix.msc4143.rtc_foci":[{"type":"livekit","livekit_service_url":"wss://sfu.example.com"}]}"#;
+    fs::write(&file, announced).unwrap();
+
+    let output = configure(&[&COMPLETE[..], &["--well-known", file.to_str().unwrap()]].concat());
+
+    assert!(output.status.success());
+    let said = text(&output.stdout);
+    assert!(said.contains("PROBLEM  homeserver: announces the service  wss://sfu.example.com is announced"), "{said}");
+    assert!(said.contains(r#""livekit_service_url":"https://rtc.example.com/livekit/jwt""#), "{said}");
+}
+
+#[test]
+fn wrangler_takes_what_is_written() {
+    let root = workspace::root().unwrap();
+    let tools = Tools::set_up(&root).unwrap();
+    let directory = tempfile::tempdir().unwrap();
+    let directory = directory.path().to_str().unwrap();
+
+    let output = configure(&[&COMPLETE[..], &["--write", directory]].concat());
+    assert!(output.status.success(), "{}", text(&output.stderr));
+
+    let config = Path::new(directory).join("wrangler.production.toml");
+    let bundle = Path::new(directory).join("bundle");
+    let mut wrangler = tools.wrangler();
+    wrangler.args(["deploy", "--dry-run", "--outdir"]).arg(bundle).arg("-c").arg(&config);
+    let dry_run = wrangler.stdin(Stdio::null()).output().unwrap();
+    let said = text(&dry_run.stdout) + &text(&dry_run.stderr);
+    assert!(dry_run.status.success(), "{said}");
+    assert!(said.contains("LIVEKIT_URL (\"wss://sfu.example.com\")") && said.contains("ROOMS"), "{said}");
+    assert!(!said.contains("WARNING"), "{said}");
+    let steps = text(&output.stdout);
+    for secret in ["LIVEKIT_KEY", "LIVEKIT_SECRET"] {
+        assert!(steps.contains(&format!("npx wrangler secret put {secret} -c {}", config.display())), "{steps}");
+    }
+}
+
+#[test]
+fn what_is_there_already_is_not_overwritten() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("livekit-fragment.yaml");
+    fs::write(&file, "mine").unwrap();
+
+    let output = configure(&[&COMPLETE[..], &["--write", directory.path().to_str().unwrap()]].concat());
+
+    assert_eq!(output.status.code(), Some(1));
+    assert!(text(&output.stderr).contains("is there already"));
+    assert_eq!(fs::read_to_string(&file).unwrap(), "mine");
+    assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 1);
+}
+
+const COMPLETE: [&str; 8] = [
+    "--route",
+    "rtc.example.com/livekit/jwt",
+    "--zone",
+    "example.com",
+    "--sfu-url",
+    "wss://sfu.example.com",
+    "--homeserver",
+    "example.com,example.org",
+];
