@@ -28,12 +28,12 @@ class Deployment:
     def __init__(self, directory: Path, running: ExitStack) -> None:
         self.authority = Authority(directory)
         self.full_access = running.enter_context(
-            closing(Synapse("localhost", 8448, self.authority, directory))
+            closing(Synapse("localhost", 8448, self.authority, directory, SERVICE_URL))
         )
         self.restricted = running.enter_context(
             closing(Synapse(os.environ["E2E_ADDRESS"], 8449, self.authority, directory))
         )
-        webhook_url = f"http://127.0.0.1:{WORKER_PORT}/sfu_webhook"
+        webhook_url = f"{SERVICE_URL}/sfu_webhook"
         self.sfu = running.enter_context(closing(LivekitServer(7880, [webhook_url], directory)))
         self.variables = configuration(self.sfu, self.full_access)
         self.worker = running.enter_context(
@@ -139,5 +139,6 @@ def pytest_runtest_makereport(
 
 
 WORKER_PORT = 8787
+SERVICE_URL = f"http://127.0.0.1:{WORKER_PORT}"
 WRANGLER_PORT = 8788
 LOG_LINES = 30

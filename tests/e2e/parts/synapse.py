@@ -19,10 +19,18 @@ from .secrecy import secret
 class Synapse:
     """A homeserver of its own, with client-server and federation API on one TLS port.
 
-    Its name has a port, so that finding it takes no well-known and no SRV record.
+    Its name has a port, so that finding it takes no well-known and no SRV record. It announces the
+    service at `service_url` to clients, if there is one.
     """
 
-    def __init__(self, host: str, port: int, authority: Authority, directory: Path) -> None:
+    def __init__(
+        self,
+        host: str,
+        port: int,
+        authority: Authority,
+        directory: Path,
+        service_url: str | None = None,
+    ) -> None:
         self.name = f"{host}:{port}"
         self.url = f"https://{self.name}"
         self._directory = directory / f"synapse-{port}"
@@ -34,6 +42,11 @@ class Synapse:
         self._session.trust_env = False
         certificate, key = authority.issue(host)
         configuration = self._configuration(port, certificate, key)
+        if service_url is not None:
+            focus = {"type": "livekit", "livekit_service_url": service_url}
+            configuration["extra_well_known_client_content"] = {
+                "org.matrix.msc4143.rtc_foci": [focus]
+            }
         (self._directory / "homeserver.yaml").write_text(yaml.safe_dump(configuration))
         (self._directory / "logging.yaml").write_text(yaml.safe_dump(LOGGING))
         with (self._directory / "signing.key").open("w") as signing_key:

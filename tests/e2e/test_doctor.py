@@ -1,0 +1,47 @@
+"""The doctor's idea of a homeserver and an SFU is that of the real ones."""
+
+import json
+import os
+import subprocess
+
+from conftest import SERVICE_URL, Deployment
+
+
+def examine(deployment: Deployment, **changes: str) -> tuple[int, dict[str, dict[str, str]]]:
+    """How the doctor ends, and its findings by check, with these changes to the environment."""
+    command = [
+        *(os.environ["E2E_XTASK"], "doctor", SERVICE_URL, "--json", "--allow-private-addresses"),
+        *("--server-name", deployment.full_access.name),
+        *("--trust-ca", str(deployment.authority.pem)),
+    ]
+    environment = os.environ | deployment.variables | changes
+    ended = subprocess.run(
+        command, env=environment, capture_output=True, text=True, timeout=60, check=False
+    )
+    findings = json.loads(ended.stdout)["findings"]
+    return ended.returncode, {finding["check"]: finding for finding in findings}
+
+
+def test_real_parts_are_found_well(deployment: Deployment) -> None:
+    code, findings = examine(deployment)
+
+    # Clients elsewhere couldn't get to this machine's own addresses, nor trust a service without TLS.
+    expected = dict.fromkeys(findings, "ok") | {
+        "service-address": "warning",
+        "service-certificate": "skipped",
+        "sfu": "warning",
+    }
+    assert {check: finding["status"] for check, finding in findings.items()} == expected, findings
+    assert code == 0
+    assert not deployment.sfu.rooms()
+
+
+def test_a_wrong_key_and_a_wrong_secret_are_told_apart(deployment: Deployment) -> None:
+    code, findings = examine(deployment, LIVEKIT_KEY="unknown")
+    assert code == 1
+    assert "doesn't know the API key" in findings["sfu-keys"]["seen"]
+
+    code, findings = examine(deployment, LIVEKIT_SECRET="not-the-secret-that-it-has-0123456789")
+    assert code == 1
+    assert "with another secret" in findings["sfu-keys"]["seen"]
+    assert "the pair isn't the service's" in findings["webhook"]["seen"]
