@@ -161,12 +161,13 @@ async fn the_sfu(round: &mut Round<'_>, web: &Web, subject: &Subject) {
         round.skip_all(&SFU_CHECKS[1..], "no SFU answers");
         return;
     }
+    round.check(Check::WebSockets, sfu.lets_websockets_through()).await;
     let Some(credentials) = &subject.credentials else {
-        round.skip_all(&SFU_CHECKS[1..], NO_CREDENTIALS);
+        round.skip_all(&SFU_CHECKS[2..], NO_CREDENTIALS);
         return;
     };
     if !round.gate(Check::SfuKeys, sfu.takes_key(credentials)).await {
-        round.skip_all(&SFU_CHECKS[2..], "the SFU must take the key first");
+        round.skip_all(&SFU_CHECKS[3..], "the SFU must take the key first");
         return;
     }
     round.check(Check::SfuRooms, sfu.creates_rooms(credentials.key())).await;
@@ -230,6 +231,7 @@ impl Round<'_> {
     }
 
     fn note(&mut self, check: Check, outcome: Outcome) {
+        let outcome = outcome.printable();
         let finding = Finding { check, outcome };
         self.watcher.found(&finding);
         self.report.findings.push(finding);
@@ -253,7 +255,7 @@ const SERVICE_CHECKS: [Check; 6] = [
 ];
 const HOMESERVER_CHECKS: [Check; 5] =
     [Check::Announcement, Check::FederationDiscovery, Check::OpenId, Check::ClientApi, Check::DelayedEvents];
-const SFU_CHECKS: [Check; 4] = [Check::Sfu, Check::SfuKeys, Check::SfuRooms, Check::AutoCreate];
+const SFU_CHECKS: [Check; 5] = [Check::Sfu, Check::WebSockets, Check::SfuKeys, Check::SfuRooms, Check::AutoCreate];
 const WEBHOOK_CHECKS: [Check; 2] = [Check::Webhook, Check::ForgedWebhook];
 const NO_CREDENTIALS: &str = "the key pair isn't told: --sfu-key and --sfu-secret, or LIVEKIT_KEY and LIVEKIT_SECRET";
 const FIRST_SIGN: Duration = Duration::from_secs(1);

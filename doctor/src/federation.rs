@@ -1,6 +1,6 @@
 //! What the service does to verify an OpenID token: find the homeserver's federation API, and ask it (§3 of the protocol).
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::time::Duration;
 
 use matrixrtc_edge::matrix::discovery::{AddressPolicy, Destination, Network, Resolution, WellKnown, discover};
@@ -16,7 +16,8 @@ use crate::web::{Answer, Failure, Request, Web};
 
 /// Finds the federation API as the service does. Leaves where it is.
 pub(crate) async fn discovery(web: &Web, subject: &Subject, server_name: &ServerName) -> Verdict<Resolution> {
-    let outside = Outside { web, resolver: &subject.dns_over_https_url, trouble: RefCell::default() };
+    let outside =
+        Outside { web, resolver: &subject.dns_over_https_url, trouble: RefCell::default(), silent: Cell::new(false) };
     let resolution = match discover(&outside, subject.addresses, server_name).await {
         Ok(resolution) => resolution,
         Err(error) => {
@@ -25,7 +26,10 @@ pub(crate) async fn discovery(web: &Web, subject: &Subject, server_name: &Server
             return (Outcome::problem(error.to_string(), change), None);
         }
     };
-    let found = format!("{} (found by: {})", resolution.destination, resolution.step);
+    let mut found = format!("{} (found by: {})", resolution.destination, resolution.step);
+    if outside.silent.get() {
+        found += &format!(", but {} didn't tell whether there are SRV records", subject.dns_over_https_url);
+    }
     if let Some(Trouble { seen, change }) = outside.trouble.into_inner() {
         return (Outcome::problem(format!("{seen}; so it would be {found}"), change), Some(resolution));
     }
@@ -89,6 +93,8 @@ struct Outside<'a> {
     web: &'a Web,
     resolver: &'a Url,
     trouble: RefCell<Option<Trouble>>,
+    /// The resolver didn't answer.
+    silent: Cell<bool>,
 }
 
 /// Discovery goes on in spite of it, but not to where the operator meant.
@@ -115,8 +121,10 @@ impl Network for Outside<'_> {
     async fn srv(&self, record: &str) -> Option<SrvAnswer> {
         let mut url = self.resolver.clone();
         url.query_pairs_mut().append_pair("name", record).append_pair("type", "SRV");
-        let answer = self.web.send(&Request::get(url.as_str(), &[("accept", "application/dns-json")])).await.ok()?;
-        SrvAnswer::parse(&answer.body)
+        let answer = self.web.send(&Request::get(url.as_str(), &[("accept", "application/dns-json")])).await;
+        let found = answer.ok().and_then(|answer| SrvAnswer::parse(&answer.body));
+        self.silent.set(self.silent.get() || found.is_none());
+        found
     }
 }
 

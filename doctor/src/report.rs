@@ -35,6 +35,8 @@ pub enum Check {
     DelayedEvents,
     /// The SFU answers at the URL that clients get.
     Sfu,
+    /// WebSockets, over which clients talk to it, get through to the SFU.
+    WebSockets,
     /// The SFU takes the key pair.
     SfuKeys,
     /// Rooms can be created and deleted.
@@ -64,6 +66,7 @@ impl Check {
             Self::ClientApi => "homeserver: client API is found",
             Self::DelayedEvents => "homeserver: delayed events",
             Self::Sfu => "SFU: answers",
+            Self::WebSockets => "SFU: WebSockets get through",
             Self::SfuKeys => "SFU: takes the key",
             Self::SfuRooms => "SFU: creates rooms",
             Self::AutoCreate => "SFU: auto_create is off",
@@ -113,6 +116,12 @@ impl Outcome {
     /// It doesn't work.
     pub fn problem(seen: impl Into<String>, change: impl Into<String>) -> Self {
         Self { status: Status::Problem, seen: seen.into(), change: Some(change.into()) }
+    }
+
+    /// Without the control characters that a server may have put into what is repeated of it.
+    pub(crate) fn printable(self) -> Self {
+        let printable = |text: String| text.replace(char::is_control, " ");
+        Self { seen: printable(self.seen), change: self.change.map(printable), ..self }
     }
 
     /// It couldn't be checked, for this reason.

@@ -71,6 +71,31 @@ impl Sfu<'_> {
         unless_problem(outcome)
     }
 
+    /// A request to open a WebSocket reaches it as one.
+    ///
+    /// Without a token it is refused; but LiveKit refuses what is no such request any more in another way.
+    pub(crate) async fn lets_websockets_through(&self) -> Verdict<()> {
+        let url = format!("{}/rtc", self.url.api());
+        let outcome = match self.web.send(&Request::get(&url, &UPGRADE)).await {
+            Err(failure) => unreached(&failure),
+            Ok(answer) => match (answer.status, answer.body.is_empty()) {
+                (401, _) => Outcome::ok("a request to open one arrives, and is refused without a token"),
+                (404, true) => Outcome::problem(
+                    "the proxy before the SFU makes ordinary requests of those that open a WebSocket: clients can't connect",
+                    "let the proxy pass WebSockets on (nginx: `proxy_http_version 1.1; proxy_set_header Upgrade $http_upgrade; \
+                     proxy_set_header Connection \"upgrade\";`)",
+                ),
+                (status, _) => Outcome::problem(
+                    format!(
+                        "a request to open a WebSocket at {url} is answered with {status}, where 401 belongs without a token"
+                    ),
+                    "let the proxy pass everything below LIVEKIT_URL's path on to the SFU, WebSockets included",
+                ),
+            },
+        };
+        (outcome, Some(()))
+    }
+
     /// It takes tokens that this pair signs.
     pub(crate) async fn takes_key(&self, credentials: &SfuCredentials) -> Verdict<()> {
         let refusal = match self.call(credentials.key(), "ListRooms", Grant::ListRooms, &json!({})).await {
@@ -201,7 +226,7 @@ impl CallError {
             Self::Token(error) => Outcome::skipped(error.to_string()),
             Self::NoAnswer(failure) => unreached(&failure),
             Self::Answer(answer) if answer.status == 200 => {
-                Outcome::problem(RoomServiceError::Unreadable.to_string(), AS_ROOT)
+                Outcome::problem("what answers at LIVEKIT_URL's /twirp is no LiveKit SFU (200, but not JSON)", AS_ROOT)
             }
             // The service's own words for it, which are in its log, too.
             Self::Answer(Answer { status, body, .. }) => {
@@ -230,6 +255,13 @@ pub(crate) fn now_ms() -> u64 {
 }
 
 const THE_SFU: &str = "the SFU, or the proxy before it,";
+/// The nonce needn't be one: no WebSocket is opened.
+const UPGRADE: [(&str, &str); 4] = [
+    ("connection", "Upgrade"),
+    ("upgrade", "websocket"),
+    ("sec-websocket-version", "13"),
+    ("sec-websocket-key", "bWF0cml4cnRjLWRvY3Rvcg=="),
+];
 const AS_ROOT: &str = "let the proxy lead /twirp to the SFU as it does the rest, and look into the SFU's log";
 const TOKEN_LIFETIME_S: u32 = 600;
 const TEST_ROOM_LIFETIME_S: u32 = 10;

@@ -15,7 +15,7 @@ use crate::web::{Answer, Failure, Request, Web};
 pub(crate) async fn is_taken(web: &Web, service: &ServiceUrl, key: &ApiKey) -> Verdict<()> {
     let outcome = match send(web, service, key).await {
         Ok(answer) if answer.status == 200 && answer.json().is_some() => Outcome::ok(format!(
-            "a test webhook is believed; that the SFU posts its own to {} can't be seen from here",
+            "a test webhook is believed; whether the SFU posts its own to {} shows in the service's log when somebody joins",
             service.at(PATH)
         )),
         Ok(answer) if answer.status == 401 && answer.errcode().is_some() => Outcome::problem(

@@ -3,7 +3,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::{Arc, Mutex};
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
-use hyper::header::{AUTHORIZATION, CONTENT_TYPE};
+use hyper::header::{AUTHORIZATION, CONTENT_TYPE, UPGRADE};
 use livekit_protocol::{CreateRoomRequest, DeleteRoomRequest, ListParticipantsRequest, Room, RoomParticipantIdentity};
 use livekit_token::{Claims, TokenVerifier};
 use prost::Message;
@@ -30,10 +30,12 @@ struct State {
     keys: HashMap<String, String>,
     prefix: String,
     failure: Option<Reply>,
+    failure_of_calls: Option<Reply>,
     created: Vec<CreateRoomRequest>,
     participants: Participants,
     requests: usize,
     auto_create: bool,
+    drops_upgrades: bool,
     test_rooms: BTreeSet<String>,
 }
 
@@ -55,10 +57,12 @@ impl Sfu {
             keys: HashMap::from([(KEY.to_owned(), SECRET.to_owned())]),
             prefix: prefix.to_owned(),
             failure: None,
+            failure_of_calls: None,
             created: Vec::new(),
             participants: Participants::default(),
             requests: 0,
             auto_create: false,
+            drops_upgrades: false,
             test_rooms: BTreeSet::new(),
         }));
         let handler_state = state.clone();
@@ -91,6 +95,11 @@ impl Sfu {
         self.state.lock().unwrap().auto_create = true;
     }
 
+    /// From now on, what opens a WebSocket arrives as an ordinary request, as through a proxy that knows none.
+    pub fn drop_upgrades(&self) {
+        self.state.lock().unwrap().drops_upgrades = true;
+    }
+
     /// The rooms that the doctor has created and not deleted.
     pub fn test_rooms(&self) -> BTreeSet<String> {
         self.state.lock().unwrap().test_rooms.clone()
@@ -99,6 +108,11 @@ impl Sfu {
     /// From now on, what it answers to everything.
     pub fn fail(&self, reply: Reply) {
         self.state.lock().unwrap().failure = Some(reply);
+    }
+
+    /// From now on, what it answers to every call of the server API.
+    pub fn fail_calls(&self, reply: Reply) {
+        self.state.lock().unwrap().failure_of_calls = Some(reply);
     }
 
     /// From now on, it works again.
@@ -150,6 +164,9 @@ impl State {
         }
         if request.method == "GET" {
             return self.answer_get(request, strictness);
+        }
+        if let Some(failure) = &self.failure_of_calls {
+            return failure.clone();
         }
         let method = request.path.strip_prefix(&format!("{}/twirp/livekit.RoomService/", self.prefix));
         let (Some(method), None) = (method, &request.query) else {
@@ -208,6 +225,10 @@ impl State {
     fn answer_get(&self, request: &Request, strictness: &Strictness) -> Reply {
         match request.path.strip_prefix(&self.prefix) {
             Some("/") => Reply::new(200, "text/plain", "OK"),
+            Some("/rtc") if self.drops_upgrades || request.header(UPGRADE).is_empty() => {
+                Reply::new(404, "text/plain", "")
+            }
+            Some("/rtc") => Reply::new(401, "text/plain", "no permissions to access the room"),
             Some("/rtc/validate") => {
                 let query = request.query.as_deref().unwrap_or_default();
                 let token = query.strip_prefix("access_token=").unwrap_or_default();

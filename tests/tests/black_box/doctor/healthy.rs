@@ -11,8 +11,8 @@ async fn nothing_is_wrong_with_a_deployment_as_it_should_be() {
     let report = world.examine().await;
 
     let ok = report.findings.iter().filter(|finding| finding.outcome.status == Status::Ok).count();
-    assert_eq!((ok, report.findings.len()), (18, 18), "{:#?}", report.findings);
-    assert_eq!(report.to_string(), "0 problems, 0 warnings, 18 ok, 0 skipped");
+    assert_eq!((ok, report.findings.len()), (19, 19), "{:#?}", report.findings);
+    assert_eq!(report.to_string(), "0 problems, 0 warnings, 19 ok, 0 skipped");
     assert_eq!(world.sfu.test_rooms().len(), 0, "a test room is left");
 }
 
@@ -66,6 +66,7 @@ async fn what_is_not_told_is_skipped_with_the_reason() {
         Check::ClientApi,
         Check::DelayedEvents,
         Check::Sfu,
+        Check::WebSockets,
         Check::SfuKeys,
         Check::SfuRooms,
         Check::AutoCreate,

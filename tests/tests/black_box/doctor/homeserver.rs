@@ -127,6 +127,17 @@ async fn a_federation_port_that_is_closed() {
 }
 
 #[tokio::test]
+async fn a_resolver_that_does_not_tell() {
+    let world = World::new().await;
+    world.home.set_well_known(Reply::html(404));
+    world.lab.resolver.set_reply(Reply::html(500));
+
+    let report = world.examine().await;
+
+    World::assert_problem(&report, Check::FederationDiscovery, "didn't tell whether there are SRV records");
+}
+
+#[tokio::test]
 async fn a_federation_api_whose_ipv6_address_does_not_answer() {
     let world = World::new().await;
     let v4 = world.lab.network.address_of("matrix.example.org");

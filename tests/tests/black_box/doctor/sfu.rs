@@ -1,5 +1,6 @@
 use black_box::{Reply, Sfu};
 use matrixrtc_doctor::{Check, Status};
+use serde_json::json;
 
 use super::{SFU_URL, World};
 
@@ -11,7 +12,7 @@ async fn a_port_at_which_there_is_no_sfu() {
     let report = world.examine().await;
 
     World::assert_problem(&report, Check::Sfu, "connection refused");
-    World::assert_skipped(&report, &[Check::SfuKeys, Check::SfuRooms, Check::AutoCreate]);
+    World::assert_skipped(&report, &[Check::WebSockets, Check::SfuKeys, Check::SfuRooms, Check::AutoCreate]);
 }
 
 #[tokio::test]
@@ -28,7 +29,7 @@ async fn something_else_in_place_of_the_sfu() {
         let report = world.examine().await;
 
         World::assert_problem(&report, Check::Sfu, cause);
-        World::assert_skipped(&report, &[Check::SfuKeys, Check::SfuRooms, Check::AutoCreate]);
+        World::assert_skipped(&report, &[Check::WebSockets, Check::SfuKeys, Check::SfuRooms, Check::AutoCreate]);
     }
 }
 
@@ -51,6 +52,16 @@ async fn an_sfu_without_tls() {
     let report = world.examine().await;
 
     World::assert_finding(&report, Check::Sfu, Status::Problem, "may not open a ws:// URL");
+}
+
+#[tokio::test]
+async fn a_proxy_that_knows_no_websockets() {
+    let world = World::new().await;
+    world.sfu.drop_upgrades();
+
+    let report = world.examine().await;
+
+    World::assert_problem(&report, Check::WebSockets, "clients can't connect");
 }
 
 #[tokio::test]
@@ -102,7 +113,23 @@ async fn white_space_in_what_is_given() {
     let report = world.examine().await;
 
     World::assert_warning(&report, Check::SfuKeys, "white space around it");
-    assert_eq!(report.count(Status::Ok), 17, "{:#?}", report.findings);
+    assert_eq!(report.count(Status::Ok), 18, "{:#?}", report.findings);
+}
+
+#[tokio::test]
+async fn a_server_api_that_is_not_passed_on() {
+    let world = World::new().await;
+    for (reply, cause) in [
+        (Reply::html(404), "no LiveKit server API at LIVEKIT_URL (404)"),
+        (Reply::html(200), "no LiveKit SFU (200, but not JSON)"),
+        (Reply::json(500, &json!({ "code": "internal", "msg": "no\u{1b}[31m redis" })), "500 internal: no [31m redis"),
+    ] {
+        world.sfu.fail_calls(reply);
+
+        let report = world.examine().await;
+
+        World::assert_problem(&report, Check::SfuKeys, cause);
+    }
 }
 
 #[tokio::test]
