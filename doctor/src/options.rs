@@ -1,6 +1,8 @@
 //! The doctor's command line.
 
+use std::convert::Infallible;
 use std::env;
+use std::fmt;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -35,8 +37,8 @@ pub struct Options {
     #[arg(long, value_name = "KEY")]
     sfu_key: Option<String>,
     /// Its secret; other users of this machine can read it here, but not in the environment [env: LIVEKIT_SECRET]
-    #[arg(long, value_name = "SECRET")]
-    sfu_secret: Option<String>,
+    #[arg(long, value_name = "SECRET", value_parser = Secret::read)]
+    sfu_secret: Option<Secret>,
     /// Trust these certificates, too
     #[arg(long, value_name = "PEM")]
     trust_ca: Vec<PathBuf>,
@@ -95,7 +97,7 @@ impl Options {
             (None, None) => None,
         };
         let key = self.sfu_key.or_else(|| variable("LIVEKIT_KEY"));
-        let secret = self.sfu_secret.or_else(|| variable("LIVEKIT_SECRET"));
+        let secret = self.sfu_secret.map(|Secret(secret)| secret).or_else(|| variable("LIVEKIT_SECRET"));
         let credentials = match (key, secret, variable("LIVEKIT_KEYS")) {
             (Some(key), Some(secret), _) => {
                 Some(SfuCredentials::parse(&key, &secret).context("the API key, or its secret, is empty")?)
@@ -124,7 +126,90 @@ impl Options {
     }
 }
 
+/// Printing it doesn't show it.
+#[derive(Clone)]
+struct Secret(String);
+
+impl Secret {
+    fn read(text: &str) -> Result<Self, Infallible> {
+        Ok(Self(text.to_owned()))
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Secret")
+    }
+}
+
 /// As of other wrong command lines.
 const CALLED_WRONGLY: u8 = 2;
 /// The worker's default.
 const DNS_OVER_HTTPS_URL: &str = "https://cloudflare-dns.com/dns-query";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::Parser;
+
+    #[derive(Debug, Parser)]
+    struct Program {
+        #[command(flatten)]
+        options: Options,
+    }
+
+    fn options(arguments: &[&str]) -> Options {
+        let url = ["doctor", "https://rtc.example.com"];
+        Program::try_parse_from(url.iter().chain(arguments)).unwrap().options
+    }
+
+    fn subject(arguments: &[&str], environment: &[(&str, &str)]) -> Result<Subject> {
+        let variable =
+            |name: &str| environment.iter().find(|(known, _)| *known == name).map(|(_, value)| (*value).to_owned());
+        options(arguments).into_subject(variable)
+    }
+
+    #[test]
+    fn the_environment_is_that_of_the_service() {
+        let environment = [
+            ("LIVEKIT_URL", "wss://sfu.example.com"),
+            ("LIVEKIT_KEYS", "\n new: secret \nold: other"),
+            ("LIVEKIT_KEY", " "),
+        ];
+        let subject = subject(&[], &environment).unwrap();
+        assert_eq!(subject.sfu_url.unwrap().client(), "wss://sfu.example.com");
+        let credentials = subject.credentials.unwrap();
+        assert_eq!((credentials.key().name.as_str(), credentials.padded()), ("new", None));
+    }
+
+    #[test]
+    fn what_is_given_goes_before_the_environment() {
+        let environment =
+            [("LIVEKIT_URL", "not a URL"), ("LIVEKIT_KEY", "environment"), ("LIVEKIT_SECRET", "secret\n")];
+        let subject = subject(&["--sfu-url", "wss://given.example.com", "--sfu-key", "given"], &environment).unwrap();
+        assert_eq!(subject.sfu_url.unwrap().client(), "wss://given.example.com");
+        let credentials = subject.credentials.unwrap();
+        assert_eq!((credentials.key().name.as_str(), credentials.padded()), ("given", Some("secret")));
+    }
+
+    #[test]
+    fn half_a_pair_and_wrong_variables_are_errors() {
+        for (environment, problem) in [
+            (("LIVEKIT_KEY", "key"), "no secret"),
+            (("LIVEKIT_SECRET", "nobody-may-see"), "no API key"),
+            (("LIVEKIT_KEYS", "nobody-may-see"), "LIVEKIT_KEYS must consist of"),
+            (("LIVEKIT_URL", "sfu.example.com"), "LIVEKIT_URL is not a URL"),
+        ] {
+            let error = format!("{:#}", subject(&[], &[environment]).unwrap_err());
+            assert!(error.contains(problem) && !error.contains("nobody-may-see"), "{error}");
+        }
+        assert!(subject(&["--trust-ca", "/nowhere"], &[]).unwrap_err().to_string().contains("/nowhere"));
+    }
+
+    #[test]
+    fn printing_the_options_shows_no_secret() {
+        let options = options(&["--sfu-key", "key", "--sfu-secret", "nobody-may-see"]);
+        assert!(!format!("{options:?}").contains("nobody-may-see"));
+        assert!(!format!("{:?}", options.into_subject(|_| None).unwrap()).contains("nobody-may-see"));
+    }
+}
