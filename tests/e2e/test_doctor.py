@@ -45,3 +45,19 @@ def test_a_wrong_key_and_a_wrong_secret_are_told_apart(deployment: Deployment) -
     assert code == 1
     assert "with another secret" in findings["sfu-keys"]["seen"]
     assert "the pair isn't the service's" in findings["webhook"]["seen"]
+
+
+def test_configure_says_what_is_wrong_with_the_announcement(deployment: Deployment) -> None:
+    command = [
+        *(os.environ["E2E_XTASK"], "configure", "--domain", "matrix-rtc.example.com"),
+        *("--sfu-url", "wss://sfu.example.com", "--homeserver", "example.com"),
+        *("--server-name", deployment.full_access.name),
+        *("--trust-ca", str(deployment.authority.pem)),
+    ]
+
+    ended = subprocess.run(
+        command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=60, check=True
+    )
+
+    assert f"PROBLEM  homeserver: announces the service  {SERVICE_URL} is announced" in ended.stdout
+    assert '"livekit_service_url":"https://matrix-rtc.example.com"' in ended.stdout

@@ -44,6 +44,19 @@ async fn an_ipv6_address_that_does_not_answer() {
 }
 
 #[tokio::test]
+async fn an_ipv6_address_to_which_this_machine_has_no_way() {
+    let world = World::new().await;
+    let v4 = world.lab.network.address_of("rtc.example.org");
+    world.lab.network.point_to_all("rtc.example.org", &[v4, "2a00::1".parse().unwrap()]);
+
+    let report = world.examine().await;
+
+    let address = World::finding(&report, Check::ServiceAddress);
+    assert!(address.outcome.seen.contains("2a00::1 can't be tried from here"), "{address:?}");
+    assert_eq!(report.count(Status::Ok), report.findings.len(), "{:#?}", report.findings);
+}
+
+#[tokio::test]
 async fn an_expired_certificate() {
     let mut world = World::new().await;
     world.proxy.show(Some(world.lab.authority.expired_certificate("rtc.example.org"))).await;
