@@ -81,14 +81,14 @@ pub(crate) async fn delayed_events(web: &Web, api: &ClientApi) -> Verdict<()> {
             (404, Some("M_NOT_FOUND")) => Outcome::ok("there, and unknown ids are refused"),
             (404 | 405, Some(_)) => Outcome::problem(
                 "the homeserver announces delayed events, but doesn't know `restart` without a login",
-                "update the homeserver (Synapse: 1.140 or newer), and if it has workers, route delayed_events to one that serves them",
+                "update the homeserver (Synapse: 1.143 or newer), and if it has workers, route delayed_events to one that serves them",
             ),
             (401 | 403, _) => Outcome::problem(
                 format!(
                     "the homeserver wants a login for `restart` ({}), which this service doesn't have",
                     answer.status
                 ),
-                "update the homeserver: who knows the id of a delayed event needs no login (Synapse: 1.140 or newer)",
+                "update the homeserver: who knows the id of a delayed event needs no login (Synapse: 1.143 or newer)",
             ),
             (429, _) => Outcome::warning(
                 "the homeserver limits how often delayed events are asked for (429), for all that this service looks after together",
