@@ -1,7 +1,8 @@
 //! What the tests need of Debian: programs that are on most machines, or a package away.
 
 use std::{
-    env, io,
+    env, fs,
+    os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
     process::{Command, Stdio},
 };
@@ -11,28 +12,44 @@ use rustix::process::geteuid;
 
 use crate::{cache, progress};
 
-/// Sees to it that there is a program, by installing a package if there isn't.
-///
-/// # Errors
-///
-/// There is none, and it can't be installed.
-pub fn install(program: &str, package: &str) -> Result<()> {
-    let probe = Command::new(program).arg("--version").stdout(Stdio::null()).stderr(Stdio::null()).status();
-    match probe {
-        Ok(_) => return Ok(()),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-        Err(error) => return Err(error).with_context(|| format!("can't start {program}")),
+/// A program, and the Debian package it comes in.
+#[derive(Debug, Clone, Copy)]
+pub struct Program {
+    name: &'static str,
+    package: &'static str,
+}
+
+/// What the tests' network namespaces are made with.
+pub const IP: Program = Program { name: "ip", package: "iproute2" };
+/// The browser of the end-to-end tests.
+pub const CHROMIUM: Program = Program { name: "chromium", package: "chromium" };
+/// systemd's own verifier of units.
+pub const SYSTEMD_ANALYZE: Program = Program { name: "systemd-analyze", package: "systemd" };
+
+impl Program {
+    /// Sees to it that the program is there, by installing its package if it isn't, and answers where.
+    ///
+    /// # Errors
+    ///
+    /// It isn't, and can't be installed.
+    pub fn set_up(self) -> Result<PathBuf> {
+        let Self { name, package } = self;
+        if let Some(path) = search(name) {
+            return Ok(path);
+        }
+        if !geteuid().is_root() {
+            bail!("there is no `{name}` command: as root, run `apt-get install {package}`");
+        }
+        progress::run(
+            &format!("installing the Debian package {package}"),
+            Command::new("sh")
+                .args(["-c", r#"apt-get update && apt-get install --yes --no-install-recommends "$0""#, package])
+                .env("DEBIAN_FRONTEND", "noninteractive"),
+            &cache::log(package)?,
+        )?;
+        search(name)
+            .with_context(|| format!("the package {package} is installed, and there is still no `{name}` command"))
     }
-    if !geteuid().is_root() {
-        bail!("there is no `{program}` command: install the package {package}");
-    }
-    progress::run(
-        &format!("installing the Debian package {package}"),
-        Command::new("sh")
-            .args(["-c", r#"apt-get update && apt-get install --yes --no-install-recommends "$0""#, package])
-            .env("DEBIAN_FRONTEND", "noninteractive"),
-        &cache::log(package)?,
-    )
 }
 
 /// Sees to it that there is a server of that name, by unpacking the package of that name into the cache if there isn't.
@@ -73,14 +90,20 @@ pub fn server(name: &str) -> Result<PathBuf> {
 }
 
 fn within(place: &Path, name: &str) -> Option<PathBuf> {
-    SERVER_DIRS.iter().map(|dir| place.join(dir.trim_start_matches('/')).join(name)).find(|path| path.is_file())
+    let mut paths = SERVER_DIRS.iter().map(|dir| place.join(dir.trim_start_matches('/')).join(name));
+    let mut paths = paths;
+    paths.find(|path| is_executable(path))
 }
 
 /// Where it is, also if it is where only root looks.
 fn search(name: &str) -> Option<PathBuf> {
     let path = env::var_os("PATH").unwrap_or_default();
     let dirs = env::split_paths(&path).chain(SERVER_DIRS.iter().map(PathBuf::from));
-    dirs.map(|dir| dir.join(name)).find(|path| path.is_file())
+    dirs.map(|dir| dir.join(name)).find(|path| is_executable(path))
+}
+
+fn is_executable(path: &Path) -> bool {
+    fs::metadata(path).is_ok_and(|found| found.is_file() && found.permissions().mode() & 0o111 != 0)
 }
 
 /// The cache keeps whichever version was the current one.
@@ -92,3 +115,20 @@ apt-get download "$0" || { apt-get update; apt-get download "$0"; }
 dpkg-deb --extract "$0"_*.deb .
 rm "$0"_*.deb
 "#;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_program_is_found_where_the_shell_finds_it() {
+        let sh = Program { name: "sh", package: "dash" }.set_up().unwrap();
+
+        assert!(is_executable(&sh), "{}", sh.display());
+    }
+
+    #[test]
+    fn a_program_that_is_not_there_is_not_found() {
+        assert_eq!(search("no-such-command"), None);
+    }
+}

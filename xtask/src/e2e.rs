@@ -14,7 +14,7 @@ use anyhow::{Context, Result};
 use clap::Args;
 use rustix::process::geteuid;
 
-use crate::{build::Build, cache, iproute2, progress, tools::Tools, workspace};
+use crate::{build::Build, cache, debian, progress, tools::Tools, workspace};
 
 /// Run the end-to-end tests with real homeservers, SFU and clients, installing what they need first
 #[derive(Debug, Args)]
@@ -32,7 +32,8 @@ pub struct Options {
 pub fn run(options: &Options) -> Result<()> {
     let root = workspace::root()?;
     let tests = root.join("tests/e2e");
-    iproute2::set_up()?;
+    debian::IP.set_up()?;
+    let chromium = debian::CHROMIUM.set_up()?;
     let python = python(&tests)?;
     let livekit_server = livekit_server(&tests)?;
     let tools = Tools::set_up(&root)?;
@@ -49,6 +50,7 @@ pub fn run(options: &Options) -> Result<()> {
         .args(&options.pytest)
         .current_dir(&tests)
         .env("PYTHONDONTWRITEBYTECODE", "1")
+        .env("E2E_CHROMIUM", chromium)
         .env("E2E_LIVEKIT_SERVER", livekit_server)
         .env("E2E_WRANGLER", command_line(&wrangler)?)
         .env("E2E_XTASK", env::current_exe()?);
@@ -61,7 +63,7 @@ pub fn run(options: &Options) -> Result<()> {
 }
 
 /// A Python with the packages of `requirements.txt`.
-fn python(tests: &Path) -> Result<PathBuf> {
+pub(crate) fn python(tests: &Path) -> Result<PathBuf> {
     let requirements = tests.join("requirements.txt");
     let version = cache::fingerprint(&[&requirements])?;
     let place = cache::tool("e2e-python", &version, |place| {
@@ -84,7 +86,7 @@ fn python(tests: &Path) -> Result<PathBuf> {
 }
 
 /// LiveKit's SFU, of the version in `go.mod`.
-fn livekit_server(tests: &Path) -> Result<PathBuf> {
+pub(crate) fn livekit_server(tests: &Path) -> Result<PathBuf> {
     let version = cache::fingerprint(&[&tests.join("go.mod"), &tests.join("go.sum")])?;
     let place = cache::tool("livekit-server", &version, |place| {
         progress::run(

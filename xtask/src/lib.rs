@@ -7,7 +7,6 @@ pub mod configure;
 pub mod debian;
 pub mod dev;
 pub mod e2e;
-pub mod iproute2;
 pub mod package;
 pub mod progress;
 pub mod serve;

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use anyhow::Result;
 
-use crate::{cache, debian, iproute2, package, progress, size, tools::Tools, workspace};
+use crate::{cache, debian, package, progress, size, tools::Tools, workspace};
 
 /// Runs all checks, and stops at the first that fails.
 ///
@@ -29,8 +29,8 @@ pub fn run() -> Result<()> {
     size::run()?;
     cargo(&root, "running unit and property tests", &["test", "--workspace", "--exclude", "black-box"])?;
     package::make(&root)?;
-    iproute2::set_up()?;
-    debian::install("systemd-analyze", "systemd")?;
+    debian::IP.set_up()?;
+    debian::SYSTEMD_ANALYZE.set_up()?;
     for server in ["nginx", "caddy"] {
         debian::unpack_server(server)?;
     }
