@@ -3,6 +3,7 @@
 import json
 import os
 from collections.abc import Mapping
+from http import HTTPStatus
 from pathlib import Path
 from typing import Any
 
@@ -35,8 +36,9 @@ class Service:
         assert response.status_code == 200, response.text
         return response.json()
 
-    def wait_until_ready(self) -> None:
-        self._process.wait_until(self._answers, "answers")
+    def wait_until_ready(self, health: int = HTTPStatus.OK) -> None:
+        """Wait until the health check answers with the status `health`."""
+        self._process.wait_until(lambda: self._health() == health, f"answers with {health}")
 
     def kill(self) -> None:
         """End the service as a crash would."""
@@ -45,11 +47,11 @@ class Service:
     def close(self) -> None:
         self._process.close()
 
-    def _answers(self) -> bool:
+    def _health(self) -> int | None:
         try:
-            return requests.get(f"{self.url}/healthz", timeout=REQUEST_TIMEOUT_SECONDS).ok
+            return requests.get(f"{self.url}/healthz", timeout=REQUEST_TIMEOUT_SECONDS).status_code
         except requests.ConnectionError:
-            return False
+            return None
 
 
 def configuration(sfu: LivekitServer, full_access: Synapse) -> dict[str, str]:

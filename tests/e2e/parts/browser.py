@@ -1,0 +1,153 @@
+"""A page in a real browser that does what a web client of Matrix calls does; see `page/client.js`.
+
+Each page is served from an origin of its own, which also tells it what to do and hears how that went:
+`GET /order` is answered once there is one, `POST /outcome` brings what came of it.
+"""
+
+import json
+import os
+import queue
+import threading
+from collections.abc import Callable
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+from .process import Process
+from .secrecy import secret
+
+
+class Page:
+    """A page in a headless Chromium of its own, with a microphone that beeps."""
+
+    def __init__(self, directory: Path) -> None:
+        self._orders: queue.Queue[dict[str, Any]] = queue.Queue()
+        self._outcomes: queue.Queue[dict[str, Any]] = queue.Queue()
+        self._site = _Site(self._orders, self._outcomes)
+        self.origin = f"http://127.0.0.1:{self._site.server_port}"
+        threading.Thread(target=self._site.serve_forever, daemon=True).start()
+        name = f"page-{self._site.server_port}"
+        self._process = Process(
+            name,
+            [
+                os.environ["E2E_CHROMIUM"],
+                *FLAGS,
+                f"--user-data-dir={directory / name}",
+                f"{self.origin}/index.html",
+            ],
+            directory,
+        )
+
+    def ask(self, url: str, body: dict[str, Any]) -> dict[str, Any]:
+        """The status and JSON of the answer to a request with `body`, as far as the browser lets the page read them."""
+        return self._do("ask", url=url, body=body)
+
+    def insist(self, url: str, body: dict[str, Any], patience: int) -> dict[str, Any]:
+        """The first answer that says that there were too many requests, or the last of `patience`."""
+        return self._do("insist", url=url, body=body, patience=patience)
+
+    def claims(self, jwt: str) -> dict[str, Any]:
+        """What the page reads in a token."""
+        return self._do("claims", jwt=secret(jwt))
+
+    def join(self, grant: dict[str, str]) -> str:
+        """Connect to the SFU with what a token endpoint answered, and return one's identity there."""
+        return self._do("join", **grant)["identity"]
+
+    def speak(self) -> None:
+        """Publish the microphone."""
+        self._do("speak")
+
+    def listen(self) -> str:
+        """The identity of another participant whose audio is heard, once it is."""
+        return self._do("listen")["sender"]
+
+    def leave(self) -> None:
+        """Leave the call as a client does when its user hangs up."""
+        self._do("leave")
+
+    def close(self) -> None:
+        self._process.close()
+        self._site.shutdown()
+        self._site.server_close()
+
+    def _do(self, action: str, **details: Any) -> Any:
+        self._orders.put({"action": action, "details": details})
+        self._process.wait_until(lambda: not self._outcomes.empty(), action)
+        outcome = self._outcomes.get_nowait()
+        if "error" in outcome:
+            raise PageError(outcome["error"])
+        return outcome.get("result")
+
+
+class PageError(Exception):
+    """What the page's script has to say about an order that failed."""
+
+
+Browse = Callable[[], Page]
+"""What opens a page in a new browser."""
+
+
+class _Site(ThreadingHTTPServer):
+    """The origin of one page."""
+
+    daemon_threads = True
+
+    def __init__(
+        self, orders: "queue.Queue[dict[str, Any]]", outcomes: "queue.Queue[dict[str, Any]]"
+    ) -> None:
+        super().__init__(("127.0.0.1", 0), _Handler)
+        self.orders = orders
+        self.outcomes = outcomes
+
+
+class _Handler(BaseHTTPRequestHandler):
+    server: _Site
+
+    def do_GET(self) -> None:
+        name = self.path.lstrip("/")
+        if name == "order":
+            self._answer("application/json", json.dumps(self.server.orders.get()).encode())
+        elif name in FILES:
+            file, content_type = FILES[name]
+            self._answer(content_type, file.read_bytes())
+        else:
+            self.send_error(404)
+
+    def do_POST(self) -> None:
+        body = self.rfile.read(int(self.headers["Content-Length"]))
+        self.server.outcomes.put(json.loads(body))
+        self._answer("application/json", b"{}")
+
+    def log_message(self, format: str, *args: Any) -> None:
+        """Nothing: the test says what matters."""
+
+    def _answer(self, content_type: str, body: bytes) -> None:
+        self.send_response(200)
+        self.send_header("Content-Type", content_type)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+
+_E2E = Path(__file__).parents[1]
+_CLIENT = Path("node_modules/livekit-client/dist/livekit-client.umd.js")
+FILES = {
+    "index.html": (_E2E / "page/index.html", "text/html"),
+    "client.js": (_E2E / "page/client.js", "text/javascript"),
+    "livekit-client.js": (_E2E.parents[1] / _CLIENT, "text/javascript"),
+}
+FLAGS = [
+    "--headless",
+    # Tests may run as root, and every page is our own.
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--use-fake-device-for-media-stream",
+    "--use-fake-ui-for-media-stream",
+    "--autoplay-policy=no-user-gesture-required",
+]
