@@ -91,7 +91,6 @@ pub fn server(name: &str) -> Result<PathBuf> {
 
 fn within(place: &Path, name: &str) -> Option<PathBuf> {
     let mut paths = SERVER_DIRS.iter().map(|dir| place.join(dir.trim_start_matches('/')).join(name));
-    let mut paths = paths;
     paths.find(|path| is_executable(path))
 }
 

@@ -5,6 +5,7 @@ pub mod build;
 pub mod cache;
 pub mod configure;
 pub mod debian;
+pub mod demo;
 pub mod dev;
 pub mod e2e;
 pub mod package;

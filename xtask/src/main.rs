@@ -6,7 +6,7 @@ use anyhow::Result;
 use clap::{Parser, Subcommand};
 use matrixrtc_doctor as doctor;
 use standalone::serve::exit_status;
-use xtask::{bench, build::Build, configure, dev, e2e, package, serve, simulate, size, test, workspace};
+use xtask::{bench, build::Build, configure, demo, dev, e2e, package, serve, simulate, size, test, workspace};
 
 /// The developer's commands of matrixrtc-edge. Each installs the pinned tools it needs, where they are missing.
 #[derive(Parser)]
@@ -18,6 +18,7 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
+    Demo(demo::Options),
     Dev(dev::Options),
     Serve(serve::Options),
     /// Make the deployable build in build/
@@ -42,6 +43,7 @@ fn main() -> ExitCode {
 fn run(command: Command) -> Result<ExitCode> {
     let done = match command {
         Command::Doctor(options) => return doctor::run(*options),
+        Command::Demo(options) => demo::run(&options),
         Command::Dev(options) => dev::run(&options),
         Command::Serve(options) => serve::run(options),
         Command::Configure(options) => configure::run(&options),

@@ -4,6 +4,7 @@ import asyncio
 import os
 import secrets
 from collections.abc import Awaitable, Callable, Sequence
+from ipaddress import ip_address
 from pathlib import Path
 from typing import TypeVar
 
@@ -18,10 +19,19 @@ T = TypeVar("T")
 
 
 class LivekitServer:
-    """An SFU that makes no room of its own accord, and posts its webhooks to `webhook_urls`."""
+    """An SFU that makes no room of its own accord, and posts its webhooks to `webhook_urls`.
 
-    def __init__(self, port: int, webhook_urls: Sequence[str], directory: Path) -> None:
-        address = os.environ["E2E_ADDRESS"]
+    It listens on `address` and nowhere else, whatever else the machine has.
+    """
+
+    def __init__(
+        self,
+        port: int,
+        webhook_urls: Sequence[str],
+        directory: Path,
+        address: str | None = None,
+    ) -> None:
+        address = address or os.environ["E2E_ADDRESS"]
         self.url = f"ws://{address}:{port}"
         self.key = "e2e"
         self.secret = secret(secrets.token_urlsafe(32))
@@ -33,7 +43,10 @@ class LivekitServer:
             "rtc": {
                 "node_ip": address,
                 "use_external_ip": False,
-                "tcp_port": port + 1,
+                "ips": {"includes": [f"{address}/32"]},
+                "enable_loopback_candidate": ip_address(address).is_loopback,
+                # Media over TCP would be offered on every address.
+                "tcp_port": 0,
                 "udp_port": port + 2,
             },
             "room": {"auto_create": False},

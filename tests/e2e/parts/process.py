@@ -26,7 +26,10 @@ def eventually(probe: Callable[[], T], what: str, within: float = 30.0) -> T:
 
 
 class Process:
-    """A running process. It leads a process group, so that what it has started ends with it."""
+    """A running process. It leads a process group, so that what it has started ends with it.
+
+    It is told to end, too, when this program ends without having had a chance to do so.
+    """
 
     started: list["Process"] = []
     """Every process that hasn't been stopped by its owner: those whose logs explain a failure."""
@@ -42,7 +45,7 @@ class Process:
         self.log = directory / f"{name}.log"
         with self.log.open("ab") as log:
             self._popen = subprocess.Popen(
-                command,
+                [*ENDING_WITH_US, *command],
                 cwd=directory,
                 env={**os.environ, **(environment or {})},
                 stdin=subprocess.PIPE,
@@ -90,3 +93,4 @@ class Process:
 
 
 POLL_SECONDS = 0.05
+ENDING_WITH_US = ("setpriv", "--pdeathsig", "TERM")

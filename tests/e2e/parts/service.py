@@ -23,6 +23,10 @@ class Service:
         self.url = url
         self._process = process
 
+    def behind(self, url: str) -> "Service":
+        """The same service, as somebody meets it at another URL."""
+        return Service(url, self._process)
+
     def post(self, path: str, body: dict[str, Any]) -> requests.Response:
         return requests.post(self.url + path, json=body, timeout=REQUEST_TIMEOUT_SECONDS)
 

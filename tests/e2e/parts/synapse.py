@@ -19,8 +19,8 @@ from .secrecy import secret
 class Synapse:
     """A homeserver of its own, with client-server and federation API on one TLS port.
 
-    Its name has a port, so that finding it takes no well-known and no SRV record. It announces the
-    service at `service_url` to clients, if there is one.
+    Its name has a port, so that finding it takes no well-known and no SRV record. It listens on that port, or on
+    `behind` if something else does. It announces the service at `service_url` to clients, if there is one.
     """
 
     def __init__(
@@ -30,6 +30,7 @@ class Synapse:
         authority: Authority,
         directory: Path,
         service_url: str | None = None,
+        behind: int | None = None,
     ) -> None:
         self.name = f"{host}:{port}"
         self.url = f"https://{self.name}"
@@ -40,8 +41,11 @@ class Synapse:
         self._session.verify = str(authority.pem)
         # Or the environment's REQUESTS_CA_BUNDLE would be trusted instead.
         self._session.trust_env = False
-        certificate, key = authority.issue(host)
-        configuration = self._configuration(port, certificate, key)
+        self._listener = f"https://{host}:{behind or port}"
+        self.certificate = authority.issue(host)
+        """The file of its certificate, and that of the key."""
+        address = LOOPBACK if host == "localhost" else host
+        configuration = self._configuration(address, behind or port, *self.certificate)
         if service_url is not None:
             focus = {"type": "livekit", "livekit_service_url": service_url}
             configuration["extra_well_known_client_content"] = {
@@ -63,13 +67,13 @@ class Synapse:
     def close(self) -> None:
         self._process.close()
 
-    def register(self, localpart: str) -> "User":
+    def register(self, localpart: str, password: str | None = None) -> "User":
         account = self.request(
             "POST",
             "/_matrix/client/v3/register",
             json={
                 "username": localpart,
-                "password": secret(secrets.token_urlsafe()),
+                "password": secret(password or secrets.token_urlsafe()),
                 "auth": {"type": "m.login.dummy"},
             },
         )
@@ -95,17 +99,20 @@ class Synapse:
 
     def _answers(self) -> bool:
         try:
-            return self._session.get(f"{self.url}/health", timeout=REQUEST_TIMEOUT_SECONDS).ok
+            return self._session.get(f"{self._listener}/health", timeout=REQUEST_TIMEOUT_SECONDS).ok
         except requests.ConnectionError:
             return False
 
-    def _configuration(self, port: int, certificate: Path, key: Path) -> dict[str, Any]:
+    def _configuration(
+        self, address: str, port: int, certificate: Path, key: Path
+    ) -> dict[str, Any]:
         return {
             "server_name": self.name,
             "public_baseurl": self.url,
             "listeners": [
                 {
                     "port": port,
+                    "bind_addresses": [address],
                     "type": "http",
                     "tls": True,
                     "resources": [{"names": ["client", "federation"]}],
@@ -159,6 +166,7 @@ class User:
         return self.homeserver.request(method, path, headers=self._authorization, **arguments)
 
 
+LOOPBACK = "127.0.0.1"
 REQUEST_TIMEOUT_SECONDS = 30
 NO_LIMIT = {"per_second": 1000, "burst_count": 1000}
 LOGGING = {

@@ -1,0 +1,188 @@
+"""What goes over the wire between the parts: each can be given an address at which everything that arrives is seen."""
+
+import asyncio
+import dataclasses
+import ssl
+import threading
+from collections.abc import Callable, Coroutine, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+import aiohttp
+from aiohttp import web
+from yarl import URL
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Exchange:
+    """A request and, once it is there, its answer."""
+
+    part: str
+    """Whom the request is for."""
+    method: str
+    url: URL
+    headers: Mapping[str, str]
+    body: bytes
+    status: int | None = None
+    answer_headers: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    answer: bytes = b""
+
+
+class Wire:
+    """Addresses on loopback in front of parts. `observe` hears of every request there, and again with its answer.
+
+    It is called on a thread of the wire's own, before the request or the answer is passed on.
+    """
+
+    def __init__(self, observe: Callable[[Exchange], None]) -> None:
+        self._observe = observe
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
+        self._thread.start()
+        self._taps: list[web.AppRunner] = []
+        self._session = self._run(_session())
+
+    def tap(
+        self,
+        part: str,
+        port: int,
+        target: str,
+        certificate: tuple[Path, Path] | None = None,
+        authority: Path | None = None,
+    ) -> None:
+        """Listen on `port` for a part at the URL `target`, with TLS if there is a certificate and its key.
+
+        A target with TLS has its own from `authority`.
+        """
+        tls = None
+        if certificate is not None:
+            tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+            tls.load_cert_chain(*certificate)
+        trusted = ssl.create_default_context(cafile=authority) if authority else None
+        tap = _Tap(part, URL(target), trusted, self._session, self._observe)
+        self._taps.append(self._run(_listen(tap, port, tls)))
+
+    def close(self) -> None:
+        for tap in self._taps:
+            self._run(tap.cleanup())
+        self._run(self._session.close())
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join()
+        self._loop.close()
+
+    def _run(self, work: Coroutine[None, None, T]) -> T:
+        return asyncio.run_coroutine_threadsafe(work, self._loop).result()
+
+
+class _Tap:
+    """Passes on what arrives for one part."""
+
+    def __init__(
+        self,
+        part: str,
+        target: URL,
+        tls: ssl.SSLContext | None,
+        session: aiohttp.ClientSession,
+        observe: Callable[[Exchange], None],
+    ) -> None:
+        self._part = part
+        self._target = target
+        self._tls = tls or True
+        self._session = session
+        self._observe = observe
+
+    async def pass_on(self, request: web.Request) -> web.StreamResponse:
+        exchange = Exchange(
+            self._part, request.method, request.url, request.headers, await request.read()
+        )
+        self._observe(exchange)
+        if request.headers.get("Upgrade", "").lower() == "websocket":
+            return await self._join(request, exchange)
+        headers = _end_to_end(request.headers) | {"Accept-Encoding": "identity"}
+        async with self._session.request(
+            request.method,
+            self._url(request),
+            headers=headers,
+            data=exchange.body,
+            allow_redirects=False,
+            ssl=self._tls,
+        ) as answer:
+            body = await answer.read()
+        self._observe(
+            dataclasses.replace(
+                exchange, status=answer.status, answer_headers=answer.headers, answer=body
+            )
+        )
+        return web.Response(status=answer.status, headers=_end_to_end(answer.headers), body=body)
+
+    async def _join(self, request: web.Request, exchange: Exchange) -> web.StreamResponse:
+        """Connect two ends of a WebSocket until one of them goes."""
+        try:
+            far = await self._session.ws_connect(
+                self._url(request),
+                headers=_end_to_end(request.headers),
+                max_msg_size=0,
+                ssl=self._tls,
+            )
+        except aiohttp.WSServerHandshakeError as refusal:
+            self._observe(dataclasses.replace(exchange, status=refusal.status))
+            return web.Response(status=refusal.status)
+        near = web.WebSocketResponse(max_msg_size=0, compress=False)
+        await near.prepare(request)
+        self._observe(dataclasses.replace(exchange, status=near.status))
+        directions = {asyncio.create_task(_relay(*ends)) for ends in ((near, far), (far, near))}
+        try:
+            await asyncio.wait(directions, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for direction in directions:
+                direction.cancel()
+            await far.close()
+            await near.close()
+        return near
+
+    def _url(self, request: web.Request) -> URL:
+        return URL(str(self._target) + request.raw_path, encoded=True)
+
+
+async def _session() -> aiohttp.ClientSession:
+    return aiohttp.ClientSession()
+
+
+async def _listen(tap: _Tap, port: int, tls: ssl.SSLContext | None) -> web.AppRunner:
+    application = web.Application()
+    application.router.add_route("*", "/{path:.*}", tap.pass_on)
+    runner = web.AppRunner(application, access_log=None, shutdown_timeout=0)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", port, ssl_context=tls).start()
+    return runner
+
+
+async def _relay(
+    source: aiohttp.ClientWebSocketResponse | web.WebSocketResponse,
+    sink: aiohttp.ClientWebSocketResponse | web.WebSocketResponse,
+) -> None:
+    async for message in source:
+        if message.type == aiohttp.WSMsgType.BINARY:
+            await sink.send_bytes(message.data)
+        elif message.type == aiohttp.WSMsgType.TEXT:
+            await sink.send_str(message.data)
+
+
+def _end_to_end(headers: Mapping[str, str]) -> dict[str, str]:
+    """The headers that aren't about the connection they came over."""
+    return {name: value for name, value in headers.items() if name.lower() not in HOP_BY_HOP}
+
+
+HOP_BY_HOP = {
+    "connection",
+    "content-length",
+    "keep-alive",
+    "sec-websocket-extensions",
+    "sec-websocket-key",
+    "sec-websocket-version",
+    "transfer-encoding",
+    "upgrade",
+}
