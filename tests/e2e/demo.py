@@ -30,7 +30,7 @@ def main() -> int:
     arguments.add_argument("--keep", action="store_true")
     keep = arguments.parse_args().keep
     # Whoever ends this, ends it in order; so does a terminal that is closed.
-    for ending in (signal.SIGTERM, signal.SIGHUP):
+    for ending in ENDINGS:
         signal.signal(ending, signal.default_int_handler)
     with tempfile.TemporaryDirectory(prefix="matrixrtc-edge-demo-") as directory:
         running = ExitStack()
@@ -53,7 +53,8 @@ def main() -> int:
             return 1
         finally:
             # From here on it is a matter of milliseconds.
-            signal.signal(signal.SIGINT, signal.SIG_IGN)
+            for ending in ENDINGS:
+                signal.signal(ending, signal.SIG_IGN)
             running.close()
 
 
@@ -224,6 +225,7 @@ def free_ports(count: int) -> list[int]:
 CONNECTED = "the client connects; LiveKit's needs a network interface beside loopback for that"
 HOUR_MS = 3_600_000
 LOG_LINES = 20
+ENDINGS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 INTERRUPTED = 130
 
 if __name__ == "__main__":

@@ -28,7 +28,7 @@ def eventually(probe: Callable[[], T], what: str, within: float = 30.0) -> T:
 class Process:
     """A running process. It leads a process group, so that what it has started ends with it.
 
-    It is told to end, too, when this program ends without having had a chance to do so.
+    When this program ends without having had a chance to end it, it gets `last_signal`.
     """
 
     started: list["Process"] = []
@@ -40,12 +40,13 @@ class Process:
         command: Sequence[str | Path],
         directory: Path,
         environment: Mapping[str, str] | None = None,
+        last_signal: str = "KILL",
     ) -> None:
         self.name = name
         self.log = directory / f"{name}.log"
         with self.log.open("ab") as log:
             self._popen = subprocess.Popen(
-                [*ENDING_WITH_US, *command],
+                ["setpriv", "--pdeathsig", last_signal, *command],
                 cwd=directory,
                 env={**os.environ, **(environment or {})},
                 stdin=subprocess.PIPE,
@@ -74,6 +75,11 @@ class Process:
         self._popen.stdin.write(line.encode() + b"\n")
         self._popen.stdin.flush()
 
+    def signal(self, number: signal.Signals) -> int:
+        """Send a signal to the process alone, and return the status it ends with."""
+        self._popen.send_signal(number)
+        return self._popen.wait(PATIENCE_SECONDS)
+
     def kill(self) -> None:
         """End the process and all of its group, as a crash would."""
         with suppress(ProcessLookupError):
@@ -93,4 +99,4 @@ class Process:
 
 
 POLL_SECONDS = 0.05
-ENDING_WITH_US = ("setpriv", "--pdeathsig", "TERM")
+PATIENCE_SECONDS = 30

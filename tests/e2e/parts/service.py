@@ -80,9 +80,9 @@ def serve(
         *("--state", str(directory / f"worker-{port}")),
         *("--trust-ca", str(authority.pem)),
     ]
-    return Service(
-        f"http://127.0.0.1:{port}", Process(f"worker-{port}", command, directory, variables)
-    )
+    # It has to end workerd.
+    process = Process(f"worker-{port}", command, directory, variables, last_signal="TERM")
+    return Service(f"http://127.0.0.1:{port}", process)
 
 
 def wrangler_dev(
