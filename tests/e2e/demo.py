@@ -74,7 +74,7 @@ class Demo:
         homeserver_port, sfu_port, service_port = ports
         self._homeserver = running.enter_context(
             closing(
-                Synapse("localhost", homeserver_port, self._authority, directory, synapse_port)
+                Synapse("localhost", homeserver_port, self._authority, directory, behind=synapse_port)
             )
         )
         service_url = f"http://127.0.0.1:{service_port}"

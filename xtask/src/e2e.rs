@@ -68,10 +68,11 @@ pub(crate) fn python(tests: &Path) -> Result<PathBuf> {
     let version = cache::fingerprint(&[&requirements])?;
     let place = cache::tool("e2e-python", &version, |place| {
         progress::run(
-            "making a Python environment for the end-to-end tests",
+            "making a Python environment for real parts",
             Command::new("python3").args(["-m", "venv"]).arg(place),
             &cache::log("e2e-venv")?,
-        )?;
+        )
+        .context("Python 3.11 with its module venv is needed (Debian's packages python3 and python3-venv)")?;
         progress::run(
             "installing Synapse, LiveKit's client and pytest in it",
             Command::new(place.join("bin/python"))
@@ -98,6 +99,7 @@ pub(crate) fn livekit_server(tests: &Path) -> Result<PathBuf> {
                 .current_dir(tests),
             &cache::log("livekit-server")?,
         )
+        .context("Go 1.26 is needed, for LiveKit's SFU")
     })?;
     Ok(place.join("livekit-server"))
 }

@@ -64,7 +64,7 @@ class Process:
                 raise AssertionError(f"{self.name} ended with status {self._popen.returncode}")
             return condition()
 
-        eventually(done_or_ended, f"{self.name}: {what}", within=60.0)
+        eventually(done_or_ended, f"{self.name}: {what}", within=120.0)
 
     def has_ended(self) -> bool:
         return self._popen.poll() is not None
