@@ -48,6 +48,8 @@ class LivekitServer:
                 # Media over TCP would be offered on every address.
                 "tcp_port": 0,
                 "udp_port": port + 2,
+                # Or clients would be told to ask public ones. Nobody answers on this port.
+                "stun_servers": [f"{address}:9"],
             },
             "room": {"auto_create": False},
             "webhook": {"api_key": self.key, "urls": list(webhook_urls)},
