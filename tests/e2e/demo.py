@@ -1,4 +1,4 @@
-"""What `cargo xtask demo` shows: a call between real parts, from an OpenID token to the leave of a client that was killed."""
+"""What `cargo xtask demo` shows: a call between real parts, from an OpenID token to a killed client's leave."""
 
 import argparse
 import base64

@@ -1,4 +1,4 @@
-"""A web client gets into a call, and can read what the service says: all of it crosses origins, under a browser's rules."""
+"""A web client gets into a call, and can read what the service says, across origins and by a browser's rules."""
 
 import secrets
 import tomllib

@@ -75,12 +75,12 @@ def serve(
 ) -> Service:
     """The production build in workerd alone. What it stores stays in `directory` for the next one there."""
     command = [
+        *("sh", "-c", ENDING_TOGETHER, "sh"),
         *(os.environ["E2E_XTASK"], "serve"),
         *("--addr", f"127.0.0.1:{port}"),
         *("--state", str(directory / f"worker-{port}")),
         *("--trust-ca", str(authority.pem)),
     ]
-    # It has to end workerd.
     process = Process(f"worker-{port}", command, directory, variables, last_signal="TERM")
     return Service(f"http://127.0.0.1:{port}", process)
 
@@ -105,3 +105,5 @@ def wrangler_dev(
 
 
 REQUEST_TIMEOUT_SECONDS = 30
+# A dying parent's signal comes once for each of its threads, and at the second one `xtask serve` leaves workerd alone.
+ENDING_TOGETHER = 'trap "kill -KILL 0" TERM; "$@" & wait "$!"'
