@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::delay::DelayId;
-use crate::names::{DelayedEventsUrl, Identity, ParticipantSid, RoomName, ServerName};
+use crate::names::{DelayedEventsUrl, Identity, ParticipantSid, RoomName, ServerName, UserId};
 use crate::time::Timestamp;
 
 /// Something to do now. It takes 30 seconds at most; its result goes back as an [`Input`](crate::Input) with the same
@@ -48,6 +48,8 @@ pub struct DelayedEvent {
     pub server_name: ServerName,
     /// Where delayed events were on it when it was delegated.
     pub url: DelayedEventsUrl,
+    /// See [`Delegate::owner`](crate::Delegate::owner).
+    pub owner: Option<UserId>,
     /// What the homeserver calls it.
     pub delay_id: DelayId,
 }

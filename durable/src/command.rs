@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::delay::{DelayId, DelayTimeout};
 use crate::event::WebhookEvent;
-use crate::names::{DelayedEventsUrl, Identity, RoomName, ServerName};
+use crate::names::{DelayedEventsUrl, Identity, RoomName, ServerName, UserId};
 
 /// A request to the object of one LiveKit room. The object's name is the room's.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -42,6 +42,9 @@ pub struct Delegate {
     pub server_name: ServerName,
     /// Where delayed events are on it, by the latest look-up.
     pub delayed_events_url: DelayedEventsUrl,
+    /// Whose event it is, where that was found out: restarts and sends go out in this user's name, as far as the caller may
+    /// speak in it. `None` for an event of which nothing is known but its id.
+    pub owner: Option<UserId>,
     /// What it is called there.
     pub delay_id: DelayId,
     /// How long after its last restart it is sent by itself, in ms.
@@ -66,6 +69,7 @@ mod tests {
                 legacy_identity: Some(Identity::of_device("@a:b", "D")),
                 server_name: ServerName::new("b"),
                 delayed_events_url: DelayedEventsUrl::new("https://b"),
+                owner: Some(UserId::new("@a:b")),
                 delay_id: DelayId::new("x").unwrap(),
                 delay_timeout: DelayTimeout::from_millis(8_000).unwrap(),
             }),

@@ -77,7 +77,7 @@ pub use event::{DisconnectReason, Occurrence, ParticipantRef, WebhookEvent};
 #[cfg(feature = "simulation")]
 pub use fault::Fault;
 pub use milestone::{Milestone, MilestoneEvent};
-pub use names::{DelayedEventsUrl, Identity, ParticipantSid, RoomName, ServerName};
+pub use names::{DelayedEventsUrl, Identity, ParticipantSid, RoomName, ServerName, UserId};
 #[cfg(feature = "object")]
 pub use object::{Outcome, Outside, RoomObject};
 pub use room::{Input, Room, Rules};

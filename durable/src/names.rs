@@ -113,6 +113,23 @@ impl fmt::Display for ServerName {
     }
 }
 
+/// A Matrix user. The engine doesn't look into it: the caller has parsed it.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct UserId(String);
+
+impl UserId {
+    /// A user identifier that the caller has parsed.
+    pub fn new(user_id: impl Into<String>) -> Self {
+        Self(user_id.into())
+    }
+
+    /// The identifier.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
 /// Where a homeserver's delayed events are: the URL below which each has its id. The engine hands it on, for a time when it
 /// can't be looked up.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

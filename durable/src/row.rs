@@ -9,7 +9,7 @@ use crate::connection::{Alias, Connection, Connections};
 use crate::delay::{DelayId, DelayTimeout};
 use crate::delegation::{Delegation, Progress, State};
 use crate::fault::Fault;
-use crate::names::{DelayedEventsUrl, Identity, ParticipantSid, RoomName, ServerName};
+use crate::names::{DelayedEventsUrl, Identity, ParticipantSid, RoomName, ServerName, UserId};
 use crate::time::Timestamp;
 
 /// What has to be stored, or deleted, so that nothing is forgotten.
@@ -45,6 +45,8 @@ pub struct DelegationRow {
     pub server_name: ServerName,
     /// See [`Delegate::delayed_events_url`].
     pub delayed_events_url: DelayedEventsUrl,
+    /// See [`Delegate::owner`].
+    pub owner: Option<UserId>,
     /// See [`Delegate::delay_id`]; a secret.
     pub delay_id: DelayId,
     /// See [`Delegate::delay_timeout`]; ms.
@@ -117,6 +119,7 @@ impl DelegationRow {
             legacy_identity: terms.legacy_identity.clone(),
             server_name: terms.server_name.clone(),
             delayed_events_url: terms.delayed_events_url.clone(),
+            owner: terms.owner.clone(),
             delay_id: terms.delay_id.clone(),
             delay_timeout: terms.delay_timeout,
             accepted_at: *accepted_at,
@@ -170,6 +173,7 @@ impl DelegationRow {
             legacy_identity: self.legacy_identity,
             server_name: self.server_name,
             delayed_events_url: self.delayed_events_url,
+            owner: self.owner,
             delay_id: self.delay_id,
             delay_timeout: self.delay_timeout,
         };

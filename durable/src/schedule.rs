@@ -89,6 +89,7 @@ impl Room {
             delegation: id,
             server_name: server_name.clone(),
             url: delegation.terms.delayed_events_url.clone(),
+            owner: delegation.terms.owner.clone(),
             delay_id: delegation.terms.delay_id.clone(),
         };
         let (purpose, request) = match call {

@@ -8,7 +8,7 @@ pub(crate) fn steps_from(version: usize) -> &'static [&'static str] {
 }
 
 /// The columns of [`DelegationRow`](crate::DelegationRow), by their names there.
-pub(crate) const COLUMNS: [&str; 20] = [
+pub(crate) const COLUMNS: [&str; 21] = [
     "id",
     "room",
     "identity",
@@ -29,6 +29,7 @@ pub(crate) const COLUMNS: [&str; 20] = [
     "ended_sids",
     "delayed_events_url",
     "contested",
+    "owner",
 ];
 
 /// Inserts a delegation, or replaces it, with [`COLUMNS`] bound in their order.
@@ -48,7 +49,7 @@ pub(crate) const PUT_ROOM: &str = "UPDATE room SET sanity_check_due = ?";
 pub(crate) const HAS_TABLES: &str = "SELECT count(*) AS n FROM sqlite_master WHERE name = 'room'";
 pub(crate) const VERSION: &str = "SELECT schema_version AS n FROM room";
 
-const STEPS: [&str; 2] = [
+const STEPS: [&str; 3] = [
     "CREATE TABLE room (schema_version INTEGER NOT NULL, sanity_check_due INTEGER);
     INSERT INTO room VALUES (1, NULL);
     CREATE TABLE delegations (
@@ -74,6 +75,8 @@ const STEPS: [&str; 2] = [
     "ALTER TABLE delegations ADD COLUMN delayed_events_url TEXT NOT NULL DEFAULT '';
     ALTER TABLE delegations ADD COLUMN contested INTEGER NOT NULL DEFAULT 0;
     UPDATE room SET schema_version = 2",
+    "ALTER TABLE delegations ADD COLUMN owner TEXT;
+    UPDATE room SET schema_version = 3",
 ];
 
 #[cfg(test)]
@@ -121,13 +124,30 @@ mod tests {
         )
         .unwrap();
         migrate(&db, steps_from(version(&db)));
-        let kept = |column: &str| -> String {
+        let kept = |column: &str| -> Option<String> {
             db.query_row(&format!("SELECT CAST({column} AS TEXT) FROM delegations WHERE id = 7"), [], |row| row.get(0))
                 .unwrap()
         };
-        assert_eq!(kept("delay_id"), "secret");
-        assert_eq!(kept("state"), "leaving");
-        assert_eq!(kept("delayed_events_url"), "");
+        assert_eq!(kept("delay_id").unwrap(), "secret");
+        assert_eq!(kept("state").unwrap(), "leaving");
+        assert_eq!(kept("delayed_events_url").unwrap(), "");
+        assert_eq!(kept("owner"), None);
+    }
+
+    #[test]
+    fn a_delegation_of_the_second_version_has_no_owner() {
+        let db = Connection::open_in_memory().unwrap();
+        migrate(&db, &STEPS[..2]);
+        db.execute(
+            "INSERT INTO delegations VALUES (7, 'room', 'who', NULL, 'example.com', 'secret', 8000, 1, 'waiting', NULL, NULL, 3,
+             0, 4, NULL, NULL, NULL, '', 'https://example.com', 0)",
+            [],
+        )
+        .unwrap();
+        migrate(&db, steps_from(version(&db)));
+        let (id, owner): (String, Option<String>) =
+            db.query_row("SELECT delay_id, owner FROM delegations", [], |row| Ok((row.get(0)?, row.get(1)?))).unwrap();
+        assert_eq!((id.as_str(), owner), ("secret", None));
     }
 
     #[test]
@@ -155,7 +175,8 @@ mod tests {
                 None::<u64>,
                 "",
                 "https://example.com",
-                0
+                0,
+                "@who:example.com"
             ];
             assert_eq!(db.execute(&put(), row).unwrap(), 1);
         }
@@ -178,7 +199,7 @@ mod tests {
     #[test]
     fn the_columns_are_the_fields_of_a_row() {
         let row = r#"{"id":1,"room":"r","identity":"i","legacy_identity":null,"server_name":"s","delayed_events_url":"u",
-            "delay_id":"d","delay_timeout":8000,"accepted_at":1,"state":"leaving","since":2,"believed_from":null,"due":3,
+            "owner":"@i:s","delay_id":"d","delay_timeout":8000,"accepted_at":1,"state":"leaving","since":2,"believed_from":null,"due":3,
             "failures":0,"armed_at":4,"connected_as":"member","participant_sid":"PA_1","joined_at":5,"contested":0,
             "ended_sids":"PA_0"}"#;
         let row: crate::DelegationRow = serde_json::from_str(row).unwrap();

@@ -136,6 +136,7 @@ impl World {
             legacy_identity: has_legacy.then(|| Who { member: index, legacy: true }.identity()),
             server_name: ServerName::new(format!("hs{server}")),
             delayed_events_url: crate::names::DelayedEventsUrl::new("https://homeserver.example/delayed_events"),
+            owner: None,
             delay_id,
             delay_timeout: timeout,
         });

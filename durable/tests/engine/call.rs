@@ -233,6 +233,7 @@ pub fn terms(who: &str, timeout_s: u64) -> Delegate {
         legacy_identity: None,
         server_name: ServerName::new("example.com"),
         delayed_events_url: DelayedEventsUrl::new("https://example.com/delayed_events"),
+        owner: None,
         delay_id: DelayId::new(format!("leave of {who}")).unwrap(),
         delay_timeout: DelayTimeout::from_millis(timeout_s * 1000).unwrap(),
     }
@@ -248,7 +249,10 @@ fn is_for_homeserver(request: &Request) -> bool {
 }
 
 fn told(request: &Request) -> String {
-    let whose = |event: &DelayedEvent| event.delay_id.secret().trim_start_matches("leave of ").to_owned();
+    let whose = |event: &DelayedEvent| {
+        let leave = event.delay_id.secret().trim_start_matches("leave of ");
+        event.owner.as_ref().map_or(leave.to_owned(), |owner| format!("{leave} as {}", owner.as_str()))
+    };
     match request {
         Request::Restart(event) => format!("restart {}", whose(event)),
         Request::Send(event) => format!("send {}", whose(event)),
