@@ -1,7 +1,9 @@
-//! Bodies of requests to this service, read up to a limit.
+//! Bodies of requests to this service: read up to a limit, and parsed.
 
 use js_sys::Uint8Array;
 use js_sys::futures::JsFuture;
+use serde::de::DeserializeOwned;
+use serde_json::error::Category;
 use web_sys::Request;
 
 use crate::error::ApiError;
@@ -27,3 +29,31 @@ pub async fn read(request: &Request, limit: usize) -> Result<Vec<u8>, ApiError> 
         },
     }
 }
+
+/// Parses a body. The errors are our own words: serde's would quote the value, which may be a token.
+pub fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, ApiError> {
+    let mut deserializer = serde_json::Deserializer::from_slice(body);
+    let not_json = || ApiError::NotJson("The body is not JSON".to_owned());
+    let not_an_object = || ApiError::NotJson("The body is not an object of the expected fields".to_owned());
+    // An array of the fields' values would do for serde.
+    if body.trim_ascii_start().starts_with(b"[") {
+        return Err(not_an_object());
+    }
+    let parsed = serde_path_to_error::deserialize(&mut deserializer).map_err(|error| {
+        let path: String = error.path().to_string().chars().take(MAX_QUOTED_PATH).collect();
+        match error.inner().classify() {
+            Category::Data if path == "." => not_an_object(),
+            Category::Data => ApiError::NotJson(format!("{path} is unknown, repeated or of the wrong type")),
+            _ => not_json(),
+        }
+    })?;
+    deserializer.end().map_err(|_| not_json())?;
+    Ok(parsed)
+}
+
+/// The value of `field`, which must be there and not empty.
+pub fn required(field: &'static str, value: Option<String>) -> Result<String, ApiError> {
+    (value.filter(|value| !value.is_empty())).ok_or_else(|| ApiError::BadJson(format!("{field} is missing or empty")))
+}
+
+const MAX_QUOTED_PATH: usize = 80;

@@ -10,6 +10,7 @@ use url::Url;
 use crate::livekit::keys::ApiKeys;
 use crate::livekit::sfu_url::SfuUrl;
 use crate::log::Level;
+use crate::matrix::application_service::{ApplicationService, Token};
 use crate::matrix::discovery::AddressPolicy;
 use crate::matrix::server_name::ServerName;
 use crate::rooms::LocationHint;
@@ -39,6 +40,13 @@ pub struct Config {
     pub dns_over_https_url: Url,
     /// `LIVEKIT_LOCATION_HINT`; `None` leaves it to the platform.
     pub location_hint: Option<LocationHint>,
+    /// Homeserver mode: `LIVEKIT_HS_SERVER_NAME`, `LIVEKIT_AS_TOKEN` and `LIVEKIT_HS_TOKEN`. `None` where it is off.
+    pub application_service: Option<ApplicationService>,
+    /// `LIVEKIT_TOKEN_TTL_SECONDS`: how long a token of homeserver mode is valid.
+    pub token_ttl_s: u32,
+    /// `LIVEKIT_MEMBERSHIP_CHECK_INTERVAL_SECONDS`: how often the members of a Matrix room are asked for while somebody is
+    /// in its call; `None` for never.
+    pub membership_check_interval: Option<Duration>,
 }
 
 impl Config {
@@ -75,6 +83,10 @@ impl Config {
         let dns_over_https_url =
             reader.optional(DNS_OVER_HTTPS_URL, |text| parse_http_url(text).map(Some), default_resolver);
         let location_hint = reader.optional(LOCATION_HINT, parse_location_hint, None);
+        let application_service = reader.application_service();
+        let token_ttl_s = reader.optional(TOKEN_TTL_SECONDS, parse_token_ttl, LONGEST_TOKEN_TTL_S);
+        let membership_check_interval =
+            reader.optional(MEMBERSHIP_CHECK_INTERVAL_SECONDS, parse_interval, Some(DEFAULT_MEMBERSHIP_CHECK_INTERVAL));
         Some(Self {
             sfu: sfu?,
             keys: keys?,
@@ -90,6 +102,9 @@ impl Config {
             },
             dns_over_https_url: dns_over_https_url??,
             location_hint: location_hint?,
+            application_service: application_service?,
+            token_ttl_s: token_ttl_s?,
+            membership_check_interval: membership_check_interval?,
         })
     }
 }
@@ -177,7 +192,18 @@ impl<S: Fn(&str) -> Result<Option<String>, Unreadable>> Reader<S> {
     }
 
     fn required<T>(&mut self, variable: &'static str, parse: impl FnOnce(&str) -> Result<T, String>) -> Option<T> {
-        match self.value(variable).ok()? {
+        let value = self.value(variable);
+        self.given(variable, value, parse)
+    }
+
+    /// What a variable that can't be left out says, its value having been read.
+    fn given<T>(
+        &mut self,
+        variable: &'static str,
+        value: Result<Option<String>, Unreadable>,
+        parse: impl FnOnce(&str) -> Result<T, String>,
+    ) -> Option<T> {
+        match value.ok()? {
             Some(value) => self.parsed(variable, &value, parse),
             None => self.problem(variable, "is not set"),
         }
@@ -224,6 +250,28 @@ impl<S: Fn(&str) -> Result<Option<String>, Unreadable>> Reader<S> {
                 None
             }
         }
+    }
+
+    /// All of its three variables, or none. The outer `None` is a problem.
+    fn application_service(&mut self) -> Option<Option<ApplicationService>> {
+        let [as_token, hs_token, server_name] =
+            [AS_TOKEN, HS_TOKEN, HS_SERVER_NAME].map(|variable| self.value(variable));
+        if let (Ok(None), Ok(None), Ok(None)) = (&as_token, &hs_token, &server_name) {
+            return Some(None);
+        }
+        let parse_token = |text: &str| Token::parse(text).ok_or_else(|| "can't be sent in a header".to_owned());
+        let parse_name = |text: &str| ServerName::parse(text.trim()).map_err(|error| format!("is {error}"));
+        let as_token = self.given(AS_TOKEN, as_token, parse_token);
+        let hs_token = self.given(HS_TOKEN, hs_token, parse_token);
+        let server_name = self.given(HS_SERVER_NAME, server_name, parse_name);
+        Some(Some(ApplicationService::new(server_name?, as_token?, hs_token?)))
+    }
+}
+
+fn parse_token_ttl(text: &str) -> Result<u32, String> {
+    match text.trim().parse() {
+        Ok(seconds @ 1..=LONGEST_TOKEN_TTL_S) => Ok(seconds),
+        _ => Err(format!("is not a whole number of seconds from 1 to {LONGEST_TOKEN_TTL_S}")),
     }
 }
 
@@ -279,7 +327,7 @@ fn parse_overrides(text: &str) -> Result<BTreeMap<ServerName, Url>, String> {
 }
 
 /// Every variable that the service reads.
-pub const VARIABLES: [&str; 13] = [
+pub const VARIABLES: [&str; 18] = [
     URL,
     KEY,
     SECRET,
@@ -293,6 +341,11 @@ pub const VARIABLES: [&str; 13] = [
     ALLOW_PRIVATE_ADDRESSES,
     DNS_OVER_HTTPS_URL,
     LOCATION_HINT,
+    AS_TOKEN,
+    HS_TOKEN,
+    HS_SERVER_NAME,
+    TOKEN_TTL_SECONDS,
+    MEMBERSHIP_CHECK_INTERVAL_SECONDS,
 ];
 
 const URL: &str = "LIVEKIT_URL";
@@ -308,6 +361,14 @@ const RESTRICTED_CAN_PUBLISH: &str = "LIVEKIT_RESTRICTED_CAN_PUBLISH";
 const ALLOW_PRIVATE_ADDRESSES: &str = "LIVEKIT_ALLOW_PRIVATE_ADDRESSES";
 const DNS_OVER_HTTPS_URL: &str = "LIVEKIT_DNS_OVER_HTTPS_URL";
 const LOCATION_HINT: &str = "LIVEKIT_LOCATION_HINT";
+const AS_TOKEN: &str = "LIVEKIT_AS_TOKEN";
+const HS_TOKEN: &str = "LIVEKIT_HS_TOKEN";
+const HS_SERVER_NAME: &str = "LIVEKIT_HS_SERVER_NAME";
+const TOKEN_TTL_SECONDS: &str = "LIVEKIT_TOKEN_TTL_SECONDS";
+const MEMBERSHIP_CHECK_INTERVAL_SECONDS: &str = "LIVEKIT_MEMBERSHIP_CHECK_INTERVAL_SECONDS";
+/// A token outlives the membership it was issued for, so MSC4195 wants an hour at most.
+const LONGEST_TOKEN_TTL_S: u32 = 3600;
+const DEFAULT_MEMBERSHIP_CHECK_INTERVAL: Duration = Duration::from_secs(60);
 const DEFAULT_DNS_OVER_HTTPS_URL: &str = "https://cloudflare-dns.com/dns-query";
 const UNREADABLE: &str = "can't be read from the Secrets Store";
 
@@ -339,6 +400,9 @@ mod tests {
         assert_eq!(config.sanity_check_interval, None);
         assert!(config.restricted_can_publish && !config.can_update_own_metadata);
         assert_eq!(config.addresses, AddressPolicy::PublicOnly);
+        assert!(config.application_service.is_none());
+        assert_eq!(config.token_ttl_s, 3600);
+        assert_eq!(config.membership_check_interval, Some(Duration::from_secs(60)));
     }
 
     #[test]
@@ -347,6 +411,20 @@ mod tests {
         let variables: Vec<_> = errors.0.iter().map(|problem| problem.variable).collect();
         assert_eq!(variables, [URL, KEY, SECRET, FULL_ACCESS_HOMESERVERS]);
         assert_eq!(config(&[(KEY, " "), (LOG_LEVEL, "loud")]).unwrap_err(), [KEY, LOG_LEVEL]);
+    }
+
+    #[test]
+    fn homeserver_mode_takes_all_of_its_variables() {
+        let all = [(AS_TOKEN, "as"), (HS_TOKEN, " hs\n"), (HS_SERVER_NAME, "example.com")];
+        let service = config(&all).unwrap().application_service.unwrap();
+        assert_eq!(service.server_name().as_str(), "example.com");
+        assert_eq!(service.verify(Some("Bearer hs")), Ok(()));
+        for (missing, _) in all {
+            let others = all.map(|(name, value)| if name == missing { (name, " ") } else { (name, value) });
+            assert_eq!(config(&others).unwrap_err(), [missing]);
+            let only = all.map(|(name, value)| if name == missing { (name, value) } else { (name, "") });
+            assert_eq!(config(&only).unwrap_err().len(), 2, "{missing}");
+        }
     }
 
     #[test]
@@ -366,6 +444,11 @@ mod tests {
             (LOCATION_HINT, "value"),
             (LOCATION_HINT, "WEUR"),
             (KEYS, "a: value"),
+            (TOKEN_TTL_SECONDS, "value"),
+            (TOKEN_TTL_SECONDS, "0"),
+            (TOKEN_TTL_SECONDS, "3601"),
+            (TOKEN_TTL_SECONDS, "-1"),
+            (MEMBERSHIP_CHECK_INTERVAL_SECONDS, "value"),
         ] {
             let lookup = |name: &str| match name == variable {
                 true => Some(value.to_owned()),
@@ -388,6 +471,8 @@ mod tests {
             (RESTRICTED_CAN_PUBLISH, "false"),
             (ALLOW_PRIVATE_ADDRESSES, "true"),
             (LOCATION_HINT, " weur\n"),
+            (TOKEN_TTL_SECONDS, "60"),
+            (MEMBERSHIP_CHECK_INTERVAL_SECONDS, "0"),
         ])
         .unwrap();
         assert_eq!(config.full_access, FullAccess::Everybody);
@@ -398,7 +483,11 @@ mod tests {
         assert!(config.can_update_own_metadata && !config.restricted_can_publish);
         assert_eq!(config.addresses, AddressPolicy::Any);
         assert_eq!(config.location_hint.map(LocationHint::as_str), Some("weur"));
+        assert_eq!(config.token_ttl_s, 60);
+        assert_eq!(config.membership_check_interval, None);
     }
+
+    const HOMESERVER_MODE: [&str; 3] = [AS_TOKEN, HS_TOKEN, HS_SERVER_NAME];
 
     #[test]
     fn a_value_that_cannot_be_read_is_named_once_and_has_no_default() {
@@ -406,6 +495,7 @@ mod tests {
             let source = |name: &str| match MINIMAL.iter().find(|(known, _)| *known == name) {
                 _ if name == variable => Err(Unreadable),
                 _ if variable == KEYS && [KEY, SECRET].contains(&name) => Ok(None),
+                _ if [variable, name].iter().all(|name| HOMESERVER_MODE.contains(name)) => Ok(Some("value".to_owned())),
                 known => Ok(known.map(|(_, value)| (*value).to_owned())),
             };
             let errors = Config::from_source(source).unwrap_err();

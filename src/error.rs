@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 use crate::livekit::room_service::RoomServiceError;
 use crate::livekit::token::MintError;
 use crate::livekit::webhook::SignatureError;
+use crate::matrix::application_service::{HomeserverError, HomeserverTokenError};
 use crate::matrix::client_api::ClientApiError;
 use crate::matrix::openid::OpenIdError;
 use crate::rate_limit::OverLimit;
@@ -18,8 +19,33 @@ pub enum ApiError {
     NotJson(String),
     /// A field is missing, empty or out of range; the text names it.
     BadJson(String),
+    /// A field or a header has a value that can't be; the text names it.
+    InvalidParam(String),
     /// The caller isn't who they say they are.
     Unauthorized(Unauthorized),
+    /// It isn't our homeserver that asks.
+    NotTheHomeserver(HomeserverTokenError),
+    /// Our homeserver doesn't say who asks: it should, in this header.
+    NoRequester(&'static str),
+    /// The user, or a server, isn't in the Matrix room.
+    NotJoined,
+    /// A homeserver speaks for another one's user.
+    NotOfOrigin,
+    /// Our homeserver doesn't tell who is in the Matrix room.
+    MembershipUnknown(HomeserverError),
+    /// Our homeserver doesn't tell what is known of the delayed event.
+    DelayedEventUnknown(HomeserverError),
+    /// Another homeserver gave no token, for its own reasons or because it wasn't reached.
+    NotRelayed(String),
+    /// Another homeserver refused, in a way that clients are told.
+    Refused {
+        /// Its status.
+        status: u16,
+        /// Its error code.
+        errcode: &'static str,
+        /// Its answer.
+        content: Value,
+    },
     /// The caller may not delegate leaves.
     DelegationForbidden,
     /// The homeserver's client-server API isn't found, so its delayed events are out of reach.
@@ -59,15 +85,19 @@ impl ApiError {
     /// The HTTP status.
     pub fn status(&self) -> u16 {
         match self {
-            Self::NotJson(_) | Self::BadJson(_) | Self::NoClientApi(_) | Self::Unreadable => 400,
-            Self::Unauthorized(_) | Self::Webhook(_) => 401,
-            Self::DelegationForbidden => 403,
+            Self::NotJson(_) | Self::BadJson(_) | Self::InvalidParam(_) | Self::NoClientApi(_) | Self::Unreadable => {
+                400
+            }
+            Self::Unauthorized(_) | Self::Webhook(_) | Self::NotTheHomeserver(_) | Self::NoRequester(_) => 401,
+            Self::DelegationForbidden | Self::NotJoined | Self::NotOfOrigin => 403,
             Self::Unrecognized => 404,
             Self::MethodNotAllowed(_) => 405,
             Self::TooLarge => 413,
             Self::RateLimited(_) => 429,
             Self::Sfu(_) | Self::Mint(_) | Self::NotStored(_) => 500,
-            Self::Misconfigured(_) => 503,
+            Self::MembershipUnknown(_) | Self::NotRelayed(_) => 502,
+            Self::DelayedEventUnknown(_) | Self::Misconfigured(_) => 503,
+            Self::Refused { status, .. } => *status,
         }
     }
 
@@ -76,25 +106,47 @@ impl ApiError {
         match self {
             Self::NotJson(_) | Self::Unreadable => "M_NOT_JSON",
             Self::BadJson(_) | Self::NoClientApi(_) => "M_BAD_JSON",
-            Self::Unauthorized(_) | Self::Webhook(_) => "M_UNAUTHORIZED",
-            Self::DelegationForbidden => "M_FORBIDDEN",
+            Self::InvalidParam(_) => "M_INVALID_PARAM",
+            Self::Unauthorized(_) | Self::Webhook(_) | Self::NoRequester(_) => "M_UNAUTHORIZED",
+            Self::NotTheHomeserver(HomeserverTokenError::Missing) => "M_MISSING_TOKEN",
+            Self::NotTheHomeserver(HomeserverTokenError::Wrong) => "M_UNKNOWN_TOKEN",
+            Self::DelegationForbidden | Self::NotJoined | Self::NotOfOrigin => "M_FORBIDDEN",
             Self::Unrecognized | Self::MethodNotAllowed(_) => "M_UNRECOGNIZED",
             Self::TooLarge => "M_TOO_LARGE",
             Self::RateLimited(_) => "M_LIMIT_EXCEEDED",
-            Self::Sfu(_) | Self::Mint(_) | Self::NotStored(_) | Self::Misconfigured(_) => "M_UNKNOWN",
+            Self::Sfu(_)
+            | Self::Mint(_)
+            | Self::NotStored(_)
+            | Self::MembershipUnknown(_)
+            | Self::DelayedEventUnknown(_)
+            | Self::NotRelayed(_)
+            | Self::Misconfigured(_) => "M_UNKNOWN",
+            Self::Refused { errcode, .. } => errcode,
         }
     }
 
-    /// The body of the answer. It never tells whether a user, device or room exists, nor what an upstream said.
+    /// The body of the answer. It never tells whether a user, device or room exists, nor what an upstream said, but for what
+    /// another homeserver has to say to its guest.
     pub fn body(&self) -> Value {
         let error = match self {
-            Self::NotJson(text) | Self::BadJson(text) => text,
+            Self::NotJson(text) | Self::BadJson(text) | Self::InvalidParam(text) => text,
             Self::Unreadable => "The body could not be read",
             Self::Unauthorized(Unauthorized::OpenId(_)) => "The OpenID token could not be verified",
             Self::Unauthorized(Unauthorized::ClaimedUserDiffers) => {
                 "member.claimed_user_id is not the user of the OpenID token"
             }
             Self::Webhook(_) => "The webhook's signature could not be verified",
+            Self::NotTheHomeserver(HomeserverTokenError::Missing) => "The homeserver's token is missing",
+            Self::NotTheHomeserver(HomeserverTokenError::Wrong) => "This is not the homeserver's token",
+            Self::NoRequester(header) => return self.body_with(&format!("{header} is missing")),
+            Self::NotJoined => {
+                "Only members of the room may join its calls, and only on SFUs of its members' homeservers"
+            }
+            Self::NotOfOrigin => "user_id is not a user of the requesting homeserver",
+            Self::MembershipUnknown(_) => "The members of the room are not known now",
+            Self::DelayedEventUnknown(_) => "The delayed event could not be looked up",
+            Self::NotRelayed(_) => "The other homeserver gave no token",
+            Self::Refused { content, .. } => return content.clone(),
             Self::DelegationForbidden => "Users of this homeserver may not delegate leaves here",
             Self::NoClientApi(_) => {
                 "delay_id can't be used: the client-server API of openid_token.matrix_server_name was not found"
@@ -120,6 +172,10 @@ impl ApiError {
                 });
             }
         };
+        self.body_with(error)
+    }
+
+    fn body_with(&self, error: &str) -> Value {
         json!({"errcode": self.errcode(), "error": error})
     }
 
@@ -131,8 +187,9 @@ impl ApiError {
             Self::Mint(cause) => Some(cause.to_string()),
             Self::Webhook(cause) => Some(cause.to_string()),
             Self::NoClientApi(cause) => Some(cause.to_string()),
-            Self::NotStored(cause) => Some(cause.clone()),
             Self::RateLimited(cause) => Some(cause.to_string()),
+            Self::NotStored(cause) | Self::NotRelayed(cause) => Some(cause.clone()),
+            Self::MembershipUnknown(cause) | Self::DelayedEventUnknown(cause) => Some(cause.to_string()),
             _ => None,
         }
     }

@@ -1,6 +1,8 @@
 //! The flow of a token: verify who asks, create the room where they may, take over their leave, sign what lets them in.
 
-use delegated_leaves::{Delegate, Identity, RoomCommand, RoomName};
+use std::time::Duration;
+
+use delegated_leaves::{Delegate, Identity, RoomCommand, RoomName, Timestamp};
 use futures_util::future::join;
 use serde_json::{Value, json};
 
@@ -13,6 +15,7 @@ use crate::log::{Level, Log};
 use crate::matrix::client_api::ClientApis;
 use crate::matrix::federation::Federation;
 use crate::matrix::openid::OpenIdToken;
+use crate::matrix::room_id::RoomId;
 use crate::matrix::user_id::UserId;
 use crate::outbound::{Deadline, Outbound};
 use crate::rate_limit::RateLimits;
@@ -49,31 +52,15 @@ impl Exchange<'_> {
             }
             Some(leave) => Some(self.delegation(&caller, &request.room, leave, &request.openid_token, None).await?),
         };
-        let verified = clock::now_ms();
-        if caller.full_access {
-            self.create_room(&request.room, delegate.is_some()).await?;
-        }
-        let created = clock::now_ms();
-        if let Some(delegate) = delegate {
-            self.store(delegate).await?;
-        }
-
-        let grant = Grant::Join {
-            room: request.room.as_str(),
-            can_publish: caller.full_access || self.config.restricted_can_publish,
-            can_update_own_metadata: self.config.can_update_own_metadata,
+        let admission = Admission {
+            user: caller.user,
+            identity: caller.identity,
+            room: request.room,
+            access: if caller.full_access { Access::Full } else { Access::Restricted },
+            delegate,
+            checked_in_ms: caller.verified_in_ms,
         };
-        let key = self.config.keys.signing();
-        let jwt = key.mint(Some(caller.identity.as_str()), grant, clock::now_ms(), TOKEN_LIFETIME_S)?;
-        let fields = json!({
-            "user": caller.user.as_str(),
-            "access": if caller.full_access { "full" } else { "restricted" },
-            "room": request.room.as_str(),
-            "openid_ms": caller.verified_in_ms,
-            "create_room_ms": caller.full_access.then(|| created.saturating_sub(verified)),
-        });
-        self.log.write(Level::Info, "token issued", fields);
-        Ok(json!({"url": self.config.sfu.client(), "jwt": jwt}))
+        Ok(json!({"url": self.config.sfu.client(), "jwt": self.admit(admission).await?}))
     }
 
     /// Takes over the leave of a member who is in the call already. The body of the answer is `{}`.
@@ -85,8 +72,52 @@ impl Exchange<'_> {
         }
         let leave = request.delayed_leave;
         let delegate = self.delegation(&caller, &request.room, leave, &request.openid_token, legacy_device).await?;
-        self.store(delegate).await?;
+        self.take_over(delegate).await?;
         Ok(json!({}))
+    }
+
+    /// Lets somebody in, through whichever door they came: creates the room where they may, takes over their leave, and signs
+    /// their token.
+    pub async fn admit(&self, admission: Admission) -> Result<String, ApiError> {
+        let Admission { user, identity, room, access, delegate, checked_in_ms } = admission;
+        let checked = clock::now_ms();
+        if access.creates_rooms() {
+            self.create_room(&room, delegate.is_some()).await?;
+        }
+        let created = clock::now_ms();
+        if let Some(delegate) = delegate {
+            self.take_over(delegate).await?;
+        }
+
+        let grant = Grant::Join {
+            room: room.as_str(),
+            can_publish: access.can_publish(self.config),
+            can_update_own_metadata: self.config.can_update_own_metadata,
+        };
+        let now = clock::now_ms();
+        let lifetime_s = access.token_lifetime_s(self.config);
+        let jwt = self.config.keys.signing().mint(Some(identity.as_str()), grant, now, lifetime_s)?;
+        if let Some(matrix_room) = access.matrix_room() {
+            let expires_at = Timestamp::from_millis(now) + Duration::from_secs(lifetime_s.into());
+            self.track(&room, Tracked { matrix_room, user: &user, identity: &identity, expires_at }).await?;
+        }
+        let fields = json!({
+            "user": user.as_str(),
+            "access": access.name(),
+            "room": room.as_str(),
+            "openid_ms": access.matrix_room().is_none().then_some(checked_in_ms),
+            "membership_ms": access.matrix_room().is_some().then_some(checked_in_ms),
+            "create_room_ms": access.creates_rooms().then(|| created.saturating_sub(checked)),
+        });
+        self.log.write(Level::Info, "token issued", fields);
+        Ok(jwt)
+    }
+
+    /// Has the room's object look after a leave.
+    pub async fn take_over(&self, delegate: Delegate) -> Result<(), ApiError> {
+        let room = delegate.room.clone();
+        let stored = self.rooms.send(&room, &RoomCommand::Delegate(delegate)).await;
+        stored.map(drop).map_err(|error| ApiError::NotStored(error.to_string()))
     }
 
     async fn verify(&self, token: &OpenIdToken, claim: &Claim) -> Result<Caller, ApiError> {
@@ -114,6 +145,7 @@ impl Exchange<'_> {
             legacy_identity: legacy_device.map(|device| Identity::of_device(caller.user.as_str(), &device)),
             server_name: delegated_leaves::ServerName::new(token.server.as_str()),
             delayed_events_url: api.delayed_events(),
+            owner: None,
             delay_id: leave.id,
             delay_timeout: leave.timeout,
         })
@@ -130,11 +162,96 @@ impl Exchange<'_> {
         Ok(sfu.create_room(room).await?)
     }
 
-    async fn store(&self, delegate: Delegate) -> Result<(), ApiError> {
-        let room = delegate.room.clone();
-        let stored = self.rooms.send(&room, &RoomCommand::Delegate(delegate)).await;
-        stored.map(drop).map_err(|error| ApiError::NotStored(error.to_string()))
+    /// The place where the room's object is told of a token that is to be worth no more than its user's membership in the
+    /// Matrix room. It isn't yet.
+    async fn track(&self, room: &RoomName, tracked: Tracked<'_>) -> Result<(), ApiError> {
+        let Tracked { matrix_room, user, identity, expires_at } = tracked;
+        let fields = json!({
+            "room": room.as_str(),
+            "matrix_room": matrix_room.as_str(),
+            "user": user.as_str(),
+            "identity": identity.as_str(),
+            "expires_at": expires_at.as_millis(),
+        });
+        self.log.write(Level::Debug, "token not tracked", fields);
+        Ok(())
     }
+}
+
+/// Somebody who may join a LiveKit room: what the doors have found out.
+pub struct Admission {
+    /// Who it is.
+    pub user: UserId,
+    /// What they will be called on the SFU.
+    pub identity: Identity,
+    /// The LiveKit room.
+    pub room: RoomName,
+    /// What they may do there.
+    pub access: Access,
+    /// The leave that they hand over with it.
+    pub delegate: Option<Delegate>,
+    /// How long it took to find that out, in ms.
+    pub checked_in_ms: u64,
+}
+
+/// What somebody may do, by the door that they came through.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Access {
+    /// With an OpenID token of a homeserver in `LIVEKIT_FULL_ACCESS_HOMESERVERS`.
+    Full,
+    /// With an OpenID token of another one.
+    Restricted,
+    /// Through our homeserver, as its user and a member of this room.
+    Local(RoomId),
+    /// Through our homeserver, as another one's user and a member of this room.
+    Federated(RoomId),
+}
+
+impl Access {
+    fn name(&self) -> &'static str {
+        match self {
+            Self::Full => "full",
+            Self::Restricted => "restricted",
+            Self::Local(_) => "local",
+            Self::Federated(_) => "federated",
+        }
+    }
+
+    fn creates_rooms(&self) -> bool {
+        !matches!(self, Self::Restricted)
+    }
+
+    fn can_publish(&self, config: &Config) -> bool {
+        match self {
+            Self::Full | Self::Local(_) => true,
+            Self::Restricted => config.restricted_can_publish,
+            // They publish on the SFU of their own homeserver.
+            Self::Federated(_) => false,
+        }
+    }
+
+    fn token_lifetime_s(&self, config: &Config) -> u32 {
+        match self {
+            Self::Full | Self::Restricted => TOKEN_LIFETIME_S,
+            Self::Local(_) | Self::Federated(_) => config.token_ttl_s,
+        }
+    }
+
+    /// The Matrix room whose member they have been found to be.
+    fn matrix_room(&self) -> Option<&RoomId> {
+        match self {
+            Self::Full | Self::Restricted => None,
+            Self::Local(room) | Self::Federated(room) => Some(room),
+        }
+    }
+}
+
+/// A token that is to be worth no more than its user's membership.
+struct Tracked<'a> {
+    matrix_room: &'a RoomId,
+    user: &'a UserId,
+    identity: &'a Identity,
+    expires_at: Timestamp,
 }
 
 struct Caller {
@@ -145,4 +262,4 @@ struct Caller {
 }
 
 const TOKEN_LIFETIME_S: u32 = 3600;
-const CLIENT_API_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(10);
+const CLIENT_API_TIMEOUT: Duration = Duration::from_secs(10);

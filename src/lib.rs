@@ -7,6 +7,8 @@ pub mod config;
 mod deployment;
 mod error;
 mod exchange;
+mod homeserver_mode;
+mod homeserver_request;
 pub mod livekit;
 pub mod log;
 pub mod matrix;

@@ -57,10 +57,14 @@ impl Fetcher {
         init.set_redirect(RequestRedirect::Manual);
         init.set_signal(Some(&call.deadline.signal));
         match call.method {
-            Method::Get { accept: None } => {}
-            Method::Get { accept: Some(accept) } => {
+            Method::Get { accept: None, authorization: None } => {}
+            Method::Get { accept, authorization } => {
                 let headers = web_sys::Headers::new()?;
-                headers.set("Accept", accept)?;
+                for (name, value) in [("Accept", accept), ("Authorization", authorization)] {
+                    if let Some(value) = value {
+                        headers.set(name, value)?;
+                    }
+                }
                 init.set_headers(&headers);
             }
             Method::Post { content_type, authorization, body } => {
@@ -95,6 +99,8 @@ pub enum Method<'a> {
     Get {
         /// `Accept`.
         accept: Option<&'a str>,
+        /// `Authorization`.
+        authorization: Option<&'a str>,
     },
     /// `POST`.
     Post {

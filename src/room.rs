@@ -96,13 +96,14 @@ struct Surroundings<'a> {
 impl Outside for Surroundings<'_> {
     async fn perform(&self, request: ActionRequest) -> Outcome {
         let sfu = RoomService { outbound: &self.outbound, sfu: &self.config.sfu, key: self.config.keys.signing() };
+        let service = self.config.application_service.as_ref();
         match request {
             ActionRequest::Restart(event) => {
-                let outcome = Operation::Restart.perform(&self.apis, &event).await;
+                let outcome = Operation::Restart.perform(&self.apis, service, &event).await;
                 Outcome::Homeserver(self.or_failed(event.server_name.as_str(), outcome))
             }
             ActionRequest::Send(event) => {
-                let outcome = Operation::Send.perform(&self.apis, &event).await;
+                let outcome = Operation::Send.perform(&self.apis, service, &event).await;
                 Outcome::Homeserver(self.or_failed(event.server_name.as_str(), outcome))
             }
             ActionRequest::GetParticipant { room, identity } => {

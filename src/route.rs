@@ -1,4 +1,4 @@
-//! From a method and a path to what is asked for (§2 of the protocol).
+//! From a method and a path to what is asked for (§2 of the protocol; MSC4195).
 
 /// What this service has at a path.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -13,24 +13,41 @@ pub enum Endpoint {
     SfuWebhook,
     /// `/healthz`.
     Healthz,
+    /// `/_matrix/client/…/rtc/livekit/get_token`, as this and what follows proxied by our homeserver.
+    ClientGetToken,
+    /// `/_matrix/federation/…/rtc/livekit/get_token`.
+    FederationGetToken,
+    /// `/_matrix/client/…/rtc/livekit/delegate_delayed_leave`.
+    ClientDelegateDelayedLeave,
+    /// `/_matrix/app/v1/ping`.
+    Ping,
 }
 
 impl Endpoint {
     /// The endpoint at `path`, below any prefix: repeated slashes are one, and one at the end doesn't count.
     ///
-    /// Paths of Matrix's own API are none of ours, whatever they end with: clients take an answer other than 404 there
+    /// Other paths of Matrix's own API are none of ours, whatever they end with: clients take an answer other than 404 there
     /// for a promise.
     pub fn at(path: &str) -> Option<Self> {
-        let mut segments = path.split('/').filter(|segment| !segment.is_empty());
-        if segments.clone().any(|segment| segment == "_matrix") {
-            return None;
+        let segments: Vec<&str> = path.split('/').filter(|segment| !segment.is_empty()).collect();
+        if let Some(matrix) = segments.iter().position(|segment| *segment == "_matrix") {
+            return match &segments[matrix + 1..] {
+                ["app", "v1", "ping"] => Some(Self::Ping),
+                [api, "v1", rest @ ..] | [api, "unstable", "io.element.msc4195", rest @ ..] => match (*api, rest) {
+                    ("client", ["rtc", "livekit", "get_token"]) => Some(Self::ClientGetToken),
+                    ("federation", ["rtc", "livekit", "get_token"]) => Some(Self::FederationGetToken),
+                    ("client", ["rtc", "livekit", "delegate_delayed_leave"]) => Some(Self::ClientDelegateDelayedLeave),
+                    _ => None,
+                },
+                _ => None,
+            };
         }
-        match (segments.next_back()?, segments.next_back()) {
-            ("get_token", _) => Some(Self::GetToken),
-            ("get", Some("sfu")) => Some(Self::SfuGet),
-            ("delegate_delayed_leave", _) => Some(Self::DelegateDelayedLeave),
-            ("sfu_webhook", _) => Some(Self::SfuWebhook),
-            ("healthz", _) => Some(Self::Healthz),
+        match segments.as_slice() {
+            [.., "get_token"] => Some(Self::GetToken),
+            [.., "sfu", "get"] => Some(Self::SfuGet),
+            [.., "delegate_delayed_leave"] => Some(Self::DelegateDelayedLeave),
+            [.., "sfu_webhook"] => Some(Self::SfuWebhook),
+            [.., "healthz"] => Some(Self::Healthz),
             _ => None,
         }
     }
@@ -40,6 +57,7 @@ impl Endpoint {
         match self {
             Self::GetToken | Self::SfuGet | Self::DelegateDelayedLeave => "POST, OPTIONS",
             Self::SfuWebhook => "POST",
+            Self::ClientGetToken | Self::FederationGetToken | Self::ClientDelegateDelayedLeave | Self::Ping => "POST",
             Self::Healthz => "GET, HEAD",
         }
     }
@@ -52,6 +70,12 @@ impl Endpoint {
     /// Whether browsers call it from pages of other origins.
     pub fn is_for_browsers(self) -> bool {
         matches!(self, Self::GetToken | Self::SfuGet | Self::DelegateDelayedLeave)
+    }
+
+    /// Whether it is there in homeserver mode only. Nobody but the homeserver calls it.
+    pub fn is_for_homeserver(self) -> bool {
+        use Endpoint::{ClientDelegateDelayedLeave, ClientGetToken, FederationGetToken, Ping};
+        matches!(self, ClientGetToken | FederationGetToken | ClientDelegateDelayedLeave | Ping)
     }
 }
 
@@ -85,9 +109,39 @@ mod tests {
             "/get_tokens",
             "/get_token/x",
             "/Get_Token",
-            "/_matrix/client/v1/rtc/livekit/get_token",
+            "/_matrix/client/v1/rtc/livekit/sfu/get",
+            "/_matrix/client/v3/rtc/livekit/get_token",
+            "/_matrix/client/unstable/rtc/livekit/get_token",
+            "/_matrix/client/v1/io.element.msc4195/rtc/livekit/get_token",
+            "/_matrix/client/v1/x/rtc/livekit/get_token",
+            "/_matrix/federation/v1/rtc/livekit/delegate_delayed_leave",
+            "/_matrix/app/ping",
+            "/_matrix/app/v1/healthz",
+            "/_matrix/_matrix/app/v1/ping",
+            "/_matrix",
         ] {
             assert_eq!(Endpoint::at(path), None, "{path}");
+        }
+    }
+
+    #[test]
+    fn homeserver_mode_has_stable_and_unstable_forms() {
+        for form in ["v1", "unstable/io.element.msc4195"] {
+            for prefix in ["", "/", "/prefix//of/get_token"] {
+                for (path, endpoint) in [
+                    (format!("client/{form}/rtc/livekit/get_token"), Endpoint::ClientGetToken),
+                    (format!("federation/{form}/rtc/livekit/get_token"), Endpoint::FederationGetToken),
+                    (
+                        format!("client/{form}/rtc/livekit/delegate_delayed_leave/"),
+                        Endpoint::ClientDelegateDelayedLeave,
+                    ),
+                    ("app/v1//ping".to_owned(), Endpoint::Ping),
+                ] {
+                    let path = format!("{prefix}/_matrix/{path}");
+                    assert_eq!(Endpoint::at(&path), Some(endpoint), "{path}");
+                    assert!(endpoint.is_for_homeserver() && !endpoint.is_for_browsers());
+                }
+            }
         }
     }
 

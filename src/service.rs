@@ -14,9 +14,12 @@ use crate::config::Config;
 use crate::deployment;
 use crate::error::ApiError;
 use crate::exchange::Exchange;
+use crate::homeserver_mode::HomeserverMode;
+use crate::homeserver_request::{self, ClientTokenRequest, FederationTokenRequest, LeaveRequest, Requester};
 use crate::livekit::event::{self, Webhook};
 use crate::livekit::webhook;
 use crate::log::{Level, Log, new_request_id};
+use crate::matrix::application_service::ApplicationService;
 use crate::matrix::client_api::ClientApis;
 use crate::matrix::federation::Federation;
 use crate::matrix::lookups::WaitUntil;
@@ -31,7 +34,7 @@ pub async fn answer(request: &Request, env: &Env, context: Context) -> Answer {
     let url = request.url();
     let endpoint = Endpoint::at(path_of(&url));
     let method = request.method();
-    let for_browsers = endpoint.is_none_or(Endpoint::is_for_browsers);
+    let mut for_browsers = endpoint.is_none_or(Endpoint::is_for_browsers);
     let answer = match endpoint {
         // A preflight is answered even by a broken deployment: without it no page could read what is wrong.
         Some(endpoint) if method == "OPTIONS" && endpoint.allows("OPTIONS") => Answer::preflight(),
@@ -43,6 +46,9 @@ pub async fn answer(request: &Request, env: &Env, context: Context) -> Answer {
             };
             let outcome = match deployment.as_ref() {
                 Ok(config) => {
+                    let endpoint =
+                        endpoint.filter(|at| config.application_service.is_some() || !at.is_for_homeserver());
+                    for_browsers = endpoint.is_none_or(Endpoint::is_for_browsers);
                     let service = Service { config, request, env, context, log: &log };
                     service.respond(endpoint, &method).await
                 }
@@ -68,7 +74,7 @@ struct Service<'a> {
     log: &'a Log,
 }
 
-impl Service<'_> {
+impl<'a> Service<'a> {
     async fn respond(self, endpoint: Option<Endpoint>, method: &str) -> Result<Answer, ApiError> {
         let endpoint = endpoint.ok_or(ApiError::Unrecognized)?;
         if !endpoint.allows(method) {
@@ -89,7 +95,49 @@ impl Service<'_> {
                 self.exchange(async |exchange| exchange.delegate(request).await).await
             }
             Endpoint::SfuWebhook => self.webhook().await,
+            Endpoint::ClientGetToken => {
+                let service = self.verified_homeserver()?;
+                let user = self.requester()?;
+                let request = ClientTokenRequest::from_body(&self.client_body().await?)?;
+                self.exchange(async |exchange| HomeserverMode { exchange, service }.token(user, request).await).await
+            }
+            Endpoint::FederationGetToken => {
+                let service = self.verified_homeserver()?;
+                let origin = self.requester()?;
+                let request = FederationTokenRequest::from_body(&self.client_body().await?)?;
+                self.exchange(async |exchange| {
+                    HomeserverMode { exchange, service }.federated_token(origin, request).await
+                })
+                .await
+            }
+            Endpoint::ClientDelegateDelayedLeave => {
+                let service = self.verified_homeserver()?;
+                let user = self.requester()?;
+                let request = LeaveRequest::from_body(&self.client_body().await?)?;
+                self.exchange(async |exchange| HomeserverMode { exchange, service }.delegate(user, request).await).await
+            }
+            Endpoint::Ping => {
+                self.verified_homeserver()?;
+                homeserver_request::check_ping(&self.client_body().await?)?;
+                Ok(Answer::json(json!({})))
+            }
         }
+    }
+
+    /// What we are to our homeserver, once it has proven that the request is its own.
+    fn verified_homeserver(&self) -> Result<&'a ApplicationService, ApiError> {
+        let service = self.config.application_service.as_ref().ok_or(ApiError::Unrecognized)?;
+        service.verify(self.header("Authorization").as_deref()).map_err(ApiError::NotTheHomeserver)?;
+        Ok(service)
+    }
+
+    /// Who our homeserver says asks.
+    fn requester<R: Requester>(&self) -> Result<R, ApiError> {
+        R::from_header(self.header(R::HEADER).as_deref())
+    }
+
+    fn header(&self, name: &str) -> Option<String> {
+        self.request.headers().get(name).ok().flatten()
     }
 
     async fn client_body(&self) -> Result<Vec<u8>, ApiError> {
@@ -136,7 +184,7 @@ impl Service<'_> {
 
     async fn webhook(self) -> Result<Answer, ApiError> {
         let body = body::read(self.request, MAX_WEBHOOK_BODY).await?;
-        let authorization = self.request.headers().get("Authorization").ok().flatten();
+        let authorization = self.header("Authorization");
         webhook::verify(authorization.as_deref(), &body, &self.config.keys, clock::now_ms())
             .map_err(ApiError::Webhook)?;
         let not_an_event = |_| ApiError::NotJson("The body is not a webhook of LiveKit's".to_owned());
@@ -156,6 +204,10 @@ fn report(log: &Log, error: &ApiError, endpoint: Option<Endpoint>) {
         ApiError::Sfu(_) => (Level::Error, "room not created"),
         ApiError::Mint(_) => (Level::Error, "token not signed"),
         ApiError::NotStored(_) => (Level::Error, "not stored"),
+        ApiError::NotTheHomeserver(_) => (Level::Warn, "not our homeserver"),
+        ApiError::MembershipUnknown(_) => (Level::Warn, "membership not known"),
+        ApiError::DelayedEventUnknown(_) => (Level::Warn, "delayed event not looked up"),
+        ApiError::NotRelayed(_) => (Level::Warn, "token not relayed"),
         ApiError::NoClientApi(_) => (Level::Warn, "client-server API not found"),
         ApiError::RateLimited(_) => (Level::Warn, "rate limit reached"),
         _ => (Level::Debug, "request refused"),

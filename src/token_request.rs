@@ -2,9 +2,9 @@
 
 use delegated_leaves::{DelayId, DelayTimeout, Identity, RoomName};
 use serde::Deserialize;
-use serde::de::DeserializeOwned;
-use serde_json::{Number, error::Category};
+use serde_json::Number;
 
+use crate::body::{parse, required};
 use crate::error::ApiError;
 use crate::matrix::openid::{AccessToken, OpenIdError, OpenIdToken};
 use crate::matrix::server_name::ServerName;
@@ -227,28 +227,6 @@ struct MemberBody {
     claimed_device_id: Option<String>,
 }
 
-/// The errors are our own words: serde's would quote the value, which may be a token.
-fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, ApiError> {
-    let mut deserializer = serde_json::Deserializer::from_slice(body);
-    let not_json = || ApiError::NotJson("The body is not JSON".to_owned());
-    let parsed = serde_path_to_error::deserialize(&mut deserializer).map_err(|error| {
-        let path: String = error.path().to_string().chars().take(MAX_QUOTED_PATH).collect();
-        match error.inner().classify() {
-            Category::Data if path == "." => {
-                ApiError::NotJson("The body is not an object of the expected fields".to_owned())
-            }
-            Category::Data => ApiError::NotJson(format!("{path} is unknown, repeated or of the wrong type")),
-            _ => not_json(),
-        }
-    })?;
-    deserializer.end().map_err(|_| not_json())?;
-    Ok(parsed)
-}
-
-fn required(field: &'static str, value: Option<String>) -> Result<String, ApiError> {
-    (value.filter(|value| !value.is_empty())).ok_or_else(|| ApiError::BadJson(format!("{field} is missing or empty")))
-}
-
 fn openid_token(server_name: &str, access_token: AccessToken) -> Result<OpenIdToken, ApiError> {
     let server = ServerName::parse(server_name).map_err(OpenIdError::ServerName)?;
     Ok(OpenIdToken { server, access_token })
@@ -256,7 +234,6 @@ fn openid_token(server_name: &str, access_token: AccessToken) -> Result<OpenIdTo
 
 /// The slot of a legacy call, which has no name for it.
 const LEGACY_SLOT: &str = "m.call#ROOM";
-const MAX_QUOTED_PATH: usize = 80;
 
 #[cfg(test)]
 mod tests {

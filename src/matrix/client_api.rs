@@ -1,10 +1,11 @@
-//! Where a homeserver's client-server API answers, and which form of the delayed events it has (§7 of the protocol).
+//! Where a homeserver's client-server API answers, and which of what it has there is in its stable form (§7 of the protocol).
 
 use std::collections::BTreeMap;
 use std::fmt;
 use std::time::Duration;
 
 use delegated_leaves::DelayedEventsUrl;
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, PercentEncode, utf8_percent_encode};
 use serde::Deserialize;
 use url::Url;
 
@@ -44,8 +45,9 @@ impl ClientApis {
                 Err(error) => return (Err(error), FAILURE_LIFETIME),
             },
         };
-        let mut api = ClientApi { base: base.as_str().trim_end_matches('/').to_owned(), configured, stable: false };
-        match self.has_stable_delayed_events(&api).await {
+        let base = base.as_str().trim_end_matches('/').to_owned();
+        let mut api = ClientApi { base, configured, stable: StableForms::default() };
+        match self.stable_forms(&api).await {
             Some(stable) => {
                 api.stable = stable;
                 (Ok(api), lifetime)
@@ -65,22 +67,27 @@ impl ClientApis {
     }
 
     /// `None` where the homeserver doesn't tell.
-    async fn has_stable_delayed_events(&self, api: &ClientApi) -> Option<bool> {
+    async fn stable_forms(&self, api: &ClientApi) -> Option<StableForms> {
         #[derive(Deserialize)]
         struct Versions {
             #[serde(default)]
             unstable_features: BTreeMap<String, bool>,
         }
         let deadline = Deadline::after(VERSIONS_TIMEOUT);
-        let url = format!("{}/_matrix/client/versions", api.base);
-        let call = Call { url: &url, method: Method::Get { accept: None }, deadline: &deadline };
+        let method = Method::Get { accept: None, authorization: None };
+        let call = Call { url: &api.url("versions"), method, deadline: &deadline };
         let reply = api.way_out(&self.outbound).send(call).await.ok()?;
         if reply.status() != 200 {
             reply.discard();
             return None;
         }
         let versions: Versions = serde_json::from_slice(&reply.body(MAX_VERSIONS).await.ok()?).ok()?;
-        Some(versions.unstable_features.get(STABLE_DELAYED_EVENTS) == Some(&true))
+        let has = |flag: &str| versions.unstable_features.get(flag) == Some(&true);
+        Some(StableForms {
+            delayed_events: has("org.matrix.msc4140.stable"),
+            is_joined: has("io.element.msc4502.stable"),
+            fed_proxy: has("io.element.msc4512.stable"),
+        })
     }
 }
 
@@ -89,20 +96,61 @@ impl ClientApis {
 pub struct ClientApi {
     base: String,
     configured: bool,
-    stable: bool,
+    stable: StableForms,
+}
+
+/// What the homeserver says it has under stable paths.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct StableForms {
+    delayed_events: bool,
+    is_joined: bool,
+    fed_proxy: bool,
 }
 
 impl ClientApi {
-    /// Where delayed events are: the stable path where the homeserver says that it has it.
+    /// The URL of what is at `path` below `/_matrix/client/`, on this homeserver whatever the path.
+    pub fn url(&self, path: &str) -> String {
+        format!("{}/_matrix/client/{path}", self.base)
+    }
+
+    /// Where delayed events are, as a URL.
     pub fn delayed_events(&self) -> DelayedEventsUrl {
-        let path = if self.stable { "v1" } else { "unstable/org.matrix.msc4140" };
-        DelayedEventsUrl::new(format!("{}/_matrix/client/{path}/delayed_events", self.base))
+        DelayedEventsUrl::new(self.url(self.delayed_events_path()))
+    }
+
+    /// Where delayed events are (MSC4140), below `/_matrix/client/`.
+    pub fn delayed_events_path(&self) -> &'static str {
+        match self.stable.delayed_events {
+            true => "v1/delayed_events",
+            false => "unstable/org.matrix.msc4140/delayed_events",
+        }
+    }
+
+    /// Below what rooms tell who is joined to them (MSC4502), below `/_matrix/client/`.
+    pub fn is_joined_rooms_path(&self) -> &'static str {
+        match self.stable.is_joined {
+            true => "v3/rooms",
+            false => "unstable/io.element.msc4502/rooms",
+        }
+    }
+
+    /// Where requests to other servers are relayed (MSC4512), below `/_matrix/client/`.
+    pub fn fed_proxy_path(&self) -> &'static str {
+        match self.stable.fed_proxy {
+            true => "v1/appservice/fed_proxy",
+            false => "unstable/io.element.msc4512/appservice/fed_proxy",
+        }
     }
 
     /// How it is reached: the operator may name a private address, others may not.
     pub fn way_out<'a>(&self, outbound: &'a Outbound) -> &'a Fetcher {
         if self.configured { outbound.configured() } else { outbound.internet() }
     }
+}
+
+/// `text` as one segment of a path, or one value in a query.
+pub fn escaped(text: &str) -> PercentEncode<'_> {
+    utf8_percent_encode(text, RESERVED)
 }
 
 /// Why there is no client-server API.
@@ -131,7 +179,8 @@ thread_local! {
     static CLIENT_APIS: Lookups<Result<ClientApi, ClientApiError>> = Lookups::default();
 }
 
-const STABLE_DELAYED_EVENTS: &str = "org.matrix.msc4140.stable";
+/// Everything but the unreserved characters of RFC 3986.
+const RESERVED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 const LIFETIME: Duration = Duration::from_secs(4 * 3600);
 const FAILURE_LIFETIME: Duration = Duration::from_secs(60);
 const VERSIONS_TIMEOUT: Duration = Duration::from_secs(3);

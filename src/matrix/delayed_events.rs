@@ -1,16 +1,48 @@
-//! Restarting and sending delayed events (MSC4140; §7 of the protocol).
+//! Delayed events on homeservers (MSC4140; §7 of the protocol): looking them up, restarting them, sending them.
 
 use std::fmt;
 use std::time::Duration;
 
-use delegated_leaves::{DelayedEvent, DelayedEventsUrl, HomeserverAnswer};
-use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_encode};
+use delegated_leaves::{DelayId, DelayTimeout, DelayedEvent, HomeserverAnswer};
 use serde::Deserialize;
 
-use super::client_api::ClientApis;
+use super::application_service::{ApplicationService, Homeserver, HomeserverError, read};
+use super::client_api::{ClientApis, escaped};
 use super::server_name::ServerName;
+use super::user_id::UserId;
 use crate::clock;
 use crate::outbound::{Call, Deadline, Method, OutboundError, Reply};
+
+/// What the homeserver tells of a delayed event that is scheduled.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+pub struct Scheduled {
+    /// The Matrix room it will be sent to.
+    pub room_id: String,
+    /// How long after its last restart it is sent, in ms.
+    pub delay: DelayTimeout,
+}
+
+impl Homeserver<'_> {
+    /// Looks up an event of `owner`'s. `None` where there is none of that id.
+    pub async fn delayed_event(&self, id: &DelayId, owner: &UserId) -> Result<Option<Scheduled>, HomeserverError> {
+        let events = self.api().delayed_events_path();
+        let path = format!("{events}/{}?user_id={}", escaped(id.secret()), escaped(owner.as_str()));
+        let reply = self.get(&path, &Deadline::after(TIMEOUT)).await?;
+        if reply.status() != 404 {
+            return read(reply).await.map(Some);
+        }
+        #[derive(Deserialize)]
+        struct MatrixError {
+            errcode: String,
+        }
+        // A homeserver that has no such path doesn't say anything of the event.
+        let body = reply.body(MAX_ERROR_BODY).await?;
+        match serde_json::from_slice(&body) {
+            Ok(MatrixError { errcode }) if errcode == "M_UNRECOGNIZED" => Err(HomeserverError::Status(404)),
+            _ => Ok(None),
+        }
+    }
+}
 
 /// What to do with a delayed event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -22,20 +54,42 @@ pub enum Operation {
 }
 
 impl Operation {
-    /// Does it on the homeserver's client-server API, for 5 s at most once that is found. Who knows the id needs no token.
+    /// Does it on the homeserver's client-server API, for 5 s at most once that is found.
     ///
-    /// Where the API can't be found now, it is where it was when the event was delegated.
-    pub async fn perform(self, apis: &ClientApis, event: &DelayedEvent) -> Result<HomeserverAnswer, DelayedEventError> {
+    /// Where the event's owner is known, and `service` is the homeserver's, it is done in the owner's name. Otherwise the id
+    /// alone has to do, which is enough for homeservers. Where the API can't be found now, it is where it was when the event
+    /// was delegated.
+    pub async fn perform(
+        self,
+        apis: &ClientApis,
+        service: Option<&ApplicationService>,
+        event: &DelayedEvent,
+    ) -> Result<HomeserverAnswer, DelayedEventError> {
         let server = ServerName::parse(event.server_name.as_str()).map_err(|_| DelayedEventError::ServerName)?;
-        let found = apis.find(&server, &Deadline::after(DISCOVERY_TIMEOUT)).await;
-        let (base, way_out) = match &found {
-            Ok(api) => (api.delayed_events(), api.way_out(&apis.outbound)),
-            Err(_) => (event.url.clone(), apis.outbound.internet()),
+        let discovery = Deadline::after(DISCOVERY_TIMEOUT);
+        let as_owner = match (service, &event.owner) {
+            (Some(service), Some(owner)) if *service.server_name() == server => {
+                service.homeserver(apis, &discovery).await.ok().zip(Some(owner))
+            }
+            _ => None,
         };
-        let url = self.url(&base, event.delay_id.secret());
-        let deadline = Deadline::after(TIMEOUT);
-        let method = Method::Post { content_type: "application/json", authorization: None, body: b"{}" };
-        let reply = way_out.send(Call { url: &url, method, deadline: &deadline }).await?;
+        let reply = match as_owner {
+            Some((homeserver, owner)) => {
+                let path = self.below(homeserver.api().delayed_events_path(), &event.delay_id);
+                let path = format!("{path}?user_id={}", escaped(owner.as_str()));
+                homeserver.post(&path, b"{}", &Deadline::after(TIMEOUT)).await?
+            }
+            None => {
+                let found = apis.find(&server, &discovery).await;
+                let (base, way_out) = match &found {
+                    Ok(api) => (api.delayed_events(), api.way_out(&apis.outbound)),
+                    Err(_) => (event.url.clone(), apis.outbound.internet()),
+                };
+                let url = self.below(base.as_str(), &event.delay_id);
+                let method = Method::Post { content_type: "application/json", authorization: None, body: b"{}" };
+                way_out.send(Call { url: &url, method, deadline: &Deadline::after(TIMEOUT) }).await?
+            }
+        };
         let status = reply.status();
         let wait = match status {
             429 => retry_after(reply).await,
@@ -50,9 +104,8 @@ impl Operation {
         }
     }
 
-    fn url(self, base: &DelayedEventsUrl, delay_id: &str) -> String {
-        let segment = percent_encode(delay_id.as_bytes(), RESERVED);
-        format!("{}/{segment}/{self}", base.as_str())
+    fn below(self, delayed_events: &str, id: &DelayId) -> String {
+        format!("{delayed_events}/{}/{self}", escaped(id.secret()))
     }
 }
 
@@ -118,8 +171,6 @@ fn from_body(body: &[u8]) -> Option<Duration> {
     Some(Duration::from_secs(limit.retry_after_ms.div_ceil(1000)))
 }
 
-/// Everything but the unreserved characters of RFC 3986.
-const RESERVED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 /// Well-known and `/versions` have their own limits within this.
 const DISCOVERY_TIMEOUT: Duration = Duration::from_secs(10);
 const TIMEOUT: Duration = Duration::from_secs(5);
@@ -132,8 +183,8 @@ mod tests {
 
     #[test]
     fn an_id_is_one_path_segment_whatever_is_in_it() {
-        let base = DelayedEventsUrl::new("https://cs.example.com/delayed_events");
-        let url = Operation::Restart.url(&base, "syd_a/../b?c#d%");
+        let id = DelayId::new("syd_a/../b?c#d%").unwrap();
+        let url = Operation::Restart.below("https://cs.example.com/delayed_events", &id);
         assert_eq!(url, "https://cs.example.com/delayed_events/syd_a%2F..%2Fb%3Fc%23d%25/restart");
     }
 

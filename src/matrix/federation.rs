@@ -69,7 +69,7 @@ impl Federation {
         match destination {
             Destination::Direct { host, port } => {
                 let url = format!("https://{host}:{port}{path_and_query}");
-                let method = Method::Get { accept: None };
+                let method = Method::Get { accept: None, authorization: None };
                 let call = Call { url: &url, method, deadline };
                 let reply = self.outbound.internet().send(call).await?;
                 let status = reply.status();
@@ -106,7 +106,7 @@ impl Network for Federation {
         url.query_pairs_mut().append_pair("name", record).append_pair("type", "SRV");
         let call = Call {
             url: url.as_str(),
-            method: Method::Get { accept: Some("application/dns-json") },
+            method: Method::Get { accept: Some("application/dns-json"), authorization: None },
             deadline: &deadline,
         };
         let reply = self.outbound.configured().send(call).await.ok()?;

@@ -24,7 +24,8 @@ pub async fn fetch(
     let url = format!("https://{authority}/.well-known/matrix/{kind}");
     let mut url = Url::parse(&url).map_err(|_| WellKnownError::Absent)?;
     for _ in 0..=MAX_REDIRECTS {
-        let call = Call { url: url.as_str(), method: Method::Get { accept: None }, deadline: &deadline };
+        let call =
+            Call { url: url.as_str(), method: Method::Get { accept: None, authorization: None }, deadline: &deadline };
         let reply = outbound.internet().send(call).await.map_err(|_| WellKnownError::Unreachable)?;
         match reply.status() {
             200 => {

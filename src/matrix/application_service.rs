@@ -1,0 +1,228 @@
+//! This service as an application service of one homeserver ([application service
+//! API](https://spec.matrix.org/latest/application-service-api/)): how the two know each other.
+//!
+//! The `as_token` never leaves this module but in a request to that homeserver's own client-server API.
+
+use std::fmt;
+
+use serde::de::DeserializeOwned;
+use sha2::{Digest, Sha256};
+use subtle::ConstantTimeEq;
+
+use super::client_api::{ClientApi, ClientApiError, ClientApis};
+use super::server_name::ServerName;
+use crate::outbound::{Call, Deadline, Method, Outbound, OutboundError, Reply};
+
+/// `LIVEKIT_HS_SERVER_NAME`, and the tokens of the registration file on it. Printing it shows no token.
+#[derive(Clone)]
+pub struct ApplicationService {
+    server_name: ServerName,
+    as_token: Token,
+    hs_token: Token,
+}
+
+impl ApplicationService {
+    /// Ours on the homeserver `server_name`.
+    pub fn new(server_name: ServerName, as_token: Token, hs_token: Token) -> Self {
+        Self { server_name, as_token, hs_token }
+    }
+
+    /// The homeserver's name.
+    pub fn server_name(&self) -> &ServerName {
+        &self.server_name
+    }
+
+    /// Whether a request with this `Authorization` header comes from the homeserver.
+    pub fn verify(&self, authorization: Option<&str>) -> Result<(), HomeserverTokenError> {
+        let (scheme, token) = authorization.and_then(|header| header.trim().split_once(' ')).unwrap_or_default();
+        let token = token.trim();
+        if !scheme.eq_ignore_ascii_case("Bearer") || token.is_empty() {
+            return Err(HomeserverTokenError::Missing);
+        }
+        // Digests have one length: how long the token is isn't told either.
+        let [given, known] = [token, &self.hs_token.0].map(Sha256::digest);
+        match bool::from(given.ct_eq(&known)) {
+            true => Ok(()),
+            false => Err(HomeserverTokenError::Wrong),
+        }
+    }
+
+    /// The homeserver, once its client-server API is found.
+    pub async fn homeserver<'a>(
+        &'a self,
+        apis: &'a ClientApis,
+        deadline: &Deadline,
+    ) -> Result<Homeserver<'a>, ClientApiError> {
+        let api = apis.find(&self.server_name, deadline).await?;
+        Ok(Homeserver { api, outbound: &apis.outbound, as_token: &self.as_token })
+    }
+}
+
+impl fmt::Debug for ApplicationService {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "ApplicationService({})", self.server_name)
+    }
+}
+
+/// One of the two tokens of a registration file.
+#[derive(Clone)]
+pub struct Token(String);
+
+impl Token {
+    /// White space around it, a line feed from a file say, doesn't count. `None` for what can't be in a header.
+    pub fn parse(text: &str) -> Option<Self> {
+        let token = text.trim();
+        (!token.is_empty() && token.bytes().all(|byte| byte.is_ascii_graphic())).then(|| Self(token.to_owned()))
+    }
+}
+
+/// Why a request isn't the homeserver's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum HomeserverTokenError {
+    /// There is no bearer token.
+    Missing,
+    /// It isn't the `hs_token`.
+    Wrong,
+}
+
+/// The client-server API of the homeserver whose application service this is. Only this sends the `as_token`, and only
+/// there: the base of the URL and the token are kept together, and redirects are answers.
+pub struct Homeserver<'a> {
+    api: ClientApi,
+    outbound: &'a Outbound,
+    as_token: &'a Token,
+}
+
+impl Homeserver<'_> {
+    /// Where it answers, and which forms it has.
+    pub fn api(&self) -> &ClientApi {
+        &self.api
+    }
+
+    /// GETs what is at `path` below `/_matrix/client/`.
+    pub(super) async fn get(&self, path: &str, deadline: &Deadline) -> Result<Reply, OutboundError> {
+        let authorization = self.authorization();
+        let authorization = Some(authorization.as_str());
+        self.send(path, Method::Get { accept: None, authorization }, deadline).await
+    }
+
+    /// POSTs JSON to `path` below `/_matrix/client/`.
+    pub(super) async fn post(&self, path: &str, json: &[u8], deadline: &Deadline) -> Result<Reply, OutboundError> {
+        let authorization = self.authorization();
+        let authorization = Some(authorization.as_str());
+        self.send(path, Method::Post { content_type: "application/json", authorization, body: json }, deadline).await
+    }
+
+    async fn send(&self, path: &str, method: Method<'_>, deadline: &Deadline) -> Result<Reply, OutboundError> {
+        let url = self.api.url(path);
+        self.api.way_out(self.outbound).send(Call { url: &url, method, deadline }).await
+    }
+
+    fn authorization(&self) -> String {
+        format!("Bearer {}", self.as_token.0)
+    }
+}
+
+/// The JSON of an answer of 200.
+pub(super) async fn read<T: DeserializeOwned>(reply: Reply) -> Result<T, HomeserverError> {
+    match reply.status() {
+        200 => serde_json::from_slice(&reply.body(MAX_ANSWER).await?).map_err(|_| HomeserverError::Malformed),
+        status => {
+            reply.discard();
+            Err(HomeserverError::Status(status))
+        }
+    }
+}
+
+/// Why the homeserver gave no answer that can be used.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum HomeserverError {
+    /// Its client-server API isn't found.
+    NotFound(ClientApiError),
+    /// It doesn't answer.
+    NoAnswer(OutboundError),
+    /// It answered with a status that answers nothing.
+    Status(u16),
+    /// The answer isn't the JSON that belongs there.
+    Malformed,
+}
+
+impl From<ClientApiError> for HomeserverError {
+    fn from(error: ClientApiError) -> Self {
+        Self::NotFound(error)
+    }
+}
+
+impl From<OutboundError> for HomeserverError {
+    fn from(error: OutboundError) -> Self {
+        Self::NoAnswer(error)
+    }
+}
+
+impl fmt::Display for HomeserverError {
+    /// The cause, in words an operator can act on.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NotFound(error) => error.fmt(f),
+            Self::NoAnswer(error) => write!(f, "the homeserver's client-server API doesn't answer: {error}"),
+            Self::Status(401) => f.write_str(
+                "the homeserver refused LIVEKIT_AS_TOKEN (401): it must be the as_token of the registration file that the \
+                 homeserver has read",
+            ),
+            Self::Status(403) => f.write_str(
+                "the homeserver forbids it (403): has the registration file the scope of is_joined, and all the \
+                 homeserver's users in its namespace?",
+            ),
+            Self::Status(404) => f.write_str(
+                "the homeserver doesn't have this (404): are msc4140, msc4143, msc4502 and msc4512 switched on there?",
+            ),
+            Self::Status(status) => write!(f, "the homeserver answered {status}"),
+            Self::Malformed => f.write_str("the homeserver's answer isn't the JSON that belongs there"),
+        }
+    }
+}
+
+const MAX_ANSWER: usize = 64 * 1024;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn service() -> ApplicationService {
+        let token = |text| Token::parse(text).unwrap();
+        ApplicationService::new(ServerName::parse("example.com").unwrap(), token("as-secret"), token(" hs-secret\n"))
+    }
+
+    #[test]
+    fn only_the_hs_token_is_the_homeserver_s() {
+        for header in ["Bearer hs-secret", "bearer hs-secret", " Bearer  hs-secret "] {
+            assert_eq!(service().verify(Some(header)), Ok(()), "{header:?}");
+        }
+        for header in [None, Some(""), Some("Bearer"), Some("Bearer "), Some("hs-secret"), Some("Basic hs-secret")] {
+            assert_eq!(service().verify(header), Err(HomeserverTokenError::Missing), "{header:?}");
+        }
+        for header in ["Bearer as-secret", "Bearer hs-secre", "Bearer hs-secret2", "Bearer hs-secret, Bearer x"] {
+            assert_eq!(service().verify(Some(header)), Err(HomeserverTokenError::Wrong), "{header:?}");
+        }
+    }
+
+    #[test]
+    fn a_token_is_what_a_header_can_hold() {
+        for text in ["", " ", "two words", "ü", "a\u{7f}"] {
+            assert!(Token::parse(text).is_none(), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn no_token_is_shown() {
+        assert_eq!(format!("{:?}", service()), "ApplicationService(example.com)");
+    }
+
+    proptest! {
+        #[test]
+        fn any_header_is_read_without_panic(header in "(Bearer )?\\PC{0,40}") {
+            prop_assert!(service().verify(Some(&header)).is_err());
+        }
+    }
+}

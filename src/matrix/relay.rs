@@ -1,0 +1,32 @@
+//! Requests to other homeservers, relayed by our own one (MSC4512): it signs them, and finds the way.
+
+use std::time::Duration;
+
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use super::application_service::{Homeserver, HomeserverError, read};
+use super::server_name::ServerName;
+use crate::outbound::Deadline;
+
+/// What another homeserver answered.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+pub struct Relayed {
+    /// The HTTP status.
+    pub status: u16,
+    /// The body.
+    #[serde(default)]
+    pub content: Value,
+}
+
+impl Homeserver<'_> {
+    /// POSTs `body` to `path` on the federation API of `destination`. An error means that there is no answer of it.
+    pub async fn relay(&self, destination: &ServerName, path: &str, body: &Value) -> Result<Relayed, HomeserverError> {
+        let request = json!({"destination": destination.as_str(), "method": "POST", "path": path, "body": body});
+        let deadline = Deadline::after(TIMEOUT);
+        read(self.post(self.api().fed_proxy_path(), request.to_string().as_bytes(), &deadline).await?).await
+    }
+}
+
+/// The other homeserver asks its own one about the members of the room, and its SFU, before it answers.
+const TIMEOUT: Duration = Duration::from_secs(20);
