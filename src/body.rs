@@ -3,6 +3,7 @@
 use js_sys::Uint8Array;
 use js_sys::futures::JsFuture;
 use serde::de::DeserializeOwned;
+use serde_json::Value;
 use serde_json::error::Category;
 use web_sys::Request;
 
@@ -34,21 +35,36 @@ pub async fn read(request: &Request, limit: usize) -> Result<Vec<u8>, ApiError> 
 pub fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, ApiError> {
     let mut deserializer = serde_json::Deserializer::from_slice(body);
     let not_json = || ApiError::NotJson("The body is not JSON".to_owned());
-    let not_an_object = || ApiError::NotJson("The body is not an object of the expected fields".to_owned());
-    // An array of the fields' values would do for serde.
-    if body.trim_ascii_start().starts_with(b"[") {
-        return Err(not_an_object());
-    }
     let parsed = serde_path_to_error::deserialize(&mut deserializer).map_err(|error| {
         let path: String = error.path().to_string().chars().take(MAX_QUOTED_PATH).collect();
         match error.inner().classify() {
-            Category::Data if path == "." => not_an_object(),
+            Category::Data if path == "." => {
+                ApiError::NotJson("The body is not an object of the expected fields".to_owned())
+            }
             Category::Data => ApiError::NotJson(format!("{path} is unknown, repeated or of the wrong type")),
             _ => not_json(),
         }
     })?;
     deserializer.end().map_err(|_| not_json())?;
     Ok(parsed)
+}
+
+/// The fields of a body that have these names, all of them texts; `null` counts as absent, and other fields as nothing.
+pub fn texts<const N: usize>(body: &[u8], names: [&'static str; N]) -> Result<[Option<String>; N], ApiError> {
+    let mut fields = match serde_json::from_slice(body) {
+        Ok(Value::Object(fields)) => fields,
+        Ok(_) => return Err(ApiError::NotJson("The body is not an object".to_owned())),
+        Err(_) => return Err(ApiError::NotJson("The body is not JSON".to_owned())),
+    };
+    let mut texts = [const { None }; N];
+    for (name, text) in names.into_iter().zip(&mut texts) {
+        *text = match fields.remove(name) {
+            None | Some(Value::Null) => None,
+            Some(Value::String(text)) => Some(text),
+            Some(_) => return Err(ApiError::NotJson(format!("{name} is of the wrong type"))),
+        };
+    }
+    Ok(texts)
 }
 
 /// The value of `field`, which must be there and not empty.

@@ -4,7 +4,6 @@ use std::time::Duration;
 
 use delegated_leaves::Delegate;
 use futures_util::future::join;
-use serde::Deserialize;
 use serde_json::{Value, json};
 
 use crate::clock;
@@ -21,7 +20,17 @@ use crate::matrix::server_name::ServerName;
 use crate::matrix::user_id::UserId;
 use crate::outbound::Deadline;
 
-/// The three doors. Requests have been proven to be the homeserver's.
+/// A request that has been proven to be our homeserver's.
+pub enum HomeserverRequest {
+    /// For a token for its user.
+    Token(UserId, ClientTokenRequest),
+    /// Another homeserver's, for a token for one of that one's users.
+    FederatedToken(ServerName, FederationTokenRequest),
+    /// To look after a leave of its user's.
+    Leave(UserId, LeaveRequest),
+}
+
+/// The doors, one for each request.
 pub struct HomeserverMode<'a> {
     /// What lies behind them.
     pub exchange: Exchange<'a>,
@@ -30,10 +39,19 @@ pub struct HomeserverMode<'a> {
 }
 
 impl HomeserverMode<'_> {
-    /// Answers a request of `user`, of our homeserver: for our SFU with a token, for another homeserver's with what that one
-    /// answers. The body of the answer is `{"jwt"}`.
-    pub async fn token(&self, user: UserId, request: ClientTokenRequest) -> Result<Value, ApiError> {
+    /// The body of the answer: `{"jwt"}` for a token, `{}` for a leave.
+    pub async fn answer(&self, request: HomeserverRequest) -> Result<Value, ApiError> {
+        match request {
+            HomeserverRequest::Token(user, request) => self.token(user, request).await,
+            HomeserverRequest::FederatedToken(origin, request) => self.federated_token(origin, request).await,
+            HomeserverRequest::Leave(user, request) => self.delegate(user, request).await,
+        }
+    }
+
+    /// For our SFU there is a token, for another homeserver's what that one answers.
+    async fn token(&self, user: UserId, request: ClientTokenRequest) -> Result<Value, ApiError> {
         let started = clock::now_ms();
+        self.exchange.limits.admit_user(&user).await?;
         let homeserver = self.homeserver().await.map_err(|error| ApiError::MembershipUnknown(error.into()))?;
         let membership = request.membership;
         let is_user_joined = expect_joined(&homeserver, &membership.room, Party::User(&user));
@@ -51,16 +69,11 @@ impl HomeserverMode<'_> {
         }
     }
 
-    /// Answers a request of another homeserver, `origin`, for a token for one of its users. The body of the answer is
-    /// `{"jwt"}`.
-    pub async fn federated_token(
-        &self,
-        origin: ServerName,
-        request: FederationTokenRequest,
-    ) -> Result<Value, ApiError> {
+    async fn federated_token(&self, origin: ServerName, request: FederationTokenRequest) -> Result<Value, ApiError> {
         let started = clock::now_ms();
         let user = UserId::parse(&request.user_id).ok().filter(|user| user.server_name() == origin.as_str());
         let user = user.ok_or(ApiError::NotOfOrigin)?;
+        self.exchange.limits.admit_user(&user).await?;
         let homeserver = self.homeserver().await.map_err(|error| ApiError::MembershipUnknown(error.into()))?;
         let membership = request.membership;
         let (are_we_joined, is_user_joined) = join(
@@ -72,8 +85,8 @@ impl HomeserverMode<'_> {
         self.admit(user, &membership, Access::Federated(membership.room.clone()), started).await
     }
 
-    /// Takes over a delayed leave of `user`'s. The body of the answer is `{}`.
-    pub async fn delegate(&self, user: UserId, request: LeaveRequest) -> Result<Value, ApiError> {
+    async fn delegate(&self, user: UserId, request: LeaveRequest) -> Result<Value, ApiError> {
+        self.exchange.limits.admit_user(&user).await?;
         let LeaveRequest { membership, delay_id } = request;
         self.expect_our_sfu(&membership)?;
         let no_such_event = || ApiError::InvalidParam("delay_id is no delayed event of this user and room".to_owned());
@@ -158,10 +171,6 @@ async fn expect_joined(homeserver: &Homeserver<'_>, room: &RoomId, party: Party<
 
 /// The token in another homeserver's answer. Of what it may say instead, clients are told two things.
 fn token_of(answer: Relayed) -> Result<String, ApiError> {
-    #[derive(Deserialize)]
-    struct Token {
-        jwt: String,
-    }
     let Relayed { status, content } = answer;
     let errcode = content["errcode"].as_str();
     for (told_status, told) in [(403, "M_FORBIDDEN"), (400, "M_INVALID_PARAM")] {
@@ -172,8 +181,8 @@ fn token_of(answer: Relayed) -> Result<String, ApiError> {
     if status != 200 {
         return Err(ApiError::NotRelayed(format!("the other homeserver answered {status}")));
     }
-    let malformed = |_| ApiError::NotRelayed("the other homeserver's answer holds no token".to_owned());
-    Token::deserialize(content).map(|token| token.jwt).map_err(malformed)
+    let malformed = || ApiError::NotRelayed("the other homeserver's answer holds no token".to_owned());
+    content["jwt"].as_str().map(str::to_owned).ok_or_else(malformed)
 }
 
 /// In the form that homeservers have now.

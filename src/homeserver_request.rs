@@ -1,10 +1,9 @@
 //! Requests of homeserver mode (MSC4195): bodies, and the headers in which the homeserver says whose they are.
 
 use delegated_leaves::{DelayId, Identity, RoomName};
-use serde::Deserialize;
 use serde_json::{Value, json};
 
-use crate::body::{parse, required};
+use crate::body::{required, texts};
 use crate::error::ApiError;
 use crate::matrix::room_id::RoomId;
 use crate::matrix::server_name::ServerName;
@@ -57,8 +56,7 @@ pub struct Membership {
 }
 
 impl Membership {
-    /// What is missing gets another answer than what is of the wrong type, so every field of a body is optional, and `null`
-    /// counts as absent. What is missing comes before what is malformed.
+    /// What is missing comes before what is malformed.
     fn parse(
         url: Option<String>,
         room_id: Option<String>,
@@ -112,17 +110,10 @@ pub struct ClientTokenRequest {
 impl ClientTokenRequest {
     /// Parses the body of `POST /_matrix/client/…/rtc/livekit/get_token`.
     pub fn from_body(body: &[u8]) -> Result<Self, ApiError> {
-        #[derive(Deserialize)]
-        struct Body {
-            server_name: Option<String>,
-            url: Option<String>,
-            room_id: Option<String>,
-            slot_id: Option<String>,
-            member_id: Option<String>,
-        }
-        let body: Body = parse(body)?;
-        let membership = Membership::parse(body.url, body.room_id, body.slot_id, body.member_id)?;
-        let server = body.server_name.map(|name| ServerName::parse(&name)).transpose();
+        let [url, room_id, slot_id, member_id, server_name] =
+            texts(body, ["url", "room_id", "slot_id", "member_id", "server_name"])?;
+        let membership = Membership::parse(url, room_id, slot_id, member_id)?;
+        let server = server_name.map(|name| ServerName::parse(&name)).transpose();
         let server = server.map_err(|_| ApiError::InvalidParam("server_name is malformed".to_owned()))?;
         Ok(Self { server, membership })
     }
@@ -140,17 +131,10 @@ pub struct FederationTokenRequest {
 impl FederationTokenRequest {
     /// Parses the body of `POST /_matrix/federation/…/rtc/livekit/get_token`.
     pub fn from_body(body: &[u8]) -> Result<Self, ApiError> {
-        #[derive(Deserialize)]
-        struct Body {
-            user_id: Option<String>,
-            url: Option<String>,
-            room_id: Option<String>,
-            slot_id: Option<String>,
-            member_id: Option<String>,
-        }
-        let body: Body = parse(body)?;
-        let user_id = required("user_id", body.user_id)?;
-        let membership = Membership::parse(body.url, body.room_id, body.slot_id, body.member_id)?;
+        let [url, room_id, slot_id, member_id, user_id] =
+            texts(body, ["url", "room_id", "slot_id", "member_id", "user_id"])?;
+        let user_id = required("user_id", user_id)?;
+        let membership = Membership::parse(url, room_id, slot_id, member_id)?;
         Ok(Self { user_id, membership })
     }
 }
@@ -167,29 +151,17 @@ pub struct LeaveRequest {
 impl LeaveRequest {
     /// Parses the body of `POST /_matrix/client/…/rtc/livekit/delegate_delayed_leave`.
     pub fn from_body(body: &[u8]) -> Result<Self, ApiError> {
-        #[derive(Deserialize)]
-        struct Body {
-            url: Option<String>,
-            room_id: Option<String>,
-            slot_id: Option<String>,
-            member_id: Option<String>,
-            delay_id: Option<String>,
-        }
-        let body: Body = parse(body)?;
-        let delay_id = DelayId::new(required("delay_id", body.delay_id)?).ok();
-        let membership = Membership::parse(body.url, body.room_id, body.slot_id, body.member_id)?;
+        let [url, room_id, slot_id, member_id, delay_id] =
+            texts(body, ["url", "room_id", "slot_id", "member_id", "delay_id"])?;
+        let delay_id = DelayId::new(required("delay_id", delay_id)?).ok();
+        let membership = Membership::parse(url, room_id, slot_id, member_id)?;
         Ok(Self { membership, delay_id })
     }
 }
 
 /// Checks the body of `POST /_matrix/app/v1/ping`.
 pub fn check_ping(body: &[u8]) -> Result<(), ApiError> {
-    #[derive(Deserialize)]
-    struct Ping {
-        #[serde(rename = "transaction_id")]
-        _transaction_id: Option<String>,
-    }
-    parse::<Ping>(body).map(drop)
+    texts(body, ["transaction_id"]).map(drop)
 }
 
 #[cfg(test)]

@@ -14,7 +14,7 @@ use crate::config::Config;
 use crate::deployment;
 use crate::error::ApiError;
 use crate::exchange::Exchange;
-use crate::homeserver_mode::HomeserverMode;
+use crate::homeserver_mode::{HomeserverMode, HomeserverRequest};
 use crate::homeserver_request::{self, ClientTokenRequest, FederationTokenRequest, LeaveRequest, Requester};
 use crate::livekit::event::{self, Webhook};
 use crate::livekit::webhook;
@@ -66,6 +66,13 @@ pub async fn answer(request: &Request, env: &Env, context: Context) -> Answer {
     if for_browsers { answer.with_cors() } else { answer }
 }
 
+/// What goes through the flow of a token, or of a leave.
+enum Asked<'a> {
+    Token(TokenRequest),
+    Delegation(DelegationRequest),
+    OfHomeserver(&'a ApplicationService, HomeserverRequest),
+}
+
 struct Service<'a> {
     config: &'a Config,
     request: &'a Request,
@@ -84,37 +91,31 @@ impl<'a> Service<'a> {
             Endpoint::Healthz => Ok(Answer::json(json!({"status": "ok"}))),
             Endpoint::GetToken => {
                 let request = TokenRequest::from_get_token(&self.client_body().await?)?;
-                self.exchange(async |exchange| exchange.token(request).await).await
+                self.exchange(Asked::Token(request)).await
             }
             Endpoint::SfuGet => {
                 let request = TokenRequest::from_sfu_get(&self.client_body().await?)?;
-                self.exchange(async |exchange| exchange.token(request).await).await
+                self.exchange(Asked::Token(request)).await
             }
             Endpoint::DelegateDelayedLeave => {
                 let request = DelegationRequest::from_body(&self.client_body().await?)?;
-                self.exchange(async |exchange| exchange.delegate(request).await).await
+                self.exchange(Asked::Delegation(request)).await
             }
             Endpoint::SfuWebhook => self.webhook().await,
             Endpoint::ClientGetToken => {
-                let service = self.verified_homeserver()?;
-                let user = self.requester()?;
+                let (service, user) = (self.verified_homeserver()?, self.requester()?);
                 let request = ClientTokenRequest::from_body(&self.client_body().await?)?;
-                self.exchange(async |exchange| HomeserverMode { exchange, service }.token(user, request).await).await
+                self.exchange(Asked::OfHomeserver(service, HomeserverRequest::Token(user, request))).await
             }
             Endpoint::FederationGetToken => {
-                let service = self.verified_homeserver()?;
-                let origin = self.requester()?;
+                let (service, origin) = (self.verified_homeserver()?, self.requester()?);
                 let request = FederationTokenRequest::from_body(&self.client_body().await?)?;
-                self.exchange(async |exchange| {
-                    HomeserverMode { exchange, service }.federated_token(origin, request).await
-                })
-                .await
+                self.exchange(Asked::OfHomeserver(service, HomeserverRequest::FederatedToken(origin, request))).await
             }
             Endpoint::ClientDelegateDelayedLeave => {
-                let service = self.verified_homeserver()?;
-                let user = self.requester()?;
+                let (service, user) = (self.verified_homeserver()?, self.requester()?);
                 let request = LeaveRequest::from_body(&self.client_body().await?)?;
-                self.exchange(async |exchange| HomeserverMode { exchange, service }.delegate(user, request).await).await
+                self.exchange(Asked::OfHomeserver(service, HomeserverRequest::Leave(user, request))).await
             }
             Endpoint::Ping => {
                 self.verified_homeserver()?;
@@ -144,12 +145,12 @@ impl<'a> Service<'a> {
         body::read(self.request, MAX_CLIENT_BODY).await
     }
 
-    async fn exchange(
-        self,
-        run: impl AsyncFnOnce(Exchange<'_>) -> Result<Value, ApiError>,
-    ) -> Result<Answer, ApiError> {
+    async fn exchange(self, asked: Asked<'a>) -> Result<Answer, ApiError> {
         let limits = RateLimits { env: self.env, log: self.log };
-        if let Some(client) = client_address(self.request) {
+        // What comes through the homeserver comes from one address, whoever asks.
+        if !matches!(asked, Asked::OfHomeserver(..))
+            && let Some(client) = client_address(self.request)
+        {
             limits.admit_address(&client).await?;
         }
         let outbound = Outbound::from_env(self.env);
@@ -179,7 +180,12 @@ impl<'a> Service<'a> {
             limits,
             log: self.log,
         };
-        run(exchange).await.map(Answer::json)
+        let answer = match asked {
+            Asked::Token(request) => exchange.token(request).await,
+            Asked::Delegation(request) => exchange.delegate(request).await,
+            Asked::OfHomeserver(service, request) => HomeserverMode { exchange, service }.answer(request).await,
+        };
+        answer.map(Answer::json)
     }
 
     async fn webhook(self) -> Result<Answer, ApiError> {

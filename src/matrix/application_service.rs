@@ -5,7 +5,7 @@
 
 use std::fmt;
 
-use serde::de::DeserializeOwned;
+use serde_json::Value;
 use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
 
@@ -124,7 +124,7 @@ impl Homeserver<'_> {
 }
 
 /// The JSON of an answer of 200.
-pub(super) async fn read<T: DeserializeOwned>(reply: Reply) -> Result<T, HomeserverError> {
+pub(super) async fn read(reply: Reply) -> Result<Value, HomeserverError> {
     match reply.status() {
         200 => serde_json::from_slice(&reply.body(MAX_ANSWER).await?).map_err(|_| HomeserverError::Malformed),
         status => {

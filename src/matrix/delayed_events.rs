@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use delegated_leaves::{DelayId, DelayTimeout, DelayedEvent, HomeserverAnswer};
 use serde::Deserialize;
+use serde_json::Value;
 
 use super::application_service::{ApplicationService, Homeserver, HomeserverError, read};
 use super::client_api::{ClientApis, escaped};
@@ -14,7 +15,7 @@ use crate::clock;
 use crate::outbound::{Call, Deadline, Method, OutboundError, Reply};
 
 /// What the homeserver tells of a delayed event that is scheduled.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Scheduled {
     /// The Matrix room it will be sent to.
     pub room_id: String,
@@ -28,18 +29,19 @@ impl Homeserver<'_> {
         let events = self.api().delayed_events_path();
         let path = format!("{events}/{}?user_id={}", escaped(id.secret()), escaped(owner.as_str()));
         let reply = self.get(&path, &Deadline::after(TIMEOUT)).await?;
-        if reply.status() != 404 {
-            return read(reply).await.map(Some);
+        if reply.status() == 404 {
+            let error: Value = serde_json::from_slice(&reply.body(MAX_ERROR_BODY).await?).unwrap_or_default();
+            // A homeserver that has no such path doesn't say anything of the event.
+            return match error["errcode"].as_str() {
+                Some("M_UNRECOGNIZED") => Err(HomeserverError::Status(404)),
+                _ => Ok(None),
+            };
         }
-        #[derive(Deserialize)]
-        struct MatrixError {
-            errcode: String,
-        }
-        // A homeserver that has no such path doesn't say anything of the event.
-        let body = reply.body(MAX_ERROR_BODY).await?;
-        match serde_json::from_slice(&body) {
-            Ok(MatrixError { errcode }) if errcode == "M_UNRECOGNIZED" => Err(HomeserverError::Status(404)),
-            _ => Ok(None),
+        let event = read(reply).await?;
+        let delay = event["delay"].as_u64().and_then(DelayTimeout::from_millis);
+        match (event["room_id"].as_str(), delay) {
+            (Some(room_id), Some(delay)) => Ok(Some(Scheduled { room_id: room_id.to_owned(), delay })),
+            _ => Err(HomeserverError::Malformed),
         }
     }
 }

@@ -2,8 +2,6 @@
 
 use std::time::Duration;
 
-use serde::Deserialize;
-
 use super::application_service::{Homeserver, HomeserverError, read};
 use super::client_api::escaped;
 use super::room_id::RoomId;
@@ -23,18 +21,14 @@ pub enum Party<'a> {
 impl Homeserver<'_> {
     /// Whether `party` is joined to `room`. An error means that it isn't known.
     pub async fn is_joined(&self, room: &RoomId, party: Party<'_>) -> Result<bool, HomeserverError> {
-        #[derive(Deserialize)]
-        struct Answer {
-            joined: bool,
-        }
         let rooms = self.api().is_joined_rooms_path();
         let (name, value) = match party {
             Party::User(user) => ("mxid", user.as_str()),
             Party::Server(server) => ("server_name", server.as_str()),
         };
         let path = format!("{rooms}/{}/is_joined?{name}={}", escaped(room.as_str()), escaped(value));
-        let answer: Answer = read(self.get(&path, &Deadline::after(TIMEOUT)).await?).await?;
-        Ok(answer.joined)
+        let answer = read(self.get(&path, &Deadline::after(TIMEOUT)).await?).await?;
+        answer["joined"].as_bool().ok_or(HomeserverError::Malformed)
     }
 }
 

@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::application_service::{Homeserver, HomeserverError, read};
@@ -10,12 +9,11 @@ use super::server_name::ServerName;
 use crate::outbound::Deadline;
 
 /// What another homeserver answered.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Relayed {
     /// The HTTP status.
     pub status: u16,
     /// The body.
-    #[serde(default)]
     pub content: Value,
 }
 
@@ -24,7 +22,11 @@ impl Homeserver<'_> {
     pub async fn relay(&self, destination: &ServerName, path: &str, body: &Value) -> Result<Relayed, HomeserverError> {
         let request = json!({"destination": destination.as_str(), "method": "POST", "path": path, "body": body});
         let deadline = Deadline::after(TIMEOUT);
-        read(self.post(self.api().fed_proxy_path(), request.to_string().as_bytes(), &deadline).await?).await
+        let reply = self.post(self.api().fed_proxy_path(), request.to_string().as_bytes(), &deadline).await?;
+        let mut answer = read(reply).await?;
+        let status = answer["status"].as_u64().and_then(|status| status.try_into().ok());
+        let content = answer.get_mut("content").map(Value::take).unwrap_or_default();
+        Ok(Relayed { status: status.ok_or(HomeserverError::Malformed)?, content })
     }
 }
 
