@@ -1,6 +1,7 @@
 use std::collections::HashMap;
 use std::fmt::Debug;
 use std::net::SocketAddr;
+use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
@@ -12,6 +13,9 @@ use crate::server::{Handler, Server, Serving};
 use crate::{CertificateAuthority, Network, Reply, Request, Strictness};
 
 /// A homeserver's client-server API as far as delayed leaves need it: MSC4140's `restart` and `send`, and `/versions`.
+///
+/// Where the worker is an application service of it, events have owners and can be looked up by them, and what is sent with a
+/// token is sent in the owner's name. Who has no token needs to know the id.
 ///
 /// Each event has a timer that runs for real: an event that isn't restarted in time is sent by the homeserver itself. What
 /// Synapse would refuse, an id that was never given out included, is a breach.
@@ -43,6 +47,8 @@ pub struct DelayedEventCall {
     pub at: Instant,
     /// The path under which it arrived.
     pub path: String,
+    /// In whose name, if it came with the application service's token.
+    pub user_id: Option<String>,
     /// The status of the answer.
     pub status: u16,
 }
@@ -64,17 +70,30 @@ struct Listening {
     handler: Handler,
 }
 
+/// What else is there: `None` for what isn't.
+pub(crate) type Rest = Arc<dyn Fn(&str, &Request) -> Option<Pin<Box<dyn Future<Output = Reply> + Send>>> + Send + Sync>;
+
+/// What a homeserver has for an application service: who it is, and more than delayed events.
+pub(crate) struct ForService {
+    pub as_token: String,
+    pub rest: Rest,
+}
+
 #[derive(Default)]
 struct State {
     name: String,
+    as_token: Option<String>,
     events: HashMap<String, Event>,
     scripts: HashMap<(String, Operation), Script>,
     versions: Option<Reply>,
     versions_requests: usize,
+    look_ups: usize,
+    look_up_reply: Option<Reply>,
     calls: Vec<DelayedEventCall>,
 }
 
 struct Event {
+    owner: Option<(String, String)>,
     delay: Duration,
     running_since: Instant,
     sent: Option<Instant>,
@@ -94,14 +113,16 @@ impl DelayedEvents {
         authority: &CertificateAuthority,
         name: &str,
         strictness: Strictness,
+        service: Option<ForService>,
     ) -> Self {
         let address = SocketAddr::new(network.address_of(name), 443);
-        Self::start_at(address, Some(authority.certificate(name)), format!("https://{name}"), strictness).await
+        let certificate = Some(authority.certificate(name));
+        Self::start_at(address, certificate, format!("https://{name}"), strictness, service).await
     }
 
     /// At `http://{address}{path}`: where only an operator can point to.
     pub(crate) async fn start_without_tls(address: SocketAddr, path: &str, strictness: Strictness) -> Self {
-        Self::start_at(address, None, format!("http://{address}{path}"), strictness).await
+        Self::start_at(address, None, format!("http://{address}{path}"), strictness, None).await
     }
 
     async fn start_at(
@@ -109,14 +130,20 @@ impl DelayedEvents {
         certificate: Option<crate::Certificate>,
         base_url: String,
         strictness: Strictness,
+        service: Option<ForService>,
     ) -> Self {
-        let state = Arc::new(Mutex::new(State { name: base_url.clone(), ..State::default() }));
+        let as_token = service.as_ref().map(|service| service.as_token.clone());
+        let state = Arc::new(Mutex::new(State { name: base_url.clone(), as_token, ..State::default() }));
         let handler_state = state.clone();
         let (_, place) = base_url.split_once("://").expect("an absolute URL");
         let (host, prefix) = place.split_at(place.find('/').unwrap_or(place.len()));
         let (host, prefix) = (host.to_owned(), prefix.to_owned());
         let handler: Handler = Arc::new(move |request: Request| {
             strictness.expect(request.header(HOST) == host, || format!("not for {host}: {request:?}"));
+            let path = request.path.strip_prefix(&prefix).unwrap_or_default();
+            if let Some(reply) = service.as_ref().and_then(|service| (service.rest)(path, &request)) {
+                return reply;
+            }
             let reply = handler_state.lock().unwrap().answer(&prefix, request, &strictness);
             Box::pin(async { reply })
         });
@@ -138,7 +165,18 @@ impl DelayedEvents {
 
     /// Likewise, with this id.
     pub fn schedule_as(&self, delay_id: &str, delay: Duration) -> String {
-        let event = Event { delay, running_since: Instant::now(), sent: None };
+        self.insert(delay_id, None, delay)
+    }
+
+    /// A new delayed event of this user's in this Matrix room. Gives its id.
+    pub fn schedule_for(&self, user_id: &str, room_id: &str, delay: Duration) -> String {
+        let number = self.lock().events.len();
+        let owner = Some((user_id.to_owned(), room_id.to_owned()));
+        self.insert(&format!("syd_secret_{number}"), owner, delay)
+    }
+
+    fn insert(&self, delay_id: &str, owner: Option<(String, String)>, delay: Duration) -> String {
+        let event = Event { owner, delay, running_since: Instant::now(), sent: None };
         self.lock().events.insert(delay_id.to_owned(), event);
         delay_id.to_owned()
     }
@@ -153,6 +191,16 @@ impl DelayedEvents {
     /// From now on all requests of this kind for this event get that reply, and nothing happens to the event.
     pub fn answer_always(&self, delay_id: &str, operation: Operation, reply: Reply) {
         self.lock().scripts.entry((delay_id.to_owned(), operation)).or_default().always = Some(reply);
+    }
+
+    /// From now on, what look-ups of events are answered with.
+    pub fn answer_look_ups(&self, reply: Reply) {
+        self.lock().look_up_reply = Some(reply);
+    }
+
+    /// How often events were looked up.
+    pub fn look_ups(&self) -> usize {
+        self.lock().look_ups
     }
 
     /// From now on, what `/versions` answers.
@@ -240,11 +288,17 @@ impl Listening {
 
 impl State {
     fn answer(&mut self, prefix: &str, request: Request, strictness: &Strictness) -> Reply {
-        for unwanted in [AUTHORIZATION, COOKIE, ORIGIN] {
+        for unwanted in [COOKIE, ORIGIN] {
             strictness.expect(!request.headers.contains_key(&unwanted), || format!("{unwanted} in {request:?}"));
         }
-        strictness.expect(request.query.is_none(), || format!("a query in {request:?}"));
         let path = request.path.strip_prefix(prefix).unwrap_or_default().to_owned();
+        let user_id = match self.speaks_as(&request, strictness) {
+            Ok(user_id) => user_id,
+            Err(reply) => return reply,
+        };
+        if let (Some(user_id), "GET") = (&user_id, request.method.as_str()) {
+            return self.look_up(&path, user_id, &request, strictness);
+        }
         if path == "/_matrix/client/versions" {
             strictness.expect(request.method == "GET", || format!("not a GET: {request:?}"));
             self.versions_requests += 1;
@@ -258,10 +312,56 @@ impl State {
             strictness.breach(format!("not a request for a delayed event: {request:?}"));
             return error(404, "M_UNRECOGNIZED");
         };
+        let is_owner = |event: &Event| event.owner.as_ref().map(|(owner, _)| owner) == user_id.as_ref();
+        let known = self.events.get(&delay_id).is_none_or(|event| user_id.is_none() || is_owner(event));
+        strictness.expect(known, || format!("not in the owner's name: {request:?}"));
         let reply = self.perform(&delay_id, operation, strictness);
         let status = reply.status();
-        self.calls.push(DelayedEventCall { delay_id, operation, at: Instant::now(), path: request.path, status });
+        let path = request.path;
+        self.calls.push(DelayedEventCall { delay_id, operation, at: Instant::now(), path, user_id, status });
         reply
+    }
+
+    /// In whose name the application service speaks; `None` without a token.
+    fn speaks_as(&self, request: &Request, strictness: &Strictness) -> Result<Option<String>, Reply> {
+        match (request.header(AUTHORIZATION), &self.as_token) {
+            ("", _) => {
+                strictness.expect(request.query.is_none(), || format!("a query in {request:?}"));
+                Ok(None)
+            }
+            (_, None) => {
+                strictness.breach(format!("a token in {request:?}"));
+                Err(error(401, "M_UNKNOWN_TOKEN"))
+            }
+            (bearer, Some(token)) if bearer != format!("Bearer {token}") => Err(error(401, "M_UNKNOWN_TOKEN")),
+            _ => {
+                let mut pairs = form_urlencoded::parse(request.query.as_deref().unwrap_or_default().as_bytes());
+                match (pairs.next(), pairs.next()) {
+                    (Some((name, user_id)), None) if name == "user_id" => Ok(Some(user_id.into_owned())),
+                    _ => {
+                        strictness.breach(format!("not in anybody's name: {request:?}"));
+                        Err(error(403, "M_FORBIDDEN"))
+                    }
+                }
+            }
+        }
+    }
+
+    fn look_up(&mut self, path: &str, user_id: &str, request: &Request, strictness: &Strictness) -> Reply {
+        let delay_id = below_delayed_events(path).and_then(decoded);
+        strictness.expect(delay_id.is_some() && request.body.is_empty(), || format!("no look-up: {request:?}"));
+        self.look_ups += 1;
+        if let Some(reply) = &self.look_up_reply {
+            return reply.clone();
+        }
+        let event = delay_id.and_then(|delay_id| self.events.get(&delay_id));
+        match event.map(|event| (event, &event.owner)) {
+            Some((event, Some((owner, room_id)))) if owner == user_id => {
+                let delay = u64::try_from(event.delay.as_millis()).expect("a sane delay");
+                Reply::json(200, &json!({ "room_id": room_id, "delay": delay, "running_since": 1_700_000_000_000_u64 }))
+            }
+            _ => error(404, "M_NOT_FOUND"),
+        }
     }
 
     fn perform(&mut self, delay_id: &str, operation: Operation, strictness: &Strictness) -> Reply {
@@ -302,25 +402,34 @@ impl Event {
 
 /// `{base}/{delay_id}/{operation}`, in either form, with the id in one segment.
 fn parse(path: &str) -> Option<(String, Operation)> {
-    let rest = path.strip_prefix("/_matrix/client/")?;
-    let rest = rest.strip_prefix("unstable/org.matrix.msc4140").or_else(|| rest.strip_prefix("v1"))?;
-    let (delay_id, operation) = rest.strip_prefix("/delayed_events/")?.split_once('/')?;
+    let (delay_id, operation) = below_delayed_events(path)?.split_once('/')?;
     let operation = match operation {
         "restart" => Operation::Restart,
         "send" => Operation::Send,
         _ => return None,
     };
+    Some((decoded(delay_id)?, operation))
+}
+
+fn below_delayed_events(path: &str) -> Option<&str> {
+    let rest = path.strip_prefix("/_matrix/client/")?;
+    let rest = rest.strip_prefix("unstable/org.matrix.msc4140").or_else(|| rest.strip_prefix("v1"))?;
+    rest.strip_prefix("/delayed_events/")
+}
+
+/// One segment of a path.
+pub(crate) fn decoded(segment: &str) -> Option<String> {
     // A plus sign isn't a space in a path.
-    let form = format!("id={}", delay_id.replace('+', "%2B"));
-    let (_, delay_id) = form_urlencoded::parse(form.as_bytes()).next()?;
-    Some((delay_id.into_owned(), operation))
+    let form = format!("id={}", segment.replace('+', "%2B"));
+    let (_, decoded) = form_urlencoded::parse(form.as_bytes()).next()?;
+    (!segment.contains('/')).then(|| decoded.into_owned())
 }
 
 fn versions(unstable_features: &Value) -> Reply {
     Reply::json(200, &json!({ "versions": ["v1.1", "v1.16"], "unstable_features": unstable_features }))
 }
 
-fn error(status: u16, errcode: &str) -> Reply {
+pub(crate) fn error(status: u16, errcode: &str) -> Reply {
     Reply::json(status, &json!({ "errcode": errcode, "error": "" }))
 }
 

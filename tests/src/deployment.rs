@@ -7,7 +7,7 @@ use tempfile::TempDir;
 use xtask::workerd::{self, Launch};
 
 use crate::service::Executable;
-use crate::{CertificateAuthority, Log, Package, Resolver, Service, Sfu};
+use crate::{CertificateAuthority, Log, OwnHomeserver, Package, Resolver, Service, Sfu};
 
 /// The worker with its configuration (protocol 9), ready to be started in workerd.
 ///
@@ -39,6 +39,13 @@ impl Deployment {
     /// Listens there instead of on a port that is free.
     pub fn at(self, addr: SocketAddr) -> Self {
         Self { addr, ..self }
+    }
+
+    /// An application service of this homeserver.
+    pub fn homeserver_mode(self, homeserver: &OwnHomeserver) -> Self {
+        self.set("LIVEKIT_HS_SERVER_NAME", homeserver.server_name())
+            .set("LIVEKIT_AS_TOKEN", homeserver.as_token())
+            .set("LIVEKIT_HS_TOKEN", homeserver.hs_token())
     }
 
     /// Sets a variable.

@@ -62,6 +62,11 @@ struct State {
 }
 
 impl Homeserver {
+    /// Its name.
+    pub fn server_name(&self) -> &str {
+        &self.server_name
+    }
+
     /// A new token for the user.
     pub fn openid_token(&self, user_id: &str) -> OpenIdToken {
         let number = self.state.lock().unwrap().tokens.len();

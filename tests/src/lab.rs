@@ -1,8 +1,8 @@
 use std::net::SocketAddr;
 
 use crate::{
-    CertificateAuthority, DelayedEvents, Deployment, HomeserverPlan, MeddlingProxy, Network, Resolver, Service, Sfu,
-    Strictness,
+    CertificateAuthority, DelayedEvents, Deployment, HomeserverPlan, MeddlingProxy, Network, OwnHomeserver, Resolver,
+    Service, Sfu, Strictness,
 };
 
 /// A network of its own with an SFU, a resolver and a certificate authority, for homeservers and the worker to live in.
@@ -42,7 +42,13 @@ impl Lab {
 
     /// A client-server API with delayed events, at `https://{name}`.
     pub async fn delayed_events(&self, name: &str) -> DelayedEvents {
-        DelayedEvents::start(&self.network, &self.authority, name, self.strictness.clone()).await
+        DelayedEvents::start(&self.network, &self.authority, name, self.strictness.clone(), None).await
+    }
+
+    /// A homeserver that has the worker for an application service.
+    pub async fn own_homeserver(&self, server_name: &str) -> OwnHomeserver {
+        let home = self.homeserver(server_name).start().await;
+        OwnHomeserver::start(&self.network, &self.authority, home, self.strictness.clone()).await
     }
 
     /// One in the operator's own network: without TLS, at a private address, under a path.

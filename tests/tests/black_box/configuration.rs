@@ -31,11 +31,44 @@ async fn a_wrong_value_is_named_but_not_repeated() {
         ("LIVEKIT_ALLOW_PRIVATE_ADDRESSES", &["WRONG"]),
         ("LIVEKIT_DNS_OVER_HTTPS_URL", &["WRONG", "ftp://WRONG.example/"]),
         ("LIVEKIT_LOCATION_HINT", &["WRONG", "weur,WRONG", "fra"]),
+        ("LIVEKIT_TOKEN_TTL_SECONDS", &["WRONG", "0", "3601", "-1", "60.5"]),
+        ("LIVEKIT_MEMBERSHIP_CHECK_INTERVAL_SECONDS", &["WRONG", "-1"]),
     ] {
         let lab = Lab::new().await;
         for value in values {
             assert_misconfigured(lab.deployment().set(variable, value), &[variable]).await;
         }
+    }
+}
+
+#[tokio::test]
+async fn a_part_of_homeserver_mode_is_too_little_and_what_is_missing_is_named() {
+    let all = [
+        ("LIVEKIT_AS_TOKEN", "WRONG-if-it-is-shown"),
+        ("LIVEKIT_HS_TOKEN", "WRONG-too"),
+        ("LIVEKIT_HS_SERVER_NAME", "example.org"),
+    ];
+    let lab = Lab::new().await;
+    for (missing, _) in all {
+        let (mut all_but_one, mut only) = (lab.deployment(), lab.deployment());
+        for (variable, value) in all {
+            if variable == missing {
+                only = only.set(variable, value);
+            } else {
+                all_but_one = all_but_one.set(variable, value);
+            }
+        }
+        let others: Vec<_> = all.iter().map(|(variable, _)| *variable).filter(|name| *name != missing).collect();
+        assert_misconfigured(all_but_one, &[missing]).await;
+        assert_misconfigured(only, &others).await;
+    }
+    for (variable, value) in [
+        ("LIVEKIT_HS_SERVER_NAME", "https://WRONG.example"),
+        ("LIVEKIT_AS_TOKEN", "two WRONG"),
+        ("LIVEKIT_HS_TOKEN", "WRÖNG WRONG"),
+    ] {
+        let whole = all.into_iter().fold(lab.deployment(), |deployment, (name, value)| deployment.set(name, value));
+        assert_misconfigured(whole.set(variable, value), &[variable]).await;
     }
 }
 
@@ -78,6 +111,9 @@ async fn every_right_value_is_accepted() {
         ("LIVEKIT_CAN_UPDATE_OWN_METADATA", "false"),
         ("LIVEKIT_DNS_OVER_HTTPS_URL", "https://dns.example/dns-query"),
         ("LIVEKIT_LOCATION_HINT", "weur"),
+        ("LIVEKIT_TOKEN_TTL_SECONDS", "1"),
+        ("LIVEKIT_TOKEN_TTL_SECONDS", "3600"),
+        ("LIVEKIT_MEMBERSHIP_CHECK_INTERVAL_SECONDS", "0"),
     ] {
         let service = lab.deployment().set(variable, value).start();
 
@@ -117,7 +153,7 @@ async fn assert_names(service: &Service, variables: &[&str]) {
     }
 }
 
-const ALL: [&str; 13] = [
+const ALL: [&str; 18] = [
     "LIVEKIT_URL",
     "LIVEKIT_KEY",
     "LIVEKIT_SECRET",
@@ -131,4 +167,9 @@ const ALL: [&str; 13] = [
     "LIVEKIT_ALLOW_PRIVATE_ADDRESSES",
     "LIVEKIT_DNS_OVER_HTTPS_URL",
     "LIVEKIT_LOCATION_HINT",
+    "LIVEKIT_AS_TOKEN",
+    "LIVEKIT_HS_TOKEN",
+    "LIVEKIT_HS_SERVER_NAME",
+    "LIVEKIT_TOKEN_TTL_SECONDS",
+    "LIVEKIT_MEMBERSHIP_CHECK_INTERVAL_SECONDS",
 ];

@@ -1,0 +1,318 @@
+use std::collections::{BTreeSet, HashMap};
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, MutexGuard};
+
+use bytes::Bytes;
+use http_body_util::{BodyExt, Full};
+use hyper::header::{AUTHORIZATION, CONTENT_TYPE, COOKIE, ORIGIN};
+use hyper_util::client::legacy::Client;
+use hyper_util::rt::TokioExecutor;
+use serde_json::{Value, json};
+
+use crate::delayed_events::{ForService, decoded, error};
+use crate::{Answer, CertificateAuthority, DelayedEvents, Homeserver, Network, Reply, Request, Service, Strictness};
+
+/// A homeserver that has the worker for an application service: it answers what that may ask (MSC4140, MSC4502, MSC4512),
+/// and forwards its users' and other homeservers' requests to it (MSC4195).
+///
+/// A request without a token, in a wrong user's name or for a path that isn't there is a breach; one with a wrong token is
+/// refused as Synapse would.
+pub struct OwnHomeserver {
+    /// Well-known and OpenID.
+    pub home: Homeserver,
+    /// Its delayed events, which have owners, and its `/versions`.
+    pub events: DelayedEvents,
+    as_token: String,
+    hs_token: String,
+    state: Arc<Mutex<State>>,
+}
+
+/// What an application service may ask.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Question {
+    /// `is_joined?mxid=`.
+    IsUserJoined,
+    /// `is_joined?server_name=`.
+    IsServerJoined,
+    /// `joined_members`.
+    JoinedMembers,
+    /// Something of another homeserver.
+    FedProxy,
+}
+
+/// What the homeserver forwards to the worker.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum HomeserverPath {
+    /// A user's request for a token.
+    ClientGetToken,
+    /// Another homeserver's request for a token.
+    FederationGetToken,
+    /// A user's request to look after a leave.
+    Delegate,
+}
+
+#[derive(Default)]
+struct State {
+    server_name: String,
+    as_token: String,
+    rooms: HashMap<String, BTreeSet<String>>,
+    replies: HashMap<Question, Reply>,
+    reachable: HashMap<String, Destination>,
+    asked: Vec<(Question, String)>,
+    relayed: Vec<Value>,
+}
+
+/// A homeserver that can be reached over federation: where its worker is, and the token that it has for it.
+#[derive(Clone)]
+struct Destination {
+    worker: String,
+    hs_token: String,
+}
+
+impl OwnHomeserver {
+    pub(crate) async fn start(
+        network: &Network,
+        authority: &CertificateAuthority,
+        home: Homeserver,
+        strictness: Strictness,
+    ) -> Self {
+        let server_name = home.server_name().to_owned();
+        let as_token = format!("SECRET-as-token-of-{server_name}");
+        let hs_token = format!("SECRET-hs-token-of-{server_name}");
+        let state = State { server_name: server_name.clone(), as_token: as_token.clone(), ..State::default() };
+        let state = Arc::new(Mutex::new(state));
+        let handler_state = state.clone();
+        let handler_strictness = strictness.clone();
+        let rest = Arc::new(move |path: &str, request: &Request| {
+            State::answer(&handler_state, path, request, &handler_strictness)
+        });
+        let service = ForService { as_token: as_token.clone(), rest };
+        let name = format!("cs.{server_name}");
+        let events = DelayedEvents::start(network, authority, &name, strictness, Some(service)).await;
+        home.has_client_api(events.base_url());
+        Self { home, events, as_token, hs_token, state }
+    }
+
+    /// Its name.
+    pub fn server_name(&self) -> &str {
+        self.home.server_name()
+    }
+
+    /// The token by which it knows the worker.
+    pub fn as_token(&self) -> &str {
+        &self.as_token
+    }
+
+    /// The token by which the worker knows it.
+    pub fn hs_token(&self) -> &str {
+        &self.hs_token
+    }
+
+    /// The user is joined to the Matrix room.
+    pub fn join(&self, room_id: &str, user_id: &str) {
+        self.lock().rooms.entry(room_id.to_owned()).or_default().insert(user_id.to_owned());
+    }
+
+    /// The user isn't any more.
+    pub fn leave(&self, room_id: &str, user_id: &str) {
+        self.lock().rooms.entry(room_id.to_owned()).or_default().remove(user_id);
+    }
+
+    /// From now on, what it answers to questions of this kind.
+    pub fn answer_always(&self, question: Question, reply: Reply) {
+        self.lock().replies.insert(question, reply);
+    }
+
+    /// Lets its federation requests reach another homeserver, whose application service that worker is.
+    pub fn federates_with(&self, other: &Self, worker: &Service) {
+        let destination = Destination { worker: worker.url(""), hs_token: other.hs_token().to_owned() };
+        self.lock().reachable.insert(other.server_name().to_owned(), destination);
+    }
+
+    /// What it was asked, in order: which kind of question, at which path and query.
+    pub fn asked(&self) -> Vec<(Question, String)> {
+        self.lock().asked.clone()
+    }
+
+    /// How often it was asked for anything but well-known and `/versions`.
+    pub fn requests(&self) -> usize {
+        self.lock().asked.len() + self.events.look_ups() + self.events.calls().len()
+    }
+
+    /// The bodies of the `fed_proxy` requests, in order.
+    pub fn relayed(&self) -> Vec<Value> {
+        self.lock().relayed.clone()
+    }
+
+    /// Forwards a request of its user to the worker.
+    pub async fn forward(&self, worker: &Service, user_id: &str, path: &str, body: &Value) -> Answer {
+        let headers = [("authorization", bearer(self.hs_token())), ("x-matrix-user-identifier", user_id.to_owned())];
+        send(worker, path, &headers, body).await
+    }
+
+    /// Forwards a request of another homeserver to the worker.
+    pub async fn forward_federation(&self, worker: &Service, origin: &str, path: &str, body: &Value) -> Answer {
+        let headers = [("authorization", bearer(self.hs_token())), ("x-matrix-origin", origin.to_owned())];
+        send(worker, path, &headers, body).await
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap()
+    }
+}
+
+impl HomeserverPath {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::ClientGetToken, Self::FederationGetToken, Self::Delegate];
+
+    /// Where it is, in the stable form and in the unstable one.
+    pub fn forms(self) -> [String; 2] {
+        let (api, name) = match self {
+            Self::ClientGetToken => ("client", "get_token"),
+            Self::FederationGetToken => ("federation", "get_token"),
+            Self::Delegate => ("client", "delegate_delayed_leave"),
+        };
+        ["v1", "unstable/io.element.msc4195"].map(|form| format!("/_matrix/{api}/{form}/rtc/livekit/{name}"))
+    }
+
+    /// Where it is in the form that is deployed.
+    pub fn path(self) -> String {
+        let [_, unstable] = self.forms();
+        unstable
+    }
+}
+
+impl State {
+    /// `None` for what belongs to delayed events.
+    fn answer(
+        state: &Arc<Mutex<Self>>,
+        path: &str,
+        request: &Request,
+        strictness: &Strictness,
+    ) -> Option<Pin<Box<dyn Future<Output = Reply> + Send>>> {
+        let rest = path.strip_prefix("/_matrix/client/")?;
+        if rest == "versions" || rest.contains("delayed_events/") {
+            return None;
+        }
+        let ready =
+            |reply: Reply| -> Option<Pin<Box<dyn Future<Output = Reply> + Send>>> { Some(Box::pin(async { reply })) };
+        for unwanted in [COOKIE, ORIGIN] {
+            strictness.expect(!request.headers.contains_key(&unwanted), || format!("{unwanted} in {request:?}"));
+        }
+        let mut state = state.lock().unwrap();
+        let given = request.header(AUTHORIZATION);
+        if given != bearer(&state.as_token) {
+            strictness.expect(!given.is_empty(), || format!("no token in {request:?}"));
+            return ready(error(401, "M_UNKNOWN_TOKEN"));
+        }
+        let Some(question) = Question::of(rest, request) else {
+            strictness.breach(format!("the homeserver has no such path, or not like this: {request:?}"));
+            return ready(error(404, "M_UNRECOGNIZED"));
+        };
+        let query = request.query.as_ref().map(|query| format!("?{query}")).unwrap_or_default();
+        state.asked.push((question, format!("{}{query}", request.path)));
+        if question == Question::FedProxy {
+            state.relayed.push(serde_json::from_slice(&request.body).unwrap_or_default());
+        }
+        if let Some(reply) = state.replies.get(&question) {
+            return ready(reply.clone());
+        }
+        match question {
+            Question::IsUserJoined | Question::IsServerJoined => ready(state.is_joined(rest, request)),
+            Question::JoinedMembers => ready(state.joined_members(rest)),
+            Question::FedProxy => {
+                let relay = state.relay(strictness);
+                Some(Box::pin(relay))
+            }
+        }
+    }
+
+    fn is_joined(&self, rest: &str, request: &Request) -> Reply {
+        let room = self.rooms.get(&room_of(rest).expect("a room"));
+        let query = request.query.as_deref().unwrap_or_default();
+        let (name, value) = form_urlencoded::parse(query.as_bytes()).next().expect("a question");
+        let is = |user: &String| if name == "mxid" { *user == value } else { server_of(user) == value };
+        Reply::json(200, &json!({ "joined": room.is_some_and(|users| users.iter().any(is)) }))
+    }
+
+    fn joined_members(&self, rest: &str) -> Reply {
+        let nobody = BTreeSet::new();
+        let users = self.rooms.get(&room_of(rest).expect("a room")).unwrap_or(&nobody);
+        if !users.iter().any(|user| server_of(user) == self.server_name) {
+            return error(403, "M_FORBIDDEN");
+        }
+        let joined: serde_json::Map<_, _> = users.iter().map(|user| (user.clone(), json!({}))).collect();
+        Reply::json(200, &json!({ "joined": joined }))
+    }
+
+    /// Signs it, as it were, and hands it to the other homeserver, which forwards it to its worker.
+    fn relay(&self, strictness: &Strictness) -> impl Future<Output = Reply> + Send + use<> {
+        let request = self.relayed.last().cloned().unwrap_or_default();
+        let text = |name: &str| request[name].as_str().unwrap_or_default().to_owned();
+        let (path, destination) = (text("path"), text("destination"));
+        let is_whole = request["method"] == "POST" && path.starts_with("/_matrix/federation/");
+        strictness.expect(is_whole && request["body"].is_object(), || format!("not to be relayed: {request}"));
+        let destination = self.reachable.get(&destination).cloned();
+        let origin = self.server_name.clone();
+        async move {
+            let Some(Destination { worker, hs_token }) = destination else { return error(502, "M_UNKNOWN") };
+            let client = Client::builder(TokioExecutor::new()).build_http();
+            let forwarded = hyper::Request::post(format!("{worker}{path}"))
+                .header(CONTENT_TYPE, "application/json")
+                .header(AUTHORIZATION, bearer(&hs_token))
+                .header("x-matrix-origin", origin)
+                .body(Full::new(Bytes::from(request["body"].to_string())))
+                .expect("a request");
+            let response = client.request(forwarded).await.expect("the other worker answers");
+            let status = response.status().as_u16();
+            let body = response.into_body().collect().await.expect("a whole answer").to_bytes();
+            let content: Value = serde_json::from_slice(&body).expect("the other worker answers with JSON");
+            Reply::json(200, &json!({ "status": status, "content": content }))
+        }
+    }
+}
+
+impl Question {
+    /// What is asked at this path, below `/_matrix/client/`, if it is asked rightly.
+    fn of(rest: &str, request: &Request) -> Option<Self> {
+        let is_post = request.method == "POST" && request.header(CONTENT_TYPE) == "application/json";
+        if ["v1/appservice/fed_proxy", "unstable/io.element.msc4512/appservice/fed_proxy"].contains(&rest) {
+            return (is_post && request.query.is_none()).then_some(Self::FedProxy);
+        }
+        room_of(rest).filter(|_| request.method == "GET" && request.body.is_empty())?;
+        let query = request.query.as_deref().unwrap_or_default();
+        let mut pairs = form_urlencoded::parse(query.as_bytes());
+        let is_stable = rest.starts_with("v3/");
+        match (rest.rsplit('/').next()?, pairs.next(), pairs.next()) {
+            ("joined_members", None, None) if is_stable => Some(Self::JoinedMembers),
+            ("is_joined", Some((name, _)), None) if name == "mxid" => Some(Self::IsUserJoined),
+            ("is_joined", Some((name, _)), None) if name == "server_name" => Some(Self::IsServerJoined),
+            _ => None,
+        }
+    }
+}
+
+/// The room in the middle of a path, in one segment.
+fn room_of(rest: &str) -> Option<String> {
+    let rest = rest.strip_prefix("v3/").or_else(|| rest.strip_prefix("unstable/io.element.msc4502/"))?;
+    let (room_id, last) = rest.strip_prefix("rooms/")?.split_once('/')?;
+    let room_id = decoded(room_id)?;
+    (!last.contains('/') && room_id.starts_with('!')).then_some(room_id)
+}
+
+async fn send(worker: &Service, path: &str, headers: &[(&str, String)], body: &Value) -> Answer {
+    let mut request = hyper::Request::post(worker.url(path)).header(CONTENT_TYPE, "application/json");
+    for (name, value) in headers {
+        request = request.header(*name, value);
+    }
+    worker.send(request.body(Full::new(Bytes::from(body.to_string()))).expect("a request")).await
+}
+
+fn bearer(token: &str) -> String {
+    format!("Bearer {token}")
+}
+
+fn server_of(user_id: &str) -> &str {
+    user_id.split_once(':').map_or("", |(_, server)| server)
+}
