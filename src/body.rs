@@ -2,9 +2,7 @@
 
 use js_sys::Uint8Array;
 use js_sys::futures::JsFuture;
-use serde::de::DeserializeOwned;
-use serde_json::Value;
-use serde_json::error::Category;
+use serde_json::{Map, Value};
 use web_sys::Request;
 
 use crate::error::ApiError;
@@ -31,40 +29,72 @@ pub async fn read(request: &Request, limit: usize) -> Result<Vec<u8>, ApiError> 
     }
 }
 
-/// Parses a body. The errors are our own words: serde's would quote the value, which may be a token.
-pub fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, ApiError> {
-    let mut deserializer = serde_json::Deserializer::from_slice(body);
-    let not_json = || ApiError::NotJson("The body is not JSON".to_owned());
-    let parsed = serde_path_to_error::deserialize(&mut deserializer).map_err(|error| {
-        let path: String = error.path().to_string().chars().take(MAX_QUOTED_PATH).collect();
-        match error.inner().classify() {
-            Category::Data if path == "." => {
-                ApiError::NotJson("The body is not an object of the expected fields".to_owned())
-            }
-            Category::Data => ApiError::NotJson(format!("{path} is unknown, repeated or of the wrong type")),
-            _ => not_json(),
-        }
-    })?;
-    deserializer.end().map_err(|_| not_json())?;
-    Ok(parsed)
+/// The fields of a JSON object, to be taken out one by one. `null` counts as absent: what is missing gets another answer than
+/// what is of the wrong type. The errors are our own words, and never quote a value, which may be a token.
+#[derive(Default)]
+pub struct Fields {
+    within: String,
+    fields: Map<String, Value>,
 }
 
-/// The fields of a body that have these names, all of them texts; `null` counts as absent, and other fields as nothing.
-pub fn texts<const N: usize>(body: &[u8], names: [&'static str; N]) -> Result<[Option<String>; N], ApiError> {
-    let mut fields = match serde_json::from_slice(body) {
-        Ok(Value::Object(fields)) => fields,
-        Ok(_) => return Err(ApiError::NotJson("The body is not an object".to_owned())),
-        Err(_) => return Err(ApiError::NotJson("The body is not JSON".to_owned())),
-    };
-    let mut texts = [const { None }; N];
-    for (name, text) in names.into_iter().zip(&mut texts) {
-        *text = match fields.remove(name) {
-            None | Some(Value::Null) => None,
-            Some(Value::String(text)) => Some(text),
-            Some(_) => return Err(ApiError::NotJson(format!("{name} is of the wrong type"))),
-        };
+impl Fields {
+    /// Parses a body.
+    pub fn parse(body: &[u8]) -> Result<Self, ApiError> {
+        match serde_json::from_slice(body) {
+            Ok(Value::Object(fields)) => Ok(Self { within: String::new(), fields }),
+            Ok(_) => Err(ApiError::NotJson("The body is not an object".to_owned())),
+            Err(_) => Err(ApiError::NotJson("The body is not JSON".to_owned())),
+        }
     }
-    Ok(texts)
+
+    /// Takes a text.
+    pub fn text(&mut self, name: &str) -> Result<Option<String>, ApiError> {
+        match self.take(name) {
+            None => Ok(None),
+            Some(Value::String(text)) => Ok(Some(text)),
+            Some(_) => Err(self.is(name, "of the wrong type")),
+        }
+    }
+
+    /// Takes a whole number.
+    pub fn integer(&mut self, name: &str) -> Result<Option<i64>, ApiError> {
+        let value = self.take(name);
+        value.map(|value| value.as_i64().ok_or_else(|| self.is(name, "of the wrong type"))).transpose()
+    }
+
+    /// Drops a number that nobody needs.
+    pub fn ignore_number(&mut self, name: &str) -> Result<(), ApiError> {
+        match self.take(name) {
+            None | Some(Value::Number(_)) => Ok(()),
+            Some(_) => Err(self.is(name, "of the wrong type")),
+        }
+    }
+
+    /// Takes an object. One that is absent is as good as one without fields.
+    pub fn object(&mut self, name: &str) -> Result<Self, ApiError> {
+        match self.take(name) {
+            None => Ok(Self::default()),
+            Some(Value::Object(fields)) => Ok(Self { within: format!("{}{name}.", self.within), fields }),
+            Some(_) => Err(self.is(name, "of the wrong type")),
+        }
+    }
+
+    /// Refuses what hasn't been taken.
+    pub fn expect_no_more(self) -> Result<(), ApiError> {
+        match self.fields.keys().next() {
+            None => Ok(()),
+            Some(unknown) => Err(self.is(unknown, "unknown")),
+        }
+    }
+
+    fn take(&mut self, name: &str) -> Option<Value> {
+        self.fields.remove(name).filter(|value| !value.is_null())
+    }
+
+    fn is(&self, name: &str, what: &str) -> ApiError {
+        let path: String = self.within.chars().chain(name.chars()).take(MAX_QUOTED_PATH).collect();
+        ApiError::NotJson(format!("{path} is {what}"))
+    }
 }
 
 /// The value of `field`, which must be there and not empty.

@@ -3,7 +3,7 @@
 use delegated_leaves::{DelayId, Identity, RoomName};
 use serde_json::{Value, json};
 
-use crate::body::{required, texts};
+use crate::body::{Fields, required};
 use crate::error::ApiError;
 use crate::matrix::room_id::RoomId;
 use crate::matrix::server_name::ServerName;
@@ -110,8 +110,7 @@ pub struct ClientTokenRequest {
 impl ClientTokenRequest {
     /// Parses the body of `POST /_matrix/client/…/rtc/livekit/get_token`.
     pub fn from_body(body: &[u8]) -> Result<Self, ApiError> {
-        let [url, room_id, slot_id, member_id, server_name] =
-            texts(body, ["url", "room_id", "slot_id", "member_id", "server_name"])?;
+        let [url, room_id, slot_id, member_id, server_name] = texts(body, "server_name")?;
         let membership = Membership::parse(url, room_id, slot_id, member_id)?;
         let server = server_name.map(|name| ServerName::parse(&name)).transpose();
         let server = server.map_err(|_| ApiError::InvalidParam("server_name is malformed".to_owned()))?;
@@ -131,8 +130,7 @@ pub struct FederationTokenRequest {
 impl FederationTokenRequest {
     /// Parses the body of `POST /_matrix/federation/…/rtc/livekit/get_token`.
     pub fn from_body(body: &[u8]) -> Result<Self, ApiError> {
-        let [url, room_id, slot_id, member_id, user_id] =
-            texts(body, ["url", "room_id", "slot_id", "member_id", "user_id"])?;
+        let [url, room_id, slot_id, member_id, user_id] = texts(body, "user_id")?;
         let user_id = required("user_id", user_id)?;
         let membership = Membership::parse(url, room_id, slot_id, member_id)?;
         Ok(Self { user_id, membership })
@@ -151,8 +149,7 @@ pub struct LeaveRequest {
 impl LeaveRequest {
     /// Parses the body of `POST /_matrix/client/…/rtc/livekit/delegate_delayed_leave`.
     pub fn from_body(body: &[u8]) -> Result<Self, ApiError> {
-        let [url, room_id, slot_id, member_id, delay_id] =
-            texts(body, ["url", "room_id", "slot_id", "member_id", "delay_id"])?;
+        let [url, room_id, slot_id, member_id, delay_id] = texts(body, "delay_id")?;
         let delay_id = DelayId::new(required("delay_id", delay_id)?).ok();
         let membership = Membership::parse(url, room_id, slot_id, member_id)?;
         Ok(Self { membership, delay_id })
@@ -161,7 +158,14 @@ impl LeaveRequest {
 
 /// Checks the body of `POST /_matrix/app/v1/ping`.
 pub fn check_ping(body: &[u8]) -> Result<(), ApiError> {
-    texts(body, ["transaction_id"]).map(drop)
+    Fields::parse(body)?.text("transaction_id").map(drop)
+}
+
+/// The fields of a membership, and one more. Others are ignored.
+fn texts(body: &[u8], one_more: &str) -> Result<[Option<String>; 5], ApiError> {
+    let mut fields = Fields::parse(body)?;
+    let mut text = |name| fields.text(name);
+    Ok([text("url")?, text("room_id")?, text("slot_id")?, text("member_id")?, text(one_more)?])
 }
 
 #[cfg(test)]

@@ -1,14 +1,11 @@
 //! The bodies of the three client endpoints (§2.1 of the protocol), parsed into what the token flow works on.
 
-use delegated_leaves::{DelayId, DelayTimeout, Identity, RoomName};
-use serde::Deserialize;
-use serde_json::Number;
-
-use crate::body::{parse, required};
+use crate::body::{Fields, required};
 use crate::error::ApiError;
 use crate::matrix::openid::{AccessToken, OpenIdError, OpenIdToken};
 use crate::matrix::server_name::ServerName;
 use crate::matrix::user_id::UserId;
+use delegated_leaves::{DelayId, DelayTimeout, Identity, RoomName};
 
 /// A request for a LiveKit token, whichever endpoint it came through.
 pub struct TokenRequest {
@@ -36,9 +33,9 @@ impl TokenRequest {
 
     /// Parses the body of `POST /sfu/get`.
     pub fn from_sfu_get(body: &[u8]) -> Result<Self, ApiError> {
-        let body: SfuGetBody = parse(body)?;
+        let body = SfuGetBody::parse(body)?;
         let room_id = required("room", body.room)?;
-        let (server_name, access_token) = body.openid_token.unwrap_or_default().required()?;
+        let (server_name, access_token) = body.openid_token.required()?;
         let delayed_leave = DelayedLeave::parse(body.delay_id, body.delay_timeout)?;
         Ok(Self {
             room: RoomName::of_slot(&room_id, LEGACY_SLOT),
@@ -90,11 +87,11 @@ struct MemberRequest {
 
 impl MemberRequest {
     fn parse(body: &[u8]) -> Result<Self, ApiError> {
-        let body: MemberRequestBody = parse(body)?;
+        let body = MemberRequestBody::parse(body)?;
         let room_id = required("room_id", body.room_id)?;
         let slot_id = required("slot_id", body.slot_id)?;
-        let (server_name, access_token) = body.openid_token.unwrap_or_default().required()?;
-        let member = body.member.unwrap_or_default();
+        let (server_name, access_token) = body.openid_token.required()?;
+        let member = body.member;
         let member = Member {
             id: required("member.id", member.id)?,
             user_id: required("member.claimed_user_id", member.claimed_user_id)?,
@@ -173,45 +170,72 @@ impl Member {
     }
 }
 
-// Every field is optional, and `null` counts as absent: what is missing gets another answer than what is of the wrong type.
+// Every field is optional: what is missing is told once nothing is unknown or of the wrong type.
 
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
 struct MemberRequestBody {
     room_id: Option<String>,
     slot_id: Option<String>,
-    openid_token: Option<OpenIdTokenBody>,
-    member: Option<MemberBody>,
+    openid_token: OpenIdTokenBody,
+    member: MemberBody,
     delay_id: Option<String>,
     delay_timeout: Option<i64>,
-    #[serde(rename = "delay_cs_api_url")]
-    _delay_cs_api_url: Option<String>,
 }
 
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
+impl MemberRequestBody {
+    fn parse(body: &[u8]) -> Result<Self, ApiError> {
+        let mut fields = Fields::parse(body)?;
+        let body = Self {
+            room_id: fields.text("room_id")?,
+            slot_id: fields.text("slot_id")?,
+            openid_token: OpenIdTokenBody::parse(fields.object("openid_token")?)?,
+            member: MemberBody::parse(fields.object("member")?)?,
+            delay_id: fields.text("delay_id")?,
+            delay_timeout: fields.integer("delay_timeout")?,
+        };
+        fields.text("delay_cs_api_url")?;
+        fields.expect_no_more()?;
+        Ok(body)
+    }
+}
+
 struct SfuGetBody {
     room: Option<String>,
-    openid_token: Option<OpenIdTokenBody>,
+    openid_token: OpenIdTokenBody,
     device_id: Option<String>,
     delay_id: Option<String>,
     delay_timeout: Option<i64>,
-    #[serde(rename = "delay_cs_api_url")]
-    _delay_cs_api_url: Option<String>,
 }
 
-#[derive(Default, Deserialize)]
-#[serde(deny_unknown_fields)]
+impl SfuGetBody {
+    fn parse(body: &[u8]) -> Result<Self, ApiError> {
+        let mut fields = Fields::parse(body)?;
+        let body = Self {
+            room: fields.text("room")?,
+            openid_token: OpenIdTokenBody::parse(fields.object("openid_token")?)?,
+            device_id: fields.text("device_id")?,
+            delay_id: fields.text("delay_id")?,
+            delay_timeout: fields.integer("delay_timeout")?,
+        };
+        fields.text("delay_cs_api_url")?;
+        fields.expect_no_more()?;
+        Ok(body)
+    }
+}
+
 struct OpenIdTokenBody {
     access_token: Option<String>,
     matrix_server_name: Option<String>,
-    #[serde(rename = "token_type")]
-    _token_type: Option<String>,
-    #[serde(rename = "expires_in")]
-    _expires_in: Option<Number>,
 }
 
 impl OpenIdTokenBody {
+    fn parse(mut fields: Fields) -> Result<Self, ApiError> {
+        let (access_token, matrix_server_name) = (fields.text("access_token")?, fields.text("matrix_server_name")?);
+        fields.text("token_type")?;
+        fields.ignore_number("expires_in")?;
+        fields.expect_no_more()?;
+        Ok(Self { access_token, matrix_server_name })
+    }
+
     fn required(self) -> Result<(String, AccessToken), ApiError> {
         let access_token = required("openid_token.access_token", self.access_token)?;
         let server_name = required("openid_token.matrix_server_name", self.matrix_server_name)?;
@@ -219,12 +243,19 @@ impl OpenIdTokenBody {
     }
 }
 
-#[derive(Default, Deserialize)]
-#[serde(deny_unknown_fields)]
 struct MemberBody {
     id: Option<String>,
     claimed_user_id: Option<String>,
     claimed_device_id: Option<String>,
+}
+
+impl MemberBody {
+    fn parse(mut fields: Fields) -> Result<Self, ApiError> {
+        let id = fields.text("id")?;
+        let (claimed_user_id, claimed_device_id) = (fields.text("claimed_user_id")?, fields.text("claimed_device_id")?);
+        fields.expect_no_more()?;
+        Ok(Self { id, claimed_user_id, claimed_device_id })
+    }
 }
 
 fn openid_token(server_name: &str, access_token: AccessToken) -> Result<OpenIdToken, ApiError> {
