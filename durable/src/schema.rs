@@ -2,9 +2,13 @@
 //!
 //! A step is never changed once it is released: there are objects that were stored by it. What is new comes as a new step.
 
-/// The steps that are still to be taken by tables of `version`; all of them where there are none (0).
+/// The steps that are still to be taken by tables of `version`. Where there are none (0), they are made as they are now:
+/// each step would cost rows written.
 pub(crate) fn steps_from(version: usize) -> &'static [&'static str] {
-    STEPS.get(version..).unwrap_or_default()
+    match version.checked_sub(1) {
+        None => &[NEWEST],
+        Some(taken) => STEPS.get(taken..).unwrap_or_default(),
+    }
 }
 
 /// The columns of [`DelegationRow`](crate::DelegationRow), by their names there.
@@ -49,9 +53,8 @@ pub(crate) const PUT_ROOM: &str = "UPDATE room SET sanity_check_due = ?";
 pub(crate) const HAS_TABLES: &str = "SELECT count(*) AS n FROM sqlite_master WHERE name = 'room'";
 pub(crate) const VERSION: &str = "SELECT schema_version AS n FROM room";
 
-const STEPS: [&str; 3] = [
-    "CREATE TABLE room (schema_version INTEGER NOT NULL, sanity_check_due INTEGER);
-    INSERT INTO room VALUES (1, NULL);
+/// The tables as they are now: those of the first version, and what the steps have made of them.
+const NEWEST: &str = "CREATE TABLE room (schema_version INTEGER NOT NULL, sanity_check_due INTEGER);
     CREATE TABLE delegations (
         id INTEGER PRIMARY KEY,
         room TEXT NOT NULL,
@@ -70,8 +73,15 @@ const STEPS: [&str; 3] = [
         connected_as TEXT,
         participant_sid TEXT,
         joined_at INTEGER,
-        ended_sids TEXT NOT NULL
-    )",
+        ended_sids TEXT NOT NULL,
+        delayed_events_url TEXT NOT NULL DEFAULT '',
+        contested INTEGER NOT NULL DEFAULT 0,
+        owner TEXT
+    );
+    INSERT INTO room VALUES (3, NULL)";
+
+/// From the first version to the second, and so on.
+const STEPS: [&str; 2] = [
     "ALTER TABLE delegations ADD COLUMN delayed_events_url TEXT NOT NULL DEFAULT '';
     ALTER TABLE delegations ADD COLUMN contested INTEGER NOT NULL DEFAULT 0;
     UPDATE room SET schema_version = 2",
@@ -93,16 +103,32 @@ mod tests {
         steps.iter().for_each(|step| db.execute_batch(step).unwrap());
     }
 
+    /// Name, type, whether it must be there, default, and whether it is the key, of every column.
+    fn columns(db: &Connection) -> Vec<(String, String, bool, Option<String>, bool)> {
+        let mut columns = Vec::new();
+        for table in ["room", "delegations"] {
+            let mut statement = db.prepare(&format!("PRAGMA table_info({table})")).unwrap();
+            let of = |row: &rusqlite::Row<'_>| Ok((row.get(1)?, row.get(2)?, row.get(3)?, row.get(4)?, row.get(5)?));
+            columns.extend(statement.query_map([], of).unwrap().map(Result::unwrap));
+        }
+        columns
+    }
+
     #[test]
-    fn every_step_leads_to_the_next_version() {
-        let db = Connection::open_in_memory().unwrap();
+    fn every_step_leads_to_the_next_version_and_the_last_to_the_tables_of_now() {
+        let (db, now) = (Connection::open_in_memory().unwrap(), Connection::open_in_memory().unwrap());
+        migrate(&db, &[FIRST]);
         for (n, step) in STEPS.iter().enumerate() {
-            assert_eq!(version(&db), n);
+            assert_eq!(version(&db), n + 1);
+            assert_eq!(steps_from(n + 1), &STEPS[n..]);
             migrate(&db, &[step]);
         }
-        assert_eq!(version(&db), STEPS.len());
-        assert_eq!(steps_from(STEPS.len()), [""; 0]);
-        assert_eq!(steps_from(STEPS.len() + 1), [""; 0]);
+        assert_eq!(version(&now), 0);
+        migrate(&now, steps_from(0));
+        assert_eq!(version(&db), version(&now));
+        assert_eq!(columns(&db), columns(&now));
+        assert_eq!(steps_from(version(&now)), [""; 0]);
+        assert_eq!(steps_from(version(&now) + 1), [""; 0]);
     }
 
     #[test]
@@ -116,7 +142,7 @@ mod tests {
     #[test]
     fn a_delegation_of_the_first_version_is_kept() {
         let db = Connection::open_in_memory().unwrap();
-        migrate(&db, &STEPS[..1]);
+        migrate(&db, &[FIRST]);
         db.execute(
             "INSERT INTO delegations VALUES (7, 'room', 'who', NULL, 'example.com', 'secret', 8000, 1, 'leaving', 2, NULL, 3, 0,
              4, 'member', 'PA_1', 5, '')",
@@ -137,7 +163,7 @@ mod tests {
     #[test]
     fn a_delegation_of_the_second_version_has_no_owner() {
         let db = Connection::open_in_memory().unwrap();
-        migrate(&db, &STEPS[..2]);
+        migrate(&db, &[FIRST, STEPS[0]]);
         db.execute(
             "INSERT INTO delegations VALUES (7, 'room', 'who', NULL, 'example.com', 'secret', 8000, 1, 'waiting', NULL, NULL, 3,
              0, 4, NULL, NULL, NULL, '', 'https://example.com', 0)",
@@ -210,4 +236,28 @@ mod tests {
         fields.sort_unstable();
         assert_eq!(fields, columns);
     }
+
+    /// The tables of the first version. There are objects that were stored by it.
+    const FIRST: &str = "CREATE TABLE room (schema_version INTEGER NOT NULL, sanity_check_due INTEGER);
+    INSERT INTO room VALUES (1, NULL);
+    CREATE TABLE delegations (
+        id INTEGER PRIMARY KEY,
+        room TEXT NOT NULL,
+        identity TEXT NOT NULL,
+        legacy_identity TEXT,
+        server_name TEXT NOT NULL,
+        delay_id TEXT NOT NULL,
+        delay_timeout INTEGER NOT NULL,
+        accepted_at INTEGER NOT NULL,
+        state TEXT NOT NULL,
+        since INTEGER,
+        believed_from INTEGER,
+        due INTEGER NOT NULL,
+        failures INTEGER NOT NULL,
+        armed_at INTEGER NOT NULL,
+        connected_as TEXT,
+        participant_sid TEXT,
+        joined_at INTEGER,
+        ended_sids TEXT NOT NULL
+    )";
 }
