@@ -174,7 +174,7 @@ impl fmt::Display for HomeserverError {
                  homeserver's users in its namespace?",
             ),
             Self::Status(404) => f.write_str(
-                "the homeserver doesn't have this (404): are msc4140, msc4143, msc4502 and msc4512 switched on there?",
+                "the homeserver doesn't have this (404): are msc4143, msc4502 and msc4512 switched on there, and delayed events?",
             ),
             Self::Status(status) => write!(f, "the homeserver answered {status}"),
             Self::Malformed => f.write_str("the homeserver's answer isn't the JSON that belongs there"),
