@@ -141,11 +141,6 @@ impl Service {
         self.start_again();
     }
 
-    /// Leaves a variable out from the next start on.
-    pub fn unset(&mut self, variable: &str) {
-        self.launch.env.remove(variable);
-    }
-
     /// What the objects have stored.
     pub fn storage(&self) -> Storage {
         Storage::new(&self.here().launch.state)

@@ -152,7 +152,7 @@ impl Bench {
         let counter = || step.tick(|| format!("{} of {}", self.parties.connected(), self.members.len()));
         self.all_in_time(Duration::ZERO, counter, async |client, member| {
             self.parties.schedule(member.number);
-            client.post("/get_token", None, self.delegation(member, &user, &server_name).into()).await?;
+            client.post("/get_token", &[], self.delegation(member, &user, &server_name).into()).await?;
             let identity = member.identity(&user);
             self.parties.connect(member.number, &member.room(), &identity, &member.sid());
             self.tell(client, "participant_joined", member, &identity).await
@@ -260,7 +260,8 @@ impl Bench {
 
     async fn tell(&self, client: &mut Client, event: &str, member: &Member, identity: &Identity) -> Result<()> {
         let webhook = webhook(event, member, identity);
-        client.post("/sfu_webhook", Some(&signature(&webhook)?), webhook.into()).await.map(drop)
+        let authorization = ("authorization", signature(&webhook)?);
+        client.post("/sfu_webhook", &[authorization], webhook.into()).await.map(drop)
     }
 }
 

@@ -13,7 +13,7 @@ use hyper::{
     Request,
     body::Bytes,
     client::conn::http1::{self, SendRequest},
-    header::{AUTHORIZATION, CONTENT_TYPE, HOST},
+    header::{CONTENT_TYPE, HOST},
 };
 use hyper_util::rt::TokioIo;
 use tokio::{net::TcpStream, time::timeout};
@@ -21,6 +21,8 @@ use tokio::{net::TcpStream, time::timeout};
 /// A server, and what it is asked again and again.
 pub struct Load {
     addr: SocketAddr,
+    path: &'static str,
+    headers: Vec<(&'static str, String)>,
     body: Bytes,
 }
 
@@ -35,7 +37,12 @@ pub struct Outcome {
 impl Load {
     /// `body` is POSTed to `/get_token` at `addr`.
     pub fn new(addr: SocketAddr, body: impl Into<Bytes>) -> Self {
-        Self { addr, body: body.into() }
+        Self { addr, path: "/get_token", headers: Vec::new(), body: body.into() }
+    }
+
+    /// To this path instead, and with these headers.
+    pub fn at(self, path: &'static str, headers: Vec<(&'static str, String)>) -> Self {
+        Self { path, headers, ..self }
     }
 
     /// Sends `requests` requests over `connections` connections.
@@ -55,7 +62,7 @@ impl Load {
 
     /// The answer to a single request.
     pub async fn ask(&self) -> Result<Bytes> {
-        Client::connect(self.addr).await?.post(PATH, None, self.body.clone()).await
+        Client::connect(self.addr).await?.post(self.path, &self.headers, self.body.clone()).await
     }
 
     async fn ask_while(&self, mut client: Client, left: &Cell<usize>) -> Result<Vec<Duration>> {
@@ -63,7 +70,7 @@ impl Load {
         while left.get() > 0 {
             left.set(left.get() - 1);
             let sent = Instant::now();
-            client.post(PATH, None, self.body.clone()).await?;
+            client.post(self.path, &self.headers, self.body.clone()).await?;
             latencies.push(sent.elapsed());
         }
         Ok(latencies)
@@ -87,10 +94,10 @@ impl Client {
     }
 
     /// POSTs `body` to `path`, and gives the body of the answer; one that isn't 200 is an error.
-    pub async fn post(&mut self, path: &str, authorization: Option<&str>, body: Bytes) -> Result<Bytes> {
+    pub async fn post(&mut self, path: &str, headers: &[(&str, String)], body: Bytes) -> Result<Bytes> {
         let mut request = Request::post(path).header(HOST, "edge.example").header(CONTENT_TYPE, "application/json");
-        if let Some(authorization) = authorization {
-            request = request.header(AUTHORIZATION, authorization);
+        for (name, value) in headers {
+            request = request.header(*name, value);
         }
         self.sender.ready().await.context("the connection is closed")?;
         let response = self.sender.send_request(request.body(Full::new(body))?).await.context("no answer")?;
@@ -103,5 +110,4 @@ impl Client {
     }
 }
 
-const PATH: &str = "/get_token";
 const PATIENCE: Duration = Duration::from_secs(120);

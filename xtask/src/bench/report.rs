@@ -121,6 +121,7 @@ impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let rounds = self.contenders.first().map_or(0, |contender| contender.rounds.len());
         writeln!(f, "/get_token of a full-access user, homeserver known; medians of {rounds} rounds in turns;")?;
+        writeln!(f, "`homeserver` is the worker, asked in homeserver mode for the same user's token;")?;
         writeln!(f, "{} cores, shared by workerd, the upstreams and the client\n", self.cores)?;
         write!(f, "{:TITLE_WIDTH$}", "")?;
         for contender in &self.contenders {

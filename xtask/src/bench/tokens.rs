@@ -1,4 +1,5 @@
-//! `/get_token` of a full-access user whose homeserver is known already: the worker, and the floor beside it.
+//! `/get_token` of a full-access user whose homeserver is known already: the worker, and the floor beside it. And the same
+//! user's token through the homeserver.
 //!
 //! The contenders run at the same time and are asked in turns, so that whatever else this machine does meets all of them.
 
@@ -80,14 +81,26 @@ struct Bench {
 struct Contender {
     name: String,
     modules: Modules,
+    door: Door,
+}
+
+/// How a token is asked for.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Door {
+    /// By a client, with an OpenID token.
+    OpenId,
+    /// By the homeserver (MSC4195).
+    Homeserver,
 }
 
 impl Bench {
     /// The floor first: the others are compared with it.
     fn contenders(&self, build: Build, also: &[PathBuf]) -> Result<Vec<Contender>> {
-        let floor = Contender { name: "floor".to_owned(), modules: self.script("floor.js", FLOOR)? };
+        let floor =
+            Contender { name: "floor".to_owned(), modules: self.script("floor.js", FLOOR)?, door: Door::OpenId };
         let modules = Modules { script: build.script, wasm: Some(build.wasm), bindings: BTreeMap::new() };
-        let worker = Contender { name: "worker".to_owned(), modules };
+        let [worker, by_homeserver] = [("worker", Door::OpenId), ("homeserver", Door::Homeserver)]
+            .map(|(name, door)| Contender { name: name.to_owned(), modules: modules.clone(), door });
         let others = also.iter().map(|dir| Contender {
             name: dir.file_name().unwrap_or(dir.as_os_str()).to_string_lossy().into_owned(),
             modules: Modules {
@@ -95,8 +108,9 @@ impl Bench {
                 wasm: Some(dir.join("index_bg.wasm")),
                 bindings: BTreeMap::new(),
             },
+            door: Door::OpenId,
         });
-        Ok([floor, worker].into_iter().chain(others).collect())
+        Ok([floor, worker, by_homeserver].into_iter().chain(others).collect())
     }
 
     fn script(&self, name: &str, text: &str) -> Result<Modules> {
@@ -143,13 +157,15 @@ impl Bench {
         let mut subjects = Vec::new();
         for contender in contenders {
             let running = self.start(&contender.name, &contender.modules)?;
-            let load = Load::new(running.addr(), self.request().to_string());
+            let load = self.load(contender.door, running.addr());
             load.run(CONCURRENCY, WARM_UP).await.with_context(|| contender.name.clone())?;
             let claims = claims(&load.ask().await?)?;
-            subjects.push(Subject { name: contender.name, running, load, claims, rounds: Vec::new() });
+            let Contender { name, door, .. } = contender;
+            subjects.push(Subject { name, door, running, load, claims, rounds: Vec::new() });
         }
         for subject in &subjects[1..] {
-            if subject.claims != subjects[0].claims {
+            // Through the homeserver, a member has another identity.
+            if subject.door == Door::OpenId && subject.claims != subjects[0].claims {
                 bail!("{} issues another token than {}: they can't be compared", subject.name, subjects[0].name);
             }
         }
@@ -180,6 +196,10 @@ impl Bench {
             ("LIVEKIT_SECRET", secret.to_owned()),
             ("LIVEKIT_FULL_ACCESS_HOMESERVERS", self.upstreams.server_name()),
             ("LIVEKIT_ALLOW_PRIVATE_ADDRESSES", "true".to_owned()),
+            ("LIVEKIT_HS_SERVER_NAME", self.upstreams.server_name()),
+            ("LIVEKIT_AS_TOKEN", "an-as-token-of-nobody-in-particular".to_owned()),
+            ("LIVEKIT_HS_TOKEN", HS_TOKEN.to_owned()),
+            ("LIVEKIT_CS_API_URL_OVERRIDES", format!("{0}=https://{0}", self.upstreams.server_name())),
         ];
         let launch = Launch {
             addr: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
@@ -189,6 +209,23 @@ impl Bench {
             env: env.into_iter().map(|(name, value)| (name.to_owned(), value)).collect::<BTreeMap<_, _>>(),
         };
         launch.start(&workerd::with_modules(modules.clone())?)
+    }
+
+    fn load(&self, door: Door, addr: SocketAddr) -> Load {
+        match door {
+            Door::OpenId => Load::new(addr, self.request().to_string()),
+            Door::Homeserver => {
+                let body = json!({
+                    "url": self.upstreams.sfu_url(),
+                    "room_id": "!aVeryOrdinaryRoom:localhost",
+                    "slot_id": "m.call#ROOM",
+                    "member_id": "b2e4ab4c-4f3c-4ad5-b4ab-9c5d5d7f1a6e",
+                });
+                let user = ("x-matrix-user-identifier", self.upstreams.user());
+                let headers = vec![("authorization", format!("Bearer {HS_TOKEN}")), user];
+                Load::new(addr, body.to_string()).at(HOMESERVER_PATH, headers)
+            }
+        }
     }
 
     fn request(&self) -> Value {
@@ -213,6 +250,7 @@ impl Bench {
 /// A contender that runs.
 struct Subject {
     name: String,
+    door: Door,
     running: Running,
     load: Load,
     claims: Value,
@@ -266,6 +304,8 @@ fn milliseconds(duration: Duration) -> f64 {
 const FLOOR: &str = include_str!("floor.js");
 const BLANK: &str = include_str!("blank.js");
 const CREDENTIALS: (&str, &str) = ("bench", "a-secret-of-nobody-in-particular");
+const HS_TOKEN: &str = "an-hs-token-of-nobody-in-particular";
+const HOMESERVER_PATH: &str = "/_matrix/client/unstable/io.element.msc4195/rtc/livekit/get_token";
 const STARTS: usize = 15;
 const CONCURRENCY: usize = 16;
 const WARM_UP: usize = 2_000;

@@ -18,7 +18,7 @@ use http_body_util::{BodyExt, Collected, Full};
 use hyper::{
     Method, Request, Response, StatusCode,
     body::{Bytes, Incoming},
-    header::{AUTHORIZATION, CONTENT_TYPE},
+    header::{AUTHORIZATION, CONTENT_TYPE, HeaderMap},
     server::conn::http1,
     service::service_fn,
 };
@@ -140,7 +140,7 @@ async fn be_homeserver(listener: TcpListener, tls: TlsAcceptor, user: Arc<str>, 
             let Ok(stream) = tls.accept(stream).await else { return };
             let service = service_fn(|request| {
                 let user = Arc::clone(&user);
-                async move { Ok::<_, Infallible>(user_info(&request, &user)) }
+                async move { Ok::<_, Infallible>(homeserver(&request, &user)) }
             });
             let _ = http1::Builder::new().serve_connection(TokioIo::new(stream), service).await;
         });
@@ -167,9 +167,14 @@ fn accepted(stream: TcpStream) -> io::Result<TcpStream> {
     Ok(stream)
 }
 
-fn user_info(request: &Request<Incoming>, user: &str) -> Response<Full<Bytes>> {
+fn homeserver(request: &Request<Incoming>, user: &str) -> Response<Full<Bytes>> {
     let has_token = request.uri().query().is_some_and(|query| query.starts_with("access_token="));
+    let bearer = is_bearer(request.headers());
     match (request.method(), request.uri().path()) {
+        (&Method::GET, "/_matrix/client/versions") => reply(StatusCode::OK, "application/json", "{}"),
+        (&Method::GET, path) if bearer && path.ends_with("/is_joined") => {
+            reply(StatusCode::OK, "application/json", r#"{"joined":true}"#)
+        }
         (&Method::GET, "/_matrix/federation/v1/openid/userinfo") if has_token => {
             reply(StatusCode::OK, "application/json", format!(r#"{{"sub":"{user}"}}"#))
         }
@@ -179,7 +184,7 @@ fn user_info(request: &Request<Incoming>, user: &str) -> Response<Full<Bytes>> {
 
 async fn room_service(request: Request<Incoming>, counts: &Counts) -> Response<Full<Bytes>> {
     let (head, body) = request.into_parts();
-    let bearer = head.headers.get(AUTHORIZATION).is_some_and(|value| value.as_bytes().starts_with(b"Bearer "));
+    let bearer = is_bearer(&head.headers);
     match (&head.method, head.uri.path()) {
         (&Method::GET, CONNECTIONS) => {
             let connections = Connections {
@@ -197,6 +202,10 @@ async fn room_service(request: Request<Incoming>, counts: &Counts) -> Response<F
         }
         _ => reply(StatusCode::NOT_FOUND, "application/json", "{}"),
     }
+}
+
+fn is_bearer(headers: &HeaderMap) -> bool {
+    headers.get(AUTHORIZATION).is_some_and(|value| value.as_bytes().starts_with(b"Bearer "))
 }
 
 /// A whole answer.

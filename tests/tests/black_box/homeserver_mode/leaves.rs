@@ -48,11 +48,8 @@ async fn a_leave_outlives_the_mode_it_came_through() {
     let participant = stage.join().await;
     stage.own.events.restarted(&delay_id, 1).await;
 
-    stage.service.kill();
-    for variable in ["LIVEKIT_AS_TOKEN", "LIVEKIT_HS_TOKEN", "LIVEKIT_HS_SERVER_NAME"] {
-        stage.service.unset(variable);
-    }
-    stage.service.start_again();
+    let variables = ["LIVEKIT_AS_TOKEN", "LIVEKIT_HS_TOKEN", "LIVEKIT_HS_SERVER_NAME"];
+    stage.service.deploy_again(&variables.map(|variable| (variable, None)));
     let before = stage.own.events.restarts(&delay_id);
     stage.own.events.restarted(&delay_id, before + 1).await;
     stage.leave(&participant).await;
