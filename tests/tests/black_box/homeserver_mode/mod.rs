@@ -5,6 +5,7 @@ mod counts;
 mod doors;
 mod forms;
 mod leaves;
+mod patience;
 mod relaying;
 mod tokens;
 
