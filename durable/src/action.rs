@@ -1,11 +1,12 @@
 //! What the engine wants done, and what came of it.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
 use crate::delay::DelayId;
-use crate::names::{DelayedEventsUrl, Identity, ParticipantSid, RoomName, ServerName, UserId};
+use crate::names::{DelayedEventsUrl, Identity, MatrixRoomId, ParticipantSid, RoomName, ServerName, UserId};
 use crate::time::Timestamp;
 
 /// Something to do now. It takes 30 seconds at most; its result goes back as an [`Input`](crate::Input) with the same
@@ -34,6 +35,28 @@ pub enum Request {
     },
     /// LiveKit's `ListParticipants`.
     ListParticipants {
+        /// The room.
+        room: RoomName,
+    },
+    /// `GET …/rooms/{room}/joined_members` on our own homeserver.
+    JoinedMembers {
+        /// The Matrix room.
+        matrix_room_id: MatrixRoomId,
+    },
+    /// `GET …/rooms/{room}/is_joined?server_name=…` there, with its own name.
+    IsServerJoined {
+        /// The Matrix room.
+        matrix_room_id: MatrixRoomId,
+    },
+    /// LiveKit's `RemoveParticipant`.
+    RemoveParticipant {
+        /// The room.
+        room: RoomName,
+        /// Who is removed.
+        identity: Identity,
+    },
+    /// LiveKit's `DeleteRoom`.
+    DeleteRoom {
         /// The room.
         room: RoomName,
     },
@@ -71,6 +94,18 @@ impl DelegationId {
     }
 }
 
+/// Names one tracked participant for ever, in its room: like a [`DelegationId`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct TrackedId(pub(crate) u64);
+
+impl TrackedId {
+    /// The id as a number below 2⁵³: the primary key of its row.
+    pub fn as_u64(self) -> u64 {
+        self.0
+    }
+}
+
 /// What a homeserver made of `restart` or `send`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum HomeserverAnswer {
@@ -102,6 +137,37 @@ pub enum SfuAnswer {
     /// Who is in the room: everybody for `ListParticipants`, one or nobody for `GetParticipant`, nobody for `not_found`.
     Participants(Vec<Participant>),
     /// Anything that isn't an answer.
+    Failed,
+}
+
+/// What our homeserver said about who is joined to a Matrix room.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum MembersAnswer {
+    /// 200: these users, and nobody else.
+    Joined(BTreeSet<UserId>),
+    /// 403: we may not know, because none of the users we speak for is joined.
+    Forbidden,
+    /// Anything else: another status, no answer in time, no connection, an answer that can't be read.
+    Failed,
+}
+
+/// What our homeserver said about whether it is in a Matrix room itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ServerAnswer {
+    /// 200: it is, or it isn't.
+    Joined(bool),
+    /// Anything else.
+    Failed,
+}
+
+/// What the SFU made of `RemoveParticipant` or `DeleteRoom`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RemovalAnswer {
+    /// It has done it.
+    Done,
+    /// `not_found`: there was no such participant, or no such room.
+    NotThere,
+    /// Anything else.
     Failed,
 }
 

@@ -25,9 +25,9 @@ pub(crate) fn after_answer(answer: HomeserverAnswer, failures: u32, jitter: Jitt
     }
 }
 
-/// How long to wait after a homeserver failed for the `failures`-th time running (1 is the first): 1 s, ×1.5 each time,
+/// How long to wait after a server failed for the `failures`-th time running (1 is the first): 1 s, ×1.5 each time,
 /// ±50 % jitter, at most 60 s.
-fn after_failure(failures: u32, jitter: Jitter) -> Duration {
+pub(crate) fn after_failure(failures: u32, jitter: Jitter) -> Duration {
     let exponent = failures.saturating_sub(1).min(STEPS_TO_LONGEST);
     let seconds = 1.5_f64.powi(exponent.cast_signed()) * (0.5 + jitter.0);
     Duration::from_secs_f64(seconds).min(LONGEST)

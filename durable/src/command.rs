@@ -4,7 +4,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::delay::{DelayId, DelayTimeout};
 use crate::event::WebhookEvent;
-use crate::names::{DelayedEventsUrl, Identity, RoomName, ServerName, UserId};
+use crate::names::{DelayedEventsUrl, Identity, MatrixRoomId, RoomName, ServerName, UserId};
+use crate::time::Timestamp;
 
 /// A request to the object of one LiveKit room. The object's name is the room's.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -12,6 +13,8 @@ use crate::names::{DelayedEventsUrl, Identity, RoomName, ServerName, UserId};
 pub enum RoomCommand {
     /// Take over a delayed leave.
     Delegate(Delegate),
+    /// Remember whom a token was minted for, whose holder has to be in a Matrix room.
+    Track(Track),
     /// There will soon be something to do: read what is stored.
     Wake,
     /// Something happened in the room.
@@ -51,12 +54,26 @@ pub struct Delegate {
     pub delay_timeout: DelayTimeout,
 }
 
+/// A token that was minted because its user is in a Matrix room.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Track {
+    /// The LiveKit room that it lets in to.
+    pub room: RoomName,
+    /// The Matrix room that its user has to be in. Another one than before takes its place.
+    pub matrix_room_id: MatrixRoomId,
+    /// Its user.
+    pub user_id: UserId,
+    /// Under which identity it lets in. There is one record for each, whatever the number of tokens.
+    pub identity: Identity,
+    /// When it expires. An earlier time than one that was told before changes nothing.
+    pub expires_at: Timestamp,
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::event::{DisconnectReason, Occurrence, ParticipantRef};
     use crate::names::ParticipantSid;
-    use crate::time::Timestamp;
 
     #[test]
     fn commands_survive_the_way_to_the_object() {
@@ -72,6 +89,13 @@ mod tests {
                 owner: Some(UserId::new("@a:b")),
                 delay_id: DelayId::new("x").unwrap(),
                 delay_timeout: DelayTimeout::from_millis(8_000).unwrap(),
+            }),
+            RoomCommand::Track(Track {
+                room: RoomName::new("r"),
+                matrix_room_id: MatrixRoomId::new("!r:b"),
+                user_id: UserId::new("@a:b"),
+                identity: Identity::of_homeserver_member("@a:b", "m"),
+                expires_at: Timestamp::from_secs(7),
             }),
             RoomCommand::Webhook(WebhookEvent {
                 created_at: Some(Timestamp::from_secs(7)),
@@ -89,6 +113,7 @@ mod tests {
         let refused = [
             r#"{"delegate":{}}"#,
             r#"{"explode":{}}"#,
+            r#"{"track":{"room":"r","matrix_room_id":"!r:b","user_id":"@a:b","identity":"i"}}"#,
             r#"{"delegate":{"room":"r","identity":"i","legacy_identity":null,"server_name":"b","delayed_events_url":"u","delay_id":"..","delay_timeout":1}}"#,
             r#"{"delegate":{"room":"r","identity":"i","legacy_identity":null,"server_name":"b","delayed_events_url":"u","delay_id":"x","delay_timeout":0}}"#,
         ];

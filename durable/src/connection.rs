@@ -9,7 +9,7 @@ use crate::event::{ParticipantRef, ROUNDING};
 use crate::names::ParticipantSid;
 use crate::time::Timestamp;
 
-/// The connections of the participant of one delegation.
+/// The connections of one participant: of a delegation, or tracked.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Connections {
     /// The newest known, be it over or not.
@@ -121,6 +121,11 @@ impl Connections {
             self.latest = Some(Connection { alias, sid, since, contested });
         }
         end
+    }
+
+    /// The SFU has ended the latest connection on demand.
+    pub(crate) fn end_latest(&mut self) {
+        self.end_of(self.latest.as_ref().and_then(|latest| latest.sid.clone()));
     }
 
     /// The SFU shows this connection, which isn't known to be over. It is contested unless it was looked for any other, and

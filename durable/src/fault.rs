@@ -42,6 +42,18 @@ pub enum Fault {
     GiveUpAfterFailure,
     /// The SFU is asked again at once.
     AskWithoutPause,
+    /// A failure to ask who is in the Matrix room counts as "nobody".
+    FailedCheckMeansNobody,
+    /// An answer about who is in the Matrix room counts against those who were given a token since the question.
+    BelieveOldMembers,
+    /// The room is deleted when the homeserver doesn't tell us who is in the Matrix room.
+    DeleteWithoutAsking,
+    /// Who is in the Matrix room is checked when somebody connects, and then never again.
+    CheckOnlyOnce,
+    /// Who is gone is forgotten, whatever tokens it has.
+    ForgetWhenGone,
+    /// The row isn't marked as changed when a tracked participant connects.
+    ForgetWhoIsConnected,
 }
 
 #[cfg(feature = "simulation")]
@@ -55,7 +67,7 @@ mod switch {
 
     impl Fault {
         /// All of them.
-        pub const ALL: [Self; 17] = [
+        pub const ALL: [Self; 23] = [
             Self::IgnoreSid,
             Self::ForgetEndedConnections,
             Self::BelieveReturning,
@@ -73,6 +85,12 @@ mod switch {
             Self::KeepReplaced,
             Self::GiveUpAfterFailure,
             Self::AskWithoutPause,
+            Self::FailedCheckMeansNobody,
+            Self::BelieveOldMembers,
+            Self::DeleteWithoutAsking,
+            Self::CheckOnlyOnce,
+            Self::ForgetWhenGone,
+            Self::ForgetWhoIsConnected,
         ];
 
         /// Runs `body` with engines on this thread having this fault.

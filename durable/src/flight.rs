@@ -4,9 +4,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use crate::action::{DelegationId, HomeserverAnswer, Ticket};
-use crate::names::ServerName;
+use crate::names::{Identity, MatrixRoomId, ServerName};
 use crate::reading::Scope;
 use crate::time::Timestamp;
+use crate::tracked::Moment;
 
 /// The actions whose results are awaited.
 #[derive(Clone, Debug)]
@@ -31,7 +32,11 @@ pub(crate) struct Flight {
 pub(crate) enum Purpose {
     Restart(DelegationId),
     Send(DelegationId),
-    Ask { of: Vec<DelegationId>, scope: Scope },
+    Ask { of: Vec<DelegationId>, scope: Scope, as_of: Moment },
+    Members { matrix_room_id: MatrixRoomId, as_of: Moment },
+    Server { matrix_room_id: MatrixRoomId, as_of: Moment },
+    Remove { identity: Identity, as_of: Moment },
+    Delete { matrix_room_id: MatrixRoomId, as_of: Moment },
 }
 
 impl Flights {
@@ -69,6 +74,12 @@ impl Flights {
     /// Whether the SFU is being asked.
     pub(crate) fn asking(&self) -> bool {
         self.under_way.values().any(|flight| matches!(flight.purpose, Purpose::Ask { .. }))
+    }
+
+    /// How many removals are under way.
+    pub(crate) fn removing(&self) -> usize {
+        let removes = |flight: &&Flight| matches!(flight.purpose, Purpose::Remove { .. } | Purpose::Delete { .. });
+        self.under_way.values().filter(removes).count()
     }
 
     /// How many requests a homeserver has to answer, and whether it fails to.

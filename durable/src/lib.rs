@@ -49,6 +49,7 @@ mod delegation;
 mod event;
 mod fault;
 mod flight;
+mod membership;
 mod milestone;
 mod names;
 #[cfg(feature = "object")]
@@ -65,21 +66,23 @@ pub mod simulation;
 mod store;
 mod time;
 mod timing;
+mod tracked;
 
 pub use action::{
-    Action, DelayedEvent, DelegationId, HomeserverAnswer, Participant, ParticipantState, Request, SfuAnswer, Ticket,
+    Action, DelayedEvent, DelegationId, HomeserverAnswer, MembersAnswer, Participant, ParticipantState, RemovalAnswer,
+    Request, ServerAnswer, SfuAnswer, Ticket, TrackedId,
 };
 pub use backoff::Jitter;
-pub use command::{Delegate, RoomAnswer, RoomCommand};
+pub use command::{Delegate, RoomAnswer, RoomCommand, Track};
 pub use delay::{DelayId, DelayTimeout, InvalidDelayId, ZeroDelay};
 pub use delegation::Ending;
 pub use event::{DisconnectReason, Occurrence, ParticipantRef, WebhookEvent};
 #[cfg(feature = "simulation")]
 pub use fault::Fault;
-pub use milestone::{Milestone, MilestoneEvent};
-pub use names::{DelayedEventsUrl, Identity, ParticipantSid, RoomName, ServerName, UserId};
+pub use milestone::{Milestone, MilestoneEvent, Subject};
+pub use names::{DelayedEventsUrl, Identity, MatrixRoomId, ParticipantSid, RoomName, ServerName, UserId};
 #[cfg(feature = "object")]
 pub use object::{Outcome, Outside, RoomObject};
 pub use room::{Input, Room, Rules};
-pub use row::{AliasColumn, Change, DelegationRow, RoomRow, StateColumn};
+pub use row::{AliasColumn, Change, DelegationRow, RoomRow, Rows, StateColumn, TrackedRow};
 pub use time::Timestamp;

@@ -1,25 +1,46 @@
-//! What happens to delegations, for the log.
+//! What happens to delegations and to those who are tracked, for the log.
 
 use std::fmt;
 
-use crate::command::Delegate;
+use crate::command::{Delegate, Track};
 use crate::delegation::{Delegation, Ending, News, State};
-use crate::names::{Identity, RoomName, ServerName};
+use crate::names::{Identity, MatrixRoomId, RoomName, ServerName, UserId};
 
 /// Something worth a line in the log. It tells nothing secret.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Milestone {
     /// In which room.
     pub room: RoomName,
-    /// Whose delegation.
-    pub identity: Identity,
-    /// Whose homeserver holds the delayed event.
-    pub server_name: ServerName,
+    /// To whom, or to what.
+    pub subject: Subject,
     /// What has happened.
     pub event: MilestoneEvent,
 }
 
-/// What has happened to a delegation.
+/// What a milestone is about.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Subject {
+    /// A delegation.
+    Delegation {
+        /// Whose.
+        identity: Identity,
+        /// Whose homeserver holds the delayed event.
+        server_name: ServerName,
+    },
+    /// A participant whose user has to be in a Matrix room.
+    Participant {
+        /// Who, on the SFU.
+        identity: Identity,
+        /// Who, in Matrix.
+        user_id: UserId,
+        /// The Matrix room.
+        matrix_room_id: MatrixRoomId,
+    },
+    /// A Matrix room.
+    MatrixRoom(MatrixRoomId),
+}
+
+/// What has happened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum MilestoneEvent {
     /// It was accepted.
@@ -36,11 +57,24 @@ pub enum MilestoneEvent {
     SendFailed,
     /// It is over.
     Ended(Ending),
+    /// Somebody who isn't in the Matrix room was removed from the LiveKit room.
+    ParticipantRemoved,
+    /// The SFU has failed to remove somebody; it is tried again.
+    RemovalFailed,
+    /// Our homeserver isn't in the Matrix room, and so the LiveKit room was deleted.
+    RoomDeleted,
+    /// The SFU has failed to delete the room; it is tried again.
+    DeletionFailed,
+    /// Our homeserver is in the Matrix room, but doesn't tell us who is: the namespace in our registration doesn't cover its
+    /// users. Nobody is removed.
+    NamespaceMisconfigured,
+    /// Our homeserver didn't tell who is in the Matrix room. Everybody stays until it does.
+    MembershipUnknown,
 }
 
 impl MilestoneEvent {
     /// Everything that may happen.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 16] = [
         Self::Delegated,
         Self::Connected,
         Self::Doubted,
@@ -51,6 +85,12 @@ impl MilestoneEvent {
         Self::Ended(Ending::EventGone),
         Self::Ended(Ending::GaveUp),
         Self::Ended(Ending::Replaced),
+        Self::ParticipantRemoved,
+        Self::RemovalFailed,
+        Self::RoomDeleted,
+        Self::DeletionFailed,
+        Self::NamespaceMisconfigured,
+        Self::MembershipUnknown,
     ];
 }
 
@@ -78,13 +118,20 @@ impl Milestone {
         Some(Self::of(&after.terms, event))
     }
 
+    /// Something has happened to somebody who is tracked.
+    pub(crate) fn of_tracked(terms: &Track, event: MilestoneEvent) -> Self {
+        let Track { room, matrix_room_id, user_id, identity, .. } = terms.clone();
+        Self { room, subject: Subject::Participant { identity, user_id, matrix_room_id }, event }
+    }
+
+    /// Something has happened that concerns all who have to be in a Matrix room.
+    pub(crate) fn of_matrix_room(room: RoomName, matrix_room_id: MatrixRoomId, event: MilestoneEvent) -> Self {
+        Self { room, subject: Subject::MatrixRoom(matrix_room_id), event }
+    }
+
     fn of(terms: &Delegate, event: MilestoneEvent) -> Self {
-        Self {
-            room: terms.room.clone(),
-            identity: terms.identity.clone(),
-            server_name: terms.server_name.clone(),
-            event,
-        }
+        let Delegate { room, identity, server_name, .. } = terms.clone();
+        Self { room, subject: Subject::Delegation { identity, server_name }, event }
     }
 }
 
@@ -101,6 +148,12 @@ impl fmt::Display for MilestoneEvent {
             Self::Ended(Ending::EventGone) => "delayed leave is gone from the homeserver",
             Self::Ended(Ending::GaveUp) => "homeserver out of reach until the delay was over",
             Self::Ended(Ending::Replaced) => "delegation replaced",
+            Self::ParticipantRemoved => "participant removed: its user isn't in the Matrix room",
+            Self::RemovalFailed => "SFU didn't remove the participant, trying again",
+            Self::RoomDeleted => "room deleted: the homeserver isn't in the Matrix room",
+            Self::DeletionFailed => "SFU didn't delete the room, trying again",
+            Self::NamespaceMisconfigured => "membership not told, though the homeserver is in the Matrix room",
+            Self::MembershipUnknown => "membership not checked, nobody is removed",
         })
     }
 }
@@ -124,6 +177,12 @@ mod tests {
                 MilestoneEvent::Ended(Ending::EventGone) => 7,
                 MilestoneEvent::Ended(Ending::GaveUp) => 8,
                 MilestoneEvent::Ended(Ending::Replaced) => 9,
+                MilestoneEvent::ParticipantRemoved => 10,
+                MilestoneEvent::RemovalFailed => 11,
+                MilestoneEvent::RoomDeleted => 12,
+                MilestoneEvent::DeletionFailed => 13,
+                MilestoneEvent::NamespaceMisconfigured => 14,
+                MilestoneEvent::MembershipUnknown => 15,
             };
             assert_eq!(place, expected, "{event}");
         }

@@ -113,20 +113,49 @@ impl fmt::Display for ServerName {
     }
 }
 
-/// A Matrix user. The engine doesn't look into it: the caller has parsed it.
+/// The id of a Matrix room. The engine doesn't look into it: the caller has parsed it.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct MatrixRoomId(String);
+
+impl MatrixRoomId {
+    /// A room id that the caller has parsed.
+    pub fn new(id: impl Into<String>) -> Self {
+        Self(id.into())
+    }
+
+    /// The id.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for MatrixRoomId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// The id of a Matrix user. The engine compares it, and doesn't look into it: the caller has parsed it.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct UserId(String);
 
 impl UserId {
-    /// A user identifier that the caller has parsed.
-    pub fn new(user_id: impl Into<String>) -> Self {
-        Self(user_id.into())
+    /// A user id that the caller has parsed.
+    pub fn new(id: impl Into<String>) -> Self {
+        Self(id.into())
     }
 
-    /// The identifier.
+    /// The id.
     pub fn as_str(&self) -> &str {
         &self.0
+    }
+}
+
+impl fmt::Display for UserId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
     }
 }
 

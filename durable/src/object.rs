@@ -1,7 +1,7 @@
 //! The Durable Object of one LiveKit room: the shell around [`Room`].
 //!
-//! It stores one SQLite row for each delegation, from the moment it is accepted until its leave is sent or given up, and
-//! drops everything with the last one. [`RoomObject::command`] records and sets the alarm; [`RoomObject::alarm`] acts. The
+//! It stores one SQLite row for each delegation, from the moment it is accepted until its leave is sent or given up, and one
+//! for each tracked participant, from its first token until none lets it in any more; it drops everything with the last one. [`RoomObject::command`] records and sets the alarm; [`RoomObject::alarm`] acts. The
 //! class is declared by the worker, which knows how to talk to homeservers and to the SFU, and bound by
 //!
 //! ```toml
@@ -23,7 +23,7 @@ use futures_util::future::{Either, select};
 use futures_util::stream::{FuturesUnordered, StreamExt};
 use worker::{Date, Delay, State, Storage};
 
-use crate::action::{HomeserverAnswer, Request, SfuAnswer, Ticket};
+use crate::action::{HomeserverAnswer, MembersAnswer, RemovalAnswer, Request, ServerAnswer, SfuAnswer, Ticket};
 use crate::backoff::Jitter;
 use crate::command::{RoomAnswer, RoomCommand};
 use crate::milestone::Milestone;
@@ -35,7 +35,7 @@ use crate::time::Timestamp;
 pub trait Outside {
     /// Does what an action asks for. It takes 30 s at most.
     fn perform(&self, request: Request) -> impl Future<Output = Outcome>;
-    /// Tells the log what has happened to a delegation.
+    /// Tells the log what has happened.
     fn report(&self, milestone: &Milestone);
     /// Tells the log how many rows were written at once, an alarm counting as one.
     fn stored(&self, rows: usize);
@@ -50,6 +50,12 @@ pub enum Outcome {
     Homeserver(HomeserverAnswer),
     /// Of a question to the SFU.
     Sfu(SfuAnswer),
+    /// Of [`Request::JoinedMembers`].
+    Members(MembersAnswer),
+    /// Of [`Request::IsServerJoined`].
+    Server(ServerAnswer),
+    /// Of [`Request::RemoveParticipant`] or [`Request::DeleteRoom`].
+    Removal(RemovalAnswer),
 }
 
 /// The object of one LiveKit room.
@@ -162,8 +168,8 @@ impl RoomObject {
         let room = match &mut *slot {
             Some(room) => room,
             empty => {
-                let (rows, room) = store.load()?;
-                empty.insert(Room::load(rules, now, rows, room))
+                let rows = store.load()?;
+                empty.insert(Room::load(rules, now, rows))
             }
         };
         let done = work(now, room);
@@ -198,11 +204,13 @@ impl RoomObject {
 }
 
 fn input(ticket: Ticket, outcome: Outcome) -> Input {
+    let jitter = || Jitter::new(js_sys::Math::random());
     match outcome {
-        Outcome::Homeserver(answer) => {
-            Input::Homeserver { ticket, answer, jitter: Jitter::new(js_sys::Math::random()) }
-        }
+        Outcome::Homeserver(answer) => Input::Homeserver { ticket, answer, jitter: jitter() },
         Outcome::Sfu(answer) => Input::Sfu { ticket, answer },
+        Outcome::Members(answer) => Input::Members { ticket, answer },
+        Outcome::Server(answer) => Input::Server { ticket, answer },
+        Outcome::Removal(answer) => Input::Removal { ticket, answer, jitter: jitter() },
     }
 }
 

@@ -1,20 +1,24 @@
-//! The delegations of one LiveKit room, as a value.
+//! The delegations of one LiveKit room and who may be in it, as a value.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use crate::action::{Action, DelegationId, HomeserverAnswer, SfuAnswer, Ticket};
+use crate::action::{
+    Action, DelegationId, HomeserverAnswer, MembersAnswer, RemovalAnswer, ServerAnswer, SfuAnswer, Ticket,
+};
 use crate::backoff::{self, Jitter};
 use crate::command::{Delegate, RoomCommand};
 use crate::delegation::{Delegation, Ending, News, State};
 use crate::event::WebhookEvent;
 use crate::fault::Fault;
 use crate::flight::{Flight, Flights, Purpose};
+use crate::membership::Membership;
 use crate::milestone::Milestone;
-use crate::row::{Change, DelegationRow, RoomRow};
+use crate::names::Identity;
+use crate::row::{Change, DelegationRow, RoomRow, Rows};
 use crate::time::Timestamp;
 
-/// The delegated leaves of one LiveKit room: an engine without I/O, clock, storage and randomness.
+/// The delegated leaves of one LiveKit room, and the participants that have to be in a Matrix room: an engine without I/O, clock, storage and randomness.
 ///
 /// [`handle`](Self::handle) takes an input and never asks for anything itself. After it:
 /// [`take_changes`](Self::take_changes) says what to store before the input is acknowledged, and
@@ -23,6 +27,7 @@ use crate::time::Timestamp;
 pub struct Room {
     pub(crate) rules: Rules,
     pub(crate) delegations: BTreeMap<DelegationId, Delegation>,
+    pub(crate) membership: Membership,
     pub(crate) flights: Flights,
     pub(crate) sanity_check_due: Option<Timestamp>,
     newest: DelegationId,
@@ -37,6 +42,9 @@ pub struct Room {
 pub struct Rules {
     /// How often the SFU is asked whether the connected participants are still there. `None`: never.
     pub sanity_check_interval: Option<Duration>,
+    /// How often our homeserver is asked who is in the Matrix room while somebody is connected. `None`: only when somebody
+    /// connects.
+    pub membership_check_interval: Option<Duration>,
 }
 
 /// Something that the engine has to know.
@@ -60,23 +68,49 @@ pub enum Input {
         /// The answer.
         answer: SfuAnswer,
     },
+    /// What came of [`JoinedMembers`](crate::Request::JoinedMembers).
+    Members {
+        /// Of which action.
+        ticket: Ticket,
+        /// The answer.
+        answer: MembersAnswer,
+    },
+    /// What came of [`IsServerJoined`](crate::Request::IsServerJoined).
+    Server {
+        /// Of which action.
+        ticket: Ticket,
+        /// The answer.
+        answer: ServerAnswer,
+    },
+    /// What came of a removal, or of the room's deletion.
+    Removal {
+        /// Of which action.
+        ticket: Ticket,
+        /// The answer.
+        answer: RemovalAnswer,
+        /// Spreads the next attempt, should there be one.
+        jitter: Jitter,
+    },
 }
 
 impl Room {
-    /// The room as it was stored: all rows, in any order, and the room's own, if there is one. `now` is the time at which
-    /// it is loaded. What was under way when it was last stored is due again.
-    pub fn load(rules: Rules, now: Timestamp, rows: impl IntoIterator<Item = DelegationRow>, room: RoomRow) -> Self {
-        let delegations: BTreeMap<_, _> = rows.into_iter().map(|row| (row.id, row.resume(now))).collect();
+    /// The room as it was stored. `now` is the time at which it is loaded. What was under way when it was last stored is
+    /// due again.
+    pub fn load(rules: Rules, now: Timestamp, rows: Rows) -> Self {
+        let Rows { delegations, tracked, room } = rows;
+        let delegations: BTreeMap<_, _> = delegations.into_iter().map(|row| (row.id, row.resume(now))).collect();
         let connected = delegations.values().any(|delegation| delegation.progress.state == State::Connected);
+        let membership = Membership::load(rules.membership_check_interval, now, tracked);
         // The interval may have been changed meanwhile, or sanity checks be switched on.
         let sanity_check_due = rules
             .sanity_check_interval
-            .filter(|_| connected)
+            .filter(|_| connected || !membership.is_empty())
             .map(|interval| room.sanity_check_due.map_or(now, |due| due.min(now + interval)));
         Self {
             rules,
             newest: delegations.keys().next_back().copied().unwrap_or(DelegationId(0)),
             delegations,
+            membership,
             flights: Flights::new(now),
             sanity_check_due,
             changed: BTreeSet::new(),
@@ -90,6 +124,10 @@ impl Room {
     pub fn handle(&mut self, now: Timestamp, input: Input) {
         match input {
             Input::Command(RoomCommand::Delegate(terms)) => self.delegate(now, terms),
+            Input::Command(RoomCommand::Track(terms)) => {
+                self.membership.track(now, terms);
+                self.schedule_sanity_check(now);
+            }
             Input::Command(RoomCommand::Wake) => {}
             Input::Command(RoomCommand::Webhook(event)) => self.webhook(now, &event),
             Input::Homeserver { ticket, answer, jitter } => {
@@ -102,6 +140,21 @@ impl Room {
                     self.sfu_answered(now, ticket, flight, &answer);
                 }
             }
+            Input::Members { ticket, answer } => {
+                if let Some(Purpose::Members { matrix_room_id, as_of }) = self.land(ticket) {
+                    self.membership.members_answered(now, ticket, &matrix_room_id, as_of, &answer);
+                }
+            }
+            Input::Server { ticket, answer } => {
+                if let Some(Purpose::Server { matrix_room_id, as_of }) = self.land(ticket) {
+                    self.membership.server_answered(now, ticket, &matrix_room_id, as_of, answer);
+                }
+            }
+            Input::Removal { ticket, answer, jitter } => {
+                if let Some(purpose) = self.land(ticket) {
+                    self.removal_answered(now, ticket, purpose, answer, jitter);
+                }
+            }
         }
     }
 
@@ -109,12 +162,26 @@ impl Room {
     /// its result is handed in. Call it again after each result, until it returns nothing and nothing is under way.
     pub fn take_due(&mut self, now: Timestamp, limit: usize) -> Vec<Action> {
         for (ticket, flight) in self.flights.lost(now) {
+            let jitter = Jitter::new(0.5);
             match flight.purpose {
                 Purpose::Ask { .. } => self.sfu_answered(now, ticket, flight, &SfuAnswer::Failed),
                 Purpose::Restart(_) | Purpose::Send(_) => {
-                    self.homeserver_answered(now, flight, HomeserverAnswer::Failed, Jitter::new(0.5));
+                    self.homeserver_answered(now, flight, HomeserverAnswer::Failed, jitter);
+                }
+                Purpose::Members { matrix_room_id, as_of } => {
+                    self.membership.members_answered(now, ticket, &matrix_room_id, as_of, &MembersAnswer::Failed);
+                }
+                Purpose::Server { matrix_room_id, as_of } => {
+                    self.membership.server_answered(now, ticket, &matrix_room_id, as_of, ServerAnswer::Failed);
+                }
+                purpose @ (Purpose::Remove { .. } | Purpose::Delete { .. }) => {
+                    self.removal_answered(now, ticket, purpose, RemovalAnswer::Failed, jitter);
                 }
             }
+        }
+        self.membership.forget(now);
+        if self.is_empty() {
+            self.sanity_check_due = None;
         }
         let overdue: Vec<_> =
             self.delegations.values().filter_map(|delegation| Some((delegation.id, delegation.time(now)?))).collect();
@@ -125,6 +192,7 @@ impl Room {
         if limit > 0 {
             actions.extend(self.question(now));
         }
+        self.membership.actions(now, limit, &mut self.flights, &mut actions);
         self.homeserver_calls(now, limit, &mut actions);
         actions
     }
@@ -143,12 +211,14 @@ impl Room {
     /// storage: drop it and load it anew.
     pub fn take_changes(&mut self) -> Vec<Change> {
         let mut changes: Vec<_> = self.deleted.drain(..).map(Change::Delete).collect();
+        changes.extend(self.membership.take_changes());
         for id in std::mem::take(&mut self.changed) {
             if let Some(delegation) = self.delegations.get(&id) {
                 changes.push(Change::Put(Box::new(DelegationRow::of(delegation))));
             }
         }
-        if std::mem::take(&mut self.room_changed) {
+        // It is dropped with all the rest where nothing is left.
+        if std::mem::take(&mut self.room_changed) && !self.is_empty() {
             changes.push(Change::PutRoom(RoomRow { sanity_check_due: self.sanity_check_due }));
         }
         changes
@@ -156,18 +226,24 @@ impl Room {
 
     /// What is worth a line in the log since the last call.
     pub fn take_milestones(&mut self) -> Vec<Milestone> {
-        std::mem::take(&mut self.milestones)
+        let mut milestones = std::mem::take(&mut self.milestones);
+        milestones.extend(self.membership.take_milestones());
+        milestones
     }
 
-    /// All rows, as they ought to be stored by now.
+    /// All rows, by their ids, as they ought to be stored by now.
     #[cfg(feature = "simulation")]
-    pub fn rows(&self) -> Vec<DelegationRow> {
-        self.delegations.values().map(DelegationRow::of).collect()
+    pub fn rows(&self) -> Rows {
+        Rows {
+            delegations: self.delegations.values().map(DelegationRow::of).collect(),
+            tracked: self.membership.rows(),
+            room: RoomRow { sanity_check_due: self.sanity_check_due },
+        }
     }
 
-    /// Whether there is no delegation: nothing to store, nothing to do.
+    /// Whether there is neither a delegation nor somebody who is tracked: nothing to store, nothing to do.
     pub fn is_empty(&self) -> bool {
-        self.delegations.is_empty()
+        self.delegations.is_empty() && self.membership.is_empty()
     }
 
     /// The number of delegations.
@@ -181,10 +257,19 @@ impl Room {
     }
 
     fn dues(&self) -> impl Iterator<Item = Timestamp> {
-        let questions = self.delegations.values().map(Delegation::question_at).chain([self.sanity_check_due]);
+        let questions = self
+            .delegations
+            .values()
+            .map(Delegation::question_at)
+            .chain([self.sanity_check_due, self.membership.look_due()]);
         let asking = self.flights.asking();
         let others = self.delegations.values().flat_map(Delegation::dues);
-        questions.filter(move |_| !asking).chain(others).chain([self.flights.next_lost()]).flatten()
+        questions
+            .filter(move |_| !asking)
+            .chain(others)
+            .chain([self.flights.next_lost()])
+            .flatten()
+            .chain(self.membership.dues())
     }
 
     fn delegate(&mut self, now: Timestamp, terms: Delegate) {
@@ -210,6 +295,7 @@ impl Room {
         for id in ids {
             self.touch(now, id, |delegation| delegation.read_webhook(now, event));
         }
+        self.membership.webhook(now, event);
     }
 
     fn homeserver_answered(&mut self, now: Timestamp, flight: Flight, answer: HomeserverAnswer, jitter: Jitter) {
@@ -217,7 +303,7 @@ impl Room {
         let (id, restart) = match flight.purpose {
             Purpose::Restart(id) => (id, true),
             Purpose::Send(id) => (id, false),
-            Purpose::Ask { .. } => return,
+            _ => return,
         };
         self.touch(now, id, |delegation| {
             let wait = backoff::after_answer(answer, delegation.progress.failures, jitter);
@@ -234,7 +320,12 @@ impl Room {
     }
 
     fn sfu_answered(&mut self, now: Timestamp, ticket: Ticket, flight: Flight, answer: &SfuAnswer) {
-        let Purpose::Ask { of, scope } = flight.purpose else { return };
+        let Purpose::Ask { of, scope, as_of } = flight.purpose else { return };
+        let there = match answer {
+            SfuAnswer::Participants(there) => Some(there.as_slice()),
+            SfuAnswer::Failed => None,
+        };
+        self.membership.sfu_answered(now, (flight.started_at, as_of), &scope, there);
         for id in of {
             self.touch(now, id, |delegation| {
                 delegation.question.ticket.take_if(|asked| *asked == ticket)?;
@@ -247,6 +338,43 @@ impl Room {
                 })
             });
         }
+    }
+
+    /// Whoever was removed is gone, and its leave is on its way as soon as that is seen: by the webhook of it, or else by a
+    /// look at the SFU.
+    fn removal_answered(
+        &mut self,
+        now: Timestamp,
+        ticket: Ticket,
+        purpose: Purpose,
+        answer: RemovalAnswer,
+        jitter: Jitter,
+    ) {
+        let gone: Vec<Identity> = match purpose {
+            Purpose::Remove { identity, as_of } => {
+                let gone = self.membership.removal_answered(now, ticket, &identity, as_of, answer, jitter);
+                gone.then_some(identity).into_iter().collect()
+            }
+            Purpose::Delete { matrix_room_id, as_of } => {
+                self.membership.deletion_answered(now, ticket, &matrix_room_id, as_of, answer, jitter)
+            }
+            _ => return,
+        };
+        let ids: Vec<_> = self
+            .delegations
+            .values()
+            .filter(|delegation| {
+                delegation.progress.state == State::Connected && gone.contains(&delegation.terms.identity)
+            })
+            .map(|delegation| delegation.id)
+            .collect();
+        for id in ids {
+            self.touch(now, id, |_| Some(News::MaybeEnded));
+        }
+    }
+
+    fn land(&mut self, ticket: Ticket) -> Option<Purpose> {
+        self.flights.land(ticket).map(|flight| flight.purpose)
     }
 
     /// Lets a delegation learn something, and notes what has to be stored for it.
@@ -277,9 +405,8 @@ impl Room {
             self.milestones.push(Milestone::ended(&delegation, ending));
             self.changed.remove(&id);
             self.deleted.push(id);
-            if self.delegations.is_empty() {
+            if self.is_empty() {
                 self.sanity_check_due = None;
-                self.room_changed = false;
             }
         }
     }

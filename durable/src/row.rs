@@ -1,16 +1,17 @@
-//! What of a room is stored: one row for each delegation, and one for the room where sanity checks are on. Plain columns,
-//! no index but the primary key: each index would double the rows written.
+//! What of a room is stored: one row for each delegation and each tracked participant, and one for the room where sanity
+//! checks are on. Plain columns, no index but the primary key: each index would double the rows written.
 
 use serde::{Deserialize, Serialize};
 
-use crate::action::DelegationId;
-use crate::command::Delegate;
+use crate::action::{DelegationId, TrackedId};
+use crate::command::{Delegate, Track};
 use crate::connection::{Alias, Connection, Connections};
 use crate::delay::{DelayId, DelayTimeout};
 use crate::delegation::{Delegation, Progress, State};
 use crate::fault::Fault;
-use crate::names::{DelayedEventsUrl, Identity, ParticipantSid, RoomName, ServerName, UserId};
+use crate::names::{DelayedEventsUrl, Identity, MatrixRoomId, ParticipantSid, RoomName, ServerName, UserId};
 use crate::time::Timestamp;
+use crate::tracked::{Moment, Presence, Tracked};
 
 /// What has to be stored, or deleted, so that nothing is forgotten.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -19,8 +20,23 @@ pub enum Change {
     Delete(DelegationId),
     /// Insert this row, or replace the one with its id.
     Put(Box<DelegationRow>),
+    /// No token lets this participant in any more.
+    Forget(TrackedId),
+    /// Insert this row, or replace the one with its id.
+    Track(Box<TrackedRow>),
     /// Insert or replace the room's only row.
     PutRoom(RoomRow),
+}
+
+/// All that is stored, in any order.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Rows {
+    /// The delegations.
+    pub delegations: Vec<DelegationRow>,
+    /// The tracked participants.
+    pub tracked: Vec<TrackedRow>,
+    /// The room's own.
+    pub room: RoomRow,
 }
 
 /// The room's own row.
@@ -101,6 +117,79 @@ pub enum AliasColumn {
     Legacy,
 }
 
+/// The row of a tracked participant. Every field is one column: a text, an integer below 2⁵³, or null.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TrackedRow {
+    /// Primary key.
+    pub id: TrackedId,
+    /// See [`Track::room`].
+    pub room: RoomName,
+    /// See [`Track::matrix_room_id`].
+    pub matrix_room_id: MatrixRoomId,
+    /// See [`Track::user_id`].
+    pub user_id: UserId,
+    /// See [`Track::identity`].
+    pub identity: Identity,
+    /// When the last of its tokens expires.
+    pub expires_at: Timestamp,
+    /// Whether it is connected: 0 or 1.
+    pub connected: u8,
+    /// When it was last known to be gone, if it was ever there.
+    pub gone_at: Option<Timestamp>,
+    /// The SID of its newest connection, if one is known.
+    pub participant_sid: Option<ParticipantSid>,
+    /// When that began.
+    pub joined_at: Option<Timestamp>,
+    /// The SIDs of connections that are over, separated by spaces.
+    pub ended_sids: String,
+}
+
+impl TrackedRow {
+    pub(crate) fn of(tracked: &Tracked) -> Self {
+        let Tracked { id, terms, presence, .. } = tracked;
+        let latest = presence.connections.latest.as_ref();
+        Self {
+            id: *id,
+            room: terms.room.clone(),
+            matrix_room_id: terms.matrix_room_id.clone(),
+            user_id: terms.user_id.clone(),
+            identity: terms.identity.clone(),
+            expires_at: terms.expires_at,
+            connected: presence.connected.into(),
+            gone_at: presence.gone_at,
+            participant_sid: latest.and_then(|latest| latest.sid.clone()),
+            joined_at: latest.and_then(|latest| latest.since),
+            ended_sids: joined(&presence.connections.over),
+        }
+    }
+
+    /// The participant again, with nothing under way.
+    pub(crate) fn resume(self) -> Tracked {
+        let known = self.participant_sid.is_some() || self.joined_at.is_some();
+        let latest = known.then(|| Connection {
+            alias: Alias::Member,
+            sid: self.participant_sid,
+            since: self.joined_at,
+            contested: false,
+        });
+        let connections = Connections { latest, over: separated(&self.ended_sids) };
+        Tracked {
+            id: self.id,
+            terms: Track {
+                room: self.room,
+                matrix_room_id: self.matrix_room_id,
+                user_id: self.user_id,
+                identity: self.identity,
+                expires_at: self.expires_at,
+            },
+            presence: Presence { connected: self.connected != 0, gone_at: self.gone_at, connections },
+            vouched_at: Moment::default(),
+            seen_at: Moment::default(),
+            removal: None,
+        }
+    }
+}
+
 impl DelegationRow {
     pub(crate) fn of(delegation: &Delegation) -> Self {
         let Delegation { id, terms, accepted_at, progress, .. } = delegation;
@@ -111,7 +200,6 @@ impl DelegationRow {
             State::Leaving { since } => (StateColumn::Leaving, Some(since), None),
         };
         let latest = progress.connections.latest.as_ref();
-        let ended: Vec<_> = progress.connections.over.iter().map(ParticipantSid::as_str).collect();
         Self {
             id: *id,
             room: terms.room.clone(),
@@ -136,7 +224,7 @@ impl DelegationRow {
             participant_sid: latest.and_then(|latest| latest.sid.clone()),
             joined_at: latest.and_then(|latest| latest.since),
             contested: latest.is_some_and(|latest| latest.contested).into(),
-            ended_sids: ended.join(" "),
+            ended_sids: joined(&progress.connections.over),
         }
     }
 
@@ -159,7 +247,7 @@ impl DelegationRow {
             since: self.joined_at,
             contested: self.contested != 0,
         });
-        let over = self.ended_sids.split_whitespace().filter_map(ParticipantSid::new).collect();
+        let over = separated(&self.ended_sids);
         let progress = Progress {
             state,
             due: self.due,
@@ -179,4 +267,13 @@ impl DelegationRow {
         };
         Delegation::resume(self.id, terms, self.accepted_at, progress, now)
     }
+}
+
+fn joined(sids: &[ParticipantSid]) -> String {
+    let sids: Vec<_> = sids.iter().map(ParticipantSid::as_str).collect();
+    sids.join(" ")
+}
+
+fn separated(sids: &str) -> Vec<ParticipantSid> {
+    sids.split_whitespace().filter_map(ParticipantSid::new).collect()
 }

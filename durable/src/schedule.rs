@@ -27,13 +27,19 @@ impl Room {
             })
             .map(|delegation| delegation.id)
             .collect();
-        let mut scopes = of.iter().filter_map(|id| self.delegations.get(id)).map(|delegation| delegation.scope());
+        let sought = self.membership.sought(now, sanity_check);
+        let asked = of.iter().filter_map(|id| self.delegations.get(id)).map(|delegation| delegation.scope());
+        let mut scopes = asked.chain(sought);
         let first = scopes.next()?;
         let scope = if scopes.all(|scope| scope == first) { first } else { Scope::All };
 
-        let room: RoomName = self.delegations.get(of.first()?)?.terms.room.clone();
+        let room: RoomName = match of.first().and_then(|id| self.delegations.get(id)) {
+            Some(delegation) => delegation.terms.room.clone(),
+            None => self.membership.room()?.clone(),
+        };
+        let as_of = self.membership.latest();
         let flight = Flight {
-            purpose: Purpose::Ask { of: of.clone(), scope: scope.clone() },
+            purpose: Purpose::Ask { of: of.clone(), scope: scope.clone(), as_of },
             server_name: None,
             started_at: now,
         };
@@ -114,7 +120,8 @@ impl Room {
         if self.sanity_check_due.is_none_or(|due| now < due) {
             return false;
         }
-        let anybody = self.delegations.values().any(|delegation| delegation.progress.state == State::Connected);
+        let connected = self.delegations.values().any(|delegation| delegation.progress.state == State::Connected);
+        let anybody = connected || !self.membership.is_empty();
         self.set_sanity_check(anybody.then_some(now + interval));
         anybody
     }

@@ -36,19 +36,44 @@ pub(crate) const COLUMNS: [&str; 21] = [
     "owner",
 ];
 
+/// The columns of [`TrackedRow`](crate::TrackedRow), by their names there.
+pub(crate) const TRACKED_COLUMNS: [&str; 11] = [
+    "id",
+    "room",
+    "matrix_room_id",
+    "user_id",
+    "identity",
+    "expires_at",
+    "connected",
+    "gone_at",
+    "participant_sid",
+    "joined_at",
+    "ended_sids",
+];
+
 /// Inserts a delegation, or replaces it, with [`COLUMNS`] bound in their order.
 pub(crate) fn put() -> String {
-    let columns = COLUMNS.join(", ");
-    let places = ["?"; COLUMNS.len()].join(", ");
-    let updates: Vec<_> = COLUMNS.iter().skip(1).map(|column| format!("{column} = excluded.{column}")).collect();
-    // An upsert is one row written; REPLACE would be two.
+    upsert("delegations", &COLUMNS)
+}
+
+/// Inserts a tracked participant, or replaces it, with [`TRACKED_COLUMNS`] bound in their order.
+pub(crate) fn track() -> String {
+    upsert("tracked", &TRACKED_COLUMNS)
+}
+
+/// One row written, where REPLACE would be two.
+fn upsert(table: &str, columns: &[&str]) -> String {
+    let places = vec!["?"; columns.len()].join(", ");
+    let updates: Vec<_> = columns.iter().skip(1).map(|column| format!("{column} = excluded.{column}")).collect();
     format!(
-        "INSERT INTO delegations ({columns}) VALUES ({places}) ON CONFLICT (id) DO UPDATE SET {}",
+        "INSERT INTO {table} ({}) VALUES ({places}) ON CONFLICT (id) DO UPDATE SET {}",
+        columns.join(", "),
         updates.join(", ")
     )
 }
 
 pub(crate) const DELETE: &str = "DELETE FROM delegations WHERE id = ?";
+pub(crate) const FORGET: &str = "DELETE FROM tracked WHERE id = ?";
 pub(crate) const PUT_ROOM: &str = "UPDATE room SET sanity_check_due = ?";
 pub(crate) const HAS_TABLES: &str = "SELECT count(*) AS n FROM sqlite_master WHERE name = 'room'";
 pub(crate) const VERSION: &str = "SELECT schema_version AS n FROM room";
@@ -78,15 +103,42 @@ const NEWEST: &str = "CREATE TABLE room (schema_version INTEGER NOT NULL, sanity
         contested INTEGER NOT NULL DEFAULT 0,
         owner TEXT
     );
-    INSERT INTO room VALUES (3, NULL)";
+    CREATE TABLE tracked (
+        id INTEGER PRIMARY KEY,
+        room TEXT NOT NULL,
+        matrix_room_id TEXT NOT NULL,
+        user_id TEXT NOT NULL,
+        identity TEXT NOT NULL,
+        expires_at INTEGER NOT NULL,
+        connected INTEGER NOT NULL,
+        gone_at INTEGER,
+        participant_sid TEXT,
+        joined_at INTEGER,
+        ended_sids TEXT NOT NULL
+    );
+    INSERT INTO room VALUES (4, NULL)";
 
 /// From the first version to the second, and so on.
-const STEPS: [&str; 2] = [
+const STEPS: [&str; 3] = [
     "ALTER TABLE delegations ADD COLUMN delayed_events_url TEXT NOT NULL DEFAULT '';
     ALTER TABLE delegations ADD COLUMN contested INTEGER NOT NULL DEFAULT 0;
     UPDATE room SET schema_version = 2",
     "ALTER TABLE delegations ADD COLUMN owner TEXT;
     UPDATE room SET schema_version = 3",
+    "CREATE TABLE tracked (
+        id INTEGER PRIMARY KEY,
+        room TEXT NOT NULL,
+        matrix_room_id TEXT NOT NULL,
+        user_id TEXT NOT NULL,
+        identity TEXT NOT NULL,
+        expires_at INTEGER NOT NULL,
+        connected INTEGER NOT NULL,
+        gone_at INTEGER,
+        participant_sid TEXT,
+        joined_at INTEGER,
+        ended_sids TEXT NOT NULL
+    );
+    UPDATE room SET schema_version = 4",
 ];
 
 #[cfg(test)]
@@ -106,7 +158,7 @@ mod tests {
     /// Name, type, whether it must be there, default, and whether it is the key, of every column.
     fn columns(db: &Connection) -> Vec<(String, String, bool, Option<String>, bool)> {
         let mut columns = Vec::new();
-        for table in ["room", "delegations"] {
+        for table in ["room", "delegations", "tracked"] {
             let mut statement = db.prepare(&format!("PRAGMA table_info({table})")).unwrap();
             let of = |row: &rusqlite::Row<'_>| Ok((row.get(1)?, row.get(2)?, row.get(3)?, row.get(4)?, row.get(5)?));
             columns.extend(statement.query_map([], of).unwrap().map(Result::unwrap));
@@ -137,6 +189,8 @@ mod tests {
         migrate(&db, steps_from(0));
         let statement = db.prepare("SELECT * FROM delegations").unwrap();
         assert_eq!(statement.column_names(), COLUMNS);
+        let statement = db.prepare("SELECT * FROM tracked").unwrap();
+        assert_eq!(statement.column_names(), TRACKED_COLUMNS);
     }
 
     #[test]
@@ -174,6 +228,35 @@ mod tests {
         let (id, owner): (String, Option<String>) =
             db.query_row("SELECT delay_id, owner FROM delegations", [], |row| Ok((row.get(0)?, row.get(1)?))).unwrap();
         assert_eq!((id.as_str(), owner), ("secret", None));
+    }
+
+    #[test]
+    fn a_room_of_the_third_version_can_track_participants() {
+        let db = Connection::open_in_memory().unwrap();
+        migrate(&db, &[FIRST, STEPS[0], STEPS[1]]);
+        db.execute(PUT_ROOM, [7_u64]).unwrap();
+        migrate(&db, steps_from(version(&db)));
+        let due: u64 = db.query_row("SELECT sanity_check_due FROM room", [], |row| row.get(0)).unwrap();
+        assert_eq!(due, 7);
+        for connected in [0, 1] {
+            let row = params![
+                7,
+                "room",
+                "!room:example.com",
+                "@a:example.com",
+                "who",
+                9000,
+                connected,
+                None::<u64>,
+                None::<&str>,
+                None::<u64>,
+                ""
+            ];
+            assert_eq!(db.execute(&track(), row).unwrap(), 1);
+        }
+        let connected: u64 = db.query_row("SELECT connected FROM tracked", [], |row| row.get(0)).unwrap();
+        assert_eq!(connected, 1);
+        assert_eq!(db.execute(FORGET, [7]).unwrap(), 1);
     }
 
     #[test]
@@ -229,12 +312,24 @@ mod tests {
             "failures":0,"armed_at":4,"connected_as":"member","participant_sid":"PA_1","joined_at":5,"contested":0,
             "ended_sids":"PA_0"}"#;
         let row: crate::DelegationRow = serde_json::from_str(row).unwrap();
-        let fields = serde_json::to_value(&row).unwrap();
-        let mut fields: Vec<_> = fields.as_object().unwrap().keys().map(String::as_str).collect();
-        let mut columns = COLUMNS;
-        columns.sort_unstable();
+        assert_eq!(fields(&row), sorted(COLUMNS));
+
+        let row = r#"{"id":1,"room":"r","matrix_room_id":"!r:s","user_id":"@u:s","identity":"i","expires_at":1,"connected":1,
+            "gone_at":null,"participant_sid":"PA_1","joined_at":5,"ended_sids":"PA_0"}"#;
+        let row: crate::TrackedRow = serde_json::from_str(row).unwrap();
+        assert_eq!(fields(&row), sorted(TRACKED_COLUMNS));
+    }
+
+    fn fields(row: &impl serde::Serialize) -> Vec<String> {
+        let row = serde_json::to_value(row).unwrap();
+        let mut fields: Vec<_> = row.as_object().unwrap().keys().cloned().collect();
         fields.sort_unstable();
-        assert_eq!(fields, columns);
+        fields
+    }
+
+    fn sorted<const N: usize>(mut columns: [&str; N]) -> [&str; N] {
+        columns.sort_unstable();
+        columns
     }
 
     /// The tables of the first version. There are objects that were stored by it.

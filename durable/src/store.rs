@@ -1,12 +1,12 @@
-//! A room's delegations on disk: SQLite, one row for each, and one for the room.
+//! A room's delegations and tracked participants on disk: SQLite, one row for each, and one for the room.
 //!
-//! Rows live as long as their delegation; when the last one is over, the object drops everything.
+//! Rows live as long as what they tell of; with the last one the object drops everything.
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use worker::{SqlStorage, SqlStorageValue};
 
-use crate::row::{Change, DelegationRow, RoomRow};
+use crate::row::{Change, RoomRow, Rows};
 use crate::schema;
 
 /// The tables of one object.
@@ -21,14 +21,15 @@ impl Store {
     }
 
     /// All that is stored. Writes nothing where there is nothing; brings tables of an earlier version up to date.
-    pub fn load(&self) -> worker::Result<(Vec<DelegationRow>, RoomRow)> {
+    pub fn load(&self) -> worker::Result<Rows> {
         if self.version()? == 0 {
-            return Ok((Vec::new(), RoomRow::default()));
+            return Ok(Rows::default());
         }
         self.migrate()?;
-        let rows = self.sql.exec("SELECT * FROM delegations", None)?.to_array()?;
+        let delegations = self.sql.exec("SELECT * FROM delegations", None)?.to_array()?;
+        let tracked = self.sql.exec("SELECT * FROM tracked", None)?.to_array()?;
         let room: Vec<RoomRow> = self.sql.exec("SELECT sanity_check_due FROM room", None)?.to_array()?;
-        Ok((rows, room.into_iter().next().unwrap_or_default()))
+        Ok(Rows { delegations, tracked, room: room.into_iter().next().unwrap_or_default() })
     }
 
     /// Stores `changes`, all of them or none: they are made in one turn, which the platform commits as one. Gives the
@@ -41,7 +42,9 @@ impl Store {
         for change in changes {
             let (statement, bindings) = match change {
                 Change::Delete(id) => (schema::DELETE.to_owned(), vec![integer(id.as_u64())]),
-                Change::Put(row) => (schema::put(), columns(row)?),
+                Change::Put(row) => (schema::put(), values(row, &schema::COLUMNS)?),
+                Change::Forget(id) => (schema::FORGET.to_owned(), vec![integer(id.as_u64())]),
+                Change::Track(row) => (schema::track(), values(row, &schema::TRACKED_COLUMNS)?),
                 Change::PutRoom(room) => {
                     let due = room.sanity_check_due.map(|due| integer(due.as_millis()));
                     (schema::PUT_ROOM.to_owned(), vec![due.unwrap_or(SqlStorageValue::Null)])
@@ -75,10 +78,10 @@ impl Store {
     }
 }
 
-/// The row's values in the order of [`schema::COLUMNS`].
-fn columns(row: &DelegationRow) -> worker::Result<Vec<SqlStorageValue>> {
+/// The row's values in the order of `columns`.
+fn values(row: &impl Serialize, columns: &[&str]) -> worker::Result<Vec<SqlStorageValue>> {
     let row = serde_json::to_value(row)?;
-    schema::COLUMNS
+    columns
         .iter()
         .map(|column| match &row[column] {
             Value::Null => Ok(SqlStorageValue::Null),

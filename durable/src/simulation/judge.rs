@@ -206,6 +206,7 @@ impl Judge {
             Request::Restart(event) => (event, Call::Restart),
             Request::Send(event) => (event, Call::Send),
             Request::GetParticipant { .. } | Request::ListParticipants { .. } => return self.asks(now, sanity_checks),
+            _ => return Ok(()),
         };
         let Some(case) = self.cases.get_mut(&event.delegation) else {
             return broken(Invariant::AcknowledgedIsKept, "an action for a delegation that isn't stored".into());

@@ -2,10 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use crate::action::{Action, DelegationId};
+use crate::action::{Action, DelegationId, TrackedId};
 use crate::command::RoomCommand;
 use crate::room::{Input, Room, Rules};
-use crate::row::{Change, DelegationRow, RoomRow};
+use crate::row::{Change, DelegationRow, RoomRow, Rows, TrackedRow};
 use crate::time::Timestamp;
 
 /// The object of the room.
@@ -13,6 +13,7 @@ pub(super) struct Object {
     rules: Rules,
     /// On disk.
     pub(super) rows: BTreeMap<DelegationId, DelegationRow>,
+    pub(super) tracked: BTreeMap<TrackedId, TrackedRow>,
     room: RoomRow,
     pub(super) alarm: Option<Timestamp>,
     /// In memory.
@@ -32,6 +33,7 @@ pub(super) struct Object {
 pub(super) struct Stored {
     pub(super) put: Vec<DelegationId>,
     pub(super) deleted: Vec<DelegationRow>,
+    pub(super) forgotten: Vec<TrackedRow>,
 }
 
 impl Object {
@@ -39,6 +41,7 @@ impl Object {
         Self {
             rules,
             rows: BTreeMap::new(),
+            tracked: BTreeMap::new(),
             room: RoomRow::default(),
             alarm: None,
             engine: None,
@@ -76,6 +79,10 @@ impl Object {
         self.under_way < CONNECTIONS && self.engine.as_ref().and_then(Room::next_due).is_some_and(|due| due <= now)
     }
 
+    pub(super) fn is_empty(&self) -> bool {
+        self.rows.is_empty() && self.tracked.is_empty()
+    }
+
     /// Stores what has changed: together with the alarm, as the platform does it.
     pub(super) fn commit(&mut self) -> Stored {
         let mut stored = Stored::default();
@@ -87,6 +94,8 @@ impl Object {
                     stored.put.push(row.id);
                     self.rows.insert(row.id, *row);
                 }
+                Change::Forget(id) => stored.forgotten.extend(self.tracked.remove(&id)),
+                Change::Track(row) => drop(self.tracked.insert(row.id, *row)),
                 Change::PutRoom(room) => self.room = room,
             }
         }
@@ -126,8 +135,17 @@ impl Object {
     }
 
     fn engine(&mut self, now: Timestamp) -> &mut Room {
-        self.engine.get_or_insert_with(|| Room::load(self.rules, now, self.rows.values().cloned(), self.room))
+        let Self { rules, rows, tracked, room, engine, .. } = self;
+        engine.get_or_insert_with(|| Room::load(*rules, now, rows_of(rows, tracked, *room)))
     }
+}
+
+fn rows_of(
+    delegations: &BTreeMap<DelegationId, DelegationRow>,
+    tracked: &BTreeMap<TrackedId, TrackedRow>,
+    room: RoomRow,
+) -> Rows {
+    Rows { delegations: delegations.values().cloned().collect(), tracked: tracked.values().cloned().collect(), room }
 }
 
 /// The platform's limit.

@@ -93,17 +93,17 @@ impl World {
         let call = match &action.request {
             Request::Restart(event) => Some((event.delegation, Call::Restart)),
             Request::Send(event) => Some((event.delegation, Call::Send)),
-            Request::GetParticipant { .. } | Request::ListParticipants { .. } => None,
+            _ => None,
         };
         let silent = call.is_some_and(|(id, _)| self.judge.cases.get(&id).is_some_and(|case| case.replaced));
         let answered = match &input {
             Input::Homeserver { answer, .. } => Some(*answer),
-            Input::Command(_) | Input::Sfu { .. } => None,
+            _ => None,
         };
-        let before = if silent { self.object.engine.as_ref().map(|engine| engine.rows()) } else { None };
+        let before = if silent { self.object.engine.as_ref().map(|engine| engine.rows().delegations) } else { None };
         self.object.handle(self.now, input);
         if let Some(before) = before
-            && self.object.engine.as_ref().is_some_and(|engine| engine.rows() != before)
+            && self.object.engine.as_ref().is_some_and(|engine| engine.rows().delegations != before)
         {
             return broken(Invariant::ReplacedIsSilent, "the result of a replaced delegation's action counts".into());
         }
@@ -144,7 +144,7 @@ impl World {
             let milestones = engine.take_milestones();
             if self.trace.is_some() {
                 for milestone in milestones {
-                    self.log(|_| format!("object: {}: {}", milestone.identity, milestone.event));
+                    self.log(|_| format!("object: {:?}: {}", milestone.subject, milestone.event));
                 }
             }
         }
@@ -156,10 +156,12 @@ impl World {
 
     fn check_storage(&self) -> Verdict {
         let Some(engine) = &self.object.engine else { return Ok(()) };
-        if !engine.rows().iter().eq(self.object.rows.values()) {
+        let rows = engine.rows();
+        let tracked_differ = !rows.tracked.iter().eq(self.object.tracked.values());
+        if tracked_differ || !rows.delegations.iter().eq(self.object.rows.values()) {
             return broken(Invariant::Recorded, "memory and disk differ".into());
         }
-        if self.object.rows.is_empty() && !self.object.handling && self.object.alarm.is_some() {
+        if self.object.is_empty() && !self.object.handling && self.object.alarm.is_some() {
             return broken(Invariant::Bounded, "an empty room has an alarm".into());
         }
         Ok(())

@@ -32,7 +32,7 @@ impl World {
 
     pub(super) fn deliver(&mut self, webhook: Box<Webhook>, tries: u32) -> Verdict {
         let command = RoomCommand::Webhook(webhook.event.clone());
-        if self.object.alive && !self.object.rows.is_empty() {
+        if self.object.alive && !self.object.is_empty() {
             self.log(|_| format!("webhook arrives: {webhook}, of {:.3}", webhook.at.since(START).as_secs_f64()));
         }
         if !self.fetch(command, Some(&webhook))? && tries < 4 {
@@ -143,6 +143,10 @@ impl fmt::Display for Request {
             Self::Send(event) => write!(f, "send leave-{} on {}", leave(event), event.server_name),
             Self::GetParticipant { identity, .. } => write!(f, "who is {identity}?"),
             Self::ListParticipants { .. } => f.write_str("who is there?"),
+            Self::JoinedMembers { .. } => f.write_str("who is in the Matrix room?"),
+            Self::IsServerJoined { .. } => f.write_str("is our homeserver in the Matrix room?"),
+            Self::RemoveParticipant { identity, .. } => write!(f, "remove {identity}"),
+            Self::DeleteRoom { .. } => f.write_str("delete the room"),
         }
     }
 }

@@ -78,7 +78,7 @@ impl World {
             scheduled: 0,
             sfu: Sfu::new(weather.joined_at_ms, weather.answers_tell_joined_at),
             homeservers: Homeservers::default(),
-            object: Object::new(Rules { sanity_check_interval: weather.sanity_check_interval }),
+            object: Object::new(Rules { sanity_check_interval: weather.sanity_check_interval, ..Rules::default() }),
             members: Vec::new(),
             judge: Judge::default(),
             process_trouble: START,

@@ -1,21 +1,25 @@
 //! A call in a LiveKit room, with the engine's part in it: what happens is told to the engine, and what it does is told as
-//! text, `restart alice`, `send alice`, `ask alice` or `ask all`.
+//! text, `restart alice`, `send alice`, `ask alice`, `ask all`, `members of !room`, `server in !room`, `remove alice` or
+//! `delete room`.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
 use delegated_leaves::{
     Action, Change, DelayId, DelayTimeout, DelayedEvent, DelayedEventsUrl, Delegate, DelegationId, DelegationRow,
-    DisconnectReason, Ending, HomeserverAnswer, Identity, Input, Jitter, MilestoneEvent, Occurrence, Participant,
-    ParticipantRef, ParticipantSid, ParticipantState, Request, Room, RoomCommand, RoomName, RoomRow, Rules, ServerName,
-    SfuAnswer, StateColumn, Timestamp, WebhookEvent,
+    DisconnectReason, Ending, HomeserverAnswer, Identity, Input, Jitter, MatrixRoomId, MembersAnswer, MilestoneEvent,
+    Occurrence, Participant, ParticipantRef, ParticipantSid, ParticipantState, RemovalAnswer, Request, Room,
+    RoomCommand, RoomName, RoomRow, Rows, Rules, ServerAnswer, ServerName, SfuAnswer, StateColumn, Timestamp, Track,
+    TrackedId, TrackedRow, UserId, WebhookEvent,
 };
 
 pub struct Call {
     pub now: Timestamp,
     pub room: Room,
     pub rows: BTreeMap<DelegationId, DelegationRow>,
+    pub tracked: BTreeMap<TrackedId, TrackedRow>,
     pub rows_written: usize,
+    pub told: Vec<MilestoneEvent>,
     pub endings: Vec<Ending>,
     room_row: RoomRow,
     rules: Rules,
@@ -28,11 +32,18 @@ pub const GONE: HomeserverAnswer = HomeserverAnswer::Gone;
 
 impl Call {
     pub fn new() -> Self {
-        Self::with_rules(Rules { sanity_check_interval: None })
+        Self::with_rules(Rules::default())
+    }
+
+    /// Who is in the Matrix room is checked every minute.
+    pub fn with_membership() -> Self {
+        let membership_check_interval = Some(Duration::from_secs(60));
+        Self::with_rules(Rules { membership_check_interval, ..Rules::default() })
     }
 
     pub fn with_sanity_check(interval_s: u64) -> Self {
-        Self::with_rules(Rules { sanity_check_interval: Some(Duration::from_secs(interval_s)) })
+        let sanity_check_interval = Some(Duration::from_secs(interval_s));
+        Self::with_rules(Rules { sanity_check_interval, ..Rules::default() })
     }
 
     /// Alice has delegated her leave with this delay, is connected as `PA_1`, and her leave was restarted just now.
@@ -43,13 +54,15 @@ impl Call {
         call
     }
 
-    fn with_rules(rules: Rules) -> Self {
+    pub fn with_rules(rules: Rules) -> Self {
         let now = Timestamp::from_secs(1_790_000_000);
         Self {
             now,
-            room: Room::load(rules, now, [], RoomRow::default()),
+            room: Room::load(rules, now, Rows::default()),
             rows: BTreeMap::new(),
+            tracked: BTreeMap::new(),
             rows_written: 0,
+            told: Vec::new(),
             endings: Vec::new(),
             room_row: RoomRow::default(),
             rules,
@@ -65,6 +78,53 @@ impl Call {
         self.handle(Input::Command(RoomCommand::Delegate(terms)));
     }
 
+    /// A token was minted for a user of that name, who is in `!room`, valid for an hour.
+    pub fn track(&mut self, who: &str) {
+        self.track_as(token(who, "!room", self.now + Duration::from_secs(3600)));
+    }
+
+    pub fn track_as(&mut self, terms: Track) {
+        self.handle(Input::Command(RoomCommand::Track(terms)));
+    }
+
+    /// Somebody has a token, is connected, and was found to be in the Matrix room.
+    pub fn track_and_connect(&mut self, who: &str, sid: &str, joined: &[&str]) {
+        self.track(who);
+        self.joined(who, sid);
+        assert_eq!(self.acts(), ["members of !room"]);
+        self.members(joined);
+    }
+
+    /// The homeserver answers: these are in the Matrix room.
+    pub fn members(&mut self, joined: &[&str]) {
+        let joined: BTreeSet<_> = joined.iter().map(|who| user(who)).collect();
+        self.members_answer(MembersAnswer::Joined(joined));
+    }
+
+    pub fn members_answer(&mut self, answer: MembersAnswer) {
+        let ticket = self.take(|request| matches!(request, Request::JoinedMembers { .. })).ticket;
+        self.handle(Input::Members { ticket, answer });
+    }
+
+    pub fn server_answers(&mut self, answer: ServerAnswer) {
+        let ticket = self.take(|request| matches!(request, Request::IsServerJoined { .. })).ticket;
+        self.handle(Input::Server { ticket, answer });
+    }
+
+    /// The SFU answers what it was told to do to the participants, or to the room.
+    pub fn removal(&mut self, answer: RemovalAnswer) {
+        let ticket = self.take(is_removal).ticket;
+        self.handle(Input::Removal { ticket, answer, jitter: Jitter::new(0.5) });
+    }
+
+    pub fn awaits(&self, what: &str) -> bool {
+        self.under_way.iter().any(|action| told(&action.request).starts_with(what))
+    }
+
+    pub fn is_connected(&self, who: &str) -> Option<bool> {
+        self.tracked.values().find(|row| row.identity.as_str() == who).map(|row| row.connected == 1)
+    }
+
     /// The participant joins, and its leave is restarted.
     pub fn connect(&mut self, who: &str, sid: &str) {
         self.acts();
@@ -72,6 +132,16 @@ impl Call {
         // Asked before it joined: that says nothing any more.
         self.sfu(&[]);
         self.acts();
+        self.homeserver(DONE);
+    }
+
+    /// The same for somebody who is tracked, and found to be in the Matrix room.
+    pub fn connect_in_membership(&mut self, who: &str, sid: &str) {
+        self.acts();
+        self.joined(who, sid);
+        self.sfu(&[]);
+        self.acts();
+        self.members(&[who]);
         self.homeserver(DONE);
     }
 
@@ -179,18 +249,18 @@ impl Call {
     }
 
     pub fn awaits_sfu(&self) -> bool {
-        self.under_way.iter().any(|action| !is_for_homeserver(&action.request))
+        self.under_way.iter().any(|action| is_question(&action.request))
     }
 
     fn sfu_answers(&mut self, answer: SfuAnswer) {
-        let ticket = self.take(|request| !is_for_homeserver(request)).ticket;
+        let ticket = self.take(is_question).ticket;
         self.handle(Input::Sfu { ticket, answer });
     }
 
     /// Everything in memory is lost.
     pub fn crash(&mut self) {
         self.under_way.clear();
-        self.room = Room::load(self.rules, self.now, self.rows.values().cloned(), self.room_row);
+        self.room = Room::load(self.rules, self.now, self.stored());
     }
 
     pub fn state(&self, who: &str) -> Option<StateColumn> {
@@ -200,6 +270,14 @@ impl Call {
     fn handle(&mut self, input: Input) {
         self.room.handle(self.now, input);
         self.store();
+    }
+
+    fn stored(&self) -> Rows {
+        Rows {
+            delegations: self.rows.values().cloned().collect(),
+            tracked: self.tracked.values().cloned().collect(),
+            room: self.room_row,
+        }
     }
 
     fn take(&mut self, wanted: impl Fn(&Request) -> bool) -> Action {
@@ -213,16 +291,38 @@ impl Call {
             match change {
                 Change::Delete(id) => drop(self.rows.remove(&id)),
                 Change::Put(row) => drop(self.rows.insert(row.id, *row)),
+                Change::Forget(id) => drop(self.tracked.remove(&id)),
+                Change::Track(row) => drop(self.tracked.insert(row.id, *row)),
                 Change::PutRoom(row) => self.room_row = row,
             }
         }
-        assert!(self.room.rows().iter().eq(self.rows.values()), "memory and disk differ");
+        if self.room.is_empty() {
+            self.room_row = RoomRow::default();
+        }
+        let (memory, disk) = (self.room.rows(), self.stored());
+        assert_eq!((memory.delegations, memory.tracked), (disk.delegations, disk.tracked), "memory and disk differ");
         for milestone in self.room.take_milestones() {
+            self.told.push(milestone.event);
             if let MilestoneEvent::Ended(ending) = milestone.event {
                 self.endings.push(ending);
             }
         }
     }
+}
+
+/// A token for a user of that name, who is in that Matrix room.
+pub fn token(who: &str, matrix_room: &str, expires_at: Timestamp) -> Track {
+    Track {
+        room: RoomName::new("room"),
+        matrix_room_id: MatrixRoomId::new(matrix_room),
+        user_id: user(who),
+        identity: Identity::new(who),
+        expires_at,
+    }
+}
+
+fn user(who: &str) -> UserId {
+    UserId::new(format!("@{who}:example.com"))
 }
 
 /// What a member delegates: a leave of its own.
@@ -248,6 +348,14 @@ fn is_for_homeserver(request: &Request) -> bool {
     matches!(request, Request::Restart(_) | Request::Send(_))
 }
 
+fn is_question(request: &Request) -> bool {
+    matches!(request, Request::GetParticipant { .. } | Request::ListParticipants { .. })
+}
+
+fn is_removal(request: &Request) -> bool {
+    matches!(request, Request::RemoveParticipant { .. } | Request::DeleteRoom { .. })
+}
+
 fn told(request: &Request) -> String {
     let whose = |event: &DelayedEvent| {
         let leave = event.delay_id.secret().trim_start_matches("leave of ");
@@ -258,5 +366,9 @@ fn told(request: &Request) -> String {
         Request::Send(event) => format!("send {}", whose(event)),
         Request::GetParticipant { identity, .. } => format!("ask {identity}"),
         Request::ListParticipants { .. } => "ask all".to_owned(),
+        Request::JoinedMembers { matrix_room_id } => format!("members of {matrix_room_id}"),
+        Request::IsServerJoined { matrix_room_id } => format!("server in {matrix_room_id}"),
+        Request::RemoveParticipant { identity, .. } => format!("remove {identity}"),
+        Request::DeleteRoom { room } => format!("delete {room}"),
     }
 }

@@ -6,6 +6,7 @@ mod call;
 mod coming_back;
 mod connected;
 mod leaving;
+mod membership;
 mod properties;
 mod replacement;
 mod sanity;

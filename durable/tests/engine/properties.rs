@@ -1,9 +1,12 @@
 use delegated_leaves::DisconnectReason::{self, DuplicateIdentity, Migration, Other};
-use delegated_leaves::{HomeserverAnswer, Occurrence, ParticipantRef, ParticipantState, StateColumn};
+use delegated_leaves::{
+    HomeserverAnswer, MembersAnswer, Occurrence, ParticipantRef, ParticipantState, RemovalAnswer, Rules, ServerAnswer,
+    StateColumn,
+};
 use proptest::prelude::*;
 use std::time::Duration;
 
-use crate::call::{Call, DONE, FAILED, GONE, participant};
+use crate::call::{Call, DONE, FAILED, GONE, participant, token};
 
 /// Anything that may happen to a room.
 #[derive(Clone, Debug)]
@@ -17,6 +20,10 @@ enum Happening {
     WaitForDue,
     Homeserver(HomeserverAnswer),
     Sfu(Option<Vec<(usize, u8, ParticipantState)>>),
+    Track(usize, bool, u64),
+    Members(Option<Vec<usize>>, bool),
+    Server(ServerAnswer),
+    Removal(RemovalAnswer),
     Crash,
 }
 
@@ -36,7 +43,15 @@ fn happening() -> impl Strategy<Value = Happening> {
         1 => (0..200_u64).prop_map(|wait| HomeserverAnswer::Limited(Some(Duration::from_secs(wait)))),
     ];
     let shown = prop::collection::vec((who.clone(), 0..4_u8, state), 0..3);
+    let members = prop::option::weighted(0.7, prop::collection::vec(who.clone(), 0..3));
+    let server = prop_oneof![any::<bool>().prop_map(ServerAnswer::Joined), Just(ServerAnswer::Failed)];
+    let removal = prop_oneof![Just(RemovalAnswer::Done), Just(RemovalAnswer::NotThere), Just(RemovalAnswer::Failed)];
     prop_oneof![
+        3 => (who.clone(), any::<bool>(), 0..7200_u64)
+            .prop_map(|(who, other_room, lifetime)| Happening::Track(who, other_room, lifetime)),
+        6 => (members, any::<bool>()).prop_map(|(joined, forbidden)| Happening::Members(joined, forbidden)),
+        4 => server.prop_map(Happening::Server),
+        4 => removal.prop_map(Happening::Removal),
         2 => (who.clone(), 1..7200_u64).prop_map(|(who, timeout)| Happening::Delegate(who, timeout)),
         3 => (who.clone(), 0..4_u8, age.clone()).prop_map(|(who, sid, age)| Happening::Joined(who, sid, age)),
         3 => (who.clone(), 0..4_u8, age, reason).prop_map(|(who, sid, age, why)| Happening::Left(who, sid, age, why)),
@@ -56,7 +71,9 @@ proptest! {
     /// [`Call`] checks after each input that what is stored is what a crash needs.
     #[test]
     fn whatever_happens_there_is_a_next_step_and_it_is_a_step(happenings in prop::collection::vec(happening(), 0..80)) {
-        let mut call = Call::with_sanity_check(60);
+        let interval = Some(Duration::from_secs(60));
+        let rules = Rules { sanity_check_interval: interval, membership_check_interval: interval };
+        let mut call = Call::with_rules(rules);
         for happening in happenings {
             happen(&mut call, happening);
             if call.room.is_empty() {
@@ -68,6 +85,37 @@ proptest! {
             prop_assert!(call.acts().is_empty());
             prop_assert!(call.room.has_actions_under_way() || call.room.next_due().is_none_or(|due| due > call.now));
         }
+    }
+
+    /// However often and in whatever order somebody comes and goes, nobody is remembered for ever, and nothing is left to do.
+    #[test]
+    fn whoever_is_tracked_is_forgotten_in_the_end(happenings in prop::collection::vec(happening(), 0..60)) {
+        let mut call = Call::with_membership();
+        for happening in happenings {
+            // Delegations have their own end.
+            if !matches!(happening, Happening::Delegate(..)) {
+                happen(&mut call, happening);
+                call.acts();
+            }
+        }
+        for _ in 0..5_000 {
+            if call.awaits_sfu() {
+                call.sfu(&[]);
+            } else if call.awaits("members of") {
+                call.members(&WHO);
+            } else if call.awaits("server in") {
+                call.server_answers(ServerAnswer::Failed);
+            } else if call.awaits("remove") || call.awaits("delete") {
+                call.removal(RemovalAnswer::Failed);
+            } else if call.room.next_due().is_some() {
+                call.wait_for_due();
+            } else {
+                break;
+            }
+            call.acts();
+        }
+        prop_assert!(call.tracked.is_empty(), "{:?}", call.tracked);
+        prop_assert_eq!(call.room.next_due(), None);
     }
 
     /// In whatever order the webhooks of two connections come, the participant is gone in the end.
@@ -142,6 +190,29 @@ fn happen(call: &mut Call, happening: Happening) {
                     }
                     None => call.sfu_fails(),
                 }
+            }
+        }
+        Happening::Track(who, other_room, lifetime_s) => {
+            let expires_at = call.now + Duration::from_secs(lifetime_s);
+            call.track_as(token(WHO[who], if other_room { "!other" } else { "!room" }, expires_at));
+        }
+        Happening::Members(joined, forbidden) => {
+            if call.awaits("members of") {
+                match joined {
+                    Some(joined) => call.members(&joined.iter().map(|who| WHO[*who]).collect::<Vec<_>>()),
+                    None if forbidden => call.members_answer(MembersAnswer::Forbidden),
+                    None => call.members_answer(MembersAnswer::Failed),
+                }
+            }
+        }
+        Happening::Server(answer) => {
+            if call.awaits("server in") {
+                call.server_answers(answer);
+            }
+        }
+        Happening::Removal(answer) => {
+            if call.awaits("remove") || call.awaits("delete") {
+                call.removal(answer);
             }
         }
         Happening::Crash => call.crash(),

@@ -1,0 +1,185 @@
+//! A participant whose user has to be in a Matrix room: what is known of its tokens and of its connection.
+
+use std::time::Duration;
+
+use crate::action::{Participant, ParticipantState, Ticket, TrackedId};
+use crate::backoff::{self, Jitter};
+use crate::command::Track;
+use crate::connection::{Alias, Beginning, Connection, Connections, End};
+use crate::event::{Occurrence, WebhookEvent};
+use crate::fault::Fault;
+use crate::time::Timestamp;
+
+/// Somebody for whom a token was minted.
+#[derive(Clone, Debug)]
+pub(crate) struct Tracked {
+    pub(crate) id: TrackedId,
+    /// Of the newest token; its expiry is the latest of all.
+    pub(crate) terms: Track,
+    pub(crate) presence: Presence,
+    /// When the latest token was minted: its user was in the room then.
+    pub(crate) vouched_at: Moment,
+    /// When a connection was last heard of.
+    pub(crate) seen_at: Moment,
+    /// Its user isn't in the room: the SFU is to be told.
+    pub(crate) removal: Option<Attempt>,
+}
+
+/// What is known of the connection, and has to survive a crash.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Presence {
+    pub(crate) connected: bool,
+    /// When it was last known to be gone, if it was ever there.
+    pub(crate) gone_at: Option<Timestamp>,
+    pub(crate) connections: Connections,
+}
+
+/// Something is asked of the SFU until it has done it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Attempt {
+    pub(crate) due: Timestamp,
+    pub(crate) failures: u32,
+    pub(crate) ticket: Option<Ticket>,
+}
+
+/// A place in the order in which things were heard, in memory only. What was asked at one moment says nothing about what was
+/// heard after it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Moment(pub(crate) u64);
+
+/// What a webhook or an answer of the SFU means to somebody who is tracked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Sighting {
+    /// It is connected, by a connection that wasn't known.
+    Come,
+    /// It isn't connected any more.
+    Gone,
+}
+
+impl Tracked {
+    /// What a webhook means here, if anything.
+    pub(crate) fn read_webhook(&mut self, now: Timestamp, event: &WebhookEvent) -> Option<Sighting> {
+        let Presence { connected, connections, .. } = &mut self.presence;
+        match &event.occurrence {
+            Occurrence::ParticipantJoined(participant) if participant.identity == self.terms.identity => {
+                let since = participant.joined_at.or(event.created_at);
+                let sid = participant.sid.clone();
+                let begins = Connection { alias: Alias::Member, sid, since, contested: false };
+                match connections.begin(begins) {
+                    Beginning::New => Some(self.come()),
+                    Beginning::Known if !*connected => Some(self.come()),
+                    Beginning::Known | Beginning::Over => None,
+                }
+            }
+            Occurrence::ParticipantLeft(participant, reason)
+            | Occurrence::ParticipantConnectionAborted(participant, reason)
+                if participant.identity == self.terms.identity =>
+            {
+                // One that is displaced or migrates is as good as there. One that never had media wasn't there.
+                let aborted = matches!(event.occurrence, Occurrence::ParticipantConnectionAborted(..));
+                if reason.is_coming_back() || (aborted && !*connected) {
+                    return None;
+                }
+                match connections.end(Alias::Member, participant, true) {
+                    End::Latest | End::Later => self.gone(now),
+                    End::Older => None,
+                }
+            }
+            Occurrence::RoomFinished => {
+                let since = connections.latest.as_ref().and_then(|latest| latest.since);
+                let earlier_room = since.is_some_and(|since| event.happened_before(since) == Some(true));
+                if earlier_room { None } else { self.gone(now) }
+            }
+            _ => None,
+        }
+    }
+
+    /// What it means that the SFU shows these participants, who may or may not include this one.
+    pub(crate) fn read_participants(
+        &mut self,
+        now: Timestamp,
+        asked_at: Timestamp,
+        there: &[Participant],
+    ) -> Option<Sighting> {
+        let Presence { connected, connections, .. } = &mut self.presence;
+        let mine = there.iter().find(|participant| {
+            participant.identity == self.terms.identity
+                && participant.state != ParticipantState::Disconnected
+                && !connections.is_over(participant.sid.as_ref())
+        });
+        match mine {
+            None => self.gone(now),
+            Some(participant) if participant.state == ParticipantState::Active => {
+                let known = *connected && connections.latest.as_ref().is_some_and(|known| known.sid == participant.sid);
+                if known {
+                    return None;
+                }
+                let since = Some(participant.joined_at.unwrap_or(asked_at));
+                let sid = participant.sid.clone();
+                connections.see(Connection { alias: Alias::Member, sid, since, contested: false });
+                Some(self.come())
+            }
+            // Media is being connected: a webhook will tell.
+            Some(_) => None,
+        }
+    }
+
+    /// It isn't there any more, or never was.
+    pub(crate) fn gone(&mut self, now: Timestamp) -> Option<Sighting> {
+        let was_connected = std::mem::take(&mut self.presence.connected);
+        self.removal = None;
+        was_connected.then(|| {
+            self.presence.gone_at = Some(now);
+            Sighting::Gone
+        })
+    }
+
+    /// From when on it needn't be remembered, if it isn't connected then: none of its tokens lets it in any more.
+    pub(crate) fn forgotten_at(&self) -> Option<Timestamp> {
+        let Presence { connected, gone_at, .. } = self.presence;
+        if Fault::ForgetWhenGone.is_injected() && gone_at.is_some() && !connected {
+            return gone_at;
+        }
+        let refreshed = gone_at.map(|gone_at| gone_at + REFRESHED_FOR).unwrap_or_default();
+        (!connected).then(|| self.terms.expires_at.max(refreshed) + LEEWAY)
+    }
+
+    /// From when on it is looked for on the SFU now and then: if the webhook of its end was lost, nothing else tells.
+    pub(crate) fn looked_for_from(&self) -> Option<Timestamp> {
+        self.presence.connected.then(|| self.terms.expires_at + LEEWAY)
+    }
+
+    /// Its user isn't in the room.
+    pub(crate) fn remove(&mut self, now: Timestamp) {
+        self.removal.get_or_insert(Attempt::new(now));
+    }
+
+    fn come(&mut self) -> Sighting {
+        self.presence.connected = true;
+        Sighting::Come
+    }
+}
+
+impl Attempt {
+    pub(crate) fn new(now: Timestamp) -> Self {
+        Self { due: now, failures: 0, ticket: None }
+    }
+
+    /// When it is due, unless it is under way.
+    pub(crate) fn due(&self) -> Option<Timestamp> {
+        self.ticket.is_none().then_some(self.due)
+    }
+
+    /// It has failed once more.
+    pub(crate) fn failed(&mut self, now: Timestamp, jitter: Jitter) {
+        self.ticket = None;
+        self.failures = self.failures.saturating_add(1);
+        self.due = now + backoff::after_failure(self.failures, jitter);
+    }
+}
+
+/// A connected client is given a new token every five minutes, by the SFU itself, that is valid for ten.
+const REFRESHED_FOR: Duration = Duration::from_secs(600);
+
+/// An expired token lets in for another minute, clocks differ, and the webhook takes its time.
+const LEEWAY: Duration = Duration::from_secs(300);

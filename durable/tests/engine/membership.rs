@@ -1,0 +1,476 @@
+//! Whoever isn't in the Matrix room is removed from the LiveKit room, and nobody else.
+
+use std::time::Duration;
+
+use delegated_leaves::RemovalAnswer::{self, Done, NotThere};
+use delegated_leaves::{DisconnectReason, MembersAnswer, MilestoneEvent, Occurrence, Rules, ServerAnswer, StateColumn};
+
+use crate::call::{Call, DONE, participant, token};
+
+#[test]
+fn who_joins_is_checked_and_then_everybody_in_every_round() {
+    let mut call = Call::with_membership();
+    call.track("alice");
+    call.track("bob");
+    call.joined("alice", "PA_1");
+    call.joined("bob", "PA_2");
+    assert_eq!(call.acts(), ["members of !room"]);
+    call.members(&["alice", "bob"]);
+    for _ in 0..3 {
+        assert_eq!(call.wait_for_due(), 60.0);
+        assert_eq!(call.acts(), ["members of !room"], "one question, whatever the number of participants");
+        call.members(&["alice", "bob"]);
+    }
+}
+
+#[test]
+fn who_is_not_in_the_matrix_room_is_removed() {
+    let mut call = Call::with_membership();
+    call.track_and_connect("alice", "PA_1", &["alice"]);
+    call.track("bob");
+    call.joined("bob", "PA_2");
+    call.acts();
+    call.members(&["alice", "bob"]);
+    assert_eq!(call.next_acts(), ["members of !room"]);
+    call.members(&["alice"]);
+    assert_eq!(call.acts(), ["remove bob"]);
+    call.removal(Done);
+    assert_eq!(call.acts(), [""; 0]);
+    assert_eq!((call.is_connected("alice"), call.is_connected("bob")), (Some(true), Some(false)));
+    assert_eq!(call.told, [MilestoneEvent::ParticipantRemoved]);
+}
+
+#[test]
+fn a_kept_token_does_not_let_them_stay() {
+    let mut call = Call::with_membership();
+    call.track_and_connect("bob", "PA_1", &[]);
+    assert_eq!(call.acts(), ["remove bob"]);
+    call.removal(Done);
+    call.left_because("bob", "PA_1", DisconnectReason::Other);
+    for sid in ["PA_2", "PA_3"] {
+        call.wait(30.0);
+        call.joined("bob", sid);
+        assert_eq!(call.acts(), ["members of !room"]);
+        call.members(&[]);
+        assert_eq!(call.acts(), ["remove bob"]);
+        call.removal(Done);
+    }
+}
+
+/// The SFU renews the token of whoever is connected, for ten minutes.
+#[test]
+fn who_is_removed_after_the_token_has_expired_is_not_forgotten_at_once() {
+    let mut call = Call::with_membership();
+    call.track_and_connect("bob", "PA_1", &["bob"]);
+    call.wait(7200.0);
+    call.acts();
+    call.sfu(&[("bob", "PA_1")]);
+    call.members(&[]);
+    assert_eq!(call.acts(), ["remove bob"]);
+    call.removal(Done);
+    call.wait(590.0);
+    call.joined("bob", "PA_2");
+    assert_eq!(call.acts(), ["members of !room"]);
+    call.members(&[]);
+    assert_eq!(call.acts(), ["remove bob"]);
+    call.removal(Done);
+    call.wait_for_due();
+    call.acts();
+    assert!(call.room.is_empty());
+}
+
+#[test]
+fn a_removal_is_tried_until_the_sfu_has_done_it() {
+    let mut call = Call::with_membership();
+    call.track_and_connect("bob", "PA_1", &[]);
+    assert_eq!(call.acts(), ["remove bob"]);
+    for wait in [1.0, 1.5, 2.25] {
+        call.removal(RemovalAnswer::Failed);
+        assert_eq!(call.wait_for_due(), wait);
+        assert_eq!(call.acts(), ["remove bob"]);
+    }
+    call.removal(NotThere);
+    assert_eq!(call.is_connected("bob"), Some(false));
+    assert_eq!(call.acts(), [""; 0]);
+}
+
+#[test]
+fn a_removal_is_given_up_when_they_are_in_the_matrix_room_again() {
+    let mut call = Call::with_membership();
+    call.track_and_connect("bob", "PA_1", &[]);
+    call.acts();
+    call.removal(RemovalAnswer::Failed);
+    call.track("bob");
+    assert_eq!(call.next_acts(), ["members of !room"]);
+    call.members(&["bob"]);
+    assert_eq!(call.next_acts(), ["members of !room"]);
+}
+
+#[test]
+fn an_answer_does_not_count_against_who_was_given_a_token_since_the_question() {
+    let mut call = Call::with_membership();
+    call.track_and_connect("bob", "PA_1", &["bob"]);
+    assert_eq!(call.next_acts(), ["members of !room"]);
+    call.track("bob");
+    call.members(&[]);
+    assert_eq!(call.next_acts(), ["members of !room"]);
+    call.members(&["bob"]);
+    assert_eq!(call.is_connected("bob"), Some(true));
+}
+
+#[test]
+fn the_removal_of_an_older_connection_says_nothing_about_the_new_one() {
+    let mut call = Call::with_membership();
+    call.track_and_connect("bob", "PA_1", &[]);
+    assert_eq!(call.acts(), ["remove bob"]);
+    call.wait(2.0);
+    call.joined("bob", "PA_2");
+    call.removal(NotThere);
+    assert_eq!(call.is_connected("bob"), Some(true));
+    assert_eq!(call.acts(), ["members of !room"]);
+}
+
+#[test]
+fn who_connects_while_the_homeserver_is_asked_is_asked_for_again() {
+    let mut call = Call::with_membership();
+    call.track_and_connect("alice", "PA_1", &["alice"]);
+    call.track("bob");
+    assert_eq!(call.next_acts(), ["members of !room"]);
+    call.joined("bob", "PA_2");
+    call.members(&["alice", "bob"]);
+    assert_eq!(call.acts(), ["members of !room"]);
+}
+
+#[test]
+fn a_homeserver_that_fails_removes_nobody_and_is_asked_again_next_round() {
+    let mut call = Call::with_membership();
+    call.track_and_connect("alice", "PA_1", &["alice"]);
+    for _ in 0..3 {
+        assert_eq!(call.next_acts(), ["members of !room"]);
+        call.members_answer(MembersAnswer::Failed);
+        assert_eq!(call.acts(), [""; 0]);
+        assert_eq!(call.due_in(), 60.0);
+    }
+    assert_eq!(call.next_acts(), ["members of !room"]);
+    assert_eq!(call.wait_for_due(), 30.0, "nor does one that never answers");
+    assert_eq!(call.acts(), [""; 0]);
+    assert_eq!(call.is_connected("alice"), Some(true));
+    assert_eq!(call.told, [MilestoneEvent::MembershipUnknown; 4]);
+}
+
+#[test]
+fn a_room_without_our_homeserver_is_deleted() {
+    let mut call = Call::with_membership();
+    call.track_and_connect("alice", "PA_1", &["alice"]);
+    call.next_acts();
+    call.members_answer(MembersAnswer::Forbidden);
+    assert_eq!(call.acts(), ["server in !room"]);
+    call.server_answers(ServerAnswer::Joined(false));
+    assert_eq!(call.acts(), ["delete room"]);
+    call.removal(RemovalAnswer::Failed);
+    assert_eq!(call.wait_for_due(), 1.0);
+    assert_eq!(call.acts(), ["delete room"]);
+    call.removal(Done);
+    assert_eq!(call.is_connected("alice"), Some(false));
+    assert_eq!(call.acts(), [""; 0]);
+    assert_eq!(call.told, [MilestoneEvent::DeletionFailed, MilestoneEvent::RoomDeleted]);
+}
+
+#[test]
+fn a_room_is_not_deleted_when_a_token_was_minted_since_the_question() {
+    let mut call = Call::with_membership();
+    call.track_and_connect("alice", "PA_1", &["alice"]);
+    call.next_acts();
+    call.members_answer(MembersAnswer::Forbidden);
+    assert_eq!(call.acts(), ["server in !room"]);
+    call.track("bob");
+    call.server_answers(ServerAnswer::Joined(false));
+    assert_eq!(call.acts(), ["remove alice"], "who got none since isn't there any more");
+}
+
+#[test]
+fn a_namespace_that_hides_the_members_removes_nobody_and_is_told_once() {
+    let mut call = Call::with_membership();
+    call.track_and_connect("alice", "PA_1", &["alice"]);
+    for _ in 0..3 {
+        assert_eq!(call.next_acts(), ["members of !room"]);
+        call.members_answer(MembersAnswer::Forbidden);
+        assert_eq!(call.acts(), ["server in !room"]);
+        call.server_answers(ServerAnswer::Joined(true));
+        assert_eq!(call.acts(), [""; 0]);
+    }
+    assert_eq!(call.told, [MilestoneEvent::NamespaceMisconfigured]);
+}
+
+#[test]
+fn whether_our_homeserver_is_joined_may_stay_unknown() {
+    let mut call = Call::with_membership();
+    call.track_and_connect("alice", "PA_1", &["alice"]);
+    call.next_acts();
+    call.members_answer(MembersAnswer::Forbidden);
+    call.acts();
+    call.server_answers(ServerAnswer::Failed);
+    assert_eq!(call.next_acts(), ["members of !room"]);
+    assert_eq!(call.is_connected("alice"), Some(true));
+}
+
+/// They can't share a LiveKit room, but if they did: who is in the one isn't removed for not being in the other.
+#[test]
+fn matrix_rooms_are_not_confused() {
+    let mut call = Call::with_membership();
+    let expires_at = call.now + Duration::from_secs(3600);
+    for (who, room) in [("alice", "!one"), ("bob", "!two")] {
+        call.track_as(token(who, room, expires_at));
+        call.joined(who, who);
+    }
+    assert_eq!(call.acts(), ["members of !one", "members of !two"]);
+    call.members(&["alice"]);
+    call.members(&["bob"]);
+    assert_eq!(call.next_acts(), ["members of !one", "members of !two"]);
+    call.members_answer(MembersAnswer::Forbidden);
+    call.members(&["bob"]);
+    assert_eq!(call.acts(), ["server in !one"]);
+    call.server_answers(ServerAnswer::Joined(false));
+    assert_eq!(call.acts(), ["remove alice"], "the room isn't deleted under bob");
+}
+
+#[test]
+fn a_token_for_another_matrix_room_takes_the_place_of_the_one_before() {
+    let mut call = Call::with_membership();
+    call.track_and_connect("alice", "PA_1", &["alice"]);
+    call.track_as(token("alice", "!other", call.now));
+    assert_eq!(call.tracked.len(), 1);
+    assert_eq!(call.acts(), ["members of !other"]);
+}
+
+#[test]
+fn nothing_is_asked_while_nobody_is_connected() {
+    let mut call = Call::with_membership();
+    call.track("alice");
+    assert_eq!(call.acts(), [""; 0]);
+    assert_eq!(call.due_in(), 3900.0, "only its expiry is awaited");
+    call.joined("alice", "PA_1");
+    call.acts();
+    call.members(&["alice"]);
+    call.left("alice", "PA_1");
+    assert_eq!(call.acts(), [""; 0]);
+    assert_eq!(call.due_in(), 3900.0);
+    call.wait_for_due();
+    call.acts();
+    assert!(call.room.is_empty());
+    assert_eq!(call.room.next_due(), None);
+}
+
+#[test]
+fn a_life_writes_four_rows_and_a_round_none() {
+    let mut call = Call::with_membership();
+    call.track("alice");
+    call.joined("alice", "PA_1");
+    call.acts();
+    call.members(&["alice"]);
+    for _ in 0..50 {
+        assert_eq!(call.next_acts(), ["members of !room"]);
+        call.members(&["alice"]);
+    }
+    assert_eq!(call.rows_written, 2);
+    call.left("alice", "PA_1");
+    call.wait(7200.0);
+    call.acts();
+    assert!(call.tracked.is_empty());
+    assert_eq!(call.rows_written, 4);
+}
+
+#[test]
+fn a_life_that_ends_with_a_removal_writes_four_rows() {
+    let mut call = Call::with_membership();
+    call.track_and_connect("bob", "PA_1", &[]);
+    call.acts();
+    call.removal(Done);
+    call.left("bob", "PA_1");
+    call.wait(7200.0);
+    call.acts();
+    assert!(call.tracked.is_empty());
+    assert_eq!(call.rows_written, 4);
+}
+
+#[test]
+fn a_renewal_writes_one_row_and_extends_the_expiry() {
+    let mut call = Call::with_membership();
+    call.track("alice");
+    call.wait(1800.0);
+    call.track("alice");
+    assert_eq!((call.tracked.len(), call.rows_written), (1, 2));
+    assert_eq!(call.due_in(), 3900.0);
+    call.track_as(token("alice", "!room", call.now));
+    assert_eq!(call.rows_written, 2, "a shorter one changes nothing");
+    assert_eq!(call.due_in(), 3900.0);
+}
+
+#[test]
+fn without_an_interval_who_connects_is_checked_all_the_same() {
+    let mut call = Call::with_rules(Rules::default());
+    call.track("alice");
+    call.joined("alice", "PA_1");
+    assert_eq!(call.acts(), ["members of !room"]);
+    call.members_answer(MembersAnswer::Failed);
+    assert_eq!(call.wait_for_due(), 60.0);
+    assert_eq!(call.acts(), ["members of !room"]);
+    call.members(&["alice"]);
+    assert_eq!(call.due_in(), 3900.0 - 60.0);
+}
+
+#[test]
+fn who_is_connected_is_checked_after_a_restart_of_everything() {
+    let mut call = Call::with_membership();
+    call.track_and_connect("bob", "PA_1", &[]);
+    assert_eq!(call.acts(), ["remove bob"]);
+    call.crash();
+    assert_eq!(call.acts(), ["members of !room"]);
+    call.members(&[]);
+    assert_eq!(call.acts(), ["remove bob"]);
+}
+
+#[test]
+fn a_lost_end_is_noticed_when_the_token_has_expired() {
+    let mut call = Call::with_membership();
+    call.track_and_connect("alice", "PA_1", &["alice"]);
+    call.wait(3900.0);
+    assert_eq!(call.acts(), ["ask alice", "members of !room"]);
+    call.members(&["alice"]);
+    call.sfu_fails();
+    for _ in 0..9 {
+        assert_eq!(call.next_acts(), ["members of !room"]);
+        call.members(&["alice"]);
+    }
+    assert_eq!(call.next_acts(), ["ask alice", "members of !room"]);
+    call.members(&["alice"]);
+    call.sfu(&[]);
+    assert_eq!(call.wait_for_due(), 900.0, "the SFU may have given it a token of ten minutes");
+    call.acts();
+    assert!(call.room.is_empty());
+}
+
+#[test]
+fn a_sanity_check_finds_whom_no_webhook_has_announced() {
+    let rules = Rules {
+        sanity_check_interval: Some(Duration::from_secs(30)),
+        membership_check_interval: Some(Duration::from_secs(60)),
+    };
+    let mut call = Call::with_rules(rules);
+    call.track("alice");
+    assert_eq!(call.wait_for_due(), 30.0);
+    assert_eq!(call.acts(), ["ask alice"]);
+    call.sfu(&[("alice", "PA_1")]);
+    assert_eq!(call.acts(), ["members of !room"]);
+    call.members(&[]);
+    assert_eq!(call.acts(), ["remove alice"]);
+    call.removal(Done);
+    assert_eq!(call.next_acts(), ["ask alice"]);
+    call.sfu(&[]);
+    call.wait(7200.0);
+    call.acts();
+    assert!(call.room.is_empty());
+    assert_eq!(call.room.next_due().filter(|_| !call.room.has_actions_under_way()), None);
+}
+
+#[test]
+fn webhooks_in_the_wrong_order_leave_nobody_connected() {
+    let mut call = Call::with_membership();
+    call.track("alice");
+    call.wait(5.0);
+    call.left("alice", "PA_1");
+    call.crash();
+    call.joined("alice", "PA_1");
+    assert_eq!(call.is_connected("alice"), Some(false));
+}
+
+#[test]
+fn who_is_displaced_or_migrates_is_as_good_as_there() {
+    for reason in [DisconnectReason::DuplicateIdentity, DisconnectReason::Migration] {
+        let mut call = Call::with_membership();
+        call.track_and_connect("alice", "PA_1", &["alice"]);
+        call.left_because("alice", "PA_1", reason);
+        assert_eq!(call.is_connected("alice"), Some(true), "{reason:?}");
+    }
+}
+
+#[test]
+fn when_the_room_is_finished_nobody_is_connected() {
+    let mut call = Call::with_membership();
+    call.track_and_connect("alice", "PA_1", &["alice"]);
+    call.wait(5.0);
+    call.webhook(call.now - Duration::from_secs(60), Occurrence::RoomFinished);
+    assert_eq!(call.is_connected("alice"), Some(true), "that was an earlier room of the name");
+    call.room_finished();
+    assert_eq!(call.is_connected("alice"), Some(false));
+}
+
+#[test]
+fn others_are_none_of_its_business() {
+    let mut call = Call::with_membership();
+    call.track_and_connect("alice", "PA_1", &["alice"]);
+    call.joined("mallory", "PA_2");
+    assert_eq!(call.acts(), [""; 0]);
+    assert_eq!(call.next_acts(), ["members of !room"]);
+    call.members(&["alice"]);
+    assert_eq!(call.acts(), [""; 0], "who has no token of ours isn't removed");
+}
+
+#[test]
+fn who_is_removed_leaves_by_its_delegated_leave() {
+    let mut call = Call::with_membership();
+    call.delegate("alice", 3600);
+    call.track("alice");
+    call.connect_in_membership("alice", "PA_1");
+    assert_eq!(call.next_acts(), ["members of !room"]);
+    call.members(&[]);
+    assert_eq!(call.acts(), ["remove alice"]);
+    call.left("alice", "PA_1");
+    assert_eq!(call.acts(), ["send alice"]);
+    call.removal(Done);
+    call.homeserver(DONE);
+    assert_eq!(call.state("alice"), None);
+}
+
+#[test]
+fn who_is_removed_leaves_even_if_no_webhook_says_so() {
+    let mut call = Call::with_membership();
+    call.delegate("alice", 3600);
+    call.track("alice");
+    call.connect_in_membership("alice", "PA_1");
+    assert_eq!(call.next_acts(), ["members of !room"]);
+    call.members(&[]);
+    assert_eq!(call.acts(), ["remove alice"]);
+    call.removal(Done);
+    assert_eq!(call.state("alice"), Some(StateColumn::Doubted));
+    assert_eq!(call.acts(), ["ask alice"]);
+    call.sfu(&[]);
+    assert_eq!(call.acts(), ["send alice"]);
+}
+
+#[test]
+fn removals_leave_places_for_leaves() {
+    let mut call = Call::with_membership();
+    for n in 0..9 {
+        call.track(&format!("m{n}"));
+        call.joined(&format!("m{n}"), "PA_1");
+    }
+    call.delegate("alice", 3600);
+    call.joined("alice", "PA_9");
+    call.acts_up_to(6);
+    call.members(&[]);
+    assert_eq!(call.acts_up_to(5), ["remove m0", "remove m1"]);
+    call.removal(Done);
+    assert_eq!(call.acts_up_to(6), ["remove m2"]);
+}
+
+/// The SFU allows for clocks that differ, and webhooks take their time.
+#[test]
+fn an_expired_token_is_remembered_for_as_long_as_it_may_be_used() {
+    let mut call = Call::with_membership();
+    call.track_as(token("bob", "!room", call.now));
+    call.wait(240.0);
+    call.acts();
+    call.webhook(call.now - Duration::from_secs(180), Occurrence::ParticipantJoined(participant("bob", "PA_1")));
+    assert_eq!(call.acts(), ["members of !room"]);
+}
