@@ -190,7 +190,7 @@ impl Delegation {
             }
             (Doubted { .. }, TimeUp) => self.leave(now, Absence::Unproven),
 
-            (Leaving { .. }, Present) if Fault::NoWayBack.is_injected() => {}
+            (Leaving { .. }, Present) if Fault::NoWayBack.is_injected() => self.absence = Absence::Seen(now),
             (Leaving { .. }, Present) => self.connect(now),
             (Leaving { .. }, Hint) => {
                 self.absence = Absence::Unproven;

@@ -23,7 +23,7 @@ pub(crate) struct Membership {
     interval: Option<Duration>,
     tracked: BTreeMap<Identity, Tracked>,
     rounds: BTreeMap<MatrixRoomId, Round>,
-    /// Before that time nobody is looked for on the SFU only because its token has expired.
+    /// Before that time the SFU, which couldn't tell, isn't asked again for those whose tokens have expired.
     look_after: Option<Timestamp>,
     latest: Moment,
     newest: u64,
@@ -95,6 +95,7 @@ impl Membership {
                     presence: Presence::default(),
                     vouched_at,
                     seen_at: vouched_at,
+                    looked_at: None,
                     removal: None,
                 };
                 self.tracked.insert(identity, tracked);
@@ -114,18 +115,20 @@ impl Membership {
         scope: &Scope,
         there: Option<&[Participant]>,
     ) {
-        let Some(there) = there else {
-            self.look_after = Some(now + LOOK_AGAIN);
-            return;
-        };
         let (asked_at, as_of) = asked;
-        self.each(now, |tracked| {
-            let asked_for = match scope {
-                Scope::All => true,
-                Scope::One(identity) => tracked.terms.identity == *identity,
-            };
-            (asked_for && tracked.seen_at <= as_of).then(|| tracked.read_participants(now, asked_at, there)).flatten()
-        });
+        if let Some(there) = there {
+            self.each(now, |tracked| {
+                let asked_for = match scope {
+                    Scope::All => true,
+                    Scope::One(identity) => tracked.terms.identity == *identity,
+                };
+                let overtaken = tracked.seen_at > as_of;
+                (asked_for && !overtaken).then(|| tracked.read_participants(now, asked_at, there)).flatten()
+            });
+        }
+        if self.look_due().is_some_and(|due| due <= now) {
+            self.look_after = Some(now + LOOK_AGAIN);
+        }
     }
 
     /// Who is joined, as of that moment.
@@ -322,20 +325,17 @@ impl Membership {
         questions.chain(removals).chain(deletions).chain(self.tracked.values().filter_map(Tracked::forgotten_at))
     }
 
-    /// When the SFU is to be asked for those whose tokens have expired and who are still taken for connected.
+    /// When the SFU is to be asked for those whose tokens have expired.
     pub(crate) fn look_due(&self) -> Option<Timestamp> {
-        let due = self.tracked.values().filter_map(Tracked::looked_for_from).min()?;
+        let due = self.tracked.values().filter_map(Tracked::look_due).min()?;
         Some(due.max(self.look_after.unwrap_or_default()))
     }
 
     /// Whom to ask the SFU for, if this is a sanity check, or it is time to look for them. Holders of a token that haven't been
     /// seen are part of a sanity check: the webhook may have been lost.
-    pub(crate) fn sought(&mut self, now: Timestamp, sanity_check: bool) -> Vec<Scope> {
+    pub(crate) fn sought(&self, now: Timestamp, sanity_check: bool) -> Vec<Scope> {
         let look = self.look_due().is_some_and(|due| due <= now);
-        if look {
-            self.look_after = Some(now + LOOK_INTERVAL);
-        }
-        let sought = |tracked: &&Tracked| sanity_check || (look && tracked.presence.connected);
+        let sought = |tracked: &&Tracked| sanity_check || (look && tracked.look_due().is_some_and(|due| due <= now));
         self.tracked.values().filter(sought).map(|tracked| Scope::One(tracked.terms.identity.clone())).collect()
     }
 
@@ -497,8 +497,5 @@ const SHORTEST_INTERVAL: Duration = Duration::from_secs(1);
 /// After a check that has failed, where no other is to come.
 const ASK_AGAIN: Duration = Duration::from_secs(60);
 
-/// How often the SFU is asked for those whose tokens have expired, as long as they are taken for connected.
-const LOOK_INTERVAL: Duration = Duration::from_secs(3600);
-
-/// When it doesn't answer.
+/// When the SFU doesn't tell who is there.
 const LOOK_AGAIN: Duration = Duration::from_secs(600);

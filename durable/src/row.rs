@@ -185,6 +185,7 @@ impl TrackedRow {
             presence: Presence { connected: self.connected != 0, gone_at: self.gone_at, connections },
             vouched_at: Moment::default(),
             seen_at: Moment::default(),
+            looked_at: None,
             removal: None,
         }
     }

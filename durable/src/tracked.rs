@@ -21,6 +21,8 @@ pub(crate) struct Tracked {
     pub(crate) vouched_at: Moment,
     /// When a connection was last heard of.
     pub(crate) seen_at: Moment,
+    /// When the SFU was last asked for it, and had an answer.
+    pub(crate) looked_at: Option<Timestamp>,
     /// Its user isn't in the room: the SFU is to be told.
     pub(crate) removal: Option<Attempt>,
 }
@@ -78,10 +80,17 @@ impl Tracked {
                 // One that is displaced or migrates is as good as there. One that never had media wasn't there.
                 let aborted = matches!(event.occurrence, Occurrence::ParticipantConnectionAborted(..));
                 if reason.is_coming_back() || (aborted && !*connected) {
+                    if !*connected && !aborted {
+                        self.presence.gone_at = self.presence.gone_at.max(Some(event.created_at.unwrap_or(now)));
+                    }
                     return None;
                 }
                 match connections.end(Alias::Member, participant, true) {
-                    End::Latest | End::Later => self.gone(now),
+                    End::Latest | End::Later => {
+                        // Even if nobody has told that it was there.
+                        self.presence.gone_at = Some(now);
+                        self.gone(now)
+                    }
                     End::Older => None,
                 }
             }
@@ -107,6 +116,10 @@ impl Tracked {
                 && participant.state != ParticipantState::Disconnected
                 && !connections.is_over(participant.sid.as_ref())
         });
+        let connecting = mine.is_some_and(|participant| participant.state != ParticipantState::Active);
+        if !connecting {
+            self.looked_at = Some(asked_at);
+        }
         match mine {
             None => self.gone(now),
             Some(participant) if participant.state == ParticipantState::Active => {
@@ -134,19 +147,36 @@ impl Tracked {
         })
     }
 
-    /// From when on it needn't be remembered, if it isn't connected then: none of its tokens lets it in any more.
+    /// When it is forgotten: when none of its tokens lets it in any more, and the SFU has been seen not to have it. If the SFU
+    /// doesn't tell, that is waited for, but not for ever.
     pub(crate) fn forgotten_at(&self) -> Option<Timestamp> {
-        let Presence { connected, gone_at, .. } = self.presence;
-        if Fault::ForgetWhenGone.is_injected() && gone_at.is_some() && !connected {
-            return gone_at;
+        if Fault::ForgetWhenGone.is_injected() && self.presence.gone_at.is_some() && !self.presence.connected {
+            return self.presence.gone_at;
         }
-        let refreshed = gone_at.map(|gone_at| gone_at + REFRESHED_FOR).unwrap_or_default();
-        (!connected).then(|| self.terms.expires_at.max(refreshed) + LEEWAY)
+        let locked_out_at = self.locked_out_at()?;
+        Some(if self.looked_for_since(locked_out_at) { locked_out_at } else { locked_out_at + PATIENCE })
     }
 
-    /// From when on it is looked for on the SFU now and then: if the webhook of its end was lost, nothing else tells.
-    pub(crate) fn looked_for_from(&self) -> Option<Timestamp> {
-        self.presence.connected.then(|| self.terms.expires_at + LEEWAY)
+    /// When the SFU is to be asked for it, sanity checks apart: once before it is forgotten, and now and then once its token
+    /// has expired although it is taken for connected, for the webhook of its end may have been lost.
+    pub(crate) fn look_due(&self) -> Option<Timestamp> {
+        match self.locked_out_at() {
+            Some(locked_out_at) => (!self.looked_for_since(locked_out_at)).then_some(locked_out_at),
+            None => {
+                let again = self.looked_at.map(|looked_at| looked_at + LOOK_INTERVAL).unwrap_or_default();
+                Some(again.max(self.terms.expires_at + LEEWAY))
+            }
+        }
+    }
+
+    /// From when on none of its tokens lets it in any more, unless it is connected.
+    fn locked_out_at(&self) -> Option<Timestamp> {
+        let refreshed = self.presence.gone_at.map(|gone_at| gone_at + REFRESHED_FOR).unwrap_or_default();
+        (!self.presence.connected).then(|| self.terms.expires_at.max(refreshed) + LEEWAY)
+    }
+
+    fn looked_for_since(&self, instant: Timestamp) -> bool {
+        self.looked_at.is_some_and(|looked_at| looked_at >= instant)
     }
 
     /// Its user isn't in the room.
@@ -183,3 +213,9 @@ const REFRESHED_FOR: Duration = Duration::from_secs(600);
 
 /// An expired token lets in for another minute, clocks differ, and the webhook takes its time.
 const LEEWAY: Duration = Duration::from_secs(300);
+
+/// How long the SFU's answer is waited for before somebody is forgotten. Longer than anything that is repaired.
+const PATIENCE: Duration = Duration::from_secs(24 * 3600);
+
+/// How often the SFU is asked for those whose tokens have expired, as long as they are taken for connected.
+const LOOK_INTERVAL: Duration = Duration::from_secs(3600);

@@ -55,6 +55,12 @@ broken_by! {
     keeping_what_was_replaced: KeepReplaced breaks ReplacedIsSilent;
     giving_up_after_a_failure: GiveUpAfterFailure breaks AcknowledgedIsKept;
     asking_without_pause: AskWithoutPause breaks Bounded;
+    taking_a_failed_check_for_nobody: FailedCheckMeansNobody breaks MembersStay;
+    believing_old_members: BelieveOldMembers breaks MembersStay;
+    deleting_without_asking: DeleteWithoutAsking breaks MembersStay;
+    checking_only_once: CheckOnlyOnce breaks NonMembersGo;
+    forgetting_who_is_gone: ForgetWhenGone breaks AcknowledgedIsKept;
+    forgetting_who_is_connected: ForgetWhoIsConnected breaks Recorded;
 }
 
 /// The promise that an engine with that fault is first found to break.

@@ -85,6 +85,13 @@ impl Homeservers {
 }
 
 impl DelayedLeave {
+    /// Its owner doesn't want it sent any more.
+    pub(super) fn cancel(&mut self) {
+        if self.fate == Fate::Pending {
+            self.fate = Fate::Cancelled;
+        }
+    }
+
     /// What the event with that index is called.
     pub(super) fn id(index: usize) -> Option<DelayId> {
         DelayId::new(format!("leave-{index}")).ok()

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use super::homeserver::{Call, DelayedLeave, Fate, Homeservers};
 use super::object::Stored;
+use super::removal::Removals;
 use super::sfu::{Connection, ConnectionName, Sfu, Webhook, Who};
 use crate::action::{Action, DelegationId, Request};
 use crate::event::{FRESH, Occurrence, ROUNDING};
@@ -39,6 +40,14 @@ pub enum Invariant {
     Recorded,
     /// A homeserver's `Retry-After` is respected.
     Patient,
+    /// Nobody is removed, nor the room deleted, but on an answer of our homeserver that says that its user isn't in the Matrix
+    /// room, and that was asked for after its latest token was minted. What isn't an answer removes nobody.
+    MembersStay,
+    /// Whoever isn't in the Matrix room is off the SFU within one interval, and a little more, in which homeserver, SFU and
+    /// process work: from when its webhook came, or else from the next sanity check on.
+    NonMembersGo,
+    /// Whoever is tracked is forgotten once it is gone and its tokens have expired.
+    Forgotten,
     /// Actions are bounded by time and inputs, an alarm never goes off in vain twice running, and a room without
     /// delegations has none.
     Bounded,
@@ -65,6 +74,7 @@ pub(super) type Verdict = Result<(), Violation>;
 #[derive(Default)]
 pub(super) struct Judge {
     pub(super) cases: BTreeMap<DelegationId, Case>,
+    pub(super) removals: Removals,
     questions: u64,
 }
 
@@ -267,7 +277,8 @@ impl Judge {
     /// A question goes out.
     fn asks(&mut self, now: Timestamp, sanity_checks: u64) -> Verdict {
         self.questions += 1;
-        let budget: u64 = self.cases.values().map(|case| case.questions_by(now)).sum();
+        let delegations: u64 = self.cases.values().map(|case| case.questions_by(now)).sum();
+        let budget = delegations + self.removals.times_loaded_and_told();
         match self.questions > budget + sanity_checks {
             true => broken(Invariant::Bounded, format!("the SFU is asked for the {}th time", self.questions)),
             false => Ok(()),

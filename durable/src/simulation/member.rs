@@ -2,8 +2,9 @@
 
 use std::time::Duration;
 
-use super::homeserver::{DelayedLeave, Fate};
-use super::judge::Verdict;
+use super::homeserver::DelayedLeave;
+use super::judge::{Verdict, Violation};
+use super::matrix;
 use super::sfu::{Connection, ConnectionName, Who};
 use super::weather::{chance, millis};
 use super::world::{Event, World};
@@ -24,6 +25,8 @@ pub(super) struct Member {
     /// The connection that the client holds.
     connection: Option<ConnectionName>,
     last_began: Option<crate::time::Timestamp>,
+    /// Until when a token that it has kept lets it in.
+    token_until: crate::time::Timestamp,
     gone: bool,
     steps: u32,
 }
@@ -37,6 +40,8 @@ pub(super) enum Step {
     Delegate { tries: u32, then_join: bool },
     /// It connects to the SFU.
     Join,
+    /// It asks for another token.
+    Renew,
     /// It has been in the call for a while.
     Decide,
 }
@@ -46,7 +51,7 @@ impl World {
         for member in 0..self.weather.members {
             let server = member % self.weather.servers;
             let Some(timeout) = DelayTimeout::from_millis(self.weather.timeouts[member % 2]) else { continue };
-            let has_legacy = self.dice.bool();
+            let has_legacy = self.dice.bool() && !self.weather.membership;
             self.members.push(Member {
                 server,
                 timeout,
@@ -55,6 +60,7 @@ impl World {
                 event: None,
                 connection: None,
                 last_began: None,
+                token_until: crate::time::Timestamp::default(),
                 gone: false,
                 steps: 0,
             });
@@ -85,15 +91,30 @@ impl World {
                 }
             }
             Step::Delegate { tries, then_join } => self.delegate(index, tries, then_join)?,
-            Step::Join => self.join(index),
+            Step::Join => self.join(index)?,
+            Step::Renew => drop(self.renew_token(index)?),
             Step::Decide => self.decide(index),
         }
         Ok(())
     }
 
-    pub(super) fn everybody_leaves(&mut self) {
+    /// Those who aren't in the Matrix room stay until they are removed, if they aren't to leave as well.
+    pub(super) fn everybody_leaves(&mut self, strangers_too: bool) {
         for index in 0..self.members.len() {
-            self.leave_for_good(index);
+            let stays = self.weather.membership && !self.matrix.is_joined(index) && !strangers_too;
+            if !stays && !self.members[index].gone {
+                self.leave_for_good(index);
+            }
+        }
+    }
+
+    /// The SFU has ended its connection. Most clients try again.
+    pub(super) fn removed(&mut self, name: ConnectionName, index: usize) {
+        self.refresh_token(index);
+        let member = &mut self.members[index];
+        if member.connection == Some(name) && member.steps < MOST_STEPS && chance(&mut self.dice, 0.7) {
+            let delay = millis(&mut self.dice, 200, 30_000);
+            self.after(delay, Event::Step(index, Step::Join));
         }
     }
 
@@ -156,11 +177,65 @@ impl World {
         Ok(())
     }
 
-    fn join(&mut self, index: usize) {
+    /// Whether it has a token that lets it in: a new one, because it is in the Matrix room, or one that it has kept.
+    fn obtains_token(&mut self, index: usize) -> Result<bool, Violation> {
+        if !self.weather.membership {
+            return Ok(true);
+        }
+        self.refresh_token(index);
+        let kept = self.members[index].token_until > self.now;
+        if !self.matrix.is_joined(index) || (kept && self.dice.bool()) {
+            return Ok(kept);
+        }
+        Ok(self.renew_token(index)? || kept)
+    }
+
+    /// It asks for a token. Whether it is in the Matrix room is checked before that is recorded, and given out.
+    fn renew_token(&mut self, index: usize) -> Result<bool, Violation> {
+        if self.homeservers.down_until[0] > self.now || !self.matrix.is_joined(index) {
+            return Ok(false);
+        }
+        let expires_at = self.now + self.weather.token_lifetime;
+        let recorded = self.fetch(RoomCommand::Track(matrix::token(index, expires_at)), None)?;
+        if recorded {
+            let member = &mut self.members[index];
+            member.token_until = member.token_until.max(expires_at);
+        }
+        Ok(recorded)
+    }
+
+    /// The SFU gives its participants new tokens, until they leave.
+    fn refresh_token(&mut self, index: usize) {
+        if self.sfu.active(index).is_some() {
+            let member = &mut self.members[index];
+            member.token_until = member.token_until.max(self.now + REFRESHED_FOR);
+        }
+    }
+
+    /// It joins or leaves the Matrix room, or is banned from it.
+    fn change_membership(&mut self, index: usize) {
+        let joined = !self.matrix.is_joined(index);
+        self.log(|_| format!("m{index}: {} the Matrix room", if joined { "joins" } else { "is out of" }));
+        self.matrix.set(self.now, index, joined);
+        if joined && self.dice.bool() {
+            let delay = millis(&mut self.dice, 20, 2_000);
+            self.after(delay, Event::Step(index, Step::Renew));
+        }
+    }
+
+    fn join(&mut self, index: usize) -> Verdict {
         let who = Who { member: index, legacy: self.members[index].legacy };
         let last = [self.members[index].last_began, self.sfu.finished_at].into_iter().flatten().max();
         if let Some(wait) = last.map(|last| (last + REST).since(self.now)).filter(|wait| !wait.is_zero()) {
-            return self.after(wait, Event::Step(index, Step::Join));
+            self.after(wait, Event::Step(index, Step::Join));
+            return Ok(());
+        }
+        if !self.obtains_token(index)? {
+            if self.members[index].steps < MOST_STEPS {
+                let delay = millis(&mut self.dice, 1_000, 60_000);
+                self.after(delay, Event::Step(index, Step::Join));
+            }
+            return Ok(());
         }
         // The client holds one connection: another one under its other identity goes.
         let other = self.sfu.connections_of(index).find(|connection| connection.who != who).map(|other| other.name);
@@ -182,13 +257,19 @@ impl World {
         let stay =
             if self.dice.bool() { millis(&mut self.dice, 200, longest) } else { millis(&mut self.dice, 200, 8_000) };
         self.after(stay, Event::Step(index, Step::Decide));
+        Ok(())
     }
 
     fn decide(&mut self, index: usize) {
         let soon = millis(&mut self.dice, 100, 6_000);
         let Some(name) = self.members[index].connection else { return };
+        if self.weather.membership && chance(&mut self.dice, 0.25) {
+            self.change_membership(index);
+            return self.after(soon, Event::Step(index, Step::Decide));
+        }
+        self.refresh_token(index);
         match self.dice.u8(..100) {
-            _ if self.members[index].steps > 24 => self.leave_for_good(index),
+            _ if self.members[index].steps > MOST_STEPS => self.leave_for_good(index),
             0..=14 => self.leave_for_good(index),
             // It drops out, and comes back.
             15..=39 => {
@@ -229,8 +310,8 @@ impl World {
             }
             90..=92 => {
                 let pending = self.members[index].event.and_then(|event| self.homeservers.events.get_mut(event));
-                if let Some(event) = pending.filter(|event| event.fate == Fate::Pending) {
-                    event.fate = Fate::Cancelled;
+                if let Some(event) = pending {
+                    event.cancel();
                 }
                 self.after(soon, Event::Step(index, Step::Decide));
             }
@@ -262,13 +343,19 @@ impl World {
         }
     }
 
-    fn connection(&self, name: ConnectionName) -> Option<Connection> {
+    pub(super) fn connection(&self, name: ConnectionName) -> Option<Connection> {
         (0..self.members.len())
             .flat_map(|member| self.sfu.connections_of(member))
             .find(|connection| connection.name == name)
             .copied()
     }
 }
+
+/// A client that has done so much has had enough.
+const MOST_STEPS: u32 = 24;
+
+/// As long as LiveKit's are.
+pub(super) const REFRESHED_FOR: Duration = Duration::from_secs(600);
 
 /// Between two things that happen to a participant, so that seconds tell their order.
 const REST: Duration = Duration::from_millis(1_100);

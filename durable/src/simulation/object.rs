@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use super::world::PROMPT;
 use crate::action::{Action, DelegationId, TrackedId};
 use crate::command::RoomCommand;
 use crate::room::{Input, Room, Rules};
@@ -108,6 +109,11 @@ impl Object {
             self.alarm = engine.next_due();
         }
         stored
+    }
+
+    /// Whether the alarm ought to have gone off by now.
+    pub(super) fn is_late(&self, now: Timestamp) -> bool {
+        self.alarm.is_some_and(|alarm| now.since(alarm) > PROMPT)
     }
 
     /// Everything in memory is lost. An alarm whose handler was running goes off again.

@@ -20,12 +20,20 @@ impl World {
             self.object.evict();
         }
         self.loading();
+        let token = match &command {
+            RoomCommand::Track(token) => Some(token.clone()),
+            _ => None,
+        };
         self.object.command(self.now, command);
         if !self.commit()? {
             return Ok(false);
         }
+        if let Some(token) = token {
+            self.judge.removals.tracked(self.now, &token);
+        }
         if let Some(webhook) = webhook {
             self.judge.told(self.now, webhook);
+            self.judge.removals.told(self.now, webhook, &self.object.tracked);
         }
         if self.object.handling {
             self.pump()?;
@@ -101,6 +109,7 @@ impl World {
             _ => None,
         };
         let before = if silent { self.object.engine.as_ref().map(|engine| engine.rows().delegations) } else { None };
+        self.judge.removals.answered(issued_at, &input);
         self.object.handle(self.now, input);
         if let Some(before) = before
             && self.object.engine.as_ref().is_some_and(|engine| engine.rows().delegations != before)
@@ -149,6 +158,7 @@ impl World {
             }
         }
         self.judge.stored(self.now, &stored, &self.object.rows, &self.sfu, &self.homeservers)?;
+        self.judge.removals.stored(self.now, &stored.forgotten, &self.object.tracked)?;
         self.check_storage()?;
         self.set_alarm();
         Ok(true)
@@ -177,6 +187,7 @@ impl World {
 
     fn loading(&mut self) {
         if self.object.engine.is_none() {
+            self.judge.removals.reloaded();
             for case in self.judge.cases.values_mut() {
                 case.reloaded();
             }

@@ -155,6 +155,13 @@ impl Sfu {
         })
     }
 
+    /// Ends all connections of an identity, or of everybody, because it was told to.
+    pub(super) fn remove(&mut self, now: Timestamp, identity: Option<&Identity>) -> Vec<Webhook> {
+        let wanted = |connection: &&Connection| identity.is_none_or(|wanted| connection.who.identity() == *wanted);
+        let names: Vec<_> = self.connections.iter().filter(wanted).map(|connection| connection.name).collect();
+        names.into_iter().filter_map(|name| self.end(now, name, DisconnectReason::Other)).collect()
+    }
+
     /// Who is there, as the API tells it.
     pub(super) fn answer(&self, request: &Request, dice: &mut Rng) -> SfuAnswer {
         let wanted = match request {

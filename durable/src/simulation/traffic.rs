@@ -8,7 +8,9 @@ use super::judge::Verdict;
 use super::sfu::Webhook;
 use super::weather::{chance, millis};
 use super::world::{Event, PROMPT, START, World};
-use crate::action::{Action, DelayedEvent, HomeserverAnswer, Request, SfuAnswer};
+use crate::action::{
+    Action, DelayedEvent, HomeserverAnswer, MembersAnswer, RemovalAnswer, Request, ServerAnswer, SfuAnswer,
+};
 use crate::backoff::Jitter;
 use crate::command::RoomCommand;
 use crate::event::Occurrence;
@@ -48,6 +50,8 @@ impl World {
         self.actions += 1;
         let age = self.now.since(START).as_secs();
         let sanity_checks = self.weather.sanity_check_interval.map_or(0, |interval| 1 + age / interval.as_secs());
+        let interval = self.weather.membership_check_interval;
+        self.judge.removals.acts(&action.request, &self.matrix, self.now.since(START), interval)?;
         self.judge.acts(self.now, &action, &self.sfu, &self.homeservers, sanity_checks)?;
         let delay = self.weather.latency(&mut self.dice);
         if let Request::Restart(event) | Request::Send(event) = &action.request
@@ -91,6 +95,57 @@ impl World {
                 let jitter = Jitter::new(self.dice.f64());
                 (Input::Homeserver { ticket, answer: answer.unwrap_or(HomeserverAnswer::Failed), jitter }, delay)
             }
+            Request::JoinedMembers { .. } | Request::IsServerJoined { .. } => {
+                let fails = self.homeservers.down_until[0] > self.now
+                    || chance(&mut self.dice, self.weather.homeserver_failure)
+                    || !in_time(self.now);
+                let members = matches!(action.request, Request::JoinedMembers { .. });
+                self.judge.removals.looks(self.now, ticket);
+                let (members_answer, server_answer) = match fails {
+                    true => (MembersAnswer::Failed, ServerAnswer::Failed),
+                    false => (self.matrix.members(self.now), self.matrix.server(self.now)),
+                };
+                let answered_at = if fails { self.now + TIMEOUT } else { self.now + delay };
+                if fails || answered_at.since(issued_at) > PROMPT {
+                    self.trouble_at(0, answered_at);
+                }
+                let delay = if fails { timeout } else { delay };
+                if members {
+                    self.log(|_| format!("homeserver: {members_answer:?}"));
+                    (Input::Members { ticket, answer: members_answer }, delay)
+                } else {
+                    self.log(|_| format!("homeserver: {server_answer:?}"));
+                    (Input::Server { ticket, answer: server_answer }, delay)
+                }
+            }
+            Request::RemoveParticipant { .. } | Request::DeleteRoom { .. } => {
+                let fails = self.sfu.down_until > self.now || chance(&mut self.dice, self.weather.sfu_failure);
+                let lost = fails && self.sfu.down_until <= self.now && self.dice.u8(..3) == 0;
+                let wanted = match &action.request {
+                    Request::RemoveParticipant { identity, .. } => Some(identity),
+                    _ => None,
+                };
+                let ended = if fails && !lost { Vec::new() } else { self.sfu.remove(self.now, wanted) };
+                let answered = !fails && in_time(self.now);
+                let answer = match answered {
+                    true if ended.is_empty() => RemovalAnswer::NotThere,
+                    true => RemovalAnswer::Done,
+                    false => RemovalAnswer::Failed,
+                };
+                self.log(|_| format!("sfu: {answer:?}, {} connections ended", ended.len()));
+                for webhook in ended {
+                    let about = webhook.about;
+                    self.emit(Some(webhook));
+                    if let Some(about) = about {
+                        self.removed(about.name, about.who.member);
+                    }
+                }
+                if !answered || delay > PROMPT {
+                    self.sfu_trouble = self.sfu_trouble.max(self.now + TIMEOUT);
+                }
+                let jitter = Jitter::new(self.dice.f64());
+                (Input::Removal { ticket, answer, jitter }, if answered { delay } else { timeout })
+            }
             request => {
                 let fails = self.sfu.down_until > self.now || chance(&mut self.dice, self.weather.sfu_failure);
                 let answer = self.sfu.answer(request, &mut self.dice);
@@ -98,6 +153,9 @@ impl World {
                 self.log(|_| format!("sfu: {answer}{}", if answered { "" } else { ", not answered" }));
                 let slow_failure = fails && self.dice.bool();
                 let delay = if answered || (fails && !slow_failure) { delay.min(timeout) } else { timeout };
+                if !answered {
+                    self.sfu_trouble = self.sfu_trouble.max(self.now + TIMEOUT);
+                }
                 let answer = if answered { answer } else { SfuAnswer::Failed };
                 (Input::Sfu { ticket, answer }, delay)
             }

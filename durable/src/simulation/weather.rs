@@ -30,6 +30,12 @@ pub(super) struct Weather {
     pub(super) joined_at_ms: bool,
     /// The SFU's answers tell when a connection began.
     pub(super) answers_tell_joined_at: bool,
+    /// Participants have to be in a Matrix room.
+    pub(super) membership: bool,
+    pub(super) membership_check_interval: Option<Duration>,
+    /// The namespace in our registration doesn't cover them.
+    pub(super) hidden: bool,
+    pub(super) token_lifetime: Duration,
     pub(super) calm: bool,
 }
 
@@ -59,6 +65,10 @@ impl Weather {
             eviction: pick(dice, [0.0, 0.1, 0.3, 0.8]),
             joined_at_ms: dice.bool(),
             answers_tell_joined_at: dice.bool(),
+            membership: dice.bool(),
+            membership_check_interval: [None, Some(10), Some(60), Some(60)][dice.usize(..4)].map(Duration::from_secs),
+            hidden: dice.u8(..8) == 0,
+            token_lifetime: Duration::from_secs([60, 300, 1200, 3600][dice.usize(..4)]),
             calm: false,
         }
     }

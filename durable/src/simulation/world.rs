@@ -8,8 +8,10 @@ use fastrand::Rng;
 
 use super::homeserver::Homeservers;
 use super::judge::{Invariant, Judge, Verdict, broken};
+use super::matrix::MatrixRoom;
 use super::member::{Member, Step};
 use super::object::Object;
+use super::removal::{Intervals, Overstay};
 use super::sfu::{ConnectionName, Sfu, Webhook};
 use super::weather::{Weather, millis};
 use crate::action::{Action, DelegationId};
@@ -26,12 +28,14 @@ pub(super) struct World {
     scheduled: u64,
     pub(super) sfu: Sfu,
     pub(super) homeservers: Homeservers,
+    pub(super) matrix: MatrixRoom,
     pub(super) object: Object,
     pub(super) members: Vec<Member>,
     pub(super) judge: Judge,
     /// When something last went wrong with the process, and with each homeserver.
     pub(super) process_trouble: Timestamp,
     pub(super) homeserver_trouble: [Timestamp; 2],
+    pub(super) sfu_trouble: Timestamp,
     pub(super) vain_alarms: u32,
     pub(super) trace: Option<Vec<String>>,
     pub(super) steps: u64,
@@ -44,13 +48,32 @@ pub(super) enum Event {
     Activate(ConnectionName),
     Abort(ConnectionName),
     Vanish(ConnectionName),
-    Arrive { from: ConnectionName, same_sid: bool },
+    Arrive {
+        from: ConnectionName,
+        same_sid: bool,
+    },
     FinishRoom,
-    Deliver { webhook: Box<Webhook>, tries: u32 },
-    Alarm { again: bool },
-    NextDue { life: u32 },
-    Request { life: u32, issued_at: Timestamp, action: Box<Action> },
-    Answer { life: u32, issued_at: Timestamp, action: Box<Action>, input: Box<Input> },
+    Deliver {
+        webhook: Box<Webhook>,
+        tries: u32,
+    },
+    Alarm {
+        again: bool,
+    },
+    NextDue {
+        life: u32,
+    },
+    Request {
+        life: u32,
+        issued_at: Timestamp,
+        action: Box<Action>,
+    },
+    Answer {
+        life: u32,
+        issued_at: Timestamp,
+        action: Box<Action>,
+        input: Box<Input>,
+    },
     Fire(usize),
     SfuOutage(Duration),
     HomeserverOutage(usize, Duration),
@@ -59,6 +82,12 @@ pub(super) enum Event {
     Calm,
     Judgement,
     Due(DelegationId),
+    /// Is this connection one that shouldn't be there any more?
+    Audit(ConnectionName),
+    /// Those who aren't in the Matrix room, and whom nobody has to remove, leave at last.
+    LastLeave,
+    /// Nothing more is promised to delegations.
+    DelegationsEnd,
     End,
 }
 
@@ -78,11 +107,16 @@ impl World {
             scheduled: 0,
             sfu: Sfu::new(weather.joined_at_ms, weather.answers_tell_joined_at),
             homeservers: Homeservers::default(),
-            object: Object::new(Rules { sanity_check_interval: weather.sanity_check_interval, ..Rules::default() }),
+            matrix: MatrixRoom::new(START, weather.members, weather.hidden),
+            object: Object::new(Rules {
+                sanity_check_interval: weather.sanity_check_interval,
+                membership_check_interval: weather.membership_check_interval,
+            }),
             members: Vec::new(),
             judge: Judge::default(),
             process_trouble: START,
             homeserver_trouble: [START; 2],
+            sfu_trouble: START,
             vain_alarms: 0,
             trace: traced.then(Vec::new),
             steps: 0,
@@ -129,6 +163,7 @@ impl World {
             Event::Activate(name) => {
                 if let Some((connection, webhook)) = self.sfu.activate(self.now, name) {
                     self.judge.connected(connection);
+                    self.after(FIRST_AUDIT, Event::Audit(connection.name));
                     self.emit(Some(webhook));
                 }
             }
@@ -140,6 +175,7 @@ impl World {
             Event::Arrive { from, same_sid } => {
                 if let Some((connection, webhook)) = self.sfu.arrive(self.now, from, same_sid) {
                     self.judge.connected(connection);
+                    self.after(FIRST_AUDIT, Event::Audit(connection.name));
                     self.arrived(connection);
                     if self.dice.bool() {
                         self.emit(Some(webhook));
@@ -163,8 +199,7 @@ impl World {
                 Ok(true) => {
                     self.log(|_| format!("homeserver: leave-{event} sent by itself"));
                     let server = self.homeservers.events.get(event).map_or(0, |event| event.server);
-                    let late = self.object.alarm.is_some_and(|alarm| self.now.since(alarm) > PROMPT);
-                    let process_trouble = if late { self.now } else { self.process_trouble };
+                    let process_trouble = if self.object.is_late(self.now) { self.now } else { self.process_trouble };
                     let trouble = process_trouble.max(self.homeserver_trouble[server]);
                     self.judge.fired(self.now, event, trouble, &self.sfu)?;
                 }
@@ -175,6 +210,7 @@ impl World {
                 if !self.weather.calm {
                     self.log(|_| format!("sfu: down for {length:?}"));
                     self.sfu.down_until = self.now + length;
+                    self.sfu_trouble = self.sfu_trouble.max(self.now + length);
                 }
             }
             Event::HomeserverOutage(server, length) => {
@@ -206,12 +242,48 @@ impl World {
                         last = last.max(at);
                     }
                 }
-                // What nobody promised may go on for ever.
-                self.after(last.since(self.now), Event::End);
+                self.after(last.since(self.now), Event::DelegationsEnd);
             }
-            Event::End => self.queue.clear(),
+            // What nobody promised may go on for ever.
+            Event::DelegationsEnd if !self.weather.membership => self.queue.clear(),
+            Event::DelegationsEnd => {
+                for event in &mut self.homeservers.events {
+                    event.cancel();
+                }
+                self.after(self.weather.token_lifetime + UNTIL_FORGOTTEN, Event::End);
+            }
+            Event::End => {
+                self.queue.clear();
+                if !self.object.tracked.is_empty() {
+                    return broken(Invariant::Forgotten, format!("{:?} is remembered", self.object.tracked.values()));
+                }
+            }
+            Event::Audit(name) => self.audit(name)?,
+            Event::LastLeave => self.everybody_leaves(true),
             Event::Due(id) => self.judge.is_due(id, &self.homeservers)?,
         }
+        Ok(())
+    }
+
+    /// Whoever isn't in the Matrix room mustn't stay.
+    fn audit(&mut self, name: ConnectionName) -> Verdict {
+        let Some(connection) = self.connection(name).filter(|_| self.weather.membership && !self.weather.hidden) else {
+            return Ok(());
+        };
+        let member = connection.who.member;
+        if let Some((active_since, left_at)) = connection.active_since.zip(self.matrix.left_at(member)) {
+            let process = if self.object.is_late(self.now) { self.now } else { self.process_trouble };
+            let trouble = process.max(self.homeserver_trouble[0]).max(self.sfu_trouble);
+            let intervals = Intervals {
+                membership_check: self.weather.membership_check_interval,
+                sanity_check: self.weather.sanity_check_interval,
+            };
+            let overstay = Overstay { name, active_since, left_at, trouble };
+            if self.judge.removals.is_overdue(self.now, overstay, intervals) {
+                return broken(Invariant::NonMembersGo, format!("m{member} stays by {connection:?}"));
+            }
+        }
+        self.after(NEXT_AUDIT, Event::Audit(name));
         Ok(())
     }
 
@@ -240,7 +312,8 @@ impl World {
         self.sfu.down_until = self.now;
         self.homeservers.down_until = [self.now; 2];
         self.after(Duration::from_secs(1), Event::Recover);
-        self.everybody_leaves();
+        self.everybody_leaves(false);
+        self.after(UNTIL_LAST_LEAVE, Event::LastLeave);
         self.after(UNTIL_JUDGEMENT, Event::Judgement);
     }
 }
@@ -270,6 +343,15 @@ pub(super) const START: Timestamp = Timestamp::from_secs(1_790_000_000);
 
 /// An alarm that is later than this counts as trouble, and so does an answer.
 pub(super) const PROMPT: Duration = Duration::from_millis(500);
+
+const FIRST_AUDIT: Duration = Duration::from_secs(21);
+const NEXT_AUDIT: Duration = Duration::from_secs(31);
+
+/// By then everybody who has to be removed is.
+const UNTIL_LAST_LEAVE: Duration = Duration::from_secs(5 * 60);
+
+/// Expired tokens are remembered for a while, and whoever is taken for connected is looked for once an hour.
+const UNTIL_FORGOTTEN: Duration = Duration::from_secs(2 * 3600);
 
 /// A hundred times what happens in a simulation.
 const MOST_STEPS: u64 = 100_000;

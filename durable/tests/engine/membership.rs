@@ -74,7 +74,8 @@ fn who_is_removed_after_the_token_has_expired_is_not_forgotten_at_once() {
     call.members(&[]);
     assert_eq!(call.acts(), ["remove bob"]);
     call.removal(Done);
-    call.wait_for_due();
+    assert_eq!(call.next_acts(), ["ask bob"]);
+    call.sfu(&[]);
     call.acts();
     assert!(call.room.is_empty());
 }
@@ -254,11 +255,35 @@ fn nothing_is_asked_while_nobody_is_connected() {
     call.members(&["alice"]);
     call.left("alice", "PA_1");
     assert_eq!(call.acts(), [""; 0]);
-    assert_eq!(call.due_in(), 3900.0);
-    call.wait_for_due();
-    call.acts();
+    assert_eq!(call.wait_for_due(), 3900.0);
+    assert_eq!(call.acts(), ["ask alice"], "a webhook may have been lost");
+    call.sfu(&[]);
+    assert_eq!(call.acts(), [""; 0]);
     assert!(call.room.is_empty());
     assert_eq!(call.room.next_due(), None);
+}
+
+#[test]
+fn who_has_come_without_a_webhook_is_not_forgotten() {
+    let mut call = Call::with_membership();
+    call.track("alice");
+    assert_eq!(call.next_acts(), ["ask alice"]);
+    call.sfu(&[("alice", "PA_1")]);
+    assert_eq!(call.acts(), ["members of !room"]);
+}
+
+#[test]
+fn a_sfu_that_does_not_tell_is_asked_every_ten_minutes_for_a_day() {
+    let mut call = Call::with_membership();
+    call.track("alice");
+    assert_eq!(call.wait_for_due(), 3900.0);
+    for _ in 0..144 {
+        assert_eq!(call.acts(), ["ask alice"]);
+        call.sfu_fails();
+        assert_eq!(call.wait_for_due(), 600.0);
+    }
+    assert_eq!(call.acts(), [""; 0]);
+    assert!(call.room.is_empty());
 }
 
 #[test]
@@ -276,6 +301,8 @@ fn a_life_writes_four_rows_and_a_round_none() {
     call.left("alice", "PA_1");
     call.wait(7200.0);
     call.acts();
+    call.sfu(&[]);
+    call.acts();
     assert!(call.tracked.is_empty());
     assert_eq!(call.rows_written, 4);
 }
@@ -288,6 +315,8 @@ fn a_life_that_ends_with_a_removal_writes_four_rows() {
     call.removal(Done);
     call.left("bob", "PA_1");
     call.wait(7200.0);
+    call.acts();
+    call.sfu(&[]);
     call.acts();
     assert!(call.tracked.is_empty());
     assert_eq!(call.rows_written, 4);
@@ -346,6 +375,8 @@ fn a_lost_end_is_noticed_when_the_token_has_expired() {
     call.members(&["alice"]);
     call.sfu(&[]);
     assert_eq!(call.wait_for_due(), 900.0, "the SFU may have given it a token of ten minutes");
+    assert_eq!(call.acts(), ["ask alice"]);
+    call.sfu(&[]);
     call.acts();
     assert!(call.room.is_empty());
 }
@@ -368,9 +399,11 @@ fn a_sanity_check_finds_whom_no_webhook_has_announced() {
     assert_eq!(call.next_acts(), ["ask alice"]);
     call.sfu(&[]);
     call.wait(7200.0);
+    assert_eq!(call.acts(), ["ask alice"]);
+    call.sfu(&[]);
     call.acts();
     assert!(call.room.is_empty());
-    assert_eq!(call.room.next_due().filter(|_| !call.room.has_actions_under_way()), None);
+    assert_eq!(call.room.next_due(), None);
 }
 
 #[test]
