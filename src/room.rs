@@ -4,8 +4,8 @@
 use std::rc::Rc;
 
 use delegated_leaves::{
-    Ending, HomeserverAnswer, Milestone, MilestoneEvent, Outcome, Outside, Request as ActionRequest, RoomCommand,
-    RoomObject, Rules, SfuAnswer,
+    Ending, HomeserverAnswer, MembersAnswer, Milestone, MilestoneEvent, Outcome, Outside, RemovalAnswer,
+    Request as ActionRequest, RoomCommand, RoomObject, Rules, ServerAnswer, SfuAnswer, Subject,
 };
 use serde_json::json;
 use worker::{DurableObject, Env, Request, Response, State, durable_object};
@@ -71,18 +71,22 @@ impl Room {
     }
 }
 
-/// How important it is what has happened to a delegation.
+/// How important it is what has happened.
 pub(crate) fn level_of(event: MilestoneEvent) -> Level {
     match event {
-        MilestoneEvent::RestartFailed | MilestoneEvent::SendFailed | MilestoneEvent::Ended(Ending::GaveUp) => {
-            Level::Warn
-        }
+        MilestoneEvent::NamespaceMisconfigured => Level::Error,
+        MilestoneEvent::RestartFailed
+        | MilestoneEvent::SendFailed
+        | MilestoneEvent::RemovalFailed
+        | MilestoneEvent::DeletionFailed
+        | MilestoneEvent::MembershipUnknown
+        | MilestoneEvent::Ended(Ending::GaveUp) => Level::Warn,
         _ => Level::Info,
     }
 }
 
 fn rules(config: &Config) -> Rules {
-    Rules { sanity_check_interval: config.sanity_check_interval }
+    Rules { sanity_check_interval: config.sanity_check_interval, membership_check_interval: None }
 }
 
 /// What is outside of an object, for the time of one command or alarm.
@@ -113,15 +117,33 @@ impl Outside for Surroundings<'_> {
             ActionRequest::ListParticipants { room } => {
                 Outcome::Sfu(self.participants(room.as_str(), sfu.participants(&room).await))
             }
+            // Nothing asks for them before a token is tracked.
+            ActionRequest::JoinedMembers { .. } => Outcome::Members(MembersAnswer::Failed),
+            ActionRequest::IsServerJoined { .. } => Outcome::Server(ServerAnswer::Failed),
+            ActionRequest::RemoveParticipant { room, identity } => {
+                let outcome = sfu.remove_participant(&room, &identity).await;
+                Outcome::Removal(self.removal(room.as_str(), outcome))
+            }
+            ActionRequest::DeleteRoom { room } => {
+                Outcome::Removal(self.removal(room.as_str(), sfu.delete_room(&room).await))
+            }
         }
     }
 
     fn report(&self, milestone: &Milestone) {
-        let fields = json!({
-            "room": milestone.room.as_str(),
-            "identity": milestone.identity.as_str(),
-            "homeserver": milestone.server_name.as_str(),
-        });
+        let room = milestone.room.as_str();
+        let fields = match &milestone.subject {
+            Subject::Delegation { identity, server_name } => {
+                json!({"room": room, "identity": identity.as_str(), "homeserver": server_name.as_str()})
+            }
+            Subject::Participant { identity, user_id, matrix_room_id } => json!({
+                "room": room,
+                "identity": identity.as_str(),
+                "user": user_id.as_str(),
+                "matrix_room": matrix_room_id.as_str(),
+            }),
+            Subject::MatrixRoom(matrix_room_id) => json!({"room": room, "matrix_room": matrix_room_id.as_str()}),
+        };
         self.log.write(level_of(milestone.event), &milestone.event.to_string(), fields);
     }
 
@@ -140,6 +162,13 @@ impl Surroundings<'_> {
             let fields = json!({"homeserver": homeserver, "cause": error.to_string()});
             self.log.write(Level::Warn, "delayed event out of reach", fields);
             HomeserverAnswer::Failed
+        })
+    }
+
+    fn removal(&self, room: &str, outcome: Result<RemovalAnswer, RoomServiceError>) -> RemovalAnswer {
+        outcome.unwrap_or_else(|error| {
+            self.log.write(Level::Warn, "SFU removes nobody", json!({"room": room, "cause": error.to_string()}));
+            RemovalAnswer::Failed
         })
     }
 

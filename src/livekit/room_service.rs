@@ -4,7 +4,7 @@
 use std::fmt;
 use std::time::Duration;
 
-use delegated_leaves::{Identity, Participant, ParticipantSid, ParticipantState, RoomName, Timestamp};
+use delegated_leaves::{Identity, Participant, ParticipantSid, ParticipantState, RemovalAnswer, RoomName, Timestamp};
 use prost::Message;
 
 use super::keys::ApiKey;
@@ -54,6 +54,23 @@ impl RoomService<'_> {
         Ok(answer.unwrap_or_default().participants.into_iter().map(Participant::from).collect())
     }
 
+    /// Ends the connections of one participant of a room. A token that it has still lets it in again.
+    pub async fn remove_participant(
+        &self,
+        room: &RoomName,
+        identity: &Identity,
+    ) -> Result<RemovalAnswer, RoomServiceError> {
+        let request = RoomParticipantIdentity { room: room.to_string(), identity: identity.to_string() };
+        let grant = Grant::Administer { room: room.as_str() };
+        removal(self.call("RemoveParticipant", grant, &request).await)
+    }
+
+    /// Closes a room, and ends all connections to it.
+    pub async fn delete_room(&self, room: &RoomName) -> Result<RemovalAnswer, RoomServiceError> {
+        let request = DeleteRoomRequest { room: room.to_string() };
+        removal(self.call("DeleteRoom", Grant::CreateRoom, &request).await)
+    }
+
     /// Asks for something in a room; `None` for Twirp's `not_found`, which is an answer.
     async fn ask<T: Message + Default>(
         &self,
@@ -66,7 +83,7 @@ impl RoomService<'_> {
                 let body = reply.body(MAX_ANSWER).await?;
                 T::decode(body.as_slice()).map(Some).map_err(|_| RoomServiceError::Unreadable)
             }
-            Err(RoomServiceError::Answer { twirp: Some(error), .. }) if error.code == "not_found" => Ok(None),
+            Err(error) if error.is_not_found() => Ok(None),
             Err(error) => Err(error),
         }
     }
@@ -100,6 +117,17 @@ impl RoomService<'_> {
     }
 }
 
+fn removal(outcome: Result<Reply, RoomServiceError>) -> Result<RemovalAnswer, RoomServiceError> {
+    match outcome {
+        Ok(reply) => {
+            reply.discard();
+            Ok(RemovalAnswer::Done)
+        }
+        Err(error) if error.is_not_found() => Ok(RemovalAnswer::NotThere),
+        Err(error) => Err(error),
+    }
+}
+
 /// Why a call to the SFU failed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum RoomServiceError {
@@ -126,6 +154,13 @@ pub struct TwirpError {
     /// What the SFU says of it.
     #[serde(default)]
     pub msg: String,
+}
+
+impl RoomServiceError {
+    /// Whether the SFU says that there is no such participant, or no such room: an answer.
+    fn is_not_found(&self) -> bool {
+        matches!(self, Self::Answer { twirp: Some(error), .. } if error.code == "not_found")
+    }
 }
 
 impl From<MintError> for RoomServiceError {
@@ -195,6 +230,12 @@ struct RoomParticipantIdentity {
     room: String,
     #[prost(string, tag = "2")]
     identity: String,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct DeleteRoomRequest {
+    #[prost(string, tag = "1")]
+    room: String,
 }
 
 #[derive(Clone, PartialEq, Message)]

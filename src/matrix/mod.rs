@@ -9,6 +9,7 @@ pub mod delayed_events;
 pub mod discovery;
 pub mod dns;
 pub mod federation;
+pub mod joined_members;
 pub mod lookups;
 pub mod membership;
 pub mod openid;
