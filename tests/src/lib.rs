@@ -74,7 +74,7 @@ pub use namespace::TalkativeNamespace;
 pub use network::{Network, PUBLIC_V6};
 pub use own_homeserver::{HomeserverPath, OwnHomeserver, Question as HomeserverQuestion};
 pub use package::Package;
-pub use participants::{Departure, Participant, Question};
+pub use participants::{Departure, Participant, Question, Removal};
 pub use proxy::Proxy;
 pub use rate_limiter::RateLimiter;
 pub use readme::Readme;

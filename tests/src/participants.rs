@@ -42,6 +42,22 @@ pub enum Question {
     },
 }
 
+/// What the SFU was told to do to participants, and did.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Removal {
+    /// RemoveParticipant.
+    Participant {
+        /// From which room.
+        room: String,
+        /// Who.
+        identity: String,
+        /// Whether they were there.
+        there: bool,
+    },
+    /// DeleteRoom.
+    Room(String),
+}
+
 impl Question {
     /// The room that it is about.
     pub fn room(&self) -> &str {
@@ -108,6 +124,7 @@ pub(crate) fn room_finished(room: &str) -> Webhook {
 pub(crate) struct Participants {
     connections: Vec<Connection>,
     questions: Vec<Question>,
+    removals: Vec<Removal>,
 }
 
 struct Connection {
@@ -154,6 +171,37 @@ impl Participants {
 
     pub(crate) fn questions(&self) -> &[Question] {
         &self.questions
+    }
+
+    pub(crate) fn removals(&self) -> &[Removal] {
+        &self.removals
+    }
+
+    /// Ends a participant's connection. False if there is none.
+    pub(crate) fn remove(&mut self, request: RoomParticipantIdentity) -> bool {
+        let RoomParticipantIdentity { room, identity } = request;
+        let there = self.end(&room, Some(&identity));
+        self.removals.push(Removal::Participant { room, identity, there });
+        there
+    }
+
+    /// Ends all connections to the room.
+    pub(crate) fn delete_room(&mut self, room: String) {
+        self.end(&room, None);
+        self.removals.push(Removal::Room(room));
+    }
+
+    fn end(&mut self, room: &str, identity: Option<&str>) -> bool {
+        let now = Instant::now();
+        let mut ended = false;
+        for Connection { participant, until, .. } in &mut self.connections {
+            let concerned = identity.is_none_or(|identity| participant.identity == identity);
+            if participant.room == room && concerned && until.is_none() {
+                *until = Some(now);
+                ended = true;
+            }
+        }
+        ended
     }
 
     /// Who is connected to the room now, by identity.

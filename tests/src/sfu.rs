@@ -4,18 +4,21 @@ use std::sync::{Arc, Mutex};
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use hyper::header::{AUTHORIZATION, CONTENT_TYPE, UPGRADE};
-use livekit_protocol::{CreateRoomRequest, DeleteRoomRequest, ListParticipantsRequest, Room, RoomParticipantIdentity};
+use livekit_protocol::{
+    CreateRoomRequest, DeleteRoomRequest, DeleteRoomResponse, ListParticipantsRequest, RemoveParticipantResponse, Room,
+    RoomParticipantIdentity,
+};
 use livekit_token::{Claims, TokenVerifier};
 use prost::Message;
 use serde_json::json;
 
 use crate::participants::{self, Participants};
 use crate::server::{Server, Serving};
-use crate::{Certificate, Participant, Question, Reply, Request, Strictness, Webhook};
+use crate::{Certificate, Participant, Question, Removal, Reply, Request, Strictness, Webhook};
 
-/// LiveKit's RoomService, as far as this service calls it: CreateRoom, GetParticipant and ListParticipants over Twirp, in
-/// protobuf; and what the doctor asks besides: whether it is LiveKit, ListRooms, CreateRoom and DeleteRoom in JSON, and whether a
-/// client may join.
+/// LiveKit's RoomService, as far as this service calls it: CreateRoom, GetParticipant, ListParticipants, RemoveParticipant and
+/// DeleteRoom over Twirp, in protobuf; and what the doctor asks besides: whether it is LiveKit, ListRooms, CreateRoom and
+/// DeleteRoom in JSON, and whether a client may join.
 ///
 /// It knows the keys that it was given, verifies tokens with LiveKit's own crate, and takes a message only when that message
 /// decodes and encodes to the same bytes again, so that a field it doesn't know is a breach.
@@ -145,6 +148,11 @@ impl Sfu {
         self.state.lock().unwrap().participants.questions().to_vec()
     }
 
+    /// What it was told to do to participants and did, in order. Webhooks of it are the test's to send.
+    pub fn removals(&self) -> Vec<Removal> {
+        self.state.lock().unwrap().participants.removals().to_vec()
+    }
+
     /// How often it was asked for anything.
     pub fn requests(&self) -> usize {
         self.state.lock().unwrap().requests
@@ -212,6 +220,25 @@ impl State {
                     return permission_denied();
                 }
                 Reply::new(200, PROTOBUF, self.participants.list(message).encode_to_vec())
+            }),
+            "RemoveParticipant" => participants::decode(&request.body).map(|message: RoomParticipantIdentity| {
+                if !administers(&message.room) {
+                    return permission_denied();
+                }
+                match self.participants.remove(message) {
+                    true => Reply::new(200, PROTOBUF, RemoveParticipantResponse::default().encode_to_vec()),
+                    false => twirp_error(404, "not_found", "participant does not exist"),
+                }
+            }),
+            "DeleteRoom" => participants::decode(&request.body).map(|message: DeleteRoomRequest| {
+                if !claims.video.room_create {
+                    return permission_denied();
+                }
+                if !self.created.iter().any(|created| created.name == message.room) {
+                    return twirp_error(404, "not_found", "requested room does not exist");
+                }
+                self.participants.delete_room(message.room);
+                Reply::new(200, PROTOBUF, DeleteRoomResponse::default().encode_to_vec())
             }),
             _ => None,
         };
