@@ -179,7 +179,7 @@ impl Participants {
 
     /// Ends a participant's connection. False if there is none.
     pub(crate) fn remove(&mut self, request: RoomParticipantIdentity) -> bool {
-        let RoomParticipantIdentity { room, identity } = request;
+        let RoomParticipantIdentity { room, identity, .. } = request;
         let there = self.end(&room, Some(&identity));
         self.removals.push(Removal::Participant { room, identity, there });
         there
