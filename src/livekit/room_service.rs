@@ -32,7 +32,7 @@ impl RoomService<'_> {
             max_participants: 0,
             departure_timeout: DEPARTURE_TIMEOUT_S,
         };
-        self.call("CreateRoom", Grant::CreateRoom, &request).await?.discard();
+        self.call("CreateRoom", Grant::CreateRoom, request.encode_to_vec()).await?.discard();
         Ok(())
     }
 
@@ -43,15 +43,16 @@ impl RoomService<'_> {
         identity: &Identity,
     ) -> Result<Option<Participant>, RoomServiceError> {
         let request = RoomParticipantIdentity { room: room.to_string(), identity: identity.to_string() };
-        let answer: Option<ParticipantInfo> = self.ask("GetParticipant", room, &request).await?;
-        Ok(answer.map(Participant::from))
+        let answer = self.ask("GetParticipant", room, request.encode_to_vec()).await?;
+        Ok(answer.map(|answer| decode::<ParticipantInfo>(&answer)).transpose()?.map(Participant::from))
     }
 
     /// Lists the participants of a room; none where the SFU says that there is no such room.
     pub async fn participants(&self, room: &RoomName) -> Result<Vec<Participant>, RoomServiceError> {
         let request = ListParticipantsRequest { room: room.to_string() };
-        let answer: Option<ListParticipantsResponse> = self.ask("ListParticipants", room, &request).await?;
-        Ok(answer.unwrap_or_default().participants.into_iter().map(Participant::from).collect())
+        let answer = self.ask("ListParticipants", room, request.encode_to_vec()).await?.unwrap_or_default();
+        let answer: ListParticipantsResponse = decode(&answer)?;
+        Ok(answer.participants.into_iter().map(Participant::from).collect())
     }
 
     /// Ends the connections of one participant of a room. A token that it has still lets it in again.
@@ -62,33 +63,42 @@ impl RoomService<'_> {
     ) -> Result<RemovalAnswer, RoomServiceError> {
         let request = RoomParticipantIdentity { room: room.to_string(), identity: identity.to_string() };
         let grant = Grant::Administer { room: room.as_str() };
-        removal(self.call("RemoveParticipant", grant, &request).await)
+        self.remove("RemoveParticipant", grant, request.encode_to_vec()).await
     }
 
     /// Closes a room, and ends all connections to it.
     pub async fn delete_room(&self, room: &RoomName) -> Result<RemovalAnswer, RoomServiceError> {
         let request = DeleteRoomRequest { room: room.to_string() };
-        removal(self.call("DeleteRoom", Grant::CreateRoom, &request).await)
+        self.remove("DeleteRoom", Grant::CreateRoom, request.encode_to_vec()).await
     }
 
     /// Asks for something in a room; `None` for Twirp's `not_found`, which is an answer.
-    async fn ask<T: Message + Default>(
-        &self,
-        method: &str,
-        room: &RoomName,
-        request: &impl Message,
-    ) -> Result<Option<T>, RoomServiceError> {
+    async fn ask(&self, method: &str, room: &RoomName, request: Vec<u8>) -> Result<Option<Vec<u8>>, RoomServiceError> {
         match self.call(method, Grant::Administer { room: room.as_str() }, request).await {
-            Ok(reply) => {
-                let body = reply.body(MAX_ANSWER).await?;
-                T::decode(body.as_slice()).map(Some).map_err(|_| RoomServiceError::Unreadable)
-            }
+            Ok(reply) => Ok(Some(reply.body(MAX_ANSWER).await?)),
             Err(error) if error.is_not_found() => Ok(None),
             Err(error) => Err(error),
         }
     }
 
-    async fn call(&self, method: &str, grant: Grant<'_>, request: &impl Message) -> Result<Reply, RoomServiceError> {
+    async fn remove(
+        &self,
+        method: &str,
+        grant: Grant<'_>,
+        request: Vec<u8>,
+    ) -> Result<RemovalAnswer, RoomServiceError> {
+        match self.call(method, grant, request).await {
+            Ok(reply) => {
+                reply.discard();
+                Ok(RemovalAnswer::Done)
+            }
+            Err(error) if error.is_not_found() => Ok(RemovalAnswer::NotThere),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Messages are encoded before and decoded after: one that is generic over them is in the module once for each.
+    async fn call(&self, method: &str, grant: Grant<'_>, request: Vec<u8>) -> Result<Reply, RoomServiceError> {
         let token = self.key.mint(None, grant, clock::now_ms(), API_TOKEN_LIFETIME_S)?;
         let deadline = Deadline::after(TIMEOUT);
         let call = Call {
@@ -96,7 +106,7 @@ impl RoomService<'_> {
             method: Method::Post {
                 content_type: PROTOBUF,
                 authorization: Some(&format!("Bearer {token}")),
-                body: &request.encode_to_vec(),
+                body: &request,
             },
             deadline: &deadline,
         };
@@ -117,15 +127,8 @@ impl RoomService<'_> {
     }
 }
 
-fn removal(outcome: Result<Reply, RoomServiceError>) -> Result<RemovalAnswer, RoomServiceError> {
-    match outcome {
-        Ok(reply) => {
-            reply.discard();
-            Ok(RemovalAnswer::Done)
-        }
-        Err(error) if error.is_not_found() => Ok(RemovalAnswer::NotThere),
-        Err(error) => Err(error),
-    }
+fn decode<T: Message + Default>(answer: &[u8]) -> Result<T, RoomServiceError> {
+    T::decode(answer).map_err(|_| RoomServiceError::Unreadable)
 }
 
 /// Why a call to the SFU failed.
