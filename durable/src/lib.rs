@@ -3,9 +3,13 @@
 //! While the participant is connected to the SFU the homeserver's timer is restarted in time; once it is gone, the event is
 //! sent. Two rules decide every doubt: **a leave is never lost**, and **a leave is never sent early**.
 //!
+//! And who may stay: a token that was minted because its user is in a Matrix room is remembered, and whoever isn't in that room
+//! any more is removed from the call. Two rules again: **nobody who is in the room is removed**, and **what isn't an answer of
+//! the homeserver removes nobody**.
+//!
 //! # The engine
 //!
-//! [`Room`] holds the delegations of one LiveKit room. It is a value without I/O, clock, storage and randomness:
+//! [`Room`] holds the delegations and the tracked participants of one LiveKit room. It is a value without I/O, clock, storage and randomness:
 //! [`Room::handle`] takes what happens, [`Room::take_changes`] tells what to store, [`Room::next_due`] when there is
 //! something to do, and [`Room::take_due`] what. Whoever drives it
 //!
@@ -15,7 +19,7 @@
 //!   needed again at [`Room::next_due_after`], and after each command;
 //! - after a crash, or when it couldn't store something, loads the room anew: what was under way is due again.
 //!
-//! # The transition table
+//! # The transition table of a delegation
 //!
 //! *Doubted* is connected, but said to be gone by news that is old or unclear, or by news that says it is coming back.
 //!

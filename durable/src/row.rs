@@ -166,7 +166,7 @@ impl TrackedRow {
     /// The participant again, with nothing under way.
     pub(crate) fn resume(self) -> Tracked {
         let known = self.participant_sid.is_some() || self.joined_at.is_some();
-        let latest = known.then(|| Connection {
+        let latest = known.then_some(Connection {
             alias: Alias::Member,
             sid: self.participant_sid,
             since: self.joined_at,

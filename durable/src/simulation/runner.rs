@@ -37,6 +37,8 @@ pub struct Totals {
     pub sent: u64,
     /// Leaves that their homeserver sent by itself.
     pub fired: u64,
+    /// Connections that the engine had ended.
+    pub removed: u64,
 }
 
 /// Runs one simulation.
@@ -53,6 +55,7 @@ pub fn simulate(seed: u64) -> Result<Totals, Failure> {
         delegations: world.judge.cases.len() as u64,
         sent: fates(Fate::Sent),
         fired: fates(Fate::Fired),
+        removed: world.removed,
     })
 }
 
@@ -135,14 +138,15 @@ impl AddAssign for Totals {
         self.delegations += other.delegations;
         self.sent += other.sent;
         self.fired += other.fired;
+        self.removed += other.removed;
     }
 }
 
 impl fmt::Display for Totals {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { seeds, steps, actions, losses, delegations, sent, fired } = self;
+        let Self { seeds, steps, actions, losses, delegations, sent, fired, removed } = self;
         write!(f, "{seeds} seeds: {steps} steps, {actions} actions, memory lost {losses} times, ")?;
-        write!(f, "{delegations} delegations, {sent} leaves sent, {fired} run out")
+        write!(f, "{delegations} delegations, {sent} leaves sent, {fired} run out, {removed} connections ended")
     }
 }
 

@@ -134,6 +134,7 @@ impl World {
                 };
                 self.log(|_| format!("sfu: {answer:?}, {} connections ended", ended.len()));
                 for webhook in ended {
+                    self.removed += 1;
                     let about = webhook.about;
                     self.emit(Some(webhook));
                     if let Some(about) = about {

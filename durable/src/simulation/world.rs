@@ -40,6 +40,7 @@ pub(super) struct World {
     pub(super) trace: Option<Vec<String>>,
     pub(super) steps: u64,
     pub(super) actions: u64,
+    pub(super) removed: u64,
 }
 
 /// Something that happens.
@@ -121,6 +122,7 @@ impl World {
             trace: traced.then(Vec::new),
             steps: 0,
             actions: 0,
+            removed: 0,
             dice,
             weather,
         };
