@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use delegated_leaves::{Delegate, Identity, RoomCommand, RoomName, Timestamp};
+use delegated_leaves::{Delegate, Identity, MatrixRoomId, RoomCommand, RoomName, Timestamp, Track};
 use futures_util::future::join;
 use serde_json::{Value, json};
 
@@ -99,7 +99,14 @@ impl Exchange<'_> {
         let jwt = self.config.keys.signing().mint(Some(identity.as_str()), grant, now, lifetime_s)?;
         if let Some(matrix_room) = access.matrix_room() {
             let expires_at = Timestamp::from_millis(now) + Duration::from_secs(lifetime_s.into());
-            self.track(&room, Tracked { matrix_room, user: &user, identity: &identity, expires_at }).await?;
+            let track = Track {
+                room: room.clone(),
+                matrix_room_id: MatrixRoomId::new(matrix_room.as_str()),
+                user_id: delegated_leaves::UserId::new(user.as_str()),
+                identity: identity.clone(),
+                expires_at,
+            };
+            self.track(track).await?;
         }
         let fields = json!({
             "user": user.as_str(),
@@ -116,8 +123,7 @@ impl Exchange<'_> {
     /// Has the room's object look after a leave.
     pub async fn take_over(&self, delegate: Delegate) -> Result<(), ApiError> {
         let room = delegate.room.clone();
-        let stored = self.rooms.send(&room, &RoomCommand::Delegate(delegate)).await;
-        stored.map(drop).map_err(|error| ApiError::NotStored(error.to_string()))
+        self.tell(&room, RoomCommand::Delegate(delegate)).await
     }
 
     async fn verify(&self, token: &OpenIdToken, claim: &Claim) -> Result<Caller, ApiError> {
@@ -162,19 +168,15 @@ impl Exchange<'_> {
         Ok(sfu.create_room(room).await?)
     }
 
-    /// The place where the room's object is told of a token that is to be worth no more than its user's membership in the
-    /// Matrix room. It isn't yet.
-    async fn track(&self, room: &RoomName, tracked: Tracked<'_>) -> Result<(), ApiError> {
-        let Tracked { matrix_room, user, identity, expires_at } = tracked;
-        let fields = json!({
-            "room": room.as_str(),
-            "matrix_room": matrix_room.as_str(),
-            "user": user.as_str(),
-            "identity": identity.as_str(),
-            "expires_at": expires_at.as_millis(),
-        });
-        self.log.write(Level::Debug, "token not tracked", fields);
-        Ok(())
+    /// Has the room's object remember a token that is to be worth no more than its user's membership in the Matrix room.
+    async fn track(&self, track: Track) -> Result<(), ApiError> {
+        let room = track.room.clone();
+        self.tell(&room, RoomCommand::Track(track)).await
+    }
+
+    async fn tell(&self, room: &RoomName, command: RoomCommand) -> Result<(), ApiError> {
+        let stored = self.rooms.send(room, &command).await;
+        stored.map(drop).map_err(|error| ApiError::NotStored(error.to_string()))
     }
 }
 
@@ -244,14 +246,6 @@ impl Access {
             Self::Local(room) | Self::Federated(room) => Some(room),
         }
     }
-}
-
-/// A token that is to be worth no more than its user's membership.
-struct Tracked<'a> {
-    matrix_room: &'a RoomId,
-    user: &'a UserId,
-    identity: &'a Identity,
-    expires_at: Timestamp,
 }
 
 struct Caller {

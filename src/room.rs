@@ -2,9 +2,10 @@
 #![expect(missing_docs, reason = "the macro of the class makes public methods without any")]
 
 use std::rc::Rc;
+use std::time::Duration;
 
 use delegated_leaves::{
-    Ending, HomeserverAnswer, MembersAnswer, Milestone, MilestoneEvent, Outcome, Outside, RemovalAnswer,
+    Ending, HomeserverAnswer, MatrixRoomId, MembersAnswer, Milestone, MilestoneEvent, Outcome, Outside, RemovalAnswer,
     Request as ActionRequest, RoomCommand, RoomObject, Rules, ServerAnswer, SfuAnswer, Subject,
 };
 use serde_json::json;
@@ -14,9 +15,12 @@ use crate::config::Config;
 use crate::deployment;
 use crate::livekit::room_service::{RoomService, RoomServiceError};
 use crate::log::{Level, Log};
+use crate::matrix::application_service::{Homeserver, HomeserverError};
 use crate::matrix::client_api::ClientApis;
 use crate::matrix::delayed_events::Operation;
-use crate::outbound::Outbound;
+use crate::matrix::membership::Party;
+use crate::matrix::room_id::RoomId;
+use crate::outbound::{Deadline, Outbound};
 
 /// The Durable Object of one LiveKit room. What it stores, and how it is bound: see `delegated_leaves`.
 #[durable_object(alarm)]
@@ -86,7 +90,10 @@ pub(crate) fn level_of(event: MilestoneEvent) -> Level {
 }
 
 fn rules(config: &Config) -> Rules {
-    Rules { sanity_check_interval: config.sanity_check_interval, membership_check_interval: None }
+    Rules {
+        sanity_check_interval: config.sanity_check_interval,
+        membership_check_interval: config.membership_check_interval,
+    }
 }
 
 /// What is outside of an object, for the time of one command or alarm.
@@ -117,9 +124,17 @@ impl Outside for Surroundings<'_> {
             ActionRequest::ListParticipants { room } => {
                 Outcome::Sfu(self.participants(room.as_str(), sfu.participants(&room).await))
             }
-            // Nothing asks for them before a token is tracked.
-            ActionRequest::JoinedMembers { .. } => Outcome::Members(MembersAnswer::Failed),
-            ActionRequest::IsServerJoined { .. } => Outcome::Server(ServerAnswer::Failed),
+            ActionRequest::JoinedMembers { matrix_room_id } => {
+                let asked =
+                    self.membership(&matrix_room_id, async |homeserver, room| homeserver.joined_members(room).await);
+                Outcome::Members(asked.await.unwrap_or(MembersAnswer::Failed))
+            }
+            ActionRequest::IsServerJoined { matrix_room_id } => {
+                let asked = self.membership(&matrix_room_id, async |homeserver, room| {
+                    homeserver.is_joined(room, Party::Server(homeserver.server_name())).await
+                });
+                Outcome::Server(asked.await.map_or(ServerAnswer::Failed, ServerAnswer::Joined))
+            }
             ActionRequest::RemoveParticipant { room, identity } => {
                 let outcome = sfu.remove_participant(&room, &identity).await;
                 Outcome::Removal(self.removal(room.as_str(), outcome))
@@ -165,6 +180,27 @@ impl Surroundings<'_> {
         })
     }
 
+    /// What the homeserver answers to a question about a Matrix room; `None` where that tells nothing.
+    async fn membership<T>(
+        &self,
+        matrix_room: &MatrixRoomId,
+        ask: impl AsyncFnOnce(&Homeserver<'_>, &RoomId) -> Result<T, HomeserverError>,
+    ) -> Option<T> {
+        // Without one of the two nobody has been let in by their membership.
+        let service = self.config.application_service.as_ref()?;
+        let room = RoomId::parse(matrix_room.as_str()).ok()?;
+        let answer = match service.homeserver(&self.apis, &Deadline::after(CLIENT_API_TIMEOUT)).await {
+            Ok(homeserver) => ask(&homeserver, &room).await,
+            Err(error) => Err(error.into()),
+        };
+        answer
+            .inspect_err(|error| {
+                let fields = json!({"matrix_room": matrix_room.as_str(), "cause": error.to_string()});
+                self.log.write(Level::Warn, "homeserver doesn't tell who is joined", fields);
+            })
+            .ok()
+    }
+
     fn removal(&self, room: &str, outcome: Result<RemovalAnswer, RoomServiceError>) -> RemovalAnswer {
         outcome.unwrap_or_else(|error| {
             self.log.write(Level::Warn, "SFU removes nobody", json!({"room": room, "cause": error.to_string()}));
@@ -187,4 +223,5 @@ impl Surroundings<'_> {
     }
 }
 
+const CLIENT_API_TIMEOUT: Duration = Duration::from_secs(10);
 const UNTIL_MENDED_MS: i64 = 60_000;

@@ -54,7 +54,7 @@ impl ApplicationService {
         deadline: &Deadline,
     ) -> Result<Homeserver<'a>, ClientApiError> {
         let api = apis.find(&self.server_name, deadline).await?;
-        Ok(Homeserver { api, outbound: &apis.outbound, as_token: &self.as_token })
+        Ok(Homeserver { server_name: &self.server_name, api, outbound: &apis.outbound, as_token: &self.as_token })
     }
 }
 
@@ -88,12 +88,18 @@ pub enum HomeserverTokenError {
 /// The client-server API of the homeserver whose application service this is. Only this sends the `as_token`, and only
 /// there: the base of the URL and the token are kept together, and redirects are answers.
 pub struct Homeserver<'a> {
+    server_name: &'a ServerName,
     api: ClientApi,
     outbound: &'a Outbound,
     as_token: &'a Token,
 }
 
 impl Homeserver<'_> {
+    /// Its name.
+    pub fn server_name(&self) -> &ServerName {
+        self.server_name
+    }
+
     /// Where it answers, and which forms it has.
     pub fn api(&self) -> &ClientApi {
         &self.api

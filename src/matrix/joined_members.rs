@@ -3,74 +3,47 @@
 //! own homeserver.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fmt;
+use std::time::Duration;
 
-use delegated_leaves::{MatrixRoomId, MembersAnswer, UserId};
-use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
+use delegated_leaves::{MembersAnswer, UserId};
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 
-use crate::outbound::{OutboundError, Reply};
+use super::application_service::{Homeserver, HomeserverError};
+use super::client_api::escaped;
+use super::room_id::RoomId;
+use crate::outbound::Deadline;
 
-/// Where it is asked, below `/_matrix/client/`.
-pub fn path(room: &MatrixRoomId) -> String {
-    format!("v3/rooms/{}/joined_members", utf8_percent_encode(room.as_str(), RESERVED))
-}
-
-/// Reads the answer, which may be a 403. An error tells nothing about anybody.
-pub async fn read(reply: Reply) -> Result<MembersAnswer, JoinedMembersError> {
-    match reply.status() {
-        200 => joined(&reply.body(MAX_ANSWER).await?).map(MembersAnswer::Joined),
-        status => {
-            reply.discard();
-            if status == 403 { Ok(MembersAnswer::Forbidden) } else { Err(JoinedMembersError::Status(status)) }
+impl Homeserver<'_> {
+    /// Who is joined to `room`; or that it doesn't tell us (403). An error tells nothing about anybody.
+    pub async fn joined_members(&self, room: &RoomId) -> Result<MembersAnswer, HomeserverError> {
+        let path = format!("v3/rooms/{}/joined_members", escaped(room.as_str()));
+        let reply = self.get(&path, &Deadline::after(TIMEOUT)).await?;
+        match reply.status() {
+            200 => joined(&reply.body(MAX_ANSWER).await?).map(MembersAnswer::Joined),
+            status => {
+                reply.discard();
+                if status == 403 { Ok(MembersAnswer::Forbidden) } else { Err(HomeserverError::Status(status)) }
+            }
         }
     }
 }
 
-fn joined(body: &[u8]) -> Result<BTreeSet<UserId>, JoinedMembersError> {
+fn joined(body: &[u8]) -> Result<BTreeSet<UserId>, HomeserverError> {
     #[derive(Deserialize)]
     struct JoinedMembers {
         joined: BTreeMap<String, IgnoredAny>,
     }
-    let members: JoinedMembers = serde_json::from_slice(body).map_err(|_| JoinedMembersError::Malformed)?;
+    let members: JoinedMembers = serde_json::from_slice(body).map_err(|_| HomeserverError::Malformed)?;
     // Were nobody joined, the answer would be a 403. Nothing is concluded from what can't be.
     if members.joined.is_empty() {
-        return Err(JoinedMembersError::Malformed);
+        return Err(HomeserverError::Malformed);
     }
     Ok(members.joined.into_keys().map(UserId::new).collect())
 }
 
-/// Why it isn't known who is joined.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum JoinedMembersError {
-    /// The homeserver doesn't answer.
-    NoAnswer(OutboundError),
-    /// It answered with a status that tells nothing.
-    Status(u16),
-    /// The answer isn't the JSON that belongs there.
-    Malformed,
-}
-
-impl From<OutboundError> for JoinedMembersError {
-    fn from(error: OutboundError) -> Self {
-        Self::NoAnswer(error)
-    }
-}
-
-impl fmt::Display for JoinedMembersError {
-    /// The cause, in words an operator can act on.
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::NoAnswer(error) => write!(f, "the homeserver's client-server API doesn't answer: {error}"),
-            Self::Status(status) => write!(f, "the homeserver answered {status}"),
-            Self::Malformed => f.write_str("the homeserver's answer isn't the JSON that belongs there"),
-        }
-    }
-}
-
-/// Everything but the unreserved characters of RFC 3986.
-const RESERVED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
+/// A room of many takes its time.
+const TIMEOUT: Duration = Duration::from_secs(20);
 
 /// Fifty thousand members and more, with their names and pictures.
 const MAX_ANSWER: usize = 16 * 1024 * 1024;
@@ -89,13 +62,8 @@ mod tests {
     #[test]
     fn an_answer_without_members_tells_nothing() {
         for body in ["{}", r#"{"joined":{}}"#, r#"{"joined":null}"#, r#"{"joined":["@a:example.com"]}"#, "<html>", ""] {
-            assert_eq!(joined(body.as_bytes()), Err(JoinedMembersError::Malformed), "{body}");
+            assert_eq!(joined(body.as_bytes()), Err(HomeserverError::Malformed), "{body}");
         }
-    }
-
-    #[test]
-    fn a_room_is_one_segment_of_the_path_whatever_is_in_it() {
-        assert_eq!(path(&MatrixRoomId::new("!a/../b?c:d")), "v3/rooms/%21a%2F..%2Fb%3Fc%3Ad/joined_members");
     }
 
     proptest! {
