@@ -1,6 +1,6 @@
 //! What the engine wants done, and what came of it.
 
-use std::collections::BTreeSet;
+use std::collections::HashSet;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -144,7 +144,7 @@ pub enum SfuAnswer {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum MembersAnswer {
     /// 200: these users, and nobody else.
-    Joined(BTreeSet<UserId>),
+    Joined(HashSet<UserId>),
     /// 403: we may not know, because none of the users we speak for is joined.
     Forbidden,
     /// Anything else: another status, no answer in time, no connection, an answer that can't be read.

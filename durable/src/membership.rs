@@ -1,6 +1,6 @@
 //! Who has to be in which Matrix room, and what is done about those who aren't.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, HashSet};
 use std::time::Duration;
 
 use crate::action::{Action, MembersAnswer, Participant, RemovalAnswer, Request, ServerAnswer, Ticket, TrackedId};
@@ -22,19 +22,19 @@ pub(crate) struct Membership {
     /// How often it is checked who is in a room. `None`: only when somebody connects.
     interval: Option<Duration>,
     tracked: BTreeMap<Identity, Tracked>,
-    rounds: BTreeMap<MatrixRoomId, Round>,
+    rounds: Vec<Round>,
     /// Before that time the SFU, which couldn't tell, isn't asked again for those whose tokens have expired.
     look_after: Option<Timestamp>,
     latest: Moment,
     newest: u64,
-    changed: BTreeSet<Identity>,
     deleted: Vec<TrackedId>,
     milestones: Vec<Milestone>,
 }
 
 /// The checks of one Matrix room. There is one room in practice: the LiveKit room's name is made from it.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 struct Round {
+    of: MatrixRoomId,
     /// When the homeserver is next asked. It counts only while somebody is connected.
     due: Option<Timestamp>,
     /// The question under way.
@@ -58,9 +58,9 @@ impl Membership {
             tracked,
             ..Self::default()
         };
-        for tracked in membership.tracked.values() {
-            let round = membership.rounds.entry(tracked.terms.matrix_room_id.clone()).or_default();
-            round.due = Some(now);
+        let rooms: Vec<_> = membership.tracked.values().map(|tracked| tracked.terms.matrix_room_id.clone()).collect();
+        for matrix_room_id in rooms {
+            membership.begin(matrix_room_id).due = Some(now);
         }
         membership
     }
@@ -68,8 +68,7 @@ impl Membership {
     /// A token was minted.
     pub(crate) fn track(&mut self, now: Timestamp, terms: Track) {
         let vouched_at = self.next_moment();
-        let round = self.rounds.entry(terms.matrix_room_id.clone()).or_default();
-        round.deletion = None;
+        self.begin(terms.matrix_room_id.clone()).deletion = None;
         match self.tracked.get_mut(&terms.identity) {
             Some(tracked) => {
                 let expires_at = tracked.terms.expires_at.max(terms.expires_at);
@@ -77,7 +76,7 @@ impl Membership {
                 tracked.vouched_at = vouched_at;
                 tracked.removal = None;
                 if tracked.terms != renewed {
-                    self.changed.insert(renewed.identity.clone());
+                    tracked.changed = true;
                     let moved = tracked.terms.matrix_room_id != renewed.matrix_room_id;
                     tracked.terms = renewed;
                     if moved {
@@ -88,7 +87,6 @@ impl Membership {
             None => {
                 self.newest = now.as_millis().max(self.newest + 1);
                 let identity = terms.identity.clone();
-                self.changed.insert(identity.clone());
                 let tracked = Tracked {
                     id: TrackedId(self.newest),
                     terms,
@@ -96,6 +94,7 @@ impl Membership {
                     vouched_at,
                     seen_at: vouched_at,
                     looked_at: None,
+                    changed: true,
                     removal: None,
                 };
                 self.tracked.insert(identity, tracked);
@@ -140,11 +139,11 @@ impl Membership {
         as_of: Moment,
         answer: &MembersAnswer,
     ) {
-        let Some(round) = self.rounds.get_mut(matrix_room_id).filter(|round| round.ticket == Some(ticket)) else {
+        let Some(round) = self.round(matrix_room_id).filter(|round| round.ticket == Some(ticket)) else {
             return;
         };
         round.ticket = None;
-        let nobody = BTreeSet::new();
+        let nobody = HashSet::new();
         let joined = match answer {
             MembersAnswer::Joined(joined) => joined,
             MembersAnswer::Forbidden if Fault::DeleteWithoutAsking.is_injected() => {
@@ -172,7 +171,7 @@ impl Membership {
         as_of: Moment,
         answer: ServerAnswer,
     ) {
-        let Some(round) = self.rounds.get_mut(matrix_room_id).filter(|round| round.ticket == Some(ticket)) else {
+        let Some(round) = self.round(matrix_room_id).filter(|round| round.ticket == Some(ticket)) else {
             return;
         };
         round.ticket = None;
@@ -192,7 +191,7 @@ impl Membership {
                 let alone = self.rounds.len() == 1;
                 let renewed = self.tracked.values().any(|tracked| tracked.vouched_at > as_of);
                 // Nobody else is in a room that is deleted: it has no other Matrix room, and no newer token.
-                match self.rounds.get_mut(matrix_room_id) {
+                match self.round(matrix_room_id) {
                     Some(round) if alone && !renewed => {
                         round.deletion.get_or_insert(Attempt::new(now));
                     }
@@ -255,7 +254,7 @@ impl Membership {
         jitter: Jitter,
     ) -> Vec<Identity> {
         let anybody = self.is_anybody_connected(matrix_room_id);
-        if let Some(round) = self.rounds.get_mut(matrix_room_id)
+        if let Some(round) = self.round(matrix_room_id)
             && let Some(attempt) = round.deletion.as_mut().filter(|attempt| attempt.ticket == Some(ticket))
         {
             if answer == RemovalAnswer::Failed && anybody {
@@ -285,12 +284,11 @@ impl Membership {
     /// Forgets whom no token lets in any more.
     pub(crate) fn forget(&mut self, now: Timestamp) {
         let over = |tracked: &Tracked| tracked.forgotten_at().is_some_and(|at| at <= now);
-        for (identity, tracked) in self.tracked.extract_if(.., |_, tracked| over(tracked)) {
-            self.changed.remove(&identity);
-            self.deleted.push(tracked.id);
-        }
-        if !self.deleted.is_empty() {
-            self.rounds.retain(|id, _| self.tracked.values().any(|tracked| tracked.terms.matrix_room_id == *id));
+        let deleted = self.deleted.len();
+        self.deleted.extend(self.tracked.values().filter(|tracked| over(tracked)).map(|tracked| tracked.id));
+        if self.deleted.len() > deleted {
+            self.tracked.retain(|_, tracked| !over(tracked));
+            self.end_rounds();
         }
     }
 
@@ -300,13 +298,13 @@ impl Membership {
         let as_of = self.latest;
         let asked: Vec<_> = self.questions().filter(|(due, _)| *due <= now).map(|(_, id)| id.clone()).collect();
         for matrix_room_id in asked.into_iter().take(limit.saturating_sub(actions.len())) {
-            let Some(round) = self.rounds.get_mut(&matrix_room_id) else { continue };
+            let interval = self.interval.filter(|_| !Fault::CheckOnlyOnce.is_injected());
+            let Some(round) = self.round(&matrix_room_id) else { continue };
             let (purpose, request) = if std::mem::take(&mut round.forbidden) {
                 let request = Request::IsServerJoined { matrix_room_id: matrix_room_id.clone() };
                 (Purpose::Server { matrix_room_id, as_of }, request)
             } else {
-                round.due =
-                    self.interval.filter(|_| !Fault::CheckOnlyOnce.is_injected()).map(|interval| now + interval);
+                round.due = interval.map(|interval| now + interval);
                 let request = Request::JoinedMembers { matrix_room_id: matrix_room_id.clone() };
                 (Purpose::Members { matrix_room_id, as_of }, request)
             };
@@ -321,7 +319,7 @@ impl Membership {
     pub(crate) fn dues(&self) -> impl Iterator<Item = Timestamp> {
         let questions = self.questions().map(|(due, _)| due);
         let removals = self.tracked.values().filter_map(|tracked| tracked.removal?.due());
-        let deletions = self.rounds.values().filter_map(|round| round.deletion?.due());
+        let deletions = self.rounds.iter().filter_map(|round| round.deletion?.due());
         questions.chain(removals).chain(deletions).chain(self.tracked.values().filter_map(Tracked::forgotten_at))
     }
 
@@ -352,11 +350,13 @@ impl Membership {
         self.latest
     }
 
-    pub(crate) fn take_changes(&mut self) -> impl Iterator<Item = Change> {
-        let deleted = self.deleted.drain(..).map(Change::Forget);
-        let changed = std::mem::take(&mut self.changed).into_iter();
-        let tracked = &self.tracked;
-        deleted.chain(changed.filter_map(|id| Some(Change::Track(Box::new(TrackedRow::of(tracked.get(&id)?))))))
+    pub(crate) fn take_changes(&mut self, changes: &mut Vec<Change>) {
+        changes.extend(self.deleted.drain(..).map(Change::Forget));
+        for tracked in self.tracked.values_mut() {
+            if std::mem::take(&mut tracked.changed) {
+                changes.push(Change::Track(Box::new(TrackedRow::of(tracked))));
+            }
+        }
     }
 
     pub(crate) fn take_milestones(&mut self) -> Vec<Milestone> {
@@ -377,16 +377,14 @@ impl Membership {
             let before = tracked.presence.clone();
             let sighting = learn(tracked);
             let forgotten = Fault::ForgetWhoIsConnected.is_injected() && sighting == Some(Sighting::Come);
-            if tracked.presence != before && !forgotten {
-                self.changed.insert(tracked.terms.identity.clone());
-            }
+            tracked.changed |= tracked.presence != before && !forgotten;
             if sighting.is_none() {
                 continue;
             }
             self.latest = heard_at;
             tracked.seen_at = heard_at;
             if sighting == Some(Sighting::Come)
-                && let Some(round) = self.rounds.get_mut(&tracked.terms.matrix_room_id)
+                && let Some(round) = self.rounds.iter_mut().find(|round| round.of == tracked.terms.matrix_room_id)
             {
                 round.due = Some(now);
             }
@@ -416,7 +414,7 @@ impl Membership {
 
     /// It isn't known who is joined. It is asked again with the next round, or after a while where there is none.
     fn unknown(&mut self, now: Timestamp, matrix_room_id: &MatrixRoomId) {
-        if let Some(round) = self.rounds.get_mut(matrix_room_id) {
+        if let Some(round) = self.round(matrix_room_id) {
             round.due = round.due.or(Some(now + ASK_AGAIN));
         }
         self.tell_of(matrix_room_id, MilestoneEvent::MembershipUnknown);
@@ -429,9 +427,7 @@ impl Membership {
             tracked.presence.connections.end_latest();
         }
         tracked.gone(now);
-        if tracked.presence != before {
-            self.changed.insert(identity.clone());
-        }
+        tracked.changed |= tracked.presence != before;
     }
 
     fn removals(&mut self, now: Timestamp, limit: usize, flights: &mut Flights, actions: &mut Vec<Action>) {
@@ -439,9 +435,9 @@ impl Membership {
         let places = REMOVALS_AT_ONCE.saturating_sub(flights.removing()).min(limit.saturating_sub(actions.len()));
         let is_due = |attempt: &&mut Attempt| attempt.due().is_some_and(|due| due <= now);
         let room = self.room().cloned();
-        let deletions = self.rounds.iter_mut().filter_map(|(matrix_room_id, round)| {
+        let deletions = self.rounds.iter_mut().filter_map(|round| {
             let attempt = round.deletion.as_mut().filter(is_due)?;
-            let purpose = Purpose::Delete { matrix_room_id: matrix_room_id.clone(), as_of };
+            let purpose = Purpose::Delete { matrix_room_id: round.of.clone(), as_of };
             Some((attempt, purpose, Request::DeleteRoom { room: room.clone()? }))
         });
         let removals = self.tracked.values_mut().filter_map(|tracked| {
@@ -459,11 +455,10 @@ impl Membership {
 
     /// When which Matrix room's members are to be asked for.
     fn questions(&self) -> impl Iterator<Item = (Timestamp, &MatrixRoomId)> {
-        let connected = |id: &MatrixRoomId| self.is_anybody_connected(id);
         self.rounds
             .iter()
-            .filter(move |(id, round)| round.ticket.is_none() && connected(id))
-            .filter_map(|(id, round)| Some((if round.forbidden { Timestamp::default() } else { round.due? }, id)))
+            .filter(|round| round.ticket.is_none() && self.is_anybody_connected(&round.of))
+            .filter_map(|round| Some((if round.forbidden { Timestamp::default() } else { round.due? }, &round.of)))
     }
 
     fn is_anybody_connected(&self, matrix_room_id: &MatrixRoomId) -> bool {
@@ -474,8 +469,33 @@ impl Membership {
 
     /// The identity belongs to another Matrix room now.
     fn moved(&mut self, now: Timestamp) {
-        self.rounds.retain(|id, _| self.tracked.values().any(|tracked| tracked.terms.matrix_room_id == *id));
-        self.rounds.values_mut().for_each(|round| round.due = Some(now));
+        self.end_rounds();
+        self.rounds.iter_mut().for_each(|round| round.due = Some(now));
+    }
+
+    fn round(&mut self, of: &MatrixRoomId) -> Option<&mut Round> {
+        self.rounds.iter_mut().find(|round| round.of == *of)
+    }
+
+    /// The checks of that room, which begin if there were none.
+    fn begin(&mut self, of: MatrixRoomId) -> &mut Round {
+        let index = self.rounds.iter().position(|round| round.of == of).unwrap_or_else(|| {
+            self.rounds.push(Round {
+                of,
+                due: None,
+                ticket: None,
+                forbidden: false,
+                deletion: None,
+                misconfigured: false,
+            });
+            self.rounds.len() - 1
+        });
+        &mut self.rounds[index]
+    }
+
+    /// Nobody has to be in those rooms any more.
+    fn end_rounds(&mut self) {
+        self.rounds.retain(|round| self.tracked.values().any(|tracked| tracked.terms.matrix_room_id == round.of));
     }
 
     fn tell_of(&mut self, matrix_room_id: &MatrixRoomId, event: MilestoneEvent) {

@@ -211,7 +211,7 @@ impl Room {
     /// storage: drop it and load it anew.
     pub fn take_changes(&mut self) -> Vec<Change> {
         let mut changes: Vec<_> = self.deleted.drain(..).map(Change::Delete).collect();
-        changes.extend(self.membership.take_changes());
+        self.membership.take_changes(&mut changes);
         for id in std::mem::take(&mut self.changed) {
             if let Some(delegation) = self.delegations.get(&id) {
                 changes.push(Change::Put(Box::new(DelegationRow::of(delegation))));

@@ -23,6 +23,8 @@ pub(crate) struct Tracked {
     pub(crate) seen_at: Moment,
     /// When the SFU was last asked for it, and had an answer.
     pub(crate) looked_at: Option<Timestamp>,
+    /// It has to be stored.
+    pub(crate) changed: bool,
     /// Its user isn't in the room: the SFU is to be told.
     pub(crate) removal: Option<Attempt>,
 }

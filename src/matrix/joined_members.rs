@@ -2,7 +2,7 @@
 //! membership"](https://spec.matrix.org/latest/client-server-api/#get_matrixclientv3roomsroomidjoined_members)), asked of our
 //! own homeserver.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
 use delegated_leaves::{MembersAnswer, UserId};
@@ -29,17 +29,17 @@ impl Homeserver<'_> {
     }
 }
 
-fn joined(body: &[u8]) -> Result<BTreeSet<UserId>, HomeserverError> {
+fn joined(body: &[u8]) -> Result<HashSet<UserId>, HomeserverError> {
     #[derive(Deserialize)]
     struct JoinedMembers {
-        joined: BTreeMap<String, IgnoredAny>,
+        joined: HashMap<UserId, IgnoredAny>,
     }
     let members: JoinedMembers = serde_json::from_slice(body).map_err(|_| HomeserverError::Malformed)?;
     // Were nobody joined, the answer would be a 403. Nothing is concluded from what can't be.
     if members.joined.is_empty() {
         return Err(HomeserverError::Malformed);
     }
-    Ok(members.joined.into_keys().map(UserId::new).collect())
+    Ok(members.joined.into_keys().collect())
 }
 
 /// A room of many takes its time.

@@ -1,6 +1,6 @@
 //! A model of the Matrix room that participants have to be in, and of what our homeserver tells of it.
 
-use std::collections::BTreeSet;
+use std::collections::HashSet;
 
 use super::sfu::Who;
 use crate::action::{MembersAnswer, ServerAnswer};
@@ -50,7 +50,7 @@ impl MatrixRoom {
 
     /// `joined_members`.
     pub(super) fn members(&self, now: Timestamp) -> MembersAnswer {
-        let joined: BTreeSet<_> =
+        let joined: HashSet<_> =
             (0..self.changes.len()).filter(|member| self.was_joined(*member, now)).map(user_id).collect();
         if self.hidden || joined.is_empty() { MembersAnswer::Forbidden } else { MembersAnswer::Joined(joined) }
     }

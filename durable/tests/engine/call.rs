@@ -2,7 +2,7 @@
 //! text, `restart alice`, `send alice`, `ask alice`, `ask all`, `members of !room`, `server in !room`, `remove alice` or
 //! `delete room`.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, HashSet, VecDeque};
 use std::time::Duration;
 
 use delegated_leaves::{
@@ -97,7 +97,7 @@ impl Call {
 
     /// The homeserver answers: these are in the Matrix room.
     pub fn members(&mut self, joined: &[&str]) {
-        let joined: BTreeSet<_> = joined.iter().map(|who| user(who)).collect();
+        let joined: HashSet<_> = joined.iter().map(|who| user(who)).collect();
         self.members_answer(MembersAnswer::Joined(joined));
     }
 
