@@ -7,6 +7,7 @@ mod forms;
 mod leaves;
 mod patience;
 mod relaying;
+mod removal;
 mod tokens;
 
 use black_box::{Answer, Deployment, HomeserverPath, Lab, OwnHomeserver, Service, Sfu};

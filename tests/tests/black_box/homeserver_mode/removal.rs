@@ -1,0 +1,240 @@
+//! Whoever leaves the Matrix room is removed from the call, and nobody else.
+
+use std::time::Duration;
+
+use black_box::{Departure, Deployment, HomeserverPath, HomeserverQuestion, Participant, Removal, Reply};
+use serde_json::json;
+
+use super::{ALICE, ALICE_S_IDENTITY, BOB, LIVEKIT_ROOM, LONG, ROOM, Stage};
+
+#[tokio::test]
+async fn who_leaves_the_matrix_room_is_removed_within_one_interval() {
+    let stage = Stage::in_a_call(every_second).await;
+    stage.rounds(2).await;
+    assert_eq!(stage.lab.sfu.removals(), []);
+
+    stage.own.leave(ROOM, ALICE);
+
+    stage.removed(1).await;
+    assert_eq!(stage.lab.sfu.removals(), [alice_is_removed(true)]);
+    stage.service.log().line_with(&["participant removed", ALICE, ROOM]).await;
+}
+
+#[tokio::test]
+async fn a_kept_token_does_not_let_them_stay() {
+    // Rounds come too late to remove anybody here.
+    let stage = Stage::in_a_call(|deployment| deployment.set(INTERVAL, "3600")).await;
+    stage.own.leave(ROOM, ALICE);
+
+    for times in 1..4 {
+        let participant = stage.lab.sfu.join(LIVEKIT_ROOM, ALICE_S_IDENTITY);
+        assert_eq!(participant.joined().send(&stage.service).await.status, 200);
+
+        stage.removed(times).await;
+        assert_eq!(participant.left(Departure::ParticipantRemoved).send(&stage.service).await.status, 200);
+    }
+    assert_eq!(stage.lab.sfu.removals(), [alice_is_removed(true), alice_is_removed(true), alice_is_removed(true)]);
+}
+
+#[tokio::test]
+async fn a_round_is_one_question_whatever_the_number_of_participants() {
+    let stage = Stage::in_a_call(every_second).await;
+    stage.token(HomeserverPath::FederationGetToken).await;
+    let bob = stage.lab.sfu.join(LIVEKIT_ROOM, &identity_of(BOB));
+    assert_eq!(bob.joined().send(&stage.service).await.status, 200);
+    let before = stage.questions().len();
+
+    stage.rounds(before + 3).await;
+
+    // Which isn't over by the time at which it is counted.
+    let log = stage.service.log().text();
+    assert!(!log.contains("members not known"), "{log}");
+    assert_eq!(stage.lab.sfu.removals(), []);
+    assert_eq!(
+        stage.own.asked().iter().filter(|(question, _)| *question == HomeserverQuestion::IsServerJoined).count(),
+        1
+    );
+}
+
+#[tokio::test]
+async fn a_homeserver_that_is_down_removes_nobody() {
+    let mut stage = Stage::in_a_call(every_second).await;
+    stage.own.events.go_away();
+    stage.own.leave(ROOM, ALICE);
+    stage.service.log().line_with(&["membership not checked", ROOM]).await;
+    assert_eq!(stage.lab.sfu.removals(), []);
+
+    stage.own.events.come_back().await;
+
+    stage.removed(1).await;
+}
+
+#[tokio::test]
+async fn what_tells_nothing_removes_nobody() {
+    for reply in [
+        Reply::json(500, &json!({ "errcode": "M_UNKNOWN" })),
+        Reply::json(401, &json!({ "errcode": "M_UNKNOWN_TOKEN" })),
+        Reply::html(200),
+        Reply::json(200, &json!({ "joined": {} })),
+        Reply::redirect(302, "https://elsewhere.example/"),
+    ] {
+        let stage = Stage::in_a_call(every_second).await;
+        stage.own.answer_always(HomeserverQuestion::JoinedMembers, reply);
+        let before = stage.questions().len();
+
+        stage.rounds(before + 2).await;
+
+        stage.service.log().line_with(&["homeserver doesn't tell who is joined", "cause"]).await;
+        assert_eq!(stage.lab.sfu.removals(), []);
+    }
+}
+
+#[tokio::test]
+async fn a_room_that_our_homeserver_has_left_is_deleted() {
+    let stage = Stage::in_a_call(every_second).await;
+    stage.own.leave(ROOM, ALICE);
+    stage.own.leave(ROOM, CAROL);
+
+    stage.removed(1).await;
+
+    assert_eq!(stage.lab.sfu.removals(), [Removal::Room(LIVEKIT_ROOM.to_owned())]);
+    stage.service.log().line_with(&["room deleted", ROOM]).await;
+}
+
+#[tokio::test]
+async fn a_namespace_that_hides_the_members_is_told_and_removes_nobody() {
+    let stage = Stage::in_a_call(every_second).await;
+    stage.own.answer_always(HomeserverQuestion::JoinedMembers, Reply::json(403, &json!({ "errcode": "M_FORBIDDEN" })));
+    stage.own.leave(ROOM, ALICE);
+    let before = stage.questions().len();
+
+    stage.rounds(before + 2).await;
+
+    stage.service.log().line_with(&["error", "membership not told", ROOM]).await;
+    assert_eq!(stage.lab.sfu.removals(), []);
+}
+
+#[tokio::test]
+async fn a_removal_is_tried_until_the_sfu_does_it() {
+    let stage = Stage::in_a_call(every_second).await;
+    stage.lab.sfu.fail(Reply::json(503, &json!({ "code": "unavailable", "msg": "" })));
+    stage.own.leave(ROOM, ALICE);
+    stage.service.log().line_with(&["SFU didn't remove the participant", ALICE]).await;
+    assert_eq!(stage.lab.sfu.removals(), []);
+
+    stage.lab.sfu.recover();
+
+    stage.removed(1).await;
+}
+
+#[tokio::test]
+async fn a_crash_forgets_nobody() {
+    let stage = Stage::in_a_call(every_second).await;
+    stage.service.kill();
+    stage.own.leave(ROOM, ALICE);
+
+    stage.service.start_again();
+
+    stage.removed(1).await;
+}
+
+#[tokio::test]
+async fn the_leave_of_who_is_removed_is_sent() {
+    let stage = Stage::in_a_call(every_second).await;
+    let delay_id = stage.own.events.schedule_for(ALICE, ROOM, LONG);
+    let mut body = stage.request(HomeserverPath::ClientGetToken);
+    body["delay_id"] = delay_id.clone().into();
+    assert_eq!(stage.forward(HomeserverPath::Delegate, &body).await.status, 200);
+    stage.own.events.restarted(&delay_id, 1).await;
+
+    stage.own.leave(ROOM, ALICE);
+
+    // No webhook says so.
+    stage.removed(1).await;
+    stage.own.events.sent(&delay_id).await;
+}
+
+#[tokio::test]
+async fn a_call_that_is_over_wakes_its_object_once_more_when_the_token_has_expired() {
+    let stage = Stage::in_a_call(every_second).await;
+    let alice = stage.lab.sfu.join(LIVEKIT_ROOM, ALICE_S_IDENTITY);
+    assert_eq!(alice.joined().send(&stage.service).await.status, 200);
+    stage.rounds(2).await;
+    stage.lab.sfu.leave(&alice);
+    assert_eq!(alice.left(Departure::ClientInitiated).send(&stage.service).await.status, 200);
+
+    let alarms = || stage.service.storage().alarms();
+    let hour = Duration::from_secs(3600);
+    let is_at_expiry = |alarms: &Vec<Duration>| alarms.len() == 1 && alarms[0] > hour;
+    stage.own.events.until("alarm at the token's expiry", alarms, is_at_expiry).await;
+}
+
+/// The tables are made with the first of them. An alarm is a row too.
+#[tokio::test]
+async fn a_round_writes_nothing_but_its_alarm() {
+    let stage = Stage::in_a_call(|deployment| every_second(deployment).set("LIVEKIT_LOG_LEVEL", "debug")).await;
+    stage.rounds(2).await;
+    stage.service.log().clear();
+    let before = stage.questions().len();
+
+    stage.rounds(before + 3).await;
+
+    let lines = stage.service.log().lines();
+    let written: Vec<_> = lines.iter().filter_map(|line| line.0["rows"].as_u64()).collect();
+    assert!(written.iter().all(|rows| *rows == 1) && written.len() <= 5, "{written:?}");
+}
+
+impl Stage {
+    /// Alice, Carol and Bob are in the Matrix room, and Alice is in its call.
+    async fn in_a_call(configure: impl FnOnce(Deployment) -> Deployment) -> Self {
+        let stage = Self::deployed(configure).await;
+        for user in [ALICE, CAROL, BOB] {
+            stage.own.join(ROOM, user);
+        }
+        stage.token(HomeserverPath::ClientGetToken).await;
+        let alice: Participant = stage.lab.sfu.join(LIVEKIT_ROOM, ALICE_S_IDENTITY);
+        assert_eq!(alice.joined().send(&stage.service).await.status, 200);
+        stage.rounds(1).await;
+        stage
+    }
+
+    async fn token(&self, path: HomeserverPath) {
+        let answer = self.forward(path, &self.request(path)).await;
+        assert_eq!(answer.status, 200, "{answer:?}");
+    }
+
+    /// When the homeserver was asked who is in the room.
+    fn questions(&self) -> Vec<String> {
+        let asked = self.own.asked().into_iter();
+        asked.filter(|(question, _)| *question == HomeserverQuestion::JoinedMembers).map(|(_, path)| path).collect()
+    }
+
+    async fn rounds(&self, times: usize) {
+        self.own.events.until("questions for members", || self.questions().len(), |asked| *asked >= times).await;
+    }
+
+    async fn removed(&self, times: usize) {
+        let removals = || self.lab.sfu.removals();
+        let is_there = |removals: &Vec<Removal>| removals.len() >= times;
+        self.own.events.until("removals", removals, is_there).await;
+    }
+}
+
+fn every_second(deployment: Deployment) -> Deployment {
+    deployment.set(INTERVAL, "1")
+}
+
+fn alice_is_removed(there: bool) -> Removal {
+    Removal::Participant { room: LIVEKIT_ROOM.to_owned(), identity: ALICE_S_IDENTITY.to_owned(), there }
+}
+
+/// Computed here as protocol 4 says, for the member of [`Stage::request`].
+fn identity_of(user_id: &str) -> String {
+    use base64::Engine as _;
+    use sha2::Digest as _;
+    let array = json!([user_id, "memberABC"]).to_string();
+    base64::engine::general_purpose::STANDARD_NO_PAD.encode(sha2::Sha256::digest(array))
+}
+
+const CAROL: &str = "@carol:example.com";
+const INTERVAL: &str = "LIVEKIT_MEMBERSHIP_CHECK_INTERVAL_SECONDS";
