@@ -3,6 +3,8 @@
 import uuid
 from typing import Any
 
+import requests
+
 from .names import digest
 from .synapse import User
 
@@ -51,5 +53,28 @@ class LegacyMember:
         }
 
 
+class HomeserverMember:
+    """A user's device that joins a slot of a Matrix room through its own homeserver (MSC4195)."""
+
+    def __init__(self, user: User, room_id: str) -> None:
+        self.user = user
+        self.livekit_room = digest(room_id, SLOT)
+        self._slot = {"room_id": room_id, "slot_id": SLOT, "member_id": str(uuid.uuid4())}
+        self.identity = digest(user.id, self._slot["member_id"])
+
+    def ask_for_token(self, url: str, server_name: str | None = None) -> requests.Response:
+        """Ask for a token for the SFU at `url`, that of `server_name` or else of the own homeserver."""
+        server = {"server_name": server_name} if server_name else {}
+        return self._ask("get_token", {"url": url} | server)
+
+    def delegate(self, url: str, delay_id: str) -> requests.Response:
+        """Hand over the leave from the SFU at `url`."""
+        return self._ask("delegate_delayed_leave", {"url": url, "delay_id": delay_id})
+
+    def _ask(self, endpoint: str, details: dict[str, str]) -> requests.Response:
+        return self.user.ask("POST", f"{HOMESERVER_PATH}/{endpoint}", json=self._slot | details)
+
+
 MemberType = type[Member] | type[LegacyMember]
+HOMESERVER_PATH = "/_matrix/client/unstable/io.element.msc4195/rtc/livekit"
 SLOT = "m.call#ROOM"

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from livekit import rtc
+from livekit.rtc.participant import PublishTrackError
 
 from .process import Process, eventually
 from .secrecy import secret
@@ -48,6 +49,14 @@ class Participant:
     def publish_audio(self) -> None:
         """Start to send a tone."""
         self._process.tell("publish")
+
+    def may_not_publish(self) -> str:
+        """What the SFU says when it doesn't let the participant publish, once it has."""
+        return self._wait_for("silenced")
+
+    def wait_until_removed(self) -> None:
+        """Wait until the SFU has ended the connection."""
+        self._wait_for("removed")
 
     def leave(self) -> None:
         """Leave the call as a client does when its user hangs up."""
@@ -97,6 +106,16 @@ async def take_part(events: Path) -> None:
                     note("hearing", sender)
                     break
 
+        @room.on("disconnected")
+        def _(reason: Any) -> None:
+            note("removed", rtc.DisconnectReason.Name(reason))
+
+        async def speak() -> None:
+            try:
+                await send_tone(room)
+            except PublishTrackError as error:
+                note("silenced", error.message)
+
         grant = json.loads(await orders.readline())
         try:
             await room.connect(grant["url"], grant["jwt"])
@@ -107,7 +126,7 @@ async def take_part(events: Path) -> None:
         note("connected")
         while order := (await orders.readline()).decode().strip():
             if order == "publish":
-                tasks.add(asyncio.create_task(send_tone(room)))
+                tasks.add(asyncio.create_task(speak()))
             elif order == "leave":
                 break
         await room.disconnect()

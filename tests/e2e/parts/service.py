@@ -44,6 +44,10 @@ class Service:
         """Wait until the health check answers with the status `health`."""
         self._process.wait_until(lambda: self._health() == health, f"answers with {health}")
 
+    def log_lines(self, text: str) -> int:
+        """How many lines of its log hold `text`."""
+        return sum(text in line for line in self._process.log.read_text().splitlines())
+
     def kill(self) -> None:
         """End the service as a crash would."""
         self._process.kill()

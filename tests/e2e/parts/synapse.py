@@ -11,8 +11,9 @@ import requests
 import yaml
 from signedjson.key import generate_signing_key, write_signing_keys
 
+from .application_service import ApplicationService
 from .authority import Authority
-from .process import Process
+from .process import Process, eventually
 from .secrecy import secret
 
 
@@ -20,7 +21,9 @@ class Synapse:
     """A homeserver of its own, with client-server and federation API on one TLS port.
 
     Its name has a port, so that finding it takes no well-known and no SRV record. It listens on that port, or on
-    `behind` if something else does. It announces the service at `service_url` to clients, if there is one.
+    `behind` if something else does. It announces the service at `service_url` to clients, if there is one, federates
+    with those whose certificates come from the same authority, and proxies what belongs to the `application_service`
+    if it has one.
     """
 
     def __init__(
@@ -31,6 +34,7 @@ class Synapse:
         directory: Path,
         service_url: str | None = None,
         behind: int | None = None,
+        application_service: ApplicationService | None = None,
     ) -> None:
         self.name = f"{host}:{port}"
         self.url = f"https://{self.name}"
@@ -51,18 +55,28 @@ class Synapse:
             configuration["extra_well_known_client_content"] = {
                 "org.matrix.msc4143.rtc_foci": [focus]
             }
+        configuration["federation_custom_ca_list"] = [str(authority.pem)]
+        if application_service:
+            registration = self._directory / "registration.yaml"
+            registration.write_text(yaml.safe_dump(application_service.registration()))
+            configuration["app_service_config_files"] = [str(registration)]
+            configuration["experimental_features"] = HOMESERVER_MODE
         (self._directory / "homeserver.yaml").write_text(yaml.safe_dump(configuration))
         (self._directory / "logging.yaml").write_text(yaml.safe_dump(LOGGING))
         with (self._directory / "signing.key").open("w") as signing_key:
             write_signing_keys(signing_key, [generate_signing_key("e2e")])
-        self._process = Process(
-            f"synapse-{port}",
-            [sys.executable, "-m", "synapse.app.homeserver", "-c", "homeserver.yaml"],
-            self._directory,
-        )
+        self._process = self._start()
 
     def wait_until_ready(self) -> None:
         self._process.wait_until(self._answers, "answers")
+
+    def stop(self) -> None:
+        """End it, to start it again."""
+        self._process.close()
+
+    def start_again(self) -> None:
+        self._process = self._start()
+        self.wait_until_ready()
 
     def close(self) -> None:
         self._process.close()
@@ -91,11 +105,22 @@ class Synapse:
 
     def request(self, method: str, path: str, **arguments: Any) -> dict[str, Any]:
         """The JSON answer to a client-server request that is expected to succeed."""
-        response = self._session.request(
-            method, self.url + path, timeout=REQUEST_TIMEOUT_SECONDS, **arguments
-        )
+        response = self.ask(method, path, **arguments)
         assert response.ok, f"{method} {path}: {response.status_code} {response.text}"
         return response.json()
+
+    def ask(self, method: str, path: str, **arguments: Any) -> requests.Response:
+        """The answer to a client-server request, whatever it is."""
+        return self._session.request(
+            method, self.url + path, timeout=REQUEST_TIMEOUT_SECONDS, **arguments
+        )
+
+    def _start(self) -> Process:
+        return Process(
+            self._directory.name,
+            [sys.executable, "-m", "synapse.app.homeserver", "-c", "homeserver.yaml"],
+            self._directory,
+        )
 
     def _answers(self) -> bool:
         try:
@@ -127,6 +152,7 @@ class Synapse:
             "pid_file": str(self._directory / "homeserver.pid"),
             "macaroon_secret_key": secret(secrets.token_urlsafe()),
             "trusted_key_servers": [],
+            "federation_ip_range_blacklist": [],
             "report_stats": False,
             "enable_registration": True,
             "enable_registration_without_verification": True,
@@ -154,6 +180,22 @@ class User:
         """Create a Matrix room, and return its id."""
         return self.request("POST", "/_matrix/client/v3/createRoom", json={})["room_id"]
 
+    def invite(self, room_id: str, guest: "User") -> None:
+        """Have a user of any homeserver join a room that this user is in."""
+        room = f"/_matrix/client/v3/rooms/{quote(room_id)}"
+        self.request("POST", f"{room}/invite", json={"user_id": guest.id})
+        via = {"via": self.homeserver.name}
+        eventually(
+            lambda: guest.ask(
+                "POST", f"/_matrix/client/v3/join/{quote(room_id)}", params=via, json={}
+            ).ok,
+            "the guest has joined",
+        )
+
+    def ban(self, room_id: str, user: "User") -> None:
+        path = f"/_matrix/client/v3/rooms/{quote(room_id)}/ban"
+        self.request("POST", path, json={"user_id": user.id})
+
     def openid_token(self) -> dict[str, Any]:
         """A fresh OpenID token, as a client hands it on."""
         path = f"/_matrix/client/v3/user/{quote(self.id)}/openid/request_token"
@@ -165,9 +207,14 @@ class User:
         """As `Synapse.request`, with this user's access token."""
         return self.homeserver.request(method, path, headers=self._authorization, **arguments)
 
+    def ask(self, method: str, path: str, **arguments: Any) -> requests.Response:
+        """As `Synapse.ask`, with this user's access token."""
+        return self.homeserver.ask(method, path, headers=self._authorization, **arguments)
+
 
 LOOPBACK = "127.0.0.1"
 REQUEST_TIMEOUT_SECONDS = 30
+HOMESERVER_MODE = {"msc4143_enabled": True, "msc4502_enabled": True, "msc4512_enabled": True}
 NO_LIMIT = {"per_second": 1000, "burst_count": 1000}
 LOGGING = {
     "version": 1,

@@ -1,0 +1,191 @@
+"""Two homeservers that federate, each with a worker and an SFU of its own: MSC4195's homeserver mode."""
+
+import os
+from collections.abc import Iterator
+from contextlib import ExitStack, closing
+from pathlib import Path
+
+import pytest
+
+from parts.application_service import ApplicationService
+from parts.authority import Authority
+from parts.delayed_leave import DelayedLeave
+from parts.livekit_server import LivekitServer
+from parts.member import HomeserverMember
+from parts.participant import Join, Participant
+from parts.process import eventually
+from parts.service import configuration, serve
+from parts.synapse import Synapse, User
+
+
+class Site:
+    """A homeserver with its application service, and the SFU."""
+
+    def __init__(
+        self,
+        host: str,
+        first_port: int,
+        authority: Authority,
+        directory: Path,
+        running: ExitStack,
+    ) -> None:
+        worker_port = first_port + 1
+        worker_url = f"http://127.0.0.1:{worker_port}"
+        registration = ApplicationService(f"{host}:{first_port}", worker_url)
+        self.homeserver = Synapse(
+            host, first_port, authority, directory, application_service=registration
+        )
+        running.enter_context(closing(self.homeserver))
+        self.sfu = running.enter_context(
+            closing(LivekitServer(first_port + 10, [f"{worker_url}/sfu_webhook"], directory))
+        )
+        variables = (
+            configuration(self.sfu, self.homeserver)
+            | registration.variables()
+            | {"LIVEKIT_MEMBERSHIP_CHECK_INTERVAL_SECONDS": str(INTERVAL_SECONDS)}
+        )
+        self.worker = running.enter_context(
+            closing(serve(worker_port, variables, authority, directory))
+        )
+
+    def wait_until_ready(self) -> None:
+        for part in (self.homeserver, self.sfu, self.worker):
+            part.wait_until_ready()
+
+    def admit(self, member: HomeserverMember) -> dict[str, str]:
+        """What a member, whose homeserver asks for it if this isn't theirs, needs to join here."""
+        is_home = member.user.homeserver is self.homeserver
+        response = member.ask_for_token(self.sfu.url, None if is_home else self.homeserver.name)
+        assert response.status_code == 200, response.text
+        return {"url": self.sfu.url} | response.json()
+
+    def refusal(self, member: HomeserverMember) -> tuple[int, str]:
+        """Status and `errcode` for a member who gets no token for the SFU here."""
+        is_home = member.user.homeserver is self.homeserver
+        response = member.ask_for_token(self.sfu.url, None if is_home else self.homeserver.name)
+        return response.status_code, response.json()["errcode"]
+
+    def has(self, member: HomeserverMember) -> bool:
+        """Whether the member is connected to the SFU."""
+        return member.identity in self.sfu.joined(member.livekit_room)
+
+
+class Federation:
+    """Two sites, and a user of each in a room that both homeservers are in."""
+
+    def __init__(self, directory: Path, running: ExitStack) -> None:
+        authority = Authority(directory)
+        self.near, self.far = (
+            Site(host, port, authority, directory, running)
+            for host, port in (("localhost", 8500), (os.environ["E2E_ADDRESS"], 8600))
+        )
+        self.near.wait_until_ready()
+        self.far.wait_until_ready()
+        self.nora = self.near.homeserver.register("nora")
+        self.fred = self.far.homeserver.register("fred")
+
+    def shared_room(self) -> str:
+        room_id = self.nora.create_room()
+        self.nora.invite(room_id, self.fred)
+        return room_id
+
+
+@pytest.fixture(scope="module")
+def federation(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Federation]:
+    with ExitStack() as running:
+        yield Federation(tmp_path_factory.mktemp("federation"), running)
+
+
+def connect(join: Join, site: Site, member: HomeserverMember) -> Participant:
+    participant = join(site.admit(member))
+    participant.wait_until_connected()
+    return participant
+
+
+def test_members_of_two_homeservers_hear_each_other(federation: Federation, join: Join) -> None:
+    near, far, room_id = federation.near, federation.far, federation.shared_room()
+    nora, fred = HomeserverMember(federation.nora, room_id), HomeserverMember(federation.fred, room_id)
+    nora_speaks, fred_speaks = connect(join, near, nora), connect(join, far, fred)
+    nora_listens, fred_listens = connect(join, far, nora), connect(join, near, fred)
+
+    nora_speaks.publish_audio()
+    fred_speaks.publish_audio()
+
+    assert fred_listens.hears() == nora.identity
+    assert nora_listens.hears() == fred.identity
+
+
+def test_nobody_publishes_on_the_sfu_of_another_homeserver(
+    federation: Federation, join: Join
+) -> None:
+    guest = connect(
+        join, federation.near, HomeserverMember(federation.fred, federation.shared_room())
+    )
+
+    guest.publish_audio()
+
+    assert "permission" in guest.may_not_publish()
+
+
+def test_who_is_not_in_the_room_gets_no_token(federation: Federation) -> None:
+    room_id = federation.shared_room()
+    stranger = HomeserverMember(federation.near.homeserver.register("stranger"), room_id)
+
+    assert federation.near.refusal(stranger) == (403, "M_FORBIDDEN")
+    assert federation.far.refusal(stranger) == (403, "M_FORBIDDEN")
+
+
+def test_the_leave_is_sent_when_the_client_leaves(federation: Federation, join: Join) -> None:
+    near, room_id = federation.near, federation.shared_room()
+    nora = HomeserverMember(federation.nora, room_id)
+    leave = DelayedLeave(federation.nora, room_id, HOUR_MS)
+    participant = connect(join, near, nora)
+    response = nora.delegate(near.sfu.url, leave.delegation["delay_id"])
+    assert response.status_code == 200, response.text
+    leave.wait_until_restarted()
+
+    participant.leave()
+
+    eventually(leave.is_sent, "the leave is in the room's state", within=2)
+
+
+def test_who_is_banned_is_removed_and_stays_out(federation: Federation, join: Join) -> None:
+    near, room_id = federation.near, federation.shared_room()
+    fred = HomeserverMember(federation.fred, room_id)
+    bystander = HomeserverMember(federation.nora, room_id)
+    connect(join, near, bystander)
+    grant = near.admit(fred)
+    guest = join(grant)
+    guest.wait_until_connected()
+
+    federation.nora.ban(room_id, federation.fred)
+
+    eventually(lambda: not near.has(fred), "the banned is removed", INTERVAL_SECONDS + SLACK_SECONDS)
+    guest.wait_until_removed()
+    again = join(grant)
+    again.wait_until_connected()
+    again.wait_until_removed()
+    assert near.has(bystander)
+
+
+def test_a_homeserver_that_is_down_ends_no_call(federation: Federation, join: Join) -> None:
+    near, room_id = federation.near, federation.shared_room()
+    nora, fred = HomeserverMember(federation.nora, room_id), HomeserverMember(federation.fred, room_id)
+    connect(join, near, nora)
+    guest = connect(join, near, fred)
+
+    near.homeserver.stop()
+    failures = near.worker.log_lines(CHECK_FAILED)
+    eventually(lambda: near.worker.log_lines(CHECK_FAILED) >= failures + 2, "two checks have failed")
+    assert near.has(nora) and near.has(fred)
+    near.homeserver.start_again()
+
+    federation.nora.ban(room_id, federation.fred)
+    guest.wait_until_removed()
+    assert near.has(nora)
+
+
+HOUR_MS = 3_600_000
+INTERVAL_SECONDS = 3
+SLACK_SECONDS = 5
+CHECK_FAILED = "membership not checked"
