@@ -38,7 +38,9 @@ impl Homeserver<'_> {
             };
         }
         let event = read(reply).await?;
-        let delay = event["delay"].as_u64().and_then(DelayTimeout::from_millis);
+        // Synapse says `delay_ms`, which a later revision of MSC4140 has.
+        let delay = ["delay", "delay_ms"].iter().find_map(|name| event[*name].as_u64());
+        let delay = delay.and_then(DelayTimeout::from_millis);
         match (event["room_id"].as_str(), delay) {
             (Some(room_id), Some(delay)) => Ok(Some(Scheduled { room_id: room_id.to_owned(), delay })),
             _ => Err(HomeserverError::Malformed),

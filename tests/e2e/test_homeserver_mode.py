@@ -118,13 +118,16 @@ def test_members_of_two_homeservers_hear_each_other(federation: Federation, join
 def test_nobody_publishes_on_the_sfu_of_another_homeserver(
     federation: Federation, join: Join
 ) -> None:
-    guest = connect(
-        join, federation.near, HomeserverMember(federation.fred, federation.shared_room())
-    )
+    near, room_id = federation.near, federation.shared_room()
+    host = HomeserverMember(federation.nora, room_id)
+    guest = HomeserverMember(federation.fred, room_id)
+    connect(join, near, host)
+    guest_listens = connect(join, near, guest)
 
-    guest.publish_audio()
+    guest_listens.publish_audio()
 
-    assert "permission" in guest.may_not_publish()
+    guest_listens.wait_until_silenced()
+    assert near.sfu.may_publish(guest.livekit_room) == {host.identity}
 
 
 def test_who_is_not_in_the_room_gets_no_token(federation: Federation) -> None:

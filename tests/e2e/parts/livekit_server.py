@@ -76,19 +76,23 @@ class LivekitServer:
 
     def joined(self, room: str) -> set[str]:
         """The identities of those who are in a room."""
+        return {participant.identity for participant in self._participants(room)}
+
+    def may_publish(self, room: str) -> set[str]:
+        """The identities of those in a room whose token lets them publish."""
+        participants = self._participants(room)
+        return {found.identity for found in participants if found.permission.can_publish}
+
+    def _participants(self, room: str) -> list[api.ParticipantInfo]:
         try:
             answer = self._ask(
                 lambda service: service.list_participants(api.ListParticipantsRequest(room=room))
             )
         except api.TwirpError as error:
             if error.code == api.TwirpErrorCode.NOT_FOUND:
-                return set()
+                return []
             raise
-        return {
-            participant.identity
-            for participant in answer.participants
-            if participant.state in JOINED
-        }
+        return [participant for participant in answer.participants if participant.state in JOINED]
 
     def _ask(self, question: Callable[[api.room_service.RoomService], Awaitable[T]]) -> T:
         async def asked() -> T:

@@ -50,9 +50,9 @@ class Participant:
         """Start to send a tone."""
         self._process.tell("publish")
 
-    def may_not_publish(self) -> str:
-        """What the SFU says when it doesn't let the participant publish, once it has."""
-        return self._wait_for("silenced")
+    def wait_until_silenced(self) -> None:
+        """Wait until the attempt to send a tone has failed."""
+        self._wait_for("silenced")
 
     def wait_until_removed(self) -> None:
         """Wait until the SFU has ended the connection."""

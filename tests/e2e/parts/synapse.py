@@ -161,6 +161,7 @@ class Synapse:
             "rc_message": NO_LIMIT,
             "rc_room_creation": NO_LIMIT,
             "rc_delayed_event_mgmt": NO_LIMIT,
+            "rc_invites": {"per_room": NO_LIMIT, "per_user": NO_LIMIT, "per_issuer": NO_LIMIT},
             "max_event_delay_duration": "24h",
         }
 

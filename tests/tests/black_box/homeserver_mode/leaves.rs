@@ -24,6 +24,29 @@ async fn a_leave_is_restarted_and_sent_as_its_owner() {
 }
 
 #[tokio::test]
+async fn the_delay_is_read_as_synapse_tells_it() {
+    let stage = Stage::new().await;
+    let delay_id = stage.own.events.schedule_for(ALICE, ROOM, SHORT);
+    stage.own.events.answer_look_ups(Reply::json(
+        200,
+        &json!({
+            "delay_id": delay_id,
+            "room_id": ROOM,
+            "type": "org.matrix.msc3401.call.member",
+            "state_key": ALICE,
+            "delay_ms": SHORT.as_millis() as u64,
+            "delayed_since_ts": 1_700_000_000_000_u64,
+            "content": {},
+        }),
+    ));
+
+    assert_eq!(stage.delegate(&delay_id).await.status, 200);
+
+    stage.join().await;
+    stage.own.events.restarted(&delay_id, 3).await;
+}
+
+#[tokio::test]
 async fn the_owner_is_known_after_a_crash() {
     let stage = Stage::new().await;
     let delay_id = stage.own.events.schedule_for(ALICE, ROOM, LONG);
