@@ -70,9 +70,9 @@ impl Tracked {
                 let sid = participant.sid.clone();
                 let begins = Connection { alias: Alias::Member, sid, since, contested: false };
                 match connections.begin(begins) {
-                    Beginning::New => Some(self.come()),
-                    Beginning::Known if !*connected => Some(self.come()),
-                    Beginning::Known | Beginning::Over => None,
+                    // One that is known may have migrated, which is a chance to check once more.
+                    Beginning::New | Beginning::Known => Some(self.come()),
+                    Beginning::Over => None,
                 }
             }
             Occurrence::ParticipantLeft(participant, reason)
