@@ -12,9 +12,30 @@ use crate::web::{Answer, Failure, Request, Web};
 pub(crate) struct ClientApi {
     base: String,
     delayed_events: Option<Form>,
+    is_joined: Form,
 }
 
-/// The form of delayed events that it says that it has.
+impl ClientApi {
+    /// Its base URL, without a slash at its end.
+    pub(crate) fn base(&self) -> &str {
+        &self.base
+    }
+
+    /// The URL of what is at `path` below `/_matrix/client/`.
+    pub(crate) fn url(&self, path: &str) -> String {
+        format!("{}/_matrix/client/{path}", self.base)
+    }
+
+    /// Below what rooms tell who is joined to them (MSC4502), below `/_matrix/client/`.
+    pub(crate) fn is_joined_rooms_path(&self) -> &'static str {
+        match self.is_joined {
+            Form::Stable => "v3/rooms",
+            Form::Unstable => "unstable/io.element.msc4502/rooms",
+        }
+    }
+}
+
+/// The form of something that it says that it has.
 #[derive(Clone, Copy)]
 enum Form {
     Stable,
@@ -50,7 +71,8 @@ pub(crate) async fn find(web: &Web, subject: &Subject, well_known: &Answer) -> V
                 (_, true) => Some(Form::Unstable),
                 _ => None,
             };
-            (Outcome::ok(base.clone()), Some(ClientApi { base, delayed_events }))
+            let is_joined = if has("io.element.msc4502.stable") { Form::Stable } else { Form::Unstable };
+            (Outcome::ok(base.clone()), Some(ClientApi { base, delayed_events, is_joined }))
         }
         _ => (
             Outcome::problem(
@@ -74,7 +96,7 @@ pub(crate) async fn delayed_events(web: &Web, api: &ClientApi) -> Verdict<()> {
         Form::Stable => "v1",
         Form::Unstable => "unstable/org.matrix.msc4140",
     };
-    let url = format!("{}/_matrix/client/{path}/delayed_events/{MADE_UP}/restart", api.base);
+    let url = api.url(&format!("{path}/delayed_events/{MADE_UP}/restart"));
     let outcome = match web.send(&Request::post(&url, &[("content-type", "application/json")], b"{}")).await {
         Err(failure) => unreached(&api.base, &failure),
         Ok(answer) => match (answer.status, answer.errcode().as_deref()) {
@@ -103,7 +125,8 @@ pub(crate) async fn delayed_events(web: &Web, api: &ClientApi) -> Verdict<()> {
     (outcome, Some(()))
 }
 
-fn unreached(base: &str, failure: &Failure) -> Outcome {
+/// Why the client-server API at `base` isn't reached, as an outcome.
+pub(crate) fn unreached(base: &str, failure: &Failure) -> Outcome {
     let host = Url::parse(base).ok().and_then(|url| url.host_str().map(str::to_owned));
     let server = format!("the homeserver, or the proxy before it, at {}", host.as_deref().unwrap_or(base));
     Outcome::problem(format!("{base}: {failure}"), failure.change(&server))

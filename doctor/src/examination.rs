@@ -12,8 +12,9 @@ use tokio::time::{MissedTickBehavior, interval_at};
 use url::Url;
 
 use crate::announcement;
-use crate::client_api;
+use crate::client_api::{self, ClientApi};
 use crate::federation;
+use crate::homeserver_mode::{self, Homeserver, RegistrationToken};
 use crate::report::{Check, Finding, Outcome, Report, Status};
 use crate::service;
 use crate::service_url::ServiceUrl;
@@ -34,6 +35,10 @@ pub struct Subject {
     pub sfu_url: Option<SfuUrl>,
     /// The key pair that the service and the SFU share.
     pub credentials: Option<SfuCredentials>,
+    /// The `as_token` of the registration file at `server_name`, or why it isn't there.
+    pub as_token: Result<RegistrationToken, &'static str>,
+    /// The `hs_token` of that file, or why it isn't there.
+    pub hs_token: Result<RegistrationToken, &'static str>,
     /// Which certificates are trusted.
     pub trust: Trust,
     /// Where homeservers may be.
@@ -100,10 +105,14 @@ pub async fn examine(subject: &Subject, watcher: &mut dyn Watcher) -> Report {
     let web = Web { trust: subject.trust.clone() };
     let mut round = Round { report: Report::default(), watcher };
     let healthy = the_service(&mut round, &web, subject).await;
-    match &subject.server_name {
+    let homeserver = match &subject.server_name {
         Some(server_name) => the_homeserver(&mut round, &web, subject, server_name).await,
-        None => round.skip_all(&HOMESERVER_CHECKS, "no homeserver is named: --server-name"),
-    }
+        None => {
+            round.skip_all(&HOMESERVER_CHECKS, NO_HOMESERVER);
+            None
+        }
+    };
+    homeserver_mode(&mut round, &web, subject, healthy, homeserver.as_ref()).await;
     the_sfu(&mut round, &web, subject).await;
     the_webhooks(&mut round, &web, subject, healthy).await;
     round.report
@@ -134,7 +143,13 @@ async fn the_service(round: &mut Round<'_>, web: &Web, subject: &Subject) -> boo
     true
 }
 
-async fn the_homeserver(round: &mut Round<'_>, web: &Web, subject: &Subject, server_name: &ServerName) {
+/// Gives its client-server API, where it is.
+async fn the_homeserver(
+    round: &mut Round<'_>,
+    web: &Web,
+    subject: &Subject,
+    server_name: &ServerName,
+) -> Option<ClientApi> {
     let well_known = round.check(Check::Announcement, announcement::check(web, &subject.service, server_name)).await;
     match round.check(Check::FederationDiscovery, federation::discovery(web, subject, server_name)).await {
         Some(found) => _ = round.check(Check::OpenId, federation::openid(web, &found)).await,
@@ -142,11 +157,47 @@ async fn the_homeserver(round: &mut Round<'_>, web: &Web, subject: &Subject, ser
     }
     let Some(well_known) = well_known else {
         round.skip_all(&[Check::ClientApi, Check::DelayedEvents], "there is no .well-known/matrix/client");
-        return;
+        return None;
     };
-    match round.check(Check::ClientApi, client_api::find(web, subject, &well_known)).await {
-        Some(api) => _ = round.check(Check::DelayedEvents, client_api::delayed_events(web, &api)).await,
-        None => round.skip(Check::DelayedEvents, "the client-server API isn't there"),
+    let api = round.check(Check::ClientApi, client_api::find(web, subject, &well_known)).await;
+    match &api {
+        Some(api) => _ = round.check(Check::DelayedEvents, client_api::delayed_events(web, api)).await,
+        None => round.skip(Check::DelayedEvents, NO_CLIENT_API),
+    }
+    api
+}
+
+async fn homeserver_mode(round: &mut Round<'_>, web: &Web, subject: &Subject, healthy: bool, api: Option<&ClientApi>) {
+    let is_on = match &subject.hs_token {
+        _ if !healthy => {
+            round.skip(Check::Ping, NOT_WELL);
+            false
+        }
+        Ok(token) => round.gate(Check::Ping, homeserver_mode::ping(web, &subject.service, token)).await,
+        Err(reason) => {
+            round.skip(Check::Ping, reason);
+            true
+        }
+    };
+    let homeserver = match (&subject.as_token, &subject.server_name, api) {
+        (Err(reason), ..) => Err(*reason),
+        (_, None, _) => Err(NO_HOMESERVER),
+        (_, _, None) => Err(NO_CLIENT_API),
+        (Ok(as_token), Some(server_name), Some(api)) => Ok(Homeserver { web, api, server_name, as_token }),
+    };
+    let homeserver = match homeserver {
+        Ok(homeserver) => homeserver,
+        Err(reason) => return round.skip_all(&AS_TOKEN_CHECKS, reason),
+    };
+    if !round.gate(Check::AsToken, homeserver.takes_as_token()).await {
+        round.skip_all(&AS_TOKEN_CHECKS[1..], "the homeserver must take the as_token first");
+        return;
+    }
+    round.check(Check::IsJoined, homeserver.tells_who_is_joined()).await;
+    round.check(Check::Transports, homeserver.announces(subject.sfu_url.as_ref())).await;
+    match is_on {
+        true => _ = round.check(Check::Proxying, homeserver.passes_requests_on()).await,
+        false => round.skip(Check::Proxying, "the service must answer the ping first"),
     }
 }
 
@@ -176,7 +227,7 @@ async fn the_sfu(round: &mut Round<'_>, web: &Web, subject: &Subject) {
 
 async fn the_webhooks(round: &mut Round<'_>, web: &Web, subject: &Subject, healthy: bool) {
     if !healthy {
-        round.skip_all(&WEBHOOK_CHECKS, "the service must be well first");
+        round.skip_all(&WEBHOOK_CHECKS, NOT_WELL);
         return;
     }
     match &subject.credentials {
@@ -255,8 +306,13 @@ const SERVICE_CHECKS: [Check; 6] = [
 ];
 const HOMESERVER_CHECKS: [Check; 5] =
     [Check::Announcement, Check::FederationDiscovery, Check::OpenId, Check::ClientApi, Check::DelayedEvents];
+/// Those that need the as_token.
+const AS_TOKEN_CHECKS: [Check; 4] = [Check::AsToken, Check::IsJoined, Check::Transports, Check::Proxying];
 const SFU_CHECKS: [Check; 5] = [Check::Sfu, Check::WebSockets, Check::SfuKeys, Check::SfuRooms, Check::AutoCreate];
 const WEBHOOK_CHECKS: [Check; 2] = [Check::Webhook, Check::ForgedWebhook];
+const NOT_WELL: &str = "the service must be well first";
+const NO_HOMESERVER: &str = "no homeserver is named: --server-name";
+const NO_CLIENT_API: &str = "the client-server API isn't there";
 const NO_CREDENTIALS: &str = "the key pair isn't told: --sfu-key and --sfu-secret, or LIVEKIT_KEY and LIVEKIT_SECRET";
 const FIRST_SIGN: Duration = Duration::from_secs(1);
 const LATER_SIGNS: Duration = Duration::from_secs(4);

@@ -12,6 +12,7 @@ pub mod announcement;
 mod client_api;
 mod examination;
 mod federation;
+mod homeserver_mode;
 mod options;
 mod report;
 mod service;
@@ -23,6 +24,7 @@ mod web;
 mod webhook;
 
 pub use examination::{SfuCredentials, Subject, examine};
+pub use homeserver_mode::RegistrationToken;
 pub use options::{Options, run};
 pub use report::{Check, Finding, Outcome, Report, Status};
 pub use service_url::ServiceUrl;

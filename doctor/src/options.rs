@@ -14,6 +14,7 @@ use matrixrtc_edge::matrix::server_name::ServerName;
 use url::Url;
 
 use crate::examination::{SfuCredentials, Subject, examine};
+use crate::homeserver_mode::RegistrationToken;
 use crate::service_url::ServiceUrl;
 use crate::trust::Trust;
 use crate::watch::Terminal;
@@ -27,7 +28,7 @@ pub struct Options {
     /// Where the service is: the URL that .well-known announces
     #[arg(value_name = "URL", value_parser = ServiceUrl::parse)]
     service: ServiceUrl,
-    /// A homeserver whose users call with it: the name after the colon of their ids
+    /// A homeserver whose users call with it: the name after the colon of their ids [env: LIVEKIT_HS_SERVER_NAME]
     #[arg(long, value_name = "NAME", value_parser = ServerName::parse)]
     server_name: Option<ServerName>,
     /// The SFU's URL that clients get [env: LIVEKIT_URL]
@@ -39,6 +40,12 @@ pub struct Options {
     /// Its secret; other users of this machine can read it here, but not in the environment [env: LIVEKIT_SECRET]
     #[arg(long, value_name = "SECRET", value_parser = Secret::read)]
     sfu_secret: Option<Secret>,
+    /// In homeserver mode, the as_token of the registration file [env: LIVEKIT_AS_TOKEN]
+    #[arg(long, value_name = "TOKEN", value_parser = Secret::read)]
+    as_token: Option<Secret>,
+    /// In homeserver mode, its hs_token [env: LIVEKIT_HS_TOKEN]
+    #[arg(long, value_name = "TOKEN", value_parser = Secret::read)]
+    hs_token: Option<Secret>,
     /// Trust these certificates, too
     #[arg(long, value_name = "PEM")]
     trust_ca: Vec<PathBuf>,
@@ -111,11 +118,32 @@ impl Options {
             (Some(_), None, _) => bail!("there is an API key, but no secret: --sfu-secret or LIVEKIT_SECRET"),
             (None, Some(_), _) => bail!("there is a secret, but no API key: --sfu-key or LIVEKIT_KEY"),
         };
+        let own_homeserver = match variable("LIVEKIT_HS_SERVER_NAME") {
+            Some(name) => Some(ServerName::parse(name.trim()).context("LIVEKIT_HS_SERVER_NAME is no server name")?),
+            None => None,
+        };
+        // The environment's tokens are that homeserver's, and no other may see them.
+        let is_other = self.server_name.is_some() && own_homeserver.is_some() && self.server_name != own_homeserver;
+        let token = |given: Option<Secret>, name: &str, untold: &'static str| {
+            let text = match (given, variable(name)) {
+                (Some(Secret(text)), _) => text,
+                (None, Some(_)) if is_other => return Ok(Err(NOT_OF_THIS_HOMESERVER)),
+                (None, Some(text)) => text,
+                (None, None) => return Ok(Err(untold)),
+            };
+            RegistrationToken::parse(&text)
+                .map(Ok)
+                .with_context(|| format!("{name}, or what is given for it, is no token"))
+        };
+        let as_token = token(self.as_token, "LIVEKIT_AS_TOKEN", NO_AS_TOKEN)?;
+        let hs_token = token(self.hs_token, "LIVEKIT_HS_TOKEN", NO_HS_TOKEN)?;
         Ok(Subject {
             service: self.service,
-            server_name: self.server_name,
+            server_name: self.server_name.or(own_homeserver),
             sfu_url,
             credentials,
+            as_token,
+            hs_token,
             trust: Trust::new(&self.trust_ca)?,
             addresses: match self.allow_private_addresses {
                 true => AddressPolicy::Any,
@@ -144,6 +172,9 @@ impl fmt::Debug for Secret {
 
 /// As of other wrong command lines.
 const CALLED_WRONGLY: u8 = 2;
+const NO_AS_TOKEN: &str = "in homeserver mode only; the as_token isn't told: --as-token or LIVEKIT_AS_TOKEN";
+const NO_HS_TOKEN: &str = "in homeserver mode only; the hs_token isn't told: --hs-token or LIVEKIT_HS_TOKEN";
+const NOT_OF_THIS_HOMESERVER: &str = "the environment's token is for LIVEKIT_HS_SERVER_NAME, another homeserver";
 /// The worker's default.
 const DNS_OVER_HTTPS_URL: &str = "https://cloudflare-dns.com/dns-query";
 
@@ -193,12 +224,31 @@ mod tests {
     }
 
     #[test]
+    fn the_environment_s_tokens_are_for_its_homeserver_only() {
+        let environment =
+            [("LIVEKIT_HS_SERVER_NAME", "example.com"), ("LIVEKIT_AS_TOKEN", "as"), ("LIVEKIT_HS_TOKEN", "hs")];
+        for arguments in [&[][..], &["--server-name", "example.com"]] {
+            let subject = subject(arguments, &environment).unwrap();
+            assert_eq!(subject.server_name.unwrap().as_str(), "example.com");
+            assert!(subject.as_token.is_ok() && subject.hs_token.is_ok());
+        }
+        let other = subject(&["--server-name", "example.org"], &environment).unwrap();
+        assert_eq!(other.as_token.unwrap_err(), NOT_OF_THIS_HOMESERVER);
+        assert_eq!(other.hs_token.unwrap_err(), NOT_OF_THIS_HOMESERVER);
+        let told = subject(&["--server-name", "example.org", "--as-token", "theirs"], &environment).unwrap();
+        assert!(told.as_token.is_ok());
+        assert_eq!(subject(&[], &[]).unwrap().as_token.unwrap_err(), NO_AS_TOKEN);
+    }
+
+    #[test]
     fn half_a_pair_and_wrong_variables_are_errors() {
         for (environment, problem) in [
             (("LIVEKIT_KEY", "key"), "no secret"),
             (("LIVEKIT_SECRET", "nobody-may-see"), "no API key"),
             (("LIVEKIT_KEYS", "nobody-may-see"), "LIVEKIT_KEYS must consist of"),
             (("LIVEKIT_URL", "sfu.example.com"), "LIVEKIT_URL is not a URL"),
+            (("LIVEKIT_AS_TOKEN", "nobody-may-see it"), "LIVEKIT_AS_TOKEN, or what is given for it, is no token"),
+            (("LIVEKIT_HS_SERVER_NAME", "https://example.com"), "LIVEKIT_HS_SERVER_NAME is no server name"),
         ] {
             let error = format!("{:#}", subject(&[], &[environment]).unwrap_err());
             assert!(error.contains(problem) && !error.contains("nobody-may-see"), "{error}");
@@ -208,7 +258,8 @@ mod tests {
 
     #[test]
     fn printing_the_options_shows_no_secret() {
-        let options = options(&["--sfu-key", "key", "--sfu-secret", "nobody-may-see"]);
+        let secrets = ["--sfu-secret", "--as-token", "--hs-token"].map(|option| [option, "nobody-may-see"]);
+        let options = options(&[&["--sfu-key", "key"], secrets.as_flattened()].concat());
         assert!(!format!("{options:?}").contains("nobody-may-see"));
         assert!(!format!("{:?}", options.into_subject(|_| None).unwrap()).contains("nobody-may-see"));
     }

@@ -33,6 +33,16 @@ pub enum Check {
     ClientApi,
     /// The homeserver has delayed events (MSC4140).
     DelayedEvents,
+    /// The service takes the `hs_token`, and no other.
+    Ping,
+    /// The homeserver takes the `as_token`.
+    AsToken,
+    /// It tells who is joined to a room.
+    IsJoined,
+    /// It tells clients of the SFU.
+    Transports,
+    /// It passes requests on to the service.
+    Proxying,
     /// The SFU answers at the URL that clients get.
     Sfu,
     /// WebSockets, over which clients talk to it, get through to the SFU.
@@ -65,6 +75,11 @@ impl Check {
             Self::OpenId => "homeserver: verifies OpenID tokens",
             Self::ClientApi => "homeserver: client API is found",
             Self::DelayedEvents => "homeserver: delayed events",
+            Self::Ping => "homeserver mode: ping",
+            Self::AsToken => "homeserver mode: as_token",
+            Self::IsJoined => "homeserver mode: is_joined",
+            Self::Transports => "homeserver mode: SFU is announced",
+            Self::Proxying => "homeserver mode: requests arrive",
             Self::Sfu => "SFU: answers",
             Self::WebSockets => "SFU: WebSockets get through",
             Self::SfuKeys => "SFU: takes the key",

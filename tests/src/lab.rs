@@ -1,7 +1,7 @@
 use std::net::SocketAddr;
 
 use crate::{
-    CertificateAuthority, DelayedEvents, Deployment, HomeserverPlan, MeddlingProxy, Network, OwnHomeserver, Resolver,
+    CertificateAuthority, DelayedEvents, Deployment, Homeserver, HomeserverPlan, MeddlingProxy, Network, OwnHomeserver, Resolver,
     Service, Sfu, Strictness,
 };
 
@@ -47,7 +47,11 @@ impl Lab {
 
     /// A homeserver that has the worker for an application service.
     pub async fn own_homeserver(&self, server_name: &str) -> OwnHomeserver {
-        let home = self.homeserver(server_name).start().await;
+        self.own_homeserver_of(self.homeserver(server_name).start().await).await
+    }
+
+    /// The same, where well-known and OpenID are there already.
+    pub async fn own_homeserver_of(&self, home: Homeserver) -> OwnHomeserver {
         OwnHomeserver::start(&self.network, &self.authority, home, self.strictness.clone()).await
     }
 

@@ -39,6 +39,12 @@ pub enum Question {
     JoinedMembers,
     /// Something of another homeserver.
     FedProxy,
+    /// Who it is.
+    WhoAmI,
+    /// Of which SFU clients are told (MSC4143).
+    Transports,
+    /// What the worker answers, like any user.
+    Proxied,
 }
 
 /// What the homeserver forwards to the worker.
@@ -59,11 +65,13 @@ struct State {
     rooms: HashMap<String, BTreeSet<String>>,
     replies: HashMap<Question, Reply>,
     reachable: HashMap<String, Destination>,
+    transports: Vec<Value>,
+    proxy: Option<Destination>,
     asked: Vec<(Question, String)>,
     relayed: Vec<Value>,
 }
 
-/// A homeserver that can be reached over federation: where its worker is, and the token that it has for it.
+/// A worker, and the token that its homeserver has for it.
 #[derive(Clone)]
 struct Destination {
     worker: String,
@@ -128,6 +136,16 @@ impl OwnHomeserver {
     pub fn federates_with(&self, other: &Self, worker: &Service) {
         let destination = Destination { worker: worker.url(""), hs_token: other.hs_token().to_owned() };
         self.lock().reachable.insert(other.server_name().to_owned(), destination);
+    }
+
+    /// Announces this SFU.
+    pub fn announces(&self, sfu_url: &str) {
+        self.lock().transports.push(json!({ "type": "livekit", "url": sfu_url }));
+    }
+
+    /// Passes users' requests on to this URL, with this token: what its registration file says.
+    pub fn passes_on_to(&self, url: &str, hs_token: &str) {
+        self.lock().proxy = Some(Destination { worker: url.to_owned(), hs_token: hs_token.to_owned() });
     }
 
     /// What it was asked, in order: which kind of question, at which path and query.
@@ -225,7 +243,28 @@ impl State {
                 let relay = state.relay(strictness);
                 Some(Box::pin(relay))
             }
+            Question::WhoAmI => ready(Reply::json(200, &json!({ "user_id": state.sender() }))),
+            Question::Transports if state.transports.is_empty() => ready(Reply::json(200, &json!({}))),
+            Question::Transports => ready(Reply::json(200, &json!({ "rtc_transports": state.transports }))),
+            Question::Proxied => match state.proxy.clone() {
+                None => ready(error(404, "M_UNRECOGNIZED")),
+                Some(proxy) => {
+                    let identity = ("x-matrix-user-identifier", state.sender());
+                    let forwarded = proxy.post(path, identity, request.body.clone());
+                    Some(Box::pin(async move {
+                        match forwarded.await {
+                            Some((status, body)) => Reply::new(status, "application/json", body),
+                            None => error(500, "M_UNKNOWN"),
+                        }
+                    }))
+                }
+            },
         }
+    }
+
+    /// Whom the application service acts as.
+    fn sender(&self) -> String {
+        format!("@_matrixrtc:{}", self.server_name)
     }
 
     fn is_joined(&self, rest: &str, request: &Request) -> Reply {
@@ -256,19 +295,36 @@ impl State {
         let destination = self.reachable.get(&destination).cloned();
         let origin = self.server_name.clone();
         async move {
-            let Some(Destination { worker, hs_token }) = destination else { return error(502, "M_UNKNOWN") };
-            let client = Client::builder(TokioExecutor::new()).build_http();
-            let forwarded = hyper::Request::post(format!("{worker}{path}"))
-                .header(CONTENT_TYPE, "application/json")
-                .header(AUTHORIZATION, bearer(&hs_token))
-                .header("x-matrix-origin", origin)
-                .body(Full::new(Bytes::from(request["body"].to_string())))
-                .expect("a request");
-            let response = client.request(forwarded).await.expect("the other worker answers");
-            let status = response.status().as_u16();
-            let body = response.into_body().collect().await.expect("a whole answer").to_bytes();
+            let Some(destination) = destination else { return error(502, "M_UNKNOWN") };
+            let body = Bytes::from(request["body"].to_string());
+            let forwarded = destination.post(&path, ("x-matrix-origin", origin), body).await;
+            let (status, body) = forwarded.expect("the other worker answers");
             let content: Value = serde_json::from_slice(&body).expect("the other worker answers with JSON");
             Reply::json(200, &json!({ "status": status, "content": content }))
+        }
+    }
+}
+
+impl Destination {
+    /// Forwards a request to the worker, with who it is from. `None` where nobody answers.
+    fn post(
+        &self,
+        path: &str,
+        (name, who): (&'static str, String),
+        body: Bytes,
+    ) -> impl Future<Output = Option<(u16, Bytes)>> + Send + use<> {
+        let client = Client::builder(TokioExecutor::new()).build_http();
+        let forwarded = hyper::Request::post(format!("{}{path}", self.worker))
+            .header(CONTENT_TYPE, "application/json")
+            .header(AUTHORIZATION, bearer(&self.hs_token))
+            .header(name, who)
+            .body(Full::new(body))
+            .expect("a request");
+        async move {
+            let response = client.request(forwarded).await.ok()?;
+            let status = response.status().as_u16();
+            let body = response.into_body().collect().await.expect("a whole answer").to_bytes();
+            Some((status, body))
         }
     }
 }
@@ -280,7 +336,17 @@ impl Question {
         if ["v1/appservice/fed_proxy", "unstable/io.element.msc4512/appservice/fed_proxy"].contains(&rest) {
             return (is_post && request.query.is_none()).then_some(Self::FedProxy);
         }
-        room_of(rest).filter(|_| request.method == "GET" && request.body.is_empty())?;
+        if HomeserverPath::ALL.iter().flat_map(|path| path.forms()).any(|path| path == request.path) {
+            return (is_post && request.query.is_none()).then_some(Self::Proxied);
+        }
+        if request.method != "GET" || !request.body.is_empty() {
+            return None;
+        }
+        match (rest, &request.query) {
+            ("v3/account/whoami", None) => return Some(Self::WhoAmI),
+            ("unstable/org.matrix.msc4143/rtc/transports", None) => return Some(Self::Transports),
+            _ => room_of(rest)?,
+        };
         let query = request.query.as_deref().unwrap_or_default();
         let mut pairs = form_urlencoded::parse(query.as_bytes());
         let is_stable = rest.starts_with("v3/");

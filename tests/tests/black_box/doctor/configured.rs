@@ -20,10 +20,10 @@ async fn what_configure_prints_is_what_the_doctor_finds_well() {
         vars.iter().fold(deployment, |deployment, (name, value)| deployment.set(name, value.as_str().unwrap()))
     })
     .await;
-    world.home.set_client_well_known(well_known(&announced));
+    world.own.home.set_client_well_known(well_known(&announced));
     let report = world.examine().await;
 
-    assert_eq!(report.count(Status::Ok), report.findings.len(), "{:#?}", report.findings);
+    assert_eq!(report.count(Status::Ok), World::CHECKS_OF_ALL_MODES, "{:#?}", report.findings);
     let sfu = files.content("livekit-fragment.yaml").unwrap();
     assert!(sfu.contains(&format!("    - \"{SERVICE_URL}/sfu_webhook\"\n")), "{sfu}");
     assert!(sfu.contains("room:\n  auto_create: false\n"), "{sfu}");

@@ -19,12 +19,12 @@ async fn nothing_is_wrong_with_a_deployment_as_it_should_be() {
 #[tokio::test]
 async fn the_stable_form_of_delayed_events_is_asked_where_it_is_announced() {
     let world = World::new().await;
-    world.client_api.has_stable_form();
+    world.own.events.has_stable_form();
 
     let report = world.examine().await;
 
     assert!(!report.has_problem(), "{:#?}", report.findings);
-    let calls = world.client_api.calls();
+    let calls = world.own.events.calls();
     assert!(calls.iter().all(|call| call.path.starts_with("/_matrix/client/v1/")) && !calls.is_empty(), "{calls:?}");
 }
 

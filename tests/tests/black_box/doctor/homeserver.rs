@@ -7,7 +7,7 @@ use super::{MADE_UP, SERVICE_URL, World, announcement, error, well_known};
 #[tokio::test]
 async fn no_announcement() {
     let world = World::new().await;
-    world.home.set_client_well_known(Reply::html(404));
+    world.own.home.set_client_well_known(Reply::html(404));
 
     let report = world.examine().await;
 
@@ -18,12 +18,12 @@ async fn no_announcement() {
 #[tokio::test]
 async fn an_announcement_that_pages_may_not_read() {
     let world = World::new().await;
-    world.home.set_client_well_known(Reply::json(200, &announcement(SERVICE_URL)));
+    world.own.home.set_client_well_known(Reply::json(200, &announcement(SERVICE_URL)));
     let report = world.examine().await;
     World::assert_problem(&report, Check::Announcement, "there is no Access-Control-Allow-Origin");
 
     let doubled = well_known(&announcement(SERVICE_URL)).header("access-control-allow-origin", "*");
-    world.home.set_client_well_known(doubled);
+    world.own.home.set_client_well_known(doubled);
     let report = world.examine().await;
     World::assert_problem(&report, Check::Announcement, "is there 2 times");
 }
@@ -38,7 +38,7 @@ async fn an_announcement_of_something_else() {
         (announcement("https://rtc.example.org"), "the right host with another path"),
         (announcement("https://rtc.example.net/livekit/jwt"), "another service"),
     ] {
-        world.home.set_client_well_known(well_known(&file));
+        world.own.home.set_client_well_known(well_known(&file));
 
         let report = world.examine().await;
 
@@ -49,7 +49,7 @@ async fn an_announcement_of_something_else() {
 #[tokio::test]
 async fn an_announcement_with_a_slash_at_its_end() {
     let world = World::new().await;
-    world.home.set_client_well_known(well_known(&announcement("https://rtc.example.org/livekit/jwt/")));
+    world.own.home.set_client_well_known(well_known(&announcement("https://rtc.example.org/livekit/jwt/")));
 
     let report = world.examine().await;
 
@@ -59,7 +59,7 @@ async fn an_announcement_with_a_slash_at_its_end() {
 #[tokio::test]
 async fn an_announcement_that_is_not_json() {
     let world = World::new().await;
-    world.home.set_client_well_known(Reply::html(200));
+    world.own.home.set_client_well_known(Reply::html(200));
 
     let report = world.examine().await;
 
@@ -75,7 +75,7 @@ async fn a_delegation_that_cannot_be_read() {
         (Reply::json(200, &json!({ "m.server": "https://matrix.example.org" })), "isn't JSON with a valid m.server"),
         (Reply::html(500), "answered with 500"),
     ] {
-        world.home.set_well_known(reply);
+        world.own.home.set_well_known(reply);
 
         let report = world.examine().await;
 
@@ -87,7 +87,7 @@ async fn a_delegation_that_cannot_be_read() {
 #[tokio::test]
 async fn a_delegation_to_a_private_address() {
     let world = World::new().await;
-    world.home.set_well_known(Reply::json(200, &json!({ "m.server": "10.1.2.3:8448" })));
+    world.own.home.set_well_known(Reply::json(200, &json!({ "m.server": "10.1.2.3:8448" })));
 
     let report = world.examine().await;
 
@@ -98,7 +98,7 @@ async fn a_delegation_to_a_private_address() {
 #[tokio::test]
 async fn a_name_with_a_private_address() {
     let world = World::new().await;
-    world.home.set_well_known(Reply::json(200, &json!({ "m.server": "inside.example.org:443" })));
+    world.own.home.set_well_known(Reply::json(200, &json!({ "m.server": "inside.example.org:443" })));
     let _inside = world.lab.tripwire("inside.example.org", 443).await;
     world.lab.network.point("inside.example.org", [10, 1, 2, 3].into());
     let _there = world.lab.tripwire("inside.example.org", 443).await;
@@ -112,7 +112,7 @@ async fn a_name_with_a_private_address() {
 #[tokio::test]
 async fn a_federation_port_that_is_closed() {
     let world = World::new().await;
-    world.home.set_well_known(Reply::html(404));
+    world.own.home.set_well_known(Reply::html(404));
 
     let report = world.examine().await;
 
@@ -129,7 +129,7 @@ async fn a_federation_port_that_is_closed() {
 #[tokio::test]
 async fn a_resolver_that_does_not_tell() {
     let world = World::new().await;
-    world.home.set_well_known(Reply::html(404));
+    world.own.home.set_well_known(Reply::html(404));
     world.lab.resolver.set_reply(Reply::html(500));
 
     let report = world.examine().await;
@@ -172,7 +172,7 @@ async fn a_federation_api_that_does_not_answer_about_openid_tokens() {
         (error(403, "M_FORBIDDEN"), "refuses to answer strangers"),
         (error(500, "M_UNKNOWN"), "answers 500 to an unknown token"),
     ] {
-        world.home.set_userinfo(reply);
+        world.own.home.set_userinfo(reply);
 
         let report = world.examine().await;
 
@@ -183,7 +183,7 @@ async fn a_federation_api_that_does_not_answer_about_openid_tokens() {
 #[tokio::test]
 async fn a_federation_api_that_limits() {
     let world = World::new().await;
-    world.home.set_userinfo(error(429, "M_LIMIT_EXCEEDED"));
+    world.own.home.set_userinfo(error(429, "M_LIMIT_EXCEEDED"));
 
     let report = world.examine().await;
 
@@ -193,7 +193,7 @@ async fn a_federation_api_that_limits() {
 #[tokio::test]
 async fn a_client_api_that_is_not_there() {
     let mut world = World::new().await;
-    world.client_api.go_away();
+    world.own.events.go_away();
 
     let report = world.examine().await;
 
@@ -204,7 +204,7 @@ async fn a_client_api_that_is_not_there() {
 #[tokio::test]
 async fn something_else_in_place_of_the_client_api() {
     let world = World::new().await;
-    world.client_api.set_versions(Reply::html(200));
+    world.own.events.set_versions(Reply::html(200));
 
     let report = world.examine().await;
 
@@ -214,7 +214,7 @@ async fn something_else_in_place_of_the_client_api() {
 #[tokio::test]
 async fn a_homeserver_without_delayed_events() {
     let world = World::new().await;
-    world.client_api.set_versions(Reply::json(200, &json!({ "versions": ["v1.11"], "unstable_features": {} })));
+    world.own.events.set_versions(Reply::json(200, &json!({ "versions": ["v1.11"], "unstable_features": {} })));
 
     let report = world.examine().await;
 
@@ -232,7 +232,7 @@ async fn delayed_events_that_are_not_as_they_should_be() {
         (Reply::html(404), "is answered with 404, where 404 M_NOT_FOUND belongs"),
         (Reply::html(502), "is answered with 502"),
     ] {
-        world.client_api.answer_always(MADE_UP, Operation::Restart, reply);
+        world.own.events.answer_always(MADE_UP, Operation::Restart, reply);
 
         let report = world.examine().await;
 
@@ -243,7 +243,7 @@ async fn delayed_events_that_are_not_as_they_should_be() {
 #[tokio::test]
 async fn delayed_events_that_are_limited() {
     let world = World::new().await;
-    world.client_api.answer_always(MADE_UP, Operation::Restart, error(429, "M_LIMIT_EXCEEDED"));
+    world.own.events.answer_always(MADE_UP, Operation::Restart, error(429, "M_LIMIT_EXCEEDED"));
 
     let report = world.examine().await;
 
