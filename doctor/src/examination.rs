@@ -169,15 +169,15 @@ async fn the_homeserver(
 
 async fn homeserver_mode(round: &mut Round<'_>, web: &Web, subject: &Subject, healthy: bool, api: Option<&ClientApi>) {
     let is_on = match &subject.hs_token {
-        _ if !healthy => {
+        Err(reason) => {
+            round.skip(Check::Ping, reason);
+            healthy
+        }
+        Ok(_) if !healthy => {
             round.skip(Check::Ping, NOT_WELL);
             false
         }
         Ok(token) => round.gate(Check::Ping, homeserver_mode::ping(web, &subject.service, token)).await,
-        Err(reason) => {
-            round.skip(Check::Ping, reason);
-            true
-        }
     };
     let homeserver = match (&subject.as_token, &subject.server_name, api) {
         (Err(reason), ..) => Err(*reason),
@@ -197,7 +197,7 @@ async fn homeserver_mode(round: &mut Round<'_>, web: &Web, subject: &Subject, he
     round.check(Check::Transports, homeserver.announces(subject.sfu_url.as_ref())).await;
     match is_on {
         true => _ = round.check(Check::Proxying, homeserver.passes_requests_on()).await,
-        false => round.skip(Check::Proxying, "the service must answer the ping first"),
+        false => round.skip(Check::Proxying, "the service must be well, and in homeserver mode, first"),
     }
 }
 

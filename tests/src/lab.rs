@@ -1,8 +1,8 @@
 use std::net::SocketAddr;
 
 use crate::{
-    CertificateAuthority, DelayedEvents, Deployment, Homeserver, HomeserverPlan, MeddlingProxy, Network, OwnHomeserver, Resolver,
-    Service, Sfu, Strictness,
+    CertificateAuthority, DelayedEvents, Deployment, Homeserver, HomeserverPlan, MeddlingProxy, Network, OwnHomeserver,
+    Resolver, Service, Sfu, Strictness,
 };
 
 /// A network of its own with an SFU, a resolver and a certificate authority, for homeservers and the worker to live in.

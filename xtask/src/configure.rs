@@ -13,10 +13,13 @@ use matrixrtc_edge::matrix::server_name::ServerName;
 
 use crate::workspace;
 pub use files::Files;
+use homeserver_mode::REGISTRATION;
+pub use homeserver_mode::{HomeserverMode, Tokens};
 pub use place::Place;
 pub use plan::Plan;
 
 mod files;
+mod homeserver_mode;
 mod place;
 mod plan;
 
@@ -46,6 +49,9 @@ pub struct Options {
     /// The name of the API key that the service and the SFU share; never its secret
     #[arg(long, value_name = "KEY")]
     sfu_key: Option<String>,
+    /// A homeserver that is to ask it for its users, in homeserver mode
+    #[arg(long, value_name = "NAME", value_parser = ServerName::parse)]
+    homeserver_mode: Option<ServerName>,
     /// Write the files into this directory instead of printing them
     #[arg(long, value_name = "DIR")]
     write: Option<PathBuf>,
@@ -108,7 +114,8 @@ impl Options {
         let (Some(place), Some(sfu_url), []) = (self.place(), self.sfu_url.clone(), missing.as_slice()) else {
             bail!("{} must be given: there is no terminal to ask on", missing.join(", "));
         };
-        self.planned(place, sfu_url, self.homeserver.join(","), self.location_hint.clone())
+        let homeserver_mode = self.homeserver_mode.clone();
+        self.planned(place, sfu_url, self.homeserver.join(","), self.location_hint.clone(), homeserver_mode)
     }
 
     /// The plan, asking `output` for what isn't given and reading `input` until the answer can be used.
@@ -159,7 +166,18 @@ impl Options {
                 },
             )?,
         };
-        self.planned(place, sfu_url, homeservers, location_hint)
+        let homeserver_mode = match &self.homeserver_mode {
+            Some(server_name) => Some(server_name.clone()),
+            None => until(
+                &mut ask,
+                "Which homeserver is to ask it for its users, in homeserver mode (empty: none)?",
+                |answer| match answer {
+                    "" => Ok(None),
+                    name => ServerName::parse(name).map(Some).map_err(|_| String::from("is no server name")),
+                },
+            )?,
+        };
+        self.planned(place, sfu_url, homeservers, location_hint, homeserver_mode)
     }
 
     fn planned(
@@ -168,8 +186,19 @@ impl Options {
         sfu_url: String,
         homeservers: String,
         location_hint: Option<String>,
+        homeserver_mode: Option<ServerName>,
     ) -> Result<Plan> {
-        Plan::new(place, sfu_url, homeservers, location_hint, self.sfu_key.clone())
+        let plan = Plan::new(place, sfu_url, homeservers, location_hint, self.sfu_key.clone())?;
+        Ok(match homeserver_mode {
+            Some(server_name) => plan.in_homeserver_mode(HomeserverMode::new(server_name, self.tokens()?)),
+            None => plan,
+        })
+    }
+
+    /// Those of the registration file that was written before, or new ones.
+    fn tokens(&self) -> Result<Tokens> {
+        let there = self.write.as_ref().and_then(|directory| fs::read_to_string(directory.join(REGISTRATION)).ok());
+        there.and_then(|registration| Tokens::read(&registration)).map_or_else(Tokens::generate, Ok)
     }
 
     fn place(&self) -> Option<Place> {
@@ -235,7 +264,7 @@ mod tests {
 
     #[test]
     fn whoever_answers_wrongly_is_asked_again() {
-        let answers = "https://rtc.example.com\nrtc.example.com\nsfu.example.com\nwss://sfu.example.com\nhttps://x\nexample.com, example.org\n\n";
+        let answers = "https://rtc.example.com\nrtc.example.com\nsfu.example.com\nwss://sfu.example.com\nhttps://x\nexample.com, example.org\n\nhttps://x\nexample.com\n";
         let (plan, output) = asked(&Options::default(), answers);
         let plan = plan.unwrap();
         assert_eq!(plan.service_url().as_str(), "https://rtc.example.com");
@@ -245,7 +274,8 @@ mod tests {
             vars.contains(&("LIVEKIT_FULL_ACCESS_HOMESERVERS", String::from("example.com,example.org"))),
             "{vars:?}"
         );
-        assert_eq!(output.matches("That ").count(), 3, "{output}");
+        assert!(vars.contains(&("LIVEKIT_HS_SERVER_NAME", String::from("example.com"))), "{vars:?}");
+        assert_eq!(output.matches("That ").count(), 4, "{output}");
     }
 
     #[test]
@@ -254,6 +284,7 @@ mod tests {
             domain: Place::custom_domain("rtc.example.com").ok(),
             homeserver: vec![String::from("example.com")],
             location_hint: Some(String::from("weur")),
+            homeserver_mode: ServerName::parse("example.com").ok(),
             ..Options::default()
         };
         let (plan, output) = asked(&options, "wss://sfu.example.com\n");

@@ -4,6 +4,7 @@
 
 use std::{
     fs,
+    os::unix::fs::PermissionsExt,
     path::Path,
     process::{Command, Output, Stdio},
 };
@@ -36,6 +37,7 @@ fn a_wrong_value_is_an_error_that_says_what_is_wrong() {
         ("--route", "rtc.example.com", "has no path"),
         ("--sfu-url", "sfu.example.com", "is not a URL"),
         ("--homeserver", "https://example.com", "not a Matrix server name"),
+        ("--homeserver-mode", "https://example.com", "not a Matrix server name"),
     ] {
         let output = configure(&[option, value]);
 
@@ -98,6 +100,53 @@ fn what_is_there_already_is_not_overwritten() {
     assert!(text(&output.stderr).contains("is there already"));
     assert_eq!(fs::read_to_string(&file).unwrap(), "mine");
     assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 1);
+}
+
+#[test]
+fn the_registration_file_is_for_its_owner_only_and_keeps_its_tokens() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().to_str().unwrap();
+    let arguments = [&COMPLETE[..], &["--homeserver-mode", "example.com", "--write", path]].concat();
+
+    let output = configure(&arguments);
+
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    let file = directory.path().join("matrixrtc-registration.yaml");
+    assert_eq!(fs::metadata(&file).unwrap().permissions().mode() & 0o777, 0o600);
+    let written = fs::read_to_string(&file).unwrap();
+    let registration: serde_yaml_ng::Value = serde_yaml_ng::from_str(&written).unwrap();
+    assert_eq!(registration["io.element.msc4512.proxy_url"], "https://rtc.example.com/livekit/jwt");
+    let steps = text(&output.stdout);
+    for token in ["as_token", "hs_token"] {
+        let value = registration[token].as_str().unwrap();
+        assert!(value.len() == 64 && !steps.contains(value), "{token} is short, or shown");
+        assert!(steps.contains(&format!("npx wrangler secret put LIVEKIT_{} ", token.to_uppercase())), "{steps}");
+    }
+    assert!(steps.contains("doctor https://rtc.example.com/livekit/jwt --server-name example.com"), "{steps}");
+    let wrangler = fs::read_to_string(directory.path().join("wrangler.production.toml")).unwrap();
+    assert!(wrangler.contains("LIVEKIT_HS_SERVER_NAME = \"example.com\""), "{wrangler}");
+
+    let again = configure(&arguments);
+    assert!(again.status.success(), "{}", text(&again.stderr));
+    assert!(fs::read_to_string(&file).unwrap() == written, "the tokens are others now");
+
+    fs::write(&file, "mine").unwrap();
+    let refused = configure(&arguments);
+    assert!(!refused.status.success() && text(&refused.stderr).contains("is there already"));
+    assert_eq!(fs::read_to_string(&file).unwrap(), "mine");
+}
+
+#[test]
+fn without_a_directory_the_registration_file_is_printed() {
+    let output = configure(&[&COMPLETE[..], &["--homeserver-mode", "example.com"]].concat());
+
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    let said = text(&output.stdout);
+    for line in
+        ["sender_localpart: _matrixrtc", "app_service_config_files:", "LIVEKIT_HS_SERVER_NAME = \"example.com\""]
+    {
+        assert!(said.contains(line), "{line} isn't printed");
+    }
 }
 
 const COMPLETE: [&str; 8] = [

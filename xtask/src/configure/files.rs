@@ -1,7 +1,10 @@
 //! The files of a plan: printed as what is to be added, or written whole where this program knows the rest.
 
 use std::{
-    fmt, fs,
+    fmt,
+    fs::{self, OpenOptions},
+    io::Write,
+    os::unix::fs::OpenOptionsExt,
     path::{Path, PathBuf},
 };
 
@@ -9,7 +12,11 @@ use anyhow::{Context, Result, bail};
 use matrixrtc_doctor::announcement;
 use toml_edit::{Array, DocumentMut, Item, Table, value};
 
-use super::Plan;
+use super::{
+    Plan,
+    homeserver_mode::{HOMESERVER, REGISTRATION, homeserver_fragment, quoted},
+    plan::SECRETS,
+};
 
 /// Files, with what is in them.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -21,6 +28,8 @@ struct File {
     /// What to do with it.
     purpose: String,
     content: String,
+    /// Whether it holds secrets.
+    secret: bool,
 }
 
 impl Files {
@@ -30,11 +39,7 @@ impl Files {
         let mut wrangler = DocumentMut::new();
         configure(&mut wrangler, plan);
         let purpose = "routes before the first [section], and [vars] anywhere";
-        Self(vec![
-            File { name: "wrangler.toml", purpose: String::from(purpose), content: wrangler.to_string() },
-            livekit(plan),
-            well_known(plan),
-        ])
+        Self::of(File::new("wrangler.toml", purpose, wrangler.to_string()), plan)
     }
 
     /// The same as files for `directory`, with a whole configuration for wrangler: that of the repository at `root`, completed.
@@ -54,11 +59,19 @@ impl Files {
         if directory.canonicalize().with_context(|| format!("can't find {}", directory.display()))? != root {
             lead_back(&mut wrangler, &root);
         }
-        Ok(Self(vec![
-            File { name: WRANGLER, purpose: String::from("for `wrangler … -c`"), content: wrangler.to_string() },
-            livekit(plan),
-            well_known(plan),
-        ]))
+        Ok(Self::of(File::new(WRANGLER, "for `wrangler … -c`", wrangler.to_string()), plan))
+    }
+
+    fn of(wrangler: File, plan: &Plan) -> Self {
+        let mut files = vec![wrangler, livekit(plan), well_known(plan)];
+        if let Some(mode) = plan.homeserver_mode() {
+            let purpose = "for the homeserver, and for nobody else's eyes";
+            let registration = File::new(REGISTRATION, purpose, mode.registration(plan.service_url()));
+            files.push(File { secret: true, ..registration });
+            let purpose = "to be added to homeserver.yaml; its last section once clients are to use homeserver mode";
+            files.push(File::new(HOMESERVER, purpose, homeserver_fragment(plan.sfu_url())));
+        }
+        Self(files)
     }
 
     /// Writes them, and gives their names. What is there already stays as it is.
@@ -68,13 +81,16 @@ impl Files {
     /// One is there already with other content, and then none is written; or one can't be written.
     pub fn write(&self, directory: &Path) -> Result<Vec<PathBuf>> {
         let paths: Vec<_> = self.0.iter().map(|file| directory.join(file.name)).collect();
+        let mut missing = Vec::new();
         for (file, path) in self.0.iter().zip(&paths) {
-            if fs::read(path).is_ok_and(|there| there != file.content.as_bytes()) {
+            if !path.exists() {
+                missing.push((file, path));
+            } else if !fs::read(path).is_ok_and(|there| there == file.content.as_bytes()) {
                 bail!("{} is there already, and different: move it away first", path.display());
             }
         }
-        for (file, path) in self.0.iter().zip(&paths) {
-            fs::write(path, &file.content).with_context(|| format!("can't write {}", path.display()))?;
+        for (file, path) in missing {
+            file.write(path).with_context(|| format!("can't write {}", path.display()))?;
         }
         Ok(paths)
     }
@@ -86,9 +102,21 @@ impl Files {
     }
 }
 
+impl File {
+    fn new(name: &'static str, purpose: &str, content: String) -> Self {
+        Self { name, purpose: purpose.to_owned(), content, secret: false }
+    }
+
+    /// Where nothing is yet. Secrets are for their owner's eyes only.
+    fn write(&self, path: &Path) -> std::io::Result<()> {
+        let mode = if self.secret { 0o600 } else { 0o666 };
+        OpenOptions::new().write(true).create_new(true).mode(mode).open(path)?.write_all(self.content.as_bytes())
+    }
+}
+
 impl fmt::Display for Files {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (n, File { name, purpose, content }) in self.0.iter().enumerate() {
+        for (n, File { name, purpose, content, .. }) in self.0.iter().enumerate() {
             let separator = if n == 0 { "" } else { "\n" };
             write!(f, "{separator}── {name}: {purpose}\n\n{content}")?;
         }
@@ -122,32 +150,23 @@ fn lead_back(wrangler: &mut DocumentMut, root: &Path) {
 }
 
 fn livekit(plan: &Plan) -> File {
-    // A JSON string is a YAML string, whatever is in it.
-    let quoted = |text: &str| serde_json::Value::from(text).to_string();
-    let [key, secret] = plan.secrets();
+    let [key, secret] = SECRETS;
     let key = quoted(plan.sfu_key().unwrap_or(&format!("the same as {key}")));
     let secret = quoted(&format!("the same as {secret}"));
     let url = quoted(&plan.service_url().at("/sfu_webhook"));
     let content = format!(
         "keys:\n  {key}: {secret}\n\nroom:\n  auto_create: false\n\nwebhook:\n  api_key: {key}\n  urls:\n    - {url}\n"
     );
-    File {
-        name: LIVEKIT,
-        purpose: String::from("for the SFU's configuration; `livekit-server generate-keys` makes a key and a secret"),
-        content,
-    }
+    let purpose = "for the SFU's configuration; `livekit-server generate-keys` makes a key and a secret";
+    File::new(LIVEKIT, purpose, content)
 }
 
 fn well_known(plan: &Plan) -> File {
     let mut content = format!("{:#}", announcement::fragment(plan.service_url()));
     content.push('\n');
-    File {
-        name: WELL_KNOWN,
-        purpose: String::from(
-            "to be added to https://(server name)/.well-known/matrix/client, served with `Access-Control-Allow-Origin: *`",
-        ),
-        content,
-    }
+    let purpose =
+        "to be added to https://(server name)/.well-known/matrix/client, served with `Access-Control-Allow-Origin: *`";
+    File::new(WELL_KNOWN, purpose, content)
 }
 
 /// wrangler's whole configuration.

@@ -6,7 +6,7 @@ use anyhow::Result;
 use matrixrtc_doctor::ServiceUrl;
 use matrixrtc_edge::config::{Config, Problem};
 
-use super::{Place, files, in_directory};
+use super::{HomeserverMode, Place, files, homeserver_mode, in_directory};
 
 /// A deployment to be.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -16,6 +16,7 @@ pub struct Plan {
     homeservers: String,
     location_hint: Option<String>,
     sfu_key: Option<String>,
+    homeserver_mode: Option<HomeserverMode>,
 }
 
 impl Plan {
@@ -31,9 +32,15 @@ impl Plan {
         location_hint: Option<String>,
         sfu_key: Option<String>,
     ) -> Result<Self> {
-        let plan = Self { place, sfu_url, homeservers, location_hint, sfu_key };
+        let plan = Self { place, sfu_url, homeservers, location_hint, sfu_key, homeserver_mode: None };
         read(&plan.vars().into_iter().collect())?;
         Ok(plan)
+    }
+
+    /// The same deployment, also as an application service.
+    #[must_use]
+    pub fn in_homeserver_mode(self, mode: HomeserverMode) -> Self {
+        Self { homeserver_mode: Some(mode), ..self }
     }
 
     /// Where clients find it.
@@ -51,13 +58,25 @@ impl Plan {
             (SANITY_CHECKS, String::from(SANITY_CHECK_INTERVAL_S)),
         ];
         vars.extend(self.location_hint.clone().map(|hint| (LOCATION_HINT, hint)));
+        vars.extend(self.homeserver_mode.as_ref().map(|mode| (HS_SERVER_NAME, mode.server_name().to_string())));
         vars
     }
 
     /// The variables that are.
     #[must_use]
-    pub fn secrets(&self) -> [&'static str; 2] {
-        SECRETS
+    pub fn secrets(&self) -> Vec<&'static str> {
+        let tokens: &[&str] = if self.homeserver_mode.is_some() { &TOKENS } else { &[] };
+        SECRETS.iter().chain(tokens).copied().collect()
+    }
+
+    /// The SFU's URL that clients get.
+    pub(super) fn sfu_url(&self) -> &str {
+        &self.sfu_url
+    }
+
+    /// The homeserver that has it for an application service, if there is one.
+    pub(super) fn homeserver_mode(&self) -> Option<&HomeserverMode> {
+        self.homeserver_mode.as_ref()
     }
 
     /// The name of the API key, if it is known.
@@ -78,15 +97,36 @@ impl Plan {
         for secret in self.secrets() {
             steps += &format!("  npx wrangler secret put {secret}{config}\n");
         }
-        let server_name =
-            self.homeservers.split(',').next().map(str::trim).filter(|name| *name != "*").unwrap_or("example.com");
+        let first = self.homeservers.split(',').next().map(str::trim).filter(|name| *name != "*");
+        let (server_name, restarted) = match &self.homeserver_mode {
+            Some(mode) => {
+                steps += &format!(
+                    "\nThe tokens to put are in {}, which goes to the homeserver. Nobody else may read it.\n",
+                    directory.map_or_else(
+                        || String::from(homeserver_mode::REGISTRATION),
+                        |directory| in_directory(directory, homeserver_mode::REGISTRATION)
+                    )
+                );
+                (mode.server_name().as_str(), "the SFU and the homeserver")
+            }
+            None => (first.unwrap_or("example.com"), "the SFU"),
+        };
         steps += &format!(
-            "\nand, with the SFU restarted and the announcement in place, with LIVEKIT_KEY and LIVEKIT_SECRET in the environment:\n\n  \
+            "\nand, with {restarted} restarted and the announcement in place, with {} in the environment:\n\n  \
              cargo xtask doctor {} --server-name {server_name} --sfu-url {}",
+            and(&self.secrets()),
             self.service_url(),
             self.sfu_url
         );
         steps
+    }
+}
+
+/// `A, B and C`.
+fn and(names: &[&str]) -> String {
+    match names {
+        [rest @ .., last] if !rest.is_empty() => format!("{} and {last}", rest.join(", ")),
+        _ => names.concat(),
     }
 }
 
@@ -149,9 +189,12 @@ const SFU_URL: &str = "LIVEKIT_URL";
 const HOMESERVERS: &str = "LIVEKIT_FULL_ACCESS_HOMESERVERS";
 const LOCATION_HINT: &str = "LIVEKIT_LOCATION_HINT";
 const SANITY_CHECKS: &str = "LIVEKIT_SANITY_CHECK_INTERVAL_SECONDS";
+const HS_SERVER_NAME: &str = "LIVEKIT_HS_SERVER_NAME";
 /// Webhooks get lost; without this, who has gone meanwhile stays in the call.
 const SANITY_CHECK_INTERVAL_S: &str = "60";
-const SECRETS: [&str; 2] = ["LIVEKIT_KEY", "LIVEKIT_SECRET"];
+/// Those of homeserver mode.
+const TOKENS: [&str; 2] = ["LIVEKIT_AS_TOKEN", "LIVEKIT_HS_TOKEN"];
+pub(super) const SECRETS: [&str; 2] = ["LIVEKIT_KEY", "LIVEKIT_SECRET"];
 
 #[cfg(test)]
 mod tests {

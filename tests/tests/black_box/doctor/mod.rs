@@ -3,11 +3,12 @@
 mod configured;
 mod healthy;
 mod homeserver;
+mod homeserver_mode;
 mod service;
 mod sfu;
 mod webhooks;
 
-use black_box::{DelayedEvents, Deployment, Homeserver, Lab, MeddlingProxy, Operation, Reply, Service, Sfu};
+use black_box::{Deployment, Lab, MeddlingProxy, Operation, OwnHomeserver, Reply, Service, Sfu};
 use clap::Parser;
 use matrixrtc_doctor::{Check, Finding, Report, Status, Subject, examine};
 use serde_json::{Value, json};
@@ -15,10 +16,9 @@ use serde_json::{Value, json};
 /// A deployment as it should be, with all its parts and real names, for a test to break one thing in it.
 struct World {
     proxy: MeddlingProxy,
-    home: Homeserver,
-    client_api: DelayedEvents,
+    own: OwnHomeserver,
     sfu: Sfu,
-    _service: Service,
+    service: Service,
     lab: Lab,
     arguments: Vec<String>,
 }
@@ -30,16 +30,30 @@ impl World {
 
     /// With another configuration of the service.
     async fn with(lab: Lab, configure: impl FnOnce(Deployment) -> Deployment) -> Self {
+        Self::with_homeserver(lab, |deployment, _| configure(deployment)).await
+    }
+
+    /// The homeserver has the service for an application service, and the doctor is told the tokens.
+    async fn in_homeserver_mode() -> Self {
+        let mut world = Self::with_homeserver(Lab::new().await, Deployment::homeserver_mode).await;
+        let (as_token, hs_token) = (world.own.as_token().to_owned(), world.own.hs_token().to_owned());
+        world.set("--as-token", &as_token);
+        world.set("--hs-token", &hs_token);
+        world.own.announces(SFU_URL);
+        world.own.passes_on_to(&world.service.url(""), &hs_token);
+        world
+    }
+
+    async fn with_homeserver(lab: Lab, configure: impl FnOnce(Deployment, &OwnHomeserver) -> Deployment) -> Self {
         let sfu = lab.sfu_behind_proxy("sfu.example.org", 443, "/livekit/sfu").await;
-        let home = lab.homeserver("example.org").browsed().start().await;
-        let client_api = lab.delayed_events("cs.example.org").await;
-        client_api.answer_always(MADE_UP, Operation::Restart, error(404, "M_NOT_FOUND"));
-        home.set_client_well_known(well_known(&announcement(SERVICE_URL)));
+        let own = lab.own_homeserver_of(lab.homeserver("example.org").browsed().start().await).await;
+        own.events.answer_always(MADE_UP, Operation::Restart, error(404, "M_NOT_FOUND"));
+        own.home.set_client_well_known(well_known(&announcement(SERVICE_URL)));
         let deployment = lab.deployment().full_access("example.org").set("LIVEKIT_URL", SFU_URL);
-        let service = configure(deployment).start();
+        let service = configure(deployment, &own).start();
         let proxy = lab.proxy("rtc.example.org", "/livekit/jwt", &service).await;
         let (key, secret) = Sfu::credentials();
-        let mut world = Self { proxy, home, client_api, sfu, _service: service, lab, arguments: Vec::new() };
+        let mut world = Self { proxy, own, sfu, service, lab, arguments: Vec::new() };
         world.arguments = vec![String::from("doctor"), String::from(SERVICE_URL)];
         world.set("--server-name", "example.org");
         world.set("--sfu-url", SFU_URL);
@@ -103,16 +117,38 @@ impl World {
         assert_eq!(outcome.status, status, "{:#?}", report.findings);
         assert!(outcome.seen.contains(cause), "{outcome:#?}");
         assert!(outcome.change.as_ref().is_some_and(|change| !change.is_empty()), "{outcome:#?}");
-        let (_, secret) = Sfu::credentials();
-        let whole = serde_json::to_string(report).unwrap();
-        assert!(!whole.contains(secret) && !whole.contains("eyJ"), "a secret is in {whole}");
+        Self::assert_no_secret(report);
     }
 
-    /// Fails unless exactly these were skipped.
+    /// Fails unless exactly these were skipped, beside those that are for homeserver mode only.
     #[track_caller]
     fn assert_skipped(report: &Report, checks: &[Check]) {
         let skipped = report.findings.iter().filter(|finding| finding.outcome.status == Status::Skipped);
-        assert_eq!(skipped.map(|finding| finding.check).collect::<Vec<_>>(), checks);
+        let other = skipped.filter(|finding| !Self::is_for_homeserver_mode_only(finding));
+        assert_eq!(other.map(|finding| finding.check).collect::<Vec<_>>(), checks);
+    }
+
+    /// Fails unless everything is well, as far as it isn't for homeserver mode only.
+    #[track_caller]
+    fn assert_well(report: &Report) {
+        let mut checked = report.findings.iter().filter(|finding| !Self::is_for_homeserver_mode_only(finding));
+        assert!(checked.all(|finding| finding.outcome.status == Status::Ok), "{:#?}", report.findings);
+    }
+
+    /// Whether a check was skipped because the deployment isn't in that mode, as far as the doctor is told.
+    fn is_for_homeserver_mode_only(finding: &Finding) -> bool {
+        let of_the_mode = [Check::Ping, Check::AsToken, Check::IsJoined, Check::Transports, Check::Proxying];
+        let untold = finding.outcome.seen.contains("in homeserver mode only");
+        of_the_mode.contains(&finding.check) && finding.outcome.status == Status::Skipped && untold
+    }
+
+    #[track_caller]
+    fn assert_no_secret(report: &Report) {
+        let (_, secret) = Sfu::credentials();
+        let whole = serde_json::to_string(report).unwrap();
+        // The tokens of the registration file begin with SECRET-.
+        let is_in_it = [secret, "eyJ", "SECRET-"].iter().any(|text| whole.contains(text));
+        assert!(!is_in_it, "a secret is in the report");
     }
 
     #[track_caller]

@@ -1,0 +1,206 @@
+use black_box::{HomeserverQuestion as Question, Reply};
+use matrixrtc_doctor::{Check, Status};
+use serde_json::json;
+
+use super::{World, error};
+
+#[tokio::test]
+async fn nothing_is_wrong_with_homeserver_mode_as_it_should_be() {
+    let world = World::in_homeserver_mode().await;
+
+    let report = world.examine().await;
+
+    assert_eq!(report.count(Status::Ok), report.findings.len(), "{:#?}", report.findings);
+    assert_eq!(report.to_string(), "0 problems, 0 warnings, 24 ok, 0 skipped");
+    World::assert_no_secret(&report);
+}
+
+#[tokio::test]
+async fn the_stable_form_of_is_joined_is_asked_where_it_is_announced() {
+    let world = World::in_homeserver_mode().await;
+    let features = json!({ "org.matrix.msc4140": true, "io.element.msc4502.stable": true });
+    let versions = json!({ "versions": ["v1.1"], "unstable_features": features });
+    world.own.events.set_versions(Reply::json(200, &versions));
+
+    let report = world.examine().await;
+
+    assert_eq!(report.count(Status::Ok), report.findings.len(), "{:#?}", report.findings);
+    let asked = world.own.asked();
+    let is_joined = asked.iter().find(|(question, _)| *question == Question::IsUserJoined);
+    assert!(is_joined.is_some_and(|(_, path)| path.starts_with("/_matrix/client/v3/rooms/")), "{asked:?}");
+}
+
+#[tokio::test]
+async fn a_token_that_is_not_told() {
+    let mut world = World::in_homeserver_mode().await;
+    world.unset("--as-token");
+    let report = world.examine().await;
+    assert_eq!(report.to_string(), "0 problems, 0 warnings, 20 ok, 4 skipped");
+    assert!(World::finding(&report, Check::AsToken).outcome.seen.contains("--as-token"));
+
+    let mut world = World::in_homeserver_mode().await;
+    world.unset("--hs-token");
+    let report = world.examine().await;
+    assert_eq!(report.to_string(), "0 problems, 0 warnings, 23 ok, 1 skipped");
+    assert!(World::finding(&report, Check::Ping).outcome.seen.contains("--hs-token"));
+}
+
+#[tokio::test]
+async fn a_service_that_is_not_in_homeserver_mode() {
+    let mut world = World::new().await;
+    let (as_token, hs_token) = (world.own.as_token().to_owned(), world.own.hs_token().to_owned());
+    world.set("--as-token", &as_token);
+    world.set("--hs-token", &hs_token);
+    world.own.announces(super::SFU_URL);
+
+    let report = world.examine().await;
+
+    World::assert_problem(&report, Check::Ping, "isn't in homeserver mode (404)");
+    World::assert_skipped(&report, &[Check::Proxying]);
+}
+
+#[tokio::test]
+async fn a_service_with_another_hs_token() {
+    let mut world = World::in_homeserver_mode().await;
+    world.set("--hs-token", "SECRET-another");
+
+    let report = world.examine().await;
+
+    World::assert_problem(&report, Check::Ping, "isn't the service's LIVEKIT_HS_TOKEN");
+}
+
+#[tokio::test]
+async fn something_that_answers_a_ping_in_the_service_s_place() {
+    let world = World::in_homeserver_mode().await;
+    world.proxy.meddle(|request, reply| match request.path.ends_with("/ping") {
+        true => Reply::json(200, &json!({})),
+        false => reply,
+    });
+    let report = world.examine().await;
+    World::assert_problem(&report, Check::Ping, "with a wrong token is answered with 200");
+
+    world.proxy.meddle(|request, reply| match request.path.ends_with("/ping") {
+        true => Reply::html(404),
+        false => reply,
+    });
+    let report = world.examine().await;
+    World::assert_problem(&report, Check::Ping, "this URL doesn't lead to the service");
+}
+
+#[tokio::test]
+async fn a_homeserver_that_has_not_read_the_registration_file() {
+    let mut world = World::in_homeserver_mode().await;
+    world.set("--as-token", "SECRET-another");
+
+    let report = world.examine().await;
+
+    World::assert_problem(&report, Check::AsToken, "it hasn't read the registration file");
+    World::assert_skipped(&report, &[Check::IsJoined, Check::Transports, Check::Proxying]);
+}
+
+#[tokio::test]
+async fn a_homeserver_of_another_name() {
+    let world = World::in_homeserver_mode().await;
+    let user = json!({ "user_id": "@_matrixrtc:matrix.example.org" });
+    world.own.answer_always(Question::WhoAmI, Reply::json(200, &user));
+
+    let report = world.examine().await;
+
+    World::assert_problem(&report, Check::AsToken, "is matrix.example.org, not example.org");
+}
+
+#[tokio::test]
+async fn a_homeserver_that_does_not_say_who_it_is() {
+    let world = World::in_homeserver_mode().await;
+    for reply in [Reply::html(200), Reply::html(502)] {
+        world.own.answer_always(Question::WhoAmI, reply);
+
+        let report = world.examine().await;
+
+        World::assert_problem(&report, Check::AsToken, "isn't a homeserver's answer");
+    }
+}
+
+#[tokio::test]
+async fn a_homeserver_that_does_not_tell_who_is_joined() {
+    let world = World::in_homeserver_mode().await;
+    for (reply, cause) in [
+        (error(403, "M_FORBIDDEN"), "lacks the scope"),
+        (error(404, "M_UNRECOGNIZED"), "MSC4502 is off"),
+        (Reply::html(502), "answered with 502"),
+        (Reply::json(200, &json!({ "joined": true })), "isn't a homeserver's answer"),
+    ] {
+        world.own.answer_always(Question::IsUserJoined, reply);
+
+        let report = world.examine().await;
+
+        World::assert_problem(&report, Check::IsJoined, cause);
+    }
+}
+
+#[tokio::test]
+async fn a_homeserver_that_announces_another_sfu_or_none() {
+    let world = World::in_homeserver_mode().await;
+    let other = json!({ "rtc_transports": [{ "type": "livekit", "url": "wss://other.example.org" }] });
+    world.own.answer_always(Question::Transports, Reply::json(200, &other));
+    let report = world.examine().await;
+    World::assert_problem(&report, Check::Transports, "wss://other.example.org, for which the service gives no token");
+
+    for (reply, cause) in
+        [(Reply::json(200, &json!({})), "no SFU with a `url`"), (error(404, "M_UNRECOGNIZED"), "MSC4143 is off")]
+    {
+        world.own.answer_always(Question::Transports, reply);
+
+        let report = world.examine().await;
+
+        World::assert_warning(&report, Check::Transports, cause);
+    }
+}
+
+#[tokio::test]
+async fn a_homeserver_that_does_not_pass_requests_on() {
+    let world = World::in_homeserver_mode().await;
+    for (reply, cause) in [
+        (error(404, "M_UNRECOGNIZED"), "doesn't pass requests on to the service (404)"),
+        (Reply::html(502), "can't reach the service"),
+        (Reply::html(504), "can't reach the service"),
+        (Reply::html(404), "something that isn't this service (404)"),
+        (Reply::html(200), "something that isn't this service (200)"),
+    ] {
+        world.own.answer_always(Question::Proxied, reply);
+
+        let report = world.examine().await;
+
+        World::assert_problem(&report, Check::Proxying, cause);
+    }
+}
+
+#[tokio::test]
+async fn a_homeserver_that_passes_requests_on_to_where_nobody_answers() {
+    let world = World::in_homeserver_mode().await;
+    world.own.passes_on_to("http://127.0.0.1:9", world.own.hs_token());
+
+    let report = world.examine().await;
+
+    World::assert_problem(&report, Check::Proxying, "can't reach the service");
+}
+
+#[tokio::test]
+async fn a_homeserver_that_passes_requests_on_with_another_hs_token() {
+    let world = World::in_homeserver_mode().await;
+    world.own.passes_on_to(&world.service.url(""), "SECRET-another");
+
+    let report = world.examine().await;
+
+    World::assert_problem(&report, Check::Proxying, "LIVEKIT_HS_TOKEN isn't the hs_token");
+}
+
+#[tokio::test]
+async fn a_homeserver_that_limits() {
+    let world = World::in_homeserver_mode().await;
+    world.own.answer_always(Question::Proxied, error(429, "M_LIMIT_EXCEEDED"));
+
+    let report = world.examine().await;
+
+    World::assert_warning(&report, Check::Proxying, "429");
+}
