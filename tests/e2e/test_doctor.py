@@ -1,25 +1,16 @@
 """The doctor's idea of a homeserver and an SFU is that of the real ones."""
 
-import json
 import os
 import subprocess
 
 from conftest import SERVICE_URL, Deployment
+from parts import doctor
 
 
 def examine(deployment: Deployment, **changes: str) -> tuple[int, dict[str, dict[str, str]]]:
     """How the doctor ends, and its findings by check, with these changes to the environment."""
-    command = [
-        *(os.environ["E2E_XTASK"], "doctor", SERVICE_URL, "--json", "--allow-private-addresses"),
-        *("--server-name", deployment.full_access.name),
-        *("--trust-ca", str(deployment.authority.pem)),
-    ]
-    environment = os.environ | deployment.variables | changes
-    ended = subprocess.run(
-        command, env=environment, capture_output=True, text=True, timeout=60, check=False
-    )
-    findings = json.loads(ended.stdout)["findings"]
-    return ended.returncode, {finding["check"]: finding for finding in findings}
+    variables = deployment.variables | changes
+    return doctor.examine(SERVICE_URL, deployment.full_access, deployment.authority, variables)
 
 
 def test_real_parts_are_found_well(deployment: Deployment) -> None:
@@ -32,6 +23,7 @@ def test_real_parts_are_found_well(deployment: Deployment) -> None:
         "service-address": "warning",
         "service-certificate": "skipped",
         "sfu": "warning",
+        **dict.fromkeys(doctor.HOMESERVER_MODE, "skipped"),
     }
     assert {check: finding["status"] for check, finding in findings.items()} == expected, findings
     assert code == 0

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from parts import doctor
 from parts.application_service import ApplicationService
 from parts.authority import Authority
 from parts.delayed_leave import DelayedLeave
@@ -39,13 +40,13 @@ class Site:
         self.sfu = running.enter_context(
             closing(LivekitServer(first_port + 10, [f"{worker_url}/sfu_webhook"], directory))
         )
-        variables = (
+        self.variables = (
             configuration(self.sfu, self.homeserver)
             | registration.variables()
             | {"LIVEKIT_MEMBERSHIP_CHECK_INTERVAL_SECONDS": str(INTERVAL_SECONDS)}
         )
         self.worker = running.enter_context(
-            closing(serve(worker_port, variables, authority, directory))
+            closing(serve(worker_port, self.variables, authority, directory))
         )
 
     def wait_until_ready(self) -> None:
@@ -74,9 +75,9 @@ class Federation:
     """Two sites, and a user of each in a room that both homeservers are in."""
 
     def __init__(self, directory: Path, running: ExitStack) -> None:
-        authority = Authority(directory)
+        self.authority = Authority(directory)
         self.near, self.far = (
-            Site(host, port, authority, directory, running)
+            Site(host, port, self.authority, directory, running)
             for host, port in (("localhost", 8500), (os.environ["E2E_ADDRESS"], 8600))
         )
         self.near.wait_until_ready()
@@ -113,6 +114,24 @@ def test_members_of_two_homeservers_hear_each_other(federation: Federation, join
 
     assert fred_listens.hears() == nora.identity
     assert nora_listens.hears() == fred.identity
+
+
+def test_the_doctor_finds_homeserver_and_service_wired(federation: Federation) -> None:
+    near = federation.near
+
+    def findings(**changes: str) -> dict[str, dict[str, str]]:
+        variables = near.variables | changes
+        url, authority = near.worker.url, federation.authority
+        _, found = doctor.examine(url, near.homeserver, authority, variables)
+        return {check: found[check] for check in doctor.HOMESERVER_MODE}
+
+    found = findings()
+    # These homeservers announce no transport: the tests know the SFUs.
+    expected = dict.fromkeys(doctor.HOMESERVER_MODE, "ok") | {"transports": "warning"}
+    assert {check: finding["status"] for check, finding in found.items()} == expected, found
+
+    assert "isn't the service's" in findings(LIVEKIT_HS_TOKEN="another")["ping"]["seen"]
+    assert "hasn't read" in findings(LIVEKIT_AS_TOKEN="another")["as-token"]["seen"]
 
 
 def test_nobody_publishes_on_the_sfu_of_another_homeserver(
