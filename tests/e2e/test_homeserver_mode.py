@@ -1,11 +1,14 @@
 """Two homeservers that federate, each with a worker and an SFU of its own: MSC4195's homeserver mode."""
 
 import os
+import subprocess
 from collections.abc import Iterator
 from contextlib import ExitStack, closing
 from pathlib import Path
 
 import pytest
+from synapse.appservice import Scopes
+from synapse.config.appservice import load_appservices
 
 from parts import doctor
 from parts.application_service import ApplicationService
@@ -147,6 +150,24 @@ def test_nobody_publishes_on_the_sfu_of_another_homeserver(
 
     guest_listens.wait_until_silenced()
     assert near.sfu.may_publish(guest.livekit_room) == {host.identity}
+
+
+def test_synapse_reads_the_registration_file_that_configure_writes(tmp_path: Path) -> None:
+    command = [
+        *(os.environ["E2E_XTASK"], "configure", "--route", "rtc.example.com/livekit/jwt"),
+        *("--sfu-url", "wss://sfu.example.com", "--homeserver", "example.com"),
+        *("--homeserver-mode", "example.com", "--write", str(tmp_path)),
+    ]
+    subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, timeout=60, check=True)
+
+    [service] = load_appservices("example.com", [str(tmp_path / "matrixrtc-registration.yaml")])
+
+    assert service.proxy_url == "https://rtc.example.com/livekit/jwt"
+    assert service.proxy_prefix == "rtc/livekit"
+    assert service.has_scope(Scopes.QUERY_ROOM_MEMBERSHIP)
+    assert service.is_interested_in_user("@alice:example.com")
+    assert not service.is_interested_in_user("@alice:exampleXcom")
+    assert not service.is_exclusive_user("@alice:example.com")
 
 
 def test_who_is_not_in_the_room_gets_no_token(federation: Federation) -> None:
