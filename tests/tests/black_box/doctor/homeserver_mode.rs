@@ -70,6 +70,23 @@ async fn a_service_with_another_hs_token() {
 }
 
 #[tokio::test]
+async fn a_service_without_tls_is_not_told_the_hs_token() {
+    let mut world = World::in_homeserver_mode().await;
+    world.proxy.show(None).await;
+    world.proxy.meddle(|request, reply| match request.path.ends_with("/ping") {
+        true => panic!("a ping without TLS"),
+        false => reply,
+    });
+    world.arguments[1] = String::from("http://rtc.example.org:443/livekit/jwt");
+
+    let report = world.examine().await;
+
+    World::assert_finding(&report, Check::ServiceCertificate, Status::Problem, "no TLS");
+    World::assert_skipped(&report, &[Check::Ping]);
+    assert!(World::finding(&report, Check::Ping).outcome.seen.contains("isn't sent without TLS"));
+}
+
+#[tokio::test]
 async fn something_that_answers_a_ping_in_the_service_s_place() {
     let world = World::in_homeserver_mode().await;
     world.proxy.meddle(|request, reply| match request.path.ends_with("/ping") {
