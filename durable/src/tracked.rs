@@ -181,9 +181,10 @@ impl Tracked {
         self.looked_at.is_some_and(|looked_at| looked_at >= instant)
     }
 
-    /// Its user isn't in the room.
+    /// Its user isn't in the room. Each round that says so is a reason to try at once, however often the SFU has failed.
     pub(crate) fn remove(&mut self, now: Timestamp) {
-        self.removal.get_or_insert(Attempt::new(now));
+        let removal = self.removal.get_or_insert(Attempt::new(now));
+        removal.due = removal.due.min(now);
     }
 
     fn come(&mut self) -> Sighting {
