@@ -386,7 +386,7 @@ impl Membership {
             if sighting == Some(Sighting::Come)
                 && let Some(round) = self.rounds.iter_mut().find(|round| round.of == tracked.terms.matrix_room_id)
             {
-                round.due = Some(now);
+                round.due = Some(round.due.map_or(now, |due| due.min(now)));
             }
         }
     }

@@ -8,6 +8,7 @@ use super::homeserver::{Call, DelayedLeave, Fate, Homeservers};
 use super::object::Stored;
 use super::removal::Removals;
 use super::sfu::{Connection, ConnectionName, Sfu, Webhook, Who};
+use super::world::START;
 use crate::action::{Action, DelegationId, Request};
 use crate::event::{FRESH, Occurrence, ROUNDING};
 use crate::row::{AliasColumn, DelegationRow, StateColumn};
@@ -278,7 +279,9 @@ impl Judge {
     fn asks(&mut self, now: Timestamp, sanity_checks: u64) -> Verdict {
         self.questions += 1;
         let delegations: u64 = self.cases.values().map(|case| case.questions_by(now)).sum();
-        let budget = delegations + self.removals.times_loaded_and_told();
+        // Those whose tokens have expired are looked for until the SFU tells, now and then.
+        let looks = now.since(START).as_secs() / LOOK_AGAIN.as_secs();
+        let budget = delegations + self.removals.times_loaded_and_told() + looks;
         match self.questions > budget + sanity_checks {
             true => broken(Invariant::Bounded, format!("the SFU is asked for the {}th time", self.questions)),
             false => Ok(()),
@@ -448,3 +451,6 @@ const RECOVERY: Duration = Duration::from_secs(66);
 
 /// For alarms, questions and the last attempts.
 const SLACK: Duration = Duration::from_secs(180);
+
+/// How often the SFU may be asked for those whose tokens have expired.
+const LOOK_AGAIN: Duration = Duration::from_secs(600);
