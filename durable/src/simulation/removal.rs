@@ -145,6 +145,8 @@ impl Removals {
         let told = self.told.iter().filter(|(told, _)| *told == name).map(|(_, at)| *at).min();
         let known_at = match (told, intervals.sanity_check) {
             (Some(told), _) => told,
+            // The SFU shows a connection that has migrated as the one that was checked before.
+            (None, _) if name.migrations > 0 && intervals.membership_check.is_none() => return false,
             (None, Some(interval)) => active_since + interval,
             (None, None) => return false,
         };
