@@ -277,7 +277,8 @@ impl Membership {
             .filter(|tracked| tracked.seen_at <= as_of && tracked.presence.connected)
             .map(|tracked| tracked.terms.identity.clone())
             .collect();
-        gone.iter().for_each(|identity| self.has_gone(now, identity, answer));
+        // Of a connection that was migrating just then it says nothing.
+        gone.iter().for_each(|identity| self.has_gone(now, identity, RemovalAnswer::NotThere));
         gone
     }
 
