@@ -193,7 +193,7 @@ impl Membership {
                 // Nobody else is in a room that is deleted: it has no other Matrix room, and no newer token.
                 match self.round(matrix_room_id) {
                     Some(round) if alone && !renewed => {
-                        round.deletion.get_or_insert(Attempt::new(now));
+                        round.deletion.get_or_insert(Attempt::new(now)).hasten(now);
                     }
                     _ => self.judge(now, matrix_room_id, as_of, |_| false),
                 }

@@ -183,8 +183,7 @@ impl Tracked {
 
     /// Its user isn't in the room. Each round that says so is a reason to try at once, however often the SFU has failed.
     pub(crate) fn remove(&mut self, now: Timestamp) {
-        let removal = self.removal.get_or_insert(Attempt::new(now));
-        removal.due = removal.due.min(now);
+        self.removal.get_or_insert(Attempt::new(now)).hasten(now);
     }
 
     fn come(&mut self) -> Sighting {
@@ -201,6 +200,11 @@ impl Attempt {
     /// When it is due, unless it is under way.
     pub(crate) fn due(&self) -> Option<Timestamp> {
         self.ticket.is_none().then_some(self.due)
+    }
+
+    /// There is a new reason for it.
+    pub(crate) fn hasten(&mut self, now: Timestamp) {
+        self.due = self.due.min(now);
     }
 
     /// It has failed once more.
