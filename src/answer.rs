@@ -1,5 +1,7 @@
 //! Answers to clients: JSON, with the headers that browsers need.
 
+use std::cell::RefCell;
+
 use serde_json::Value;
 use wasm_bindgen::JsValue;
 use web_sys::{Headers, Response, ResponseInit};
@@ -13,39 +15,57 @@ pub struct Answer {
     status: u16,
     body: Option<Value>,
     headers: Vec<(&'static str, String)>,
+    for_browsers: bool,
 }
 
 impl Answer {
     /// 200 with a JSON body.
     pub fn json(body: Value) -> Self {
-        Self { status: 200, body: Some(body), headers: Vec::new() }
+        Self { status: 200, body: Some(body), headers: Vec::new(), for_browsers: false }
     }
 
     /// 200 to a preflight.
     pub fn preflight() -> Self {
-        Self { status: 200, body: None, headers: vec![("Access-Control-Max-Age", PREFLIGHT_LIFETIME_S.to_string())] }
+        let max_age = ("Access-Control-Max-Age", PREFLIGHT_LIFETIME_S.to_string());
+        Self { status: 200, body: None, headers: vec![max_age], for_browsers: false }
     }
 
     /// Lets pages of any origin read this answer (§2 of the protocol).
-    pub fn with_cors(mut self) -> Self {
-        self.headers.extend(CORS.map(|(name, value)| (name, value.to_owned())));
-        self
+    pub fn with_cors(self) -> Self {
+        Self { for_browsers: true, ..self }
     }
 
     /// The platform's form of it.
     pub fn into_response(self) -> Result<Response, JsValue> {
+        let init = ResponseInit::new();
+        init.set_status(self.status);
+        let headers = self.headers()?;
+        init.set_headers(&headers);
+        let body = self.body.map(|body| body.to_string());
+        Response::new_with_opt_str_and_init(body.as_deref(), &init)
+    }
+
+    fn headers(&self) -> Result<Headers, JsValue> {
+        let are_usual = self.for_browsers && self.body.is_some() && self.headers.is_empty();
+        if are_usual && let Some(headers) = USUAL_HEADERS.with_borrow(Option::clone) {
+            return Ok(headers);
+        }
         let headers = Headers::new()?;
         for (name, value) in &self.headers {
             headers.set(name, value)?;
         }
-        let init = ResponseInit::new();
-        init.set_status(self.status);
+        if self.for_browsers {
+            for (name, value) in CORS {
+                headers.set(name, value)?;
+            }
+        }
         if self.body.is_some() {
             headers.set("Content-Type", "application/json")?;
         }
-        init.set_headers(&headers);
-        let body = self.body.map(|body| body.to_string());
-        Response::new_with_opt_str_and_init(body.as_deref(), &init)
+        if are_usual {
+            USUAL_HEADERS.set(Some(headers.clone()));
+        }
+        Ok(headers)
     }
 }
 
@@ -56,8 +76,13 @@ impl From<&ApiError> for Answer {
             ApiError::RateLimited(_) => vec![("Retry-After", OverLimit::RETRY_AFTER_S.to_string())],
             _ => Vec::new(),
         };
-        Self { status: error.status(), body: Some(error.body()), headers }
+        Self { status: error.status(), body: Some(error.body()), headers, for_browsers: false }
     }
+}
+
+thread_local! {
+    /// Those of every token: the platform copies them into each answer.
+    static USUAL_HEADERS: RefCell<Option<Headers>> = const { RefCell::new(None) };
 }
 
 const CORS: [(&str, &str); 3] = [

@@ -3,7 +3,6 @@
 use std::future::Future;
 use std::time::{Duration, Instant};
 
-use jwt_compact::alg::Hs256Key;
 use matrixrtc_edge::livekit::keys::{ApiKey, ApiKeys};
 use matrixrtc_edge::livekit::sfu_url::SfuUrl;
 use matrixrtc_edge::matrix::discovery::AddressPolicy;
@@ -80,15 +79,13 @@ impl SfuCredentials {
     /// The pair with white space that may have got into one of the two at the SFU, and what that is.
     pub(crate) fn variants(&self) -> impl Iterator<Item = (&'static str, ApiKey)> + '_ {
         let (name, secret) = (self.name.trim(), self.secret.trim());
-        let pair =
-            |name: &str, secret: &str| ApiKey { name: name.to_owned(), secret: Hs256Key::new(secret.as_bytes()) };
         [
-            ("a line feed at the end of the secret", pair(name, &format!("{secret}\n"))),
-            ("a line feed at the end of the secret", pair(name, &format!("{secret}\r\n"))),
-            ("a space at the end of the secret", pair(name, &format!("{secret} "))),
-            ("a space at the beginning of the secret", pair(name, &format!(" {secret}"))),
-            ("a line feed at the end of the key", pair(&format!("{name}\n"), secret)),
-            ("a space at the end of the key", pair(&format!("{name} "), secret)),
+            ("a line feed at the end of the secret", ApiKey::new(name, &format!("{secret}\n"))),
+            ("a line feed at the end of the secret", ApiKey::new(name, &format!("{secret}\r\n"))),
+            ("a space at the end of the secret", ApiKey::new(name, &format!("{secret} "))),
+            ("a space at the beginning of the secret", ApiKey::new(name, &format!(" {secret}"))),
+            ("a line feed at the end of the key", ApiKey::new(&format!("{name}\n"), secret)),
+            ("a space at the end of the key", ApiKey::new(&format!("{name} "), secret)),
         ]
         .into_iter()
     }

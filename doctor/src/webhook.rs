@@ -1,6 +1,5 @@
 //! What the SFU's webhooks meet at the service (§6.1 of the protocol).
 
-use jwt_compact::alg::Hs256Key;
 use matrixrtc_edge::livekit::keys::ApiKey;
 use serde_json::json;
 
@@ -40,7 +39,7 @@ pub(crate) async fn forgery_is_refused(
 ) -> Verdict<()> {
     let name =
         credentials.map_or_else(|| String::from("matrixrtc-doctor"), |credentials| credentials.key().name.clone());
-    let forger = ApiKey { name, secret: Hs256Key::new(b"a-secret-that-only-matrixrtc-doctor-has") };
+    let forger = ApiKey::new(&name, "a-secret-that-only-matrixrtc-doctor-has");
     let outcome = match send(web, service, &forger).await {
         Ok(answer) if answer.status == 401 && answer.errcode().is_some() => Outcome::ok("401"),
         Ok(answer) if answer.status < 300 => Outcome::problem(

@@ -2,6 +2,8 @@
 
 use jwt_compact::alg::Hs256Key;
 
+use super::api_token::LastToken;
+
 /// One API key with its secret. Printing it shows neither.
 #[derive(Clone)]
 pub struct ApiKey {
@@ -9,6 +11,7 @@ pub struct ApiKey {
     pub name: String,
     /// The secret, as HMAC key.
     pub secret: Hs256Key,
+    pub(super) for_rooms: LastToken,
 }
 
 /// All keys in use: one signs, each verifies webhooks, so that keys can be rotated (`LIVEKIT_KEYS`).
@@ -44,10 +47,14 @@ impl ApiKeys {
 }
 
 impl ApiKey {
+    /// The key `name`, with its secret.
+    pub fn new(name: &str, secret: &str) -> Self {
+        Self { name: name.to_owned(), secret: Hs256Key::new(secret.as_bytes()), for_rooms: LastToken::default() }
+    }
+
     fn parse(name: &str, secret: &str) -> Option<Self> {
         let (name, secret) = (name.trim(), secret.trim());
-        (!name.is_empty() && !secret.is_empty())
-            .then(|| Self { name: name.to_owned(), secret: Hs256Key::new(secret.as_bytes()) })
+        (!name.is_empty() && !secret.is_empty()).then(|| Self::new(name, secret))
     }
 }
 

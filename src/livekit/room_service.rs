@@ -99,7 +99,7 @@ impl RoomService<'_> {
 
     /// Messages are encoded before and decoded after: one that is generic over them is in the module once for each.
     async fn call(&self, method: &str, grant: Grant<'_>, request: Vec<u8>) -> Result<Reply, RoomServiceError> {
-        let token = self.key.mint(None, grant, clock::now_ms(), API_TOKEN_LIFETIME_S)?;
+        let token = self.key.api_token(grant, clock::now_ms())?;
         let deadline = Deadline::after(TIMEOUT);
         let call = Call {
             url: &format!("{}/twirp/livekit.RoomService/{method}", self.sfu.api()),
@@ -284,7 +284,6 @@ const PROTOBUF: &str = "application/protobuf";
 const EMPTY_TIMEOUT_S: u32 = 300;
 const DEPARTURE_TIMEOUT_S: u32 = 20;
 /// Long enough for an SFU whose clock is some minutes off.
-const API_TOKEN_LIFETIME_S: u32 = 600;
 /// A thousand participants and more: their metadata is in it.
 const MAX_ANSWER: usize = 8 * 1024 * 1024;
 const MAX_ERROR_BODY: usize = 16 * 1024;
