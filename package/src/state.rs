@@ -14,7 +14,7 @@ use anyhow::{Context, Result, bail};
 /// The right to run on a state directory. It ends when this is dropped, and with the process, however that ends.
 #[derive(Debug)]
 pub struct StateLock {
-    _file: File,
+    file: File,
 }
 
 impl StateLock {
@@ -35,12 +35,20 @@ impl StateLock {
         let file = File::options().create(true).append(true).open(&path);
         let file = file.with_context(|| format!("can't write {}", path.display()))?;
         match file.try_lock() {
-            Ok(()) => Ok(Self { _file: file }),
+            Ok(()) => Ok(Self { file }),
             Err(TryLockError::WouldBlock) => {
                 bail!("{} is in use by another process; each needs a state directory of its own", dir.display())
             }
             Err(TryLockError::Error(error)) => Err(error).with_context(|| format!("can't lock {}", path.display())),
         }
+    }
+}
+
+impl Drop for StateLock {
+    /// Closing the file isn't enough: a process that another thread is just starting has it, too, until it runs its program.
+    fn drop(&mut self) {
+        // If this fails, the lock ends a moment later.
+        let _ = self.file.unlock();
     }
 }
 
@@ -59,5 +67,16 @@ mod tests {
 
         assert!(error.contains("in use by another process") && error.contains("new/state"), "{error}");
         StateLock::take(&dir).unwrap();
+    }
+
+    #[test]
+    fn who_has_inherited_the_file_does_not_hold_the_lock() {
+        let place = tempfile::tempdir().unwrap();
+        let lock = StateLock::take(place.path()).unwrap();
+        let _inherited = lock.file.try_clone().unwrap();
+
+        drop(lock);
+
+        StateLock::take(place.path()).unwrap();
     }
 }
