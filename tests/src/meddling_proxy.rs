@@ -57,11 +57,12 @@ impl MeddlingProxy {
         self.server = Some(Server::start(self.address, certificate, Serving::Http(self.handler.clone())).await);
     }
 
-    /// From now on nobody listens.
-    pub async fn go_away(&mut self) {
+    /// From now on nobody listens. Gives the address that is free now.
+    pub async fn go_away(&mut self) -> SocketAddr {
         if let Some(server) = self.server.take() {
             server.end().await;
         }
+        self.address
     }
 }
 

@@ -39,6 +39,7 @@ struct State {
     requests: usize,
     auto_create: bool,
     drops_upgrades: bool,
+    clock_ahead_s: i64,
     test_rooms: BTreeSet<String>,
 }
 
@@ -66,6 +67,7 @@ impl Sfu {
             requests: 0,
             auto_create: false,
             drops_upgrades: false,
+            clock_ahead_s: 0,
             test_rooms: BTreeSet::new(),
         }));
         let handler_state = state.clone();
@@ -101,6 +103,11 @@ impl Sfu {
     /// From now on, what opens a WebSocket arrives as an ordinary request, as through a proxy that knows none.
     pub fn drop_upgrades(&self) {
         self.state.lock().unwrap().drops_upgrades = true;
+    }
+
+    /// From now on, its clock is so many seconds before everybody else's, or behind.
+    pub fn set_clock_ahead(&self, seconds: i64) {
+        self.state.lock().unwrap().clock_ahead_s = seconds;
     }
 
     /// The rooms that the doctor has created and not deleted.
@@ -310,20 +317,32 @@ impl State {
         let Some(secret) = self.keys.get(&issuer) else {
             return Err(refused(&format!("invalid API key: {issuer}")));
         };
+        let invalid = |cause: &str| refused(&format!("invalid token: {token}, error: {cause}"));
         let verified = TokenVerifier::with_api_key(&issuer, secret).verify(token);
-        verified.map_err(|_| {
-            refused(&format!("invalid token: {token}, error: token signature is invalid: signature is invalid"))
-        })
+        let claims = verified.map_err(|_| invalid("token signature is invalid: signature is invalid"))?;
+        let now = self.now_s();
+        let at = |claim: usize| i64::try_from(claim).expect("a year before 292 billion");
+        if now < at(claims.nbf) - LEEWAY_S {
+            return Err(invalid("token has invalid claims: token is not valid yet"));
+        }
+        if now > at(claims.exp) + LEEWAY_S {
+            return Err(invalid("token has invalid claims: token is expired"));
+        }
+        Ok(claims)
     }
 
     fn room(&self, name: &str) -> Room {
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).expect("a clock after 1970");
         Room {
             sid: format!("RM_{}", self.created.len()),
             name: name.to_owned(),
-            creation_time: now.as_secs().try_into().expect("a year before 292 billion"),
+            creation_time: self.now_s(),
             ..Room::default()
         }
+    }
+
+    fn now_s(&self) -> i64 {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).expect("a clock after 1970");
+        i64::try_from(now.as_secs()).expect("a year before 292 billion") + self.clock_ahead_s
     }
 }
 
@@ -340,3 +359,5 @@ const KEY: &str = "devkey";
 const SECRET: &str = "the-secret-of-devkey-nobody-may-see";
 const PROTOBUF: &str = "application/protobuf";
 const SHORT_LIVED: usize = 600;
+/// By which LiveKit lets clocks differ.
+const LEEWAY_S: i64 = 60;

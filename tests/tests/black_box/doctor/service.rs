@@ -1,4 +1,4 @@
-use black_box::{CertificateAuthority, Lab, PUBLIC_V6, Reply};
+use black_box::{CertificateAuthority, Lab, PUBLIC_V6, Reply, Silence};
 use hyper::header::HeaderName;
 use matrixrtc_doctor::{Check, Status};
 use serde_json::json;
@@ -25,6 +25,28 @@ async fn an_address_at_which_nothing_listens() {
 
     World::assert_problem(&report, Check::ServiceAddress, "connection refused");
     World::assert_skipped(&report, &AFTER_ADDRESS);
+}
+
+#[tokio::test]
+async fn an_address_from_which_nothing_comes() {
+    let mut world = World::new().await;
+    let _silence = Silence::of_packets(world.proxy.go_away().await).await;
+
+    let report = world.examine().await;
+
+    World::assert_problem(&report, Check::ServiceAddress, "no answer, a firewall perhaps");
+    World::assert_skipped(&report, &AFTER_ADDRESS);
+}
+
+#[tokio::test]
+async fn a_server_that_takes_connections_and_says_nothing() {
+    let mut world = World::new().await;
+    let _silence = Silence::after_connecting(world.proxy.go_away().await).await;
+
+    let report = world.examine().await;
+
+    World::assert_problem(&report, Check::ServiceCertificate, "no answer within 10 s");
+    World::assert_skipped(&report, &AFTER_ADDRESS[1..]);
 }
 
 #[tokio::test]

@@ -88,6 +88,19 @@ async fn another_secret_than_the_sfus() {
 }
 
 #[tokio::test]
+async fn a_clock_of_the_sfu_that_goes_wrong() {
+    let world = World::new().await;
+    for ahead_s in [3600, -3600] {
+        world.sfu.set_clock_ahead(ahead_s);
+
+        let report = world.examine().await;
+
+        World::assert_problem(&report, Check::SfuKeys, "the SFU finds the token's time wrong");
+        World::assert_skipped(&report, &[Check::SfuRooms, Check::AutoCreate]);
+    }
+}
+
+#[tokio::test]
 async fn white_space_in_the_sfus_own_key() {
     let (key, secret) = Sfu::credentials();
     let world = World::new().await;
