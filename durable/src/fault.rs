@@ -52,6 +52,8 @@ pub enum Fault {
     CheckOnlyOnce,
     /// Who is gone is forgotten, whatever tokens it has.
     ForgetWhenGone,
+    /// Who is gone is forgotten when the SFU has been asked for it once.
+    ForgetAfterFirstLook,
     /// The row isn't marked as changed when a tracked participant connects.
     ForgetWhoIsConnected,
 }
@@ -67,7 +69,7 @@ mod switch {
 
     impl Fault {
         /// All of them.
-        pub const ALL: [Self; 23] = [
+        pub const ALL: [Self; 24] = [
             Self::IgnoreSid,
             Self::ForgetEndedConnections,
             Self::BelieveReturning,
@@ -90,6 +92,7 @@ mod switch {
             Self::DeleteWithoutAsking,
             Self::CheckOnlyOnce,
             Self::ForgetWhenGone,
+            Self::ForgetAfterFirstLook,
             Self::ForgetWhoIsConnected,
         ];
 

@@ -50,8 +50,9 @@ struct Round {
 impl Membership {
     /// Those who are stored. Whoever is connected is checked at once: what was under way may have been about it.
     pub(crate) fn load(interval: Option<Duration>, now: Timestamp, rows: Vec<TrackedRow>) -> Self {
-        let tracked: BTreeMap<_, _> =
+        let mut tracked: BTreeMap<_, _> =
             rows.into_iter().map(TrackedRow::resume).map(|tracked| (tracked.terms.identity.clone(), tracked)).collect();
+        tracked.values_mut().for_each(|tracked| tracked.resume_looks(now));
         let mut membership = Self {
             interval: interval.map(|interval| interval.max(SHORTEST_INTERVAL)),
             newest: tracked.values().map(|tracked| tracked.id.as_u64()).max().unwrap_or_default(),
@@ -94,6 +95,7 @@ impl Membership {
                     vouched_at,
                     seen_at: vouched_at,
                     looked_at: None,
+                    missed_at: None,
                     changed: true,
                     removal: None,
                 };

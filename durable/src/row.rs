@@ -186,6 +186,7 @@ impl TrackedRow {
             vouched_at: Moment::default(),
             seen_at: Moment::default(),
             looked_at: None,
+            missed_at: None,
             changed: false,
             removal: None,
         }

@@ -23,6 +23,8 @@ pub(crate) struct Tracked {
     pub(crate) seen_at: Moment,
     /// When the SFU was last asked for it, and had an answer.
     pub(crate) looked_at: Option<Timestamp>,
+    /// When the SFU was first seen not to have it, of all the times at which no token that is known of let it in any more.
+    pub(crate) missed_at: Option<Timestamp>,
     /// It has to be stored.
     pub(crate) changed: bool,
     /// Its user isn't in the room: the SFU is to be told.
@@ -79,11 +81,13 @@ impl Tracked {
             | Occurrence::ParticipantConnectionAborted(participant, reason)
                 if participant.identity == self.terms.identity =>
             {
-                // One that is displaced or migrates is as good as there. One that never had media wasn't there.
+                // One that is displaced or migrates is as good as there. One that never had media wasn't there, but the SFU
+                // has given it a token: that costs a row only if it is good for longer than those that are known.
                 let aborted = matches!(event.occurrence, Occurrence::ParticipantConnectionAborted(..));
                 if reason.is_coming_back() || (aborted && !*connected) {
-                    if !*connected && !aborted {
-                        self.presence.gone_at = self.presence.gone_at.max(Some(event.created_at.unwrap_or(now)));
+                    let gone_at = event.created_at.unwrap_or(now);
+                    if self.locked_out_at().is_some_and(|locked_out_at| locked_out_at < gone_at + REUSABLE_FOR) {
+                        self.presence.gone_at = Some(gone_at);
                     }
                     return None;
                 }
@@ -119,11 +123,18 @@ impl Tracked {
                 && !connections.is_over(participant.sid.as_ref())
         });
         let connecting = mine.is_some_and(|participant| participant.state != ParticipantState::Active);
-        if !connecting {
+        if connecting {
+            // If it goes again, nobody may tell.
+            self.missed_at = None;
+        } else {
             self.looked_at = Some(asked_at);
         }
         match mine {
-            None => self.gone(now),
+            None => {
+                let gone = self.gone(now);
+                self.missed(asked_at);
+                gone
+            }
             Some(participant) if participant.state == ParticipantState::Active => {
                 let known = *connected && connections.latest.as_ref().is_some_and(|known| known.sid == participant.sid);
                 if known {
@@ -149,32 +160,58 @@ impl Tracked {
         })
     }
 
-    /// When it is forgotten: when none of its tokens lets it in any more, and the SFU has been seen not to have it. If the SFU
-    /// doesn't tell, that is waited for, but not for ever.
+    /// It is loaded, and when the SFU was asked for it before isn't stored. Some time after that was due, it is taken for done.
+    pub(crate) fn resume_looks(&mut self, now: Timestamp) {
+        self.missed_at = self.locked_out_at().filter(|locked_out_at| *locked_out_at + LOOKED_FOR_WITHIN <= now);
+    }
+
+    /// When it is forgotten: when no token that is known of lets it in any more, and the SFU has been seen twice not to have
+    /// it. What it may have been given by a connection that wasn't heard of and was over by the first look has expired by the
+    /// second. If the SFU doesn't tell, that is waited for, but not for ever.
     pub(crate) fn forgotten_at(&self) -> Option<Timestamp> {
         if Fault::ForgetWhenGone.is_injected() && self.presence.gone_at.is_some() && !self.presence.connected {
             return self.presence.gone_at;
         }
         let locked_out_at = self.locked_out_at()?;
-        Some(if self.looked_for_since(locked_out_at) { locked_out_at } else { locked_out_at + PATIENCE })
+        let Some(missed_at) = self.missed_since(locked_out_at) else { return Some(locked_out_at + PATIENCE) };
+        if Fault::ForgetAfterFirstLook.is_injected() {
+            return Some(missed_at);
+        }
+        let again_at = missed_at + REUSABLE_FOR;
+        Some(if self.looked_for_since(again_at) { again_at } else { missed_at + PATIENCE })
     }
 
-    /// When the SFU is to be asked for it, sanity checks apart: once before it is forgotten, and now and then once its token
+    /// When the SFU is to be asked for it, sanity checks apart: twice before it is forgotten, and now and then once its token
     /// has expired although it is taken for connected, for the webhook of its end may have been lost.
     pub(crate) fn look_due(&self) -> Option<Timestamp> {
-        match self.locked_out_at() {
-            Some(locked_out_at) => (!self.looked_for_since(locked_out_at)).then_some(locked_out_at),
-            None => {
-                let again = self.looked_at.map(|looked_at| looked_at + LOOK_INTERVAL).unwrap_or_default();
-                Some(again.max(self.terms.expires_at + LEEWAY))
-            }
+        let Some(locked_out_at) = self.locked_out_at() else {
+            let again = self.looked_at.map(|looked_at| looked_at + LOOK_INTERVAL).unwrap_or_default();
+            return Some(again.max(self.terms.expires_at + LEEWAY));
+        };
+        let again_at = self.missed_since(locked_out_at).map(|missed_at| missed_at + REUSABLE_FOR);
+        let due = again_at.unwrap_or(locked_out_at);
+        (!self.looked_for_since(due)).then_some(due)
+    }
+
+    /// From when on no token that is known of lets it in any more, unless it is connected.
+    fn locked_out_at(&self) -> Option<Timestamp> {
+        let refreshed = self.presence.gone_at.map(|gone_at| gone_at + REUSABLE_FOR).unwrap_or_default();
+        (!self.presence.connected).then(|| refreshed.max(self.terms.expires_at + LEEWAY))
+    }
+
+    /// The SFU didn't have it when it was asked at that time.
+    fn missed(&mut self, asked_at: Timestamp) {
+        if let Some(locked_out_at) = self.locked_out_at()
+            && locked_out_at <= asked_at
+            && self.missed_since(locked_out_at).is_none()
+        {
+            self.missed_at = Some(asked_at);
         }
     }
 
-    /// From when on none of its tokens lets it in any more, unless it is connected.
-    fn locked_out_at(&self) -> Option<Timestamp> {
-        let refreshed = self.presence.gone_at.map(|gone_at| gone_at + REFRESHED_FOR).unwrap_or_default();
-        (!self.presence.connected).then(|| self.terms.expires_at.max(refreshed) + LEEWAY)
+    /// When it was first missed, if that was after it was locked out.
+    fn missed_since(&self, locked_out_at: Timestamp) -> Option<Timestamp> {
+        self.missed_at.filter(|missed_at| *missed_at >= locked_out_at)
     }
 
     fn looked_for_since(&self, instant: Timestamp) -> bool {
@@ -215,11 +252,16 @@ impl Attempt {
     }
 }
 
-/// A connected client is given a new token every five minutes, by the SFU itself, that is valid for ten.
-const REFRESHED_FOR: Duration = Duration::from_secs(600);
-
 /// An expired token lets in for another minute, clocks differ, and the webhook takes its time.
 const LEEWAY: Duration = Duration::from_secs(300);
+
+/// How long somebody who was connected may come back. A client is given a new token when it connects, before there is media,
+/// and then every five minutes, by the SFU itself, that is valid for ten.
+const REUSABLE_FOR: Duration = Duration::from_secs(600 + LEEWAY.as_secs());
+
+/// How long after it was due a look at the SFU is taken for done if nobody knows any more: to store it would cost a row for
+/// everybody, and each time the object is loaded would be another first look. No shorter than outages usually are.
+const LOOKED_FOR_WITHIN: Duration = Duration::from_secs(1800);
 
 /// How long the SFU's answer is waited for before somebody is forgotten. Longer than anything that is repaired.
 const PATIENCE: Duration = Duration::from_secs(24 * 3600);

@@ -60,6 +60,7 @@ broken_by! {
     deleting_without_asking: DeleteWithoutAsking breaks MembersStay;
     checking_only_once: CheckOnlyOnce breaks NonMembersGo;
     forgetting_who_is_gone: ForgetWhenGone breaks AcknowledgedIsKept;
+    forgetting_after_one_look: ForgetAfterFirstLook breaks AcknowledgedIsKept;
     forgetting_who_is_connected: ForgetWhoIsConnected breaks Recorded;
 }
 

@@ -26,7 +26,7 @@ pub(super) struct Member {
     connection: Option<ConnectionName>,
     last_began: Option<crate::time::Timestamp>,
     /// Until when a token that it has kept lets it in.
-    token_until: crate::time::Timestamp,
+    pub(super) token_until: crate::time::Timestamp,
     gone: bool,
     steps: u32,
 }
@@ -204,9 +204,9 @@ impl World {
         Ok(recorded)
     }
 
-    /// The SFU gives its participants new tokens, until they leave.
+    /// The SFU gives its participants new tokens, from when they connect, even without media, until they leave.
     fn refresh_token(&mut self, index: usize) {
-        if self.sfu.active(index).is_some() {
+        if self.sfu.connections_of(index).next().is_some() {
             let member = &mut self.members[index];
             member.token_until = member.token_until.max(self.now + REFRESHED_FOR);
         }
@@ -241,6 +241,7 @@ impl World {
         let other = self.sfu.connections_of(index).find(|connection| connection.who != who).map(|other| other.name);
         let (connection, webhook) = self.sfu.begin(self.now, who);
         self.emit(webhook);
+        self.refresh_token(index);
         self.members[index].connection = Some(connection.name);
         self.members[index].last_began = Some(self.now);
         if let Some(other) = other {

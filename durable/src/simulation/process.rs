@@ -2,12 +2,16 @@
 
 use super::homeserver::Call;
 use super::judge::{Invariant, Verdict, Violation, broken};
+use super::member::REFRESHED_FOR;
+use super::removal::member_of;
 use super::sfu::Webhook;
 use super::weather::{chance, millis};
 use super::world::{Event, PROMPT, World};
 use crate::action::{Action, HomeserverAnswer, Request};
 use crate::command::RoomCommand;
+use crate::event::ROUNDING;
 use crate::room::Input;
+use crate::row::TrackedRow;
 use crate::time::Timestamp;
 
 impl World {
@@ -159,9 +163,25 @@ impl World {
         }
         self.judge.stored(self.now, &stored, &self.object.rows, &self.sfu, &self.homeservers)?;
         self.judge.removals.stored(self.now, &stored.forgotten, &self.object.tracked)?;
+        for row in &stored.forgotten {
+            self.check_forgotten(row)?;
+        }
         self.check_storage()?;
         self.set_alarm();
         Ok(true)
+    }
+
+    /// Whoever is forgotten has no token left, unless it comes of the second connection that nobody has told of.
+    fn check_forgotten(&self, row: &TrackedRow) -> Verdict {
+        let Some(index) = member_of(&row.identity) else { return Ok(()) };
+        let valid = self.members.get(index).is_some_and(|member| member.token_until > self.now);
+        // What it was given before that has expired with the others.
+        let counts_from = (row.gone_at.unwrap_or_default() + ROUNDING).max(row.expires_at - REFRESHED_FOR);
+        let unheard = self.sfu.connections_since(index, counts_from);
+        match valid && unheard < 2 {
+            true => broken(Invariant::AcknowledgedIsKept, format!("m{index} is forgotten with a token that is valid")),
+            false => Ok(()),
+        }
     }
 
     fn check_storage(&self) -> Verdict {

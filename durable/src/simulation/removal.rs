@@ -67,7 +67,7 @@ impl Removals {
         let about = webhook.about.filter(|about| rows.values().any(|row| row.identity == about.who.identity()));
         match (about, &webhook.event.occurrence) {
             (Some(about), Occurrence::ParticipantJoined(_)) => self.told.push((about.name, now)),
-            (Some(about), Occurrence::ParticipantLeft(..)) => {
+            (Some(about), Occurrence::ParticipantLeft(..) | Occurrence::ParticipantConnectionAborted(..)) => {
                 let left_at = self.left_at.entry(about.who.member).or_default();
                 *left_at = webhook.at.max(*left_at);
             }
@@ -217,7 +217,7 @@ pub(super) struct Intervals {
     pub(super) sanity_check: Option<Duration>,
 }
 
-fn member_of(identity: &Identity) -> Option<usize> {
+pub(super) fn member_of(identity: &Identity) -> Option<usize> {
     identity.as_str().strip_prefix('m')?.parse().ok()
 }
 

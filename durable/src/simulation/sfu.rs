@@ -13,6 +13,8 @@ use crate::time::Timestamp;
 pub(super) struct Sfu {
     connections: Vec<Connection>,
     migrating: Vec<Connection>,
+    /// When which member's connections ended.
+    ended: Vec<(usize, Timestamp)>,
     next_sid: u32,
     /// Webhooks tell `joinedAtMs`, not only `joinedAt`.
     joined_at_ms: bool,
@@ -96,6 +98,8 @@ impl Sfu {
         };
         if reason == DisconnectReason::Migration {
             self.migrating.push(connection);
+        } else {
+            self.ended.push((connection.who.member, now));
         }
         Some(self.webhook(now, connection, occurrence))
     }
@@ -140,6 +144,12 @@ impl Sfu {
             .filter(|connection| connection.active_since.is_some())
             .min_by_key(|c| c.name)
             .copied()
+    }
+
+    /// How many connections the member has had that didn't end before then.
+    pub(super) fn connections_since(&self, member: usize, then: Timestamp) -> usize {
+        let ended = self.ended.iter().filter(|(of, at)| *of == member && *at >= then).count();
+        ended + self.connections_of(member).chain(self.migrating_of(member)).count()
     }
 
     /// Closes the room, if it is empty.
