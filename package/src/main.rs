@@ -4,22 +4,14 @@
 use std::{env, process::ExitCode};
 
 use anyhow::{Context, Result};
-use clap::{CommandFactory, Parser, Subcommand};
+use clap::{ArgMatches, Args, FromArgMatches, Subcommand};
 use matrixrtc_doctor as doctor;
 use standalone::{attached, healthcheck, payload::Payload, serve, workerd::Program};
 
-/// MatrixRTC authorization service: turns Matrix OpenID tokens into LiveKit tokens, and looks after delegated leaves
-///
-/// Runs until SIGTERM or SIGINT; requests that are under way are then finished. If a variable is missing or wrong, says
-/// which and exits with status 2.
-#[derive(Debug, Parser)]
-#[command(name = "matrixrtc-edge", version, after_help = VARIABLES)]
-#[command(args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
-struct Cli {
-    #[command(subcommand)]
-    command: Option<Command>,
-    #[command(flatten)]
-    serve: Option<serve::Options>,
+/// What the command line asks for.
+enum Cli {
+    Serve(serve::Options),
+    Other(Command),
 }
 
 #[derive(Debug, Subcommand)]
@@ -31,24 +23,50 @@ enum Command {
 }
 
 fn main() -> ExitCode {
-    serve::exit_status(run(Cli::parse()))
+    let cli = Cli::from_matches(&Cli::command().get_matches());
+    serve::exit_status(run(cli.unwrap_or_else(|error| error.exit())))
+}
+
+impl Cli {
+    fn command() -> clap::Command {
+        let command = serve::Options::augment_args(clap::Command::new("matrixrtc-edge"));
+        Command::augment_subcommands(command)
+            .version(env!("CARGO_PKG_VERSION"))
+            .about(ABOUT)
+            .long_about(format!("{ABOUT}\n\n{MORE}"))
+            .after_help(VARIABLES)
+            .args_conflicts_with_subcommands(true)
+            .subcommand_negates_reqs(true)
+    }
+
+    /// Not derived: the service's variables may be in the environment of the other commands, too, and needn't be complete there.
+    fn from_matches(matches: &ArgMatches) -> clap::error::Result<Self> {
+        match matches.subcommand() {
+            Some(_) => Command::from_arg_matches(matches).map(Self::Other),
+            None => serve::Options::from_arg_matches(matches).map(Self::Serve),
+        }
+    }
 }
 
 fn run(cli: Cli) -> Result<ExitCode> {
     let done = match cli {
-        Cli { command: Some(Command::Doctor(options)), .. } => return doctor::run(*options),
-        Cli { command: Some(Command::Healthcheck(options)), .. } => healthcheck::run(&options),
-        Cli { command: Some(Command::Attached(options)), .. } => options.run(),
-        Cli { serve: Some(options), .. } => options.run(|options| {
+        Cli::Other(Command::Doctor(options)) => return doctor::run(*options),
+        Cli::Other(Command::Healthcheck(options)) => healthcheck::run(&options),
+        Cli::Other(Command::Attached(options)) => options.run(),
+        Cli::Serve(options) => options.run(|options| {
             let executable = env::current_exe().context("can't find my own executable")?;
             let program = Payload::open(&executable)?.unpack(&options.state().join("package"))?;
             Ok(Program { attached_by: Some(executable), ..program })
         }),
-        Cli { .. } => Ok(Cli::command().print_help()?),
     };
     done.map(|()| ExitCode::SUCCESS)
 }
 
+const ABOUT: &str =
+    "MatrixRTC authorization service: turns Matrix OpenID tokens into LiveKit tokens, and looks after delegated leaves";
+const MORE: &str = "\
+Runs until SIGTERM or SIGINT; requests that are under way are then finished. If a variable is missing or wrong, says which and \
+exits with status 2.";
 const VARIABLES: &str = "\
 The rest is configured by variables of the environment. Required:
   LIVEKIT_URL                      the SFU's WebSocket URL, wss://…

@@ -204,6 +204,25 @@ async fn a_health_check_tells_a_service_that_is_well_from_one_that_isnt() {
     assert!(said(&outcome).contains("127.0.0.1:9 doesn't answer"), "{outcome:?}");
 }
 
+/// As in a container, or in the shell of somebody who has read in the unit's configuration.
+#[tokio::test]
+async fn a_health_check_finds_the_address_in_the_environment() {
+    let lab = Lab::new().await;
+    let package = Package::made();
+    let service = lab.deployment().start_package(&package);
+    let addr = service.addr().to_string();
+
+    for environment in [
+        vec![("MATRIXRTC_EDGE_ADDR", addr.as_str())],
+        vec![("MATRIXRTC_EDGE_ADDR", addr.as_str()), ("STATE_DIRECTORY", "/state")],
+    ] {
+        let outcome = Command::new(package.path()).arg("healthcheck").env_clear().envs(environment).output().unwrap();
+
+        assert!(outcome.status.success(), "{outcome:?}");
+        assert_eq!(outcome.stdout, b"ok\n");
+    }
+}
+
 /// A homeserver with delayed events, an SFU, and the package between them.
 struct Stage {
     service: Service,
