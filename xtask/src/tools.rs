@@ -1,6 +1,7 @@
 //! The pinned tools a build needs: Rust's WebAssembly target, `wasm-bindgen`, `worker-build` and the npm packages.
 
 use std::{
+    collections::BTreeMap,
     env,
     ffi::OsString,
     fs,
@@ -9,6 +10,7 @@ use std::{
 };
 
 use anyhow::{Context, Result, bail};
+use serde::Deserialize;
 
 use crate::{cache, progress, workspace};
 
@@ -146,28 +148,86 @@ fn cargo_tool(root: &Path, krate: &str, version: &str, binary: &str) -> Result<P
     Ok(place.join("bin").join(binary))
 }
 
-/// Installs the npm packages of the lock file, unless they are those already.
+/// Installs the npm packages of the lock file, unless they are those already: wrangler, which may have called this, runs from them.
 fn node_modules(root: &Path) -> Result<PathBuf> {
     let modules = root.join("node_modules");
-    let wanted = root.join("package-lock.json");
-    let installed = modules.join(".installed-lock.json");
+    let lock_file = root.join("package-lock.json");
     let up_to_date = || -> Result<bool> {
-        let wanted = fs::read(&wanted).context("can't read package-lock.json")?;
-        Ok(fs::read(&installed).is_ok_and(|installed| installed == wanted))
+        let wanted = NpmPackages::read(&lock_file)?;
+        Ok(NpmPackages::read(&modules.join(".package-lock.json")).is_ok_and(|installed| installed.are(&wanted)))
     };
     if up_to_date()? {
         return Ok(modules);
     }
-    let _lock = cache::lock(&wanted, "node_modules")?;
+    let _lock = cache::lock(&lock_file, "node_modules")?;
     if !up_to_date()? {
         progress::run(
             "installing the npm packages of package-lock.json",
             Command::new("npm").args(["ci", "--no-audit", "--no-fund"]).current_dir(root),
             &cache::log("npm")?,
         )?;
-        fs::copy(&wanted, &installed).context("can't write to node_modules")?;
     }
     Ok(modules)
 }
 
+/// What a lock file names: that of a project, or that in which npm records what it has installed.
+#[derive(Debug, Deserialize)]
+struct NpmPackages {
+    packages: BTreeMap<String, NpmPackage>,
+}
+
+#[derive(Debug, Deserialize)]
+struct NpmPackage {
+    version: Option<String>,
+    integrity: Option<String>,
+    /// It may be left out, because it is for another platform, say.
+    #[serde(default)]
+    optional: bool,
+}
+
+impl NpmPackages {
+    fn read(path: &Path) -> Result<Self> {
+        let text = fs::read(path).with_context(|| format!("can't read {}", path.display()))?;
+        serde_json::from_slice(&text).with_context(|| format!("{} isn't npm's", path.display()))
+    }
+
+    /// Whether these packages, which are installed, are the wanted ones.
+    fn are(&self, wanted: &Self) -> bool {
+        // The project itself has the empty name, and isn't installed.
+        let wanted = || wanted.packages.iter().filter(|(path, _)| !path.is_empty());
+        let same = |a: &NpmPackage, b: &NpmPackage| a.version == b.version && a.integrity == b.integrity;
+        let nothing_else = self.packages.keys().all(|path| wanted().any(|(wanted, _)| wanted == path));
+        nothing_else
+            && wanted().all(|(path, package)| {
+                self.packages.get(path).map_or(package.optional, |installed| same(installed, package))
+            })
+    }
+}
+
 const WASM_TARGET: &str = "wasm32-unknown-unknown";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn packages(json: &str) -> NpmPackages {
+        serde_json::from_str(&format!(r#"{{"packages": {json}}}"#)).unwrap()
+    }
+
+    #[test]
+    fn npm_is_called_when_something_is_missing_old_or_too_much() {
+        let wanted = packages(
+            r#"{"": {"version": "0.1.0"}, "a": {"version": "1", "integrity": "sha-a"}, "mac": {"version": "1", "optional": true}}"#,
+        );
+        for (installed, are_the_wanted) in [
+            (r#"{"a": {"version": "1", "integrity": "sha-a"}}"#, true),
+            (r#"{"a": {"version": "1", "integrity": "sha-a"}, "mac": {"version": "1", "optional": true}}"#, true),
+            (r#"{"a": {"version": "1", "integrity": "sha-a"}, "mac": {"version": "2", "optional": true}}"#, false),
+            (r#"{"a": {"version": "1", "integrity": "sha-b"}}"#, false),
+            (r#"{"a": {"version": "1", "integrity": "sha-a"}, "b": {"version": "1"}}"#, false),
+            ("{}", false),
+        ] {
+            assert_eq!(packages(installed).are(&wanted), are_the_wanted, "{installed}");
+        }
+    }
+}
