@@ -344,7 +344,13 @@ impl Failure {
                 certificate(format!("the certificate of {host} is invalid ({other})"), "replace it".to_owned())
             }
             TlsError::InvalidMessage(_) => Self::NoTls,
-            TlsError::AlertReceived(AlertDescription::UnrecognisedName | AlertDescription::HandshakeFailure) => certificate(
+            // The first by nginx, the second by OpenSSL, the third by Go (Caddy), the last by rustls.
+            TlsError::AlertReceived(
+                AlertDescription::UnrecognisedName
+                | AlertDescription::HandshakeFailure
+                | AlertDescription::InternalError
+                | AlertDescription::AccessDenied,
+            ) => certificate(
                 format!("the server has no certificate for {host}"),
                 format!("get one that covers {host}, and let the server show it for that name"),
             ),

@@ -6,6 +6,7 @@ use tempfile::TempDir;
 use tokio_rustls::rustls::ServerConfig;
 use tokio_rustls::rustls::crypto::ring;
 use tokio_rustls::rustls::pki_types::PrivateKeyDer;
+use tokio_rustls::rustls::server::ResolvesServerCertUsingSni;
 
 /// A certificate authority that lives as long as a test; the worker trusts it besides the public ones.
 pub struct CertificateAuthority {
@@ -53,6 +54,14 @@ impl CertificateAuthority {
         self.issue(params)
     }
 
+    /// One that isn't valid before 2090.
+    pub fn future_certificate(&self, name: &str) -> Certificate {
+        let mut params = Self::params(name);
+        params.not_before = date_time_ymd(2090, 1, 1);
+        params.not_after = date_time_ymd(2090, 12, 31);
+        self.issue(params)
+    }
+
     /// The files of a valid certificate for a DNS name and of its key, in PEM, for a server that isn't a fake.
     pub fn certificate_files(&self, name: &str) -> (PathBuf, PathBuf) {
         let key = KeyPair::generate().expect("a key");
@@ -93,6 +102,18 @@ impl CertificateAuthority {
             .with_single_cert(vec![certificate.der().clone()], key)
             .expect("a certificate that fits its key");
         Certificate(Arc::new(config))
+    }
+}
+
+impl Certificate {
+    /// A server that has none for whatever name it is asked for.
+    pub fn none() -> Self {
+        let config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
+            .with_safe_default_protocol_versions()
+            .expect("the protocol versions of the provider")
+            .with_no_client_auth()
+            .with_cert_resolver(Arc::new(ResolvesServerCertUsingSni::new()));
+        Self(Arc::new(config))
     }
 }
 

@@ -57,6 +57,12 @@ impl MeddlingProxy {
         self.server = Some(Server::start(self.address, certificate, Serving::Http(self.handler.clone())).await);
     }
 
+    /// From now on it speaks something else than HTTP, under TLS.
+    pub async fn speak(&mut self, certificate: Certificate, greeting: &'static [u8]) {
+        self.go_away().await;
+        self.server = Some(Server::start(self.address, Some(certificate), Serving::Raw(greeting.into())).await);
+    }
+
     /// From now on nobody listens. Gives the address that is free now.
     pub async fn go_away(&mut self) -> SocketAddr {
         if let Some(server) = self.server.take() {

@@ -95,7 +95,8 @@ impl Reply {
         self
     }
 
-    pub(crate) fn status(&self) -> u16 {
+    /// Its HTTP status.
+    pub fn status(&self) -> u16 {
         self.status
     }
 

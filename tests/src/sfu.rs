@@ -34,6 +34,7 @@ struct State {
     prefix: String,
     failure: Option<Reply>,
     failure_of_calls: Option<Reply>,
+    failures_at: HashMap<&'static str, Reply>,
     created: Vec<CreateRoomRequest>,
     participants: Participants,
     requests: usize,
@@ -62,6 +63,7 @@ impl Sfu {
             prefix: prefix.to_owned(),
             failure: None,
             failure_of_calls: None,
+            failures_at: HashMap::new(),
             created: Vec::new(),
             participants: Participants::default(),
             requests: 0,
@@ -125,6 +127,11 @@ impl Sfu {
         self.state.lock().unwrap().failure_of_calls = Some(reply);
     }
 
+    /// From now on, what it answers to requests for a path with this end.
+    pub fn fail_at(&self, path_end: &'static str, reply: Reply) {
+        self.state.lock().unwrap().failures_at.insert(path_end, reply);
+    }
+
     /// From now on, it works again.
     pub fn recover(&self) {
         self.state.lock().unwrap().failure = None;
@@ -175,6 +182,9 @@ impl State {
     fn answer(&mut self, request: &Request, strictness: &Strictness) -> Reply {
         self.requests += 1;
         if let Some(failure) = &self.failure {
+            return failure.clone();
+        }
+        if let Some((_, failure)) = self.failures_at.iter().find(|(end, _)| request.path.ends_with(*end)) {
             return failure.clone();
         }
         if request.method == "GET" {

@@ -16,6 +16,16 @@ async fn no_announcement() {
 }
 
 #[tokio::test]
+async fn a_web_server_that_is_away() {
+    let world = World::new().await;
+    world.lab.network.point("example.org", world.lab.network.unused_address());
+
+    let report = world.examine().await;
+
+    World::assert_finding(&report, Check::Announcement, Status::Problem, "connection refused");
+}
+
+#[tokio::test]
 async fn an_announcement_that_pages_may_not_read() {
     let world = World::new().await;
     world.own.home.set_client_well_known(Reply::json(200, &announcement(SERVICE_URL)));
@@ -31,9 +41,12 @@ async fn an_announcement_that_pages_may_not_read() {
 #[tokio::test]
 async fn an_announcement_of_something_else() {
     let homeserver = json!({ "m.homeserver": { "base_url": "https://cs.example.org" } });
+    let mut other_kind = announcement(SERVICE_URL);
+    other_kind["org.matrix.msc4143.rtc_foci"][0]["type"] = json!("mesh");
     let world = World::new().await;
     for (file, cause) in [
         (homeserver, "lacks org.matrix.msc4143.rtc_foci"),
+        (other_kind, "has no entry of the type livekit"),
         (announcement("wss://sfu.example.org/livekit/sfu"), "an SFU's URL"),
         (announcement("https://rtc.example.org"), "the right host with another path"),
         (announcement("https://rtc.example.net/livekit/jwt"), "another service"),

@@ -1,4 +1,4 @@
-use black_box::{CertificateAuthority, Lab, PUBLIC_V6, Reply, Silence};
+use black_box::{Certificate, CertificateAuthority, Lab, PUBLIC_V6, Reply, Silence};
 use hyper::header::HeaderName;
 use matrixrtc_doctor::{Check, Status};
 use serde_json::json;
@@ -83,6 +83,31 @@ async fn an_expired_certificate() {
     let mut world = World::new().await;
     world.proxy.show(Some(world.lab.authority.expired_certificate("rtc.example.org"))).await;
     assert_certificate(&world, "has expired").await;
+}
+
+#[tokio::test]
+async fn a_certificate_that_is_not_valid_yet() {
+    let mut world = World::new().await;
+    world.proxy.show(Some(world.lab.authority.future_certificate("rtc.example.org"))).await;
+    assert_certificate(&world, "isn't valid yet").await;
+}
+
+#[tokio::test]
+async fn a_server_without_a_certificate_for_the_name() {
+    let mut world = World::new().await;
+    world.proxy.show(Some(Certificate::none())).await;
+    assert_certificate(&world, "has no certificate for rtc.example.org").await;
+}
+
+#[tokio::test]
+async fn something_else_than_http() {
+    let mut world = World::new().await;
+    world.proxy.speak(world.lab.authority.certificate("rtc.example.org"), b"220 mail.example.org ESMTP\r\n").await;
+
+    let report = world.examine().await;
+
+    World::assert_problem(&report, Check::Healthz, "speaks no HTTP");
+    World::assert_skipped(&report, &AFTER_ADDRESS[2..]);
 }
 
 #[tokio::test]

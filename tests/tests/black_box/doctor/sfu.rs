@@ -146,6 +146,41 @@ async fn a_server_api_that_is_not_passed_on() {
 }
 
 #[tokio::test]
+async fn websockets_that_are_answered_by_something_else() {
+    let world = World::new().await;
+    world.sfu.fail_at("/rtc", Reply::html(403));
+
+    let report = world.examine().await;
+
+    World::assert_problem(&report, Check::WebSockets, "is answered with 403, where 401 belongs");
+}
+
+#[tokio::test]
+async fn a_room_that_is_created_and_not_deleted() {
+    let world = World::new().await;
+    world.sfu.fail_at("/DeleteRoom", Reply::html(502));
+
+    let report = world.examine().await;
+
+    World::assert_warning(&report, Check::SfuRooms, "was created, but not deleted");
+}
+
+#[tokio::test]
+async fn clients_that_are_refused() {
+    let world = World::new().await;
+    for (reply, cause) in [
+        (Reply::html(403), "the SFU refuses a client's token (403)"),
+        (Reply::html(502), "is answered with 502: clients don't get to the SFU's signalling"),
+    ] {
+        world.sfu.fail_at("/rtc/validate", reply);
+
+        let report = world.examine().await;
+
+        World::assert_problem(&report, Check::AutoCreate, cause);
+    }
+}
+
+#[tokio::test]
 async fn rooms_that_everybody_creates() {
     let world = World::new().await;
     world.sfu.set_auto_create();

@@ -30,6 +30,19 @@ async fn a_webhook_path_that_leads_elsewhere() {
 }
 
 #[tokio::test]
+async fn a_webhook_that_is_not_recorded() {
+    let world = World::new().await;
+    world.proxy.meddle(|request, reply| match request.path.ends_with("/sfu_webhook") && reply.status() == 200 {
+        true => Reply::json(500, &json!({ "errcode": "M_UNKNOWN", "error": "This could not be stored" })),
+        false => reply,
+    });
+
+    let report = world.examine().await;
+
+    World::assert_problem(&report, Check::Webhook, "fails to record a webhook (500)");
+}
+
+#[tokio::test]
 async fn a_webhook_path_that_is_not_passed_on() {
     let world = World::new().await;
     world.proxy.meddle(|request, reply| match request.path.ends_with("/sfu_webhook") {
