@@ -37,7 +37,7 @@ pub struct Config {
     /// `LIVEKIT_ALLOW_PRIVATE_ADDRESSES`.
     pub addresses: AddressPolicy,
     /// `LIVEKIT_DNS_OVER_HTTPS_URL`.
-    pub dns_over_https_url: Url,
+    pub dns_over_https_url: Rc<Url>,
     /// `LIVEKIT_LOCATION_HINT`; `None` leaves it to the platform.
     pub location_hint: Option<LocationHint>,
     /// Homeserver mode: `LIVEKIT_HS_SERVER_NAME`, `LIVEKIT_AS_TOKEN` and `LIVEKIT_HS_TOKEN`. `None` where it is off.
@@ -100,7 +100,7 @@ impl Config {
                 true => AddressPolicy::Any,
                 false => AddressPolicy::PublicOnly,
             },
-            dns_over_https_url: dns_over_https_url??,
+            dns_over_https_url: Rc::new(dns_over_https_url??),
             location_hint: location_hint?,
             application_service: application_service?,
             token_ttl_s: token_ttl_s?,

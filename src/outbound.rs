@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::pin::pin;
+use std::rc::Rc;
 use std::time::Duration;
 
 use futures_util::future::{Either, select};
@@ -13,9 +14,11 @@ use worker::{Delay, Env};
 
 use crate::clock;
 
-/// The two ways out of this worker.
+/// The two ways out of this worker. Cloning it costs nothing.
 #[derive(Clone)]
-pub struct Outbound {
+pub struct Outbound(Rc<Ways>);
+
+struct Ways {
     internet: Fetcher,
     configured: Fetcher,
 }
@@ -26,17 +29,18 @@ impl Outbound {
     pub fn from_env(env: &Env) -> Self {
         let internet: Fetcher = js_sys::global().unchecked_into();
         let configured = Reflect::get(env, &CONFIGURED_BINDING.into()).ok().filter(JsValue::is_object);
-        Self { configured: configured.map_or_else(|| internet.clone(), JsCast::unchecked_into), internet }
+        let configured = configured.map_or_else(|| internet.clone(), JsCast::unchecked_into);
+        Self(Rc::new(Ways { internet, configured }))
     }
 
     /// To what a caller has named: a local run lets it reach public addresses only.
     pub fn internet(&self) -> &Fetcher {
-        &self.internet
+        &self.0.internet
     }
 
     /// To what the operator has named: it may be on a private network.
     pub fn configured(&self) -> &Fetcher {
-        &self.configured
+        &self.0.configured
     }
 }
 

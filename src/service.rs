@@ -162,7 +162,7 @@ impl<'a> Service<'a> {
         let federation = Federation {
             outbound: outbound.clone(),
             policy: self.config.addresses,
-            dns_over_https_url: self.config.dns_over_https_url.clone(),
+            dns_over_https_url: Rc::clone(&self.config.dns_over_https_url),
             wait_until: Rc::clone(&wait_until),
         };
         let client_apis = ClientApis {

@@ -1,6 +1,7 @@
 //! Requests to a homeserver's federation API, with the discovery they need, looked up once and kept.
 
 use std::fmt;
+use std::rc::Rc;
 use std::time::Duration;
 
 use url::Url;
@@ -21,7 +22,7 @@ pub struct Federation {
     /// Which addresses callers may name.
     pub policy: AddressPolicy,
     /// The resolver for SRV records.
-    pub dns_over_https_url: Url,
+    pub dns_over_https_url: Rc<Url>,
     /// Keeps the invocation alive for a look-up that others wait for, even if this caller goes away.
     pub wait_until: WaitUntil,
 }
@@ -102,7 +103,7 @@ impl Network for Federation {
 
     async fn srv(&self, record: &str) -> Option<SrvAnswer> {
         let deadline = Deadline::after(DNS_TIMEOUT);
-        let mut url = self.dns_over_https_url.clone();
+        let mut url = Url::clone(&self.dns_over_https_url);
         url.query_pairs_mut().append_pair("name", record).append_pair("type", "SRV");
         let call = Call {
             url: url.as_str(),
