@@ -6,7 +6,7 @@ use serde_json::{Map, Value};
 use web_sys::Request;
 
 use crate::error::ApiError;
-use crate::outbound::read_at_most;
+use crate::fetch::read_at_most;
 
 /// Reads the body of `request`. One that is larger than `limit` bytes is refused without being read to its end.
 pub async fn read(request: &Request, limit: usize) -> Result<Vec<u8>, ApiError> {

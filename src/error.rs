@@ -6,10 +6,10 @@ use serde_json::{Value, json};
 
 use crate::livekit::room_service::RoomServiceError;
 use crate::livekit::token::MintError;
-use crate::livekit::webhook::SignatureError;
-use crate::matrix::application_service::{HomeserverError, HomeserverTokenError};
-use crate::matrix::client_api::ClientApiError;
-use crate::matrix::openid::OpenIdError;
+use crate::livekit::webhook::signature::SignatureError;
+use crate::matrix::federation::openid::OpenIdError;
+use crate::matrix::homeserver::client_api::ClientApiError;
+use crate::matrix::homeserver::{HomeserverError, HomeserverTokenError};
 use crate::rate_limit::OverLimit;
 
 /// Why a request gets no answer of its own kind.

@@ -1,25 +1,19 @@
 //! The MatrixRTC authorization service: a worker that turns Matrix OpenID tokens into LiveKit tokens.
 
-mod answer;
 mod body;
 mod clock;
 pub mod config;
-mod deployment;
 mod error;
-mod exchange;
-mod homeserver_mode;
-mod homeserver_request;
+mod fetch;
 pub mod livekit;
 pub mod log;
 pub mod matrix;
-mod outbound;
 mod rate_limit;
+mod response;
 mod room;
-mod rooms;
 mod route;
 mod service;
-mod srv_socket;
-mod token_request;
+mod token;
 
 pub use room::Room;
 use web_sys::{Request, Response};

@@ -22,9 +22,9 @@ use serde_json::json;
 use wasm_bindgen::prelude::*;
 use worker::Env;
 
+use crate::fetch::Deadline;
 use crate::log::{Level, Log};
-use crate::matrix::user_id::UserId;
-use crate::outbound::Deadline;
+use crate::matrix::ids::user_id::UserId;
 
 /// What the platform counts with, for the time of one request.
 pub struct RateLimits<'a> {

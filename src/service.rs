@@ -7,27 +7,27 @@ use serde_json::{Value, json};
 use web_sys::Request;
 use worker::{Context, Env};
 
-use crate::answer::Answer;
 use crate::body;
 use crate::clock;
 use crate::config::Config;
-use crate::deployment;
+use crate::config::bindings;
 use crate::error::ApiError;
-use crate::exchange::Exchange;
-use crate::homeserver_mode::{HomeserverMode, HomeserverRequest};
-use crate::homeserver_request::{self, ClientTokenRequest, FederationTokenRequest, LeaveRequest, Requester};
-use crate::livekit::event::{self, Webhook};
-use crate::livekit::webhook;
+use crate::fetch::Outbound;
+use crate::livekit::webhook::event::{self, Webhook};
+use crate::livekit::webhook::signature;
 use crate::log::{Level, Log, new_request_id};
-use crate::matrix::application_service::ApplicationService;
-use crate::matrix::client_api::ClientApis;
 use crate::matrix::federation::Federation;
+use crate::matrix::homeserver::ApplicationService;
+use crate::matrix::homeserver::client_api::ClientApis;
 use crate::matrix::lookups::WaitUntil;
-use crate::outbound::Outbound;
 use crate::rate_limit::{ClientAddress, RateLimits};
-use crate::rooms::Rooms;
+use crate::response::Answer;
+use crate::room::client::Rooms;
 use crate::route::Endpoint;
-use crate::token_request::{DelegationRequest, TokenRequest};
+use crate::token::Exchange;
+use crate::token::homeserver::{HomeserverMode, HomeserverRequest};
+use crate::token::homeserver_request::{self, ClientTokenRequest, FederationTokenRequest, LeaveRequest, Requester};
+use crate::token::openid_request::{DelegationRequest, TokenRequest};
 
 /// Answers `request`, errors included.
 pub async fn answer(request: &Request, env: &Env, context: Context) -> Answer {
@@ -39,7 +39,7 @@ pub async fn answer(request: &Request, env: &Env, context: Context) -> Answer {
         // A preflight is answered even by a broken deployment: without it no page could read what is wrong.
         Some(endpoint) if method == "OPTIONS" && endpoint.allows("OPTIONS") => Answer::preflight(),
         _ => {
-            let deployment = deployment::configuration(env).await;
+            let deployment = bindings::configuration(env).await;
             let log = Log {
                 threshold: deployment.as_ref().as_ref().map_or(Level::Info, |config| config.log_level),
                 request_id: platform_id(request).unwrap_or_else(new_request_id),
@@ -191,7 +191,7 @@ impl<'a> Service<'a> {
     async fn webhook(self) -> Result<Answer, ApiError> {
         let body = body::read(self.request, MAX_WEBHOOK_BODY).await?;
         let authorization = self.header("Authorization");
-        webhook::verify(authorization.as_deref(), &body, &self.config.keys, clock::now_ms())
+        signature::verify(authorization.as_deref(), &body, &self.config.keys, clock::now_ms())
             .map_err(ApiError::Webhook)?;
         let not_an_event = |_| ApiError::NotJson("The body is not a webhook of LiveKit's".to_owned());
         if let Webhook::Relevant { room, event } = event::parse(&body).map_err(not_an_event)? {

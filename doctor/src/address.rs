@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 
 use matrixrtc_edge::matrix::address::is_public;
-use matrixrtc_edge::matrix::server_name::Host;
+use matrixrtc_edge::matrix::ids::server_name::Host;
 
 use crate::report::Outcome;
 use crate::web::{Addresses, ConnectFailure, Failure};

@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use matrixrtc_edge::matrix::server_name::ServerName;
+use matrixrtc_edge::matrix::ids::server_name::ServerName;
 use serde_json::{Value, json};
 use url::Url;
 

@@ -1,6 +1,6 @@
 //! What the service does to restart and send a delayed leave: find the client-server API, and ask it (§7 of the protocol).
 
-use matrixrtc_edge::matrix::server_name::Host;
+use matrixrtc_edge::matrix::ids::server_name::Host;
 use matrixrtc_edge::matrix::well_known::client_base_url;
 use url::Url;
 

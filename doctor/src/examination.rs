@@ -5,8 +5,8 @@ use std::time::{Duration, Instant};
 
 use matrixrtc_edge::livekit::keys::{ApiKey, ApiKeys};
 use matrixrtc_edge::livekit::sfu_url::SfuUrl;
-use matrixrtc_edge::matrix::discovery::AddressPolicy;
-use matrixrtc_edge::matrix::server_name::ServerName;
+use matrixrtc_edge::matrix::federation::discovery::AddressPolicy;
+use matrixrtc_edge::matrix::ids::server_name::ServerName;
 use tokio::time::{MissedTickBehavior, interval_at};
 use url::Url;
 

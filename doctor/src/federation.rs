@@ -3,9 +3,11 @@
 use std::cell::{Cell, RefCell};
 use std::time::Duration;
 
-use matrixrtc_edge::matrix::discovery::{AddressPolicy, Destination, Network, Resolution, WellKnown, discover};
-use matrixrtc_edge::matrix::dns::SrvAnswer;
-use matrixrtc_edge::matrix::server_name::{Host, ServerName};
+use matrixrtc_edge::matrix::federation::discovery::{
+    AddressPolicy, Destination, Network, Resolution, WellKnown, discover,
+};
+use matrixrtc_edge::matrix::federation::dns::SrvAnswer;
+use matrixrtc_edge::matrix::ids::server_name::{Host, ServerName};
 use matrixrtc_edge::matrix::well_known::delegated_name;
 use url::Url;
 

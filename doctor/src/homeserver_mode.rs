@@ -5,10 +5,10 @@
 use std::fmt;
 
 use matrixrtc_edge::livekit::sfu_url::SfuUrl;
-use matrixrtc_edge::matrix::application_service::Token;
-use matrixrtc_edge::matrix::client_api::escaped;
-use matrixrtc_edge::matrix::server_name::ServerName;
-use matrixrtc_edge::matrix::user_id::UserId;
+use matrixrtc_edge::matrix::homeserver::Token;
+use matrixrtc_edge::matrix::homeserver::client_api::escaped;
+use matrixrtc_edge::matrix::ids::server_name::ServerName;
+use matrixrtc_edge::matrix::ids::user_id::UserId;
 use serde_json::Value;
 
 use crate::client_api::{self, ClientApi};

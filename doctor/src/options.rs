@@ -9,8 +9,8 @@ use std::process::ExitCode;
 use anyhow::{Context, Result, bail};
 use clap::Args;
 use matrixrtc_edge::livekit::sfu_url::SfuUrl;
-use matrixrtc_edge::matrix::discovery::AddressPolicy;
-use matrixrtc_edge::matrix::server_name::ServerName;
+use matrixrtc_edge::matrix::federation::discovery::AddressPolicy;
+use matrixrtc_edge::matrix::ids::server_name::ServerName;
 use url::Url;
 
 use crate::examination::{SfuCredentials, Subject, examine};

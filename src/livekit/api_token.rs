@@ -2,8 +2,8 @@
 
 use std::cell::RefCell;
 
-use super::keys::ApiKey;
-use super::token::{Grant, MintError};
+use crate::livekit::keys::ApiKey;
+use crate::livekit::token::{Grant, MintError};
 
 impl ApiKey {
     /// A token for a call that needs `grant`, valid for five minutes at least.

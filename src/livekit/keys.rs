@@ -2,7 +2,7 @@
 
 use jwt_compact::alg::Hs256Key;
 
-use super::api_token::LastToken;
+use crate::livekit::api_token::LastToken;
 
 /// One API key with its secret. Printing it shows neither.
 #[derive(Clone)]

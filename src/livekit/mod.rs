@@ -1,7 +1,6 @@
 //! What speaks LiveKit: tokens, the server API, webhooks.
 
 pub mod api_token;
-pub mod event;
 pub mod keys;
 pub mod room_service;
 pub mod sfu_url;

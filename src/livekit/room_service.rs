@@ -7,11 +7,11 @@ use std::time::Duration;
 use delegated_leaves::{Identity, Participant, ParticipantSid, ParticipantState, RemovalAnswer, RoomName, Timestamp};
 use prost::Message;
 
-use super::keys::ApiKey;
-use super::sfu_url::SfuUrl;
-use super::token::{Grant, MintError};
 use crate::clock;
-use crate::outbound::{Call, Deadline, Method, Outbound, OutboundError, Reply};
+use crate::fetch::{Call, Deadline, Method, Outbound, OutboundError, Reply};
+use crate::livekit::keys::ApiKey;
+use crate::livekit::sfu_url::SfuUrl;
+use crate::livekit::token::{Grant, MintError};
 
 /// A client of the RoomService. Requests are given up after 10 s.
 pub struct RoomService<'a> {

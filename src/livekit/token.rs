@@ -10,7 +10,7 @@ use jwt_compact::{AlgorithmExt, Claims, Header};
 use serde::Serialize;
 use serde_json::value::RawValue;
 
-use super::keys::ApiKey;
+use crate::livekit::keys::ApiKey;
 
 /// What a token allows: LiveKit's `video` claim.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

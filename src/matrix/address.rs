@@ -2,7 +2,7 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use super::server_name::Host;
+use crate::matrix::ids::server_name::Host;
 
 /// Whether callers may make this service talk to `host`.
 ///
@@ -52,7 +52,7 @@ fn embedded_v4(high: u16, low: u16) -> Ipv4Addr {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::matrix::server_name::ServerName;
+    use crate::matrix::ids::server_name::ServerName;
 
     fn public(text: &str) -> bool {
         is_public(ServerName::parse(text).unwrap().host())

@@ -10,9 +10,9 @@ use js_sys::Promise;
 use js_sys::futures::{JsFuture, future_to_promise};
 use wasm_bindgen::JsValue;
 
-use super::server_name::ServerName;
 use crate::clock;
-use crate::outbound::Deadline;
+use crate::fetch::Deadline;
+use crate::matrix::ids::server_name::ServerName;
 
 /// Keeps an invocation alive until a promise is settled, even if its client goes away.
 pub type WaitUntil = Rc<dyn Fn(&Promise)>;

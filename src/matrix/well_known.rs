@@ -8,10 +8,10 @@ use std::time::Duration;
 use serde::Deserialize;
 use url::Url;
 
-use super::discovery::AddressPolicy;
-use super::server_name::{Host, ServerName};
 use crate::clock;
-use crate::outbound::{Call, Deadline, Method, Outbound};
+use crate::fetch::{Call, Deadline, Method, Outbound};
+use crate::matrix::federation::discovery::AddressPolicy;
+use crate::matrix::ids::server_name::{Host, ServerName};
 
 /// GETs `https://{authority}/.well-known/matrix/{kind}`, follows a few redirects, and gives the body with its lifetime.
 pub async fn fetch(

@@ -9,7 +9,7 @@ use std::{
 use anyhow::{Context, Result, bail};
 use clap::Args;
 use matrixrtc_doctor::{Check, Finding, Trust, announcement};
-use matrixrtc_edge::matrix::server_name::ServerName;
+use matrixrtc_edge::matrix::ids::server_name::ServerName;
 
 use crate::workspace;
 pub use files::Files;

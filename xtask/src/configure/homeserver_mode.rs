@@ -4,7 +4,7 @@ use std::fmt;
 
 use anyhow::{Result, anyhow};
 use matrixrtc_doctor::ServiceUrl;
-use matrixrtc_edge::matrix::server_name::ServerName;
+use matrixrtc_edge::matrix::ids::server_name::ServerName;
 
 /// A homeserver that has the service for an application service.
 #[derive(Debug, Clone, PartialEq, Eq)]

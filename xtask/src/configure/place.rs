@@ -1,7 +1,7 @@
 //! Where the service answers, in Cloudflare's terms.
 
 use matrixrtc_doctor::ServiceUrl;
-use matrixrtc_edge::matrix::server_name::{Host, ServerName};
+use matrixrtc_edge::matrix::ids::server_name::{Host, ServerName};
 use toml_edit::{InlineTable, Value};
 
 /// A custom domain or a route.

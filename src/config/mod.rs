@@ -1,5 +1,7 @@
 //! The service's configuration (§9 of the protocol): read once, typed, with everything that is wrong in it at once.
 
+pub mod bindings;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::rc::Rc;
@@ -10,10 +12,10 @@ use url::Url;
 use crate::livekit::keys::ApiKeys;
 use crate::livekit::sfu_url::SfuUrl;
 use crate::log::Level;
-use crate::matrix::application_service::{ApplicationService, Token};
-use crate::matrix::discovery::AddressPolicy;
-use crate::matrix::server_name::ServerName;
-use crate::rooms::LocationHint;
+use crate::matrix::federation::discovery::AddressPolicy;
+use crate::matrix::homeserver::{ApplicationService, Token};
+use crate::matrix::ids::server_name::ServerName;
+use crate::room::client::LocationHint;
 
 /// Everything that an operator can set.
 #[derive(Clone, Debug)]

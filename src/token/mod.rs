@@ -1,5 +1,9 @@
 //! The flow of a token: verify who asks, create the room where they may, take over their leave, sign what lets them in.
 
+pub mod homeserver;
+pub mod homeserver_request;
+pub mod openid_request;
+
 use std::time::Duration;
 
 use delegated_leaves::{Delegate, Identity, MatrixRoomId, RoomCommand, RoomName, Timestamp, Track};
@@ -9,18 +13,18 @@ use serde_json::{Value, json};
 use crate::clock;
 use crate::config::Config;
 use crate::error::{ApiError, Unauthorized};
+use crate::fetch::{Deadline, Outbound};
 use crate::livekit::room_service::RoomService;
 use crate::livekit::token::Grant;
 use crate::log::{Level, Log};
-use crate::matrix::client_api::ClientApis;
 use crate::matrix::federation::Federation;
-use crate::matrix::openid::OpenIdToken;
-use crate::matrix::room_id::RoomId;
-use crate::matrix::user_id::UserId;
-use crate::outbound::{Deadline, Outbound};
+use crate::matrix::federation::openid::OpenIdToken;
+use crate::matrix::homeserver::client_api::ClientApis;
+use crate::matrix::ids::room_id::RoomId;
+use crate::matrix::ids::user_id::UserId;
 use crate::rate_limit::RateLimits;
-use crate::rooms::Rooms;
-use crate::token_request::{Claim, DelayedLeave, DelegationRequest, TokenRequest};
+use crate::room::client::Rooms;
+use crate::token::openid_request::{Claim, DelayedLeave, DelegationRequest, TokenRequest};
 
 /// What an exchange needs besides the request.
 pub struct Exchange<'a> {

@@ -5,9 +5,9 @@ use serde_json::{Value, json};
 
 use crate::body::{Fields, required};
 use crate::error::ApiError;
-use crate::matrix::room_id::RoomId;
-use crate::matrix::server_name::ServerName;
-use crate::matrix::user_id::UserId;
+use crate::matrix::ids::room_id::RoomId;
+use crate::matrix::ids::server_name::ServerName;
+use crate::matrix::ids::user_id::UserId;
 
 /// Who asks, as the homeserver has verified it.
 pub trait Requester: Sized {

@@ -9,11 +9,11 @@ use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, PercentEncode, utf8_percent_e
 use serde::Deserialize;
 use url::Url;
 
-use super::discovery::AddressPolicy;
-use super::lookups::{Lookups, WaitUntil};
-use super::server_name::{Host, ServerName};
-use super::well_known::{self, WellKnownError};
-use crate::outbound::{Call, Deadline, Fetcher, Method, Outbound};
+use crate::fetch::{Call, Deadline, Fetcher, Method, Outbound};
+use crate::matrix::federation::discovery::AddressPolicy;
+use crate::matrix::ids::server_name::{Host, ServerName};
+use crate::matrix::lookups::{Lookups, WaitUntil};
+use crate::matrix::well_known::{self, WellKnownError};
 
 /// Finds client-server APIs, for as long as one request to this service, or one alarm, lasts.
 #[derive(Clone)]

@@ -1,6 +1,8 @@
 //! The class of the rooms' Durable Objects: [`RoomObject`] with a way to homeservers and the SFU.
 #![expect(missing_docs, reason = "the macro of the class makes public methods without any")]
 
+pub mod client;
+
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -12,15 +14,15 @@ use serde_json::json;
 use worker::{DurableObject, Env, Request, Response, State, durable_object};
 
 use crate::config::Config;
-use crate::deployment;
+use crate::config::bindings;
+use crate::fetch::{Deadline, Outbound};
 use crate::livekit::room_service::{RoomService, RoomServiceError};
 use crate::log::{Level, Log};
-use crate::matrix::application_service::{Homeserver, HomeserverError};
-use crate::matrix::client_api::ClientApis;
-use crate::matrix::delayed_events::Operation;
-use crate::matrix::membership::Party;
-use crate::matrix::room_id::RoomId;
-use crate::outbound::{Deadline, Outbound};
+use crate::matrix::homeserver::client_api::ClientApis;
+use crate::matrix::homeserver::delayed_events::Operation;
+use crate::matrix::homeserver::party::Party;
+use crate::matrix::homeserver::{Homeserver, HomeserverError};
+use crate::matrix::ids::room_id::RoomId;
 
 /// The Durable Object of one LiveKit room. What it stores, and how it is bound: see `delegated_leaves`.
 #[durable_object(alarm)]
@@ -37,14 +39,14 @@ impl DurableObject for Room {
 
     async fn fetch(&self, mut request: Request) -> worker::Result<Response> {
         let command: RoomCommand = serde_json::from_str(&request.text().await?)?;
-        let deployment = deployment::configuration(&self.env).await;
+        let deployment = bindings::configuration(&self.env).await;
         let Ok(config) = deployment.as_ref() else { return Response::error("misconfigured", 503) };
         let answer = self.object.command(rules(config), &self.surroundings(config), command).await?;
         Response::ok(serde_json::to_string(&answer)?)
     }
 
     async fn alarm(&self) -> worker::Result<Response> {
-        let deployment = deployment::configuration(&self.env).await;
+        let deployment = bindings::configuration(&self.env).await;
         match deployment.as_ref() {
             Ok(config) => self.object.alarm(rules(config), &self.surroundings(config)).await?,
             // What is due stays due until somebody has mended the configuration.

@@ -9,10 +9,10 @@ use delegated_leaves::{MembersAnswer, UserId};
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 
-use super::application_service::{Homeserver, HomeserverError};
-use super::client_api::escaped;
-use super::room_id::RoomId;
-use crate::outbound::Deadline;
+use crate::fetch::Deadline;
+use crate::matrix::homeserver::client_api::escaped;
+use crate::matrix::homeserver::{Homeserver, HomeserverError};
+use crate::matrix::ids::room_id::RoomId;
 
 impl Homeserver<'_> {
     /// Who is joined to `room`; or that it doesn't tell us (403). An error tells nothing about anybody.

@@ -1,18 +1,24 @@
 //! Requests to a homeserver's federation API, with the discovery they need, looked up once and kept.
 
+pub mod discovery;
+pub mod dns;
+pub mod openid;
+pub mod srv_socket;
+
 use std::fmt;
 use std::rc::Rc;
 use std::time::Duration;
 
 use url::Url;
 
-use super::discovery::{AddressPolicy, Destination, DiscoveryError, Network, Resolution, Step, WellKnown, discover};
-use super::dns::SrvAnswer;
-use super::lookups::{Lookups, WaitUntil};
-use super::server_name::{Host, ServerName};
-use super::well_known::{self, WellKnownError};
-use crate::outbound::{Call, Deadline, Method, Outbound, OutboundError};
-use crate::srv_socket;
+use crate::fetch::{Call, Deadline, Method, Outbound, OutboundError};
+use crate::matrix::federation::discovery::{
+    AddressPolicy, Destination, DiscoveryError, Network, Resolution, Step, WellKnown, discover,
+};
+use crate::matrix::federation::dns::SrvAnswer;
+use crate::matrix::ids::server_name::{Host, ServerName};
+use crate::matrix::lookups::{Lookups, WaitUntil};
+use crate::matrix::well_known::{self, WellKnownError};
 
 /// A client of the federation API, for as long as one request to this service lasts.
 #[derive(Clone)]

@@ -3,15 +3,21 @@
 //!
 //! The `as_token` never leaves this module but in a request to that homeserver's own client-server API.
 
+pub mod client_api;
+pub mod delayed_events;
+pub mod members;
+pub mod party;
+pub mod relay;
+
 use std::fmt;
 
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
 
-use super::client_api::{ClientApi, ClientApiError, ClientApis};
-use super::server_name::ServerName;
-use crate::outbound::{Call, Deadline, Method, Outbound, OutboundError, Reply};
+use crate::fetch::{Call, Deadline, Method, Outbound, OutboundError, Reply};
+use crate::matrix::homeserver::client_api::{ClientApi, ClientApiError, ClientApis};
+use crate::matrix::ids::server_name::ServerName;
 
 /// `LIVEKIT_HS_SERVER_NAME`, and the tokens of the registration file on it. Printing it shows no token.
 #[derive(Clone)]

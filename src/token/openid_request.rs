@@ -2,9 +2,9 @@
 
 use crate::body::{Fields, required};
 use crate::error::ApiError;
-use crate::matrix::openid::{AccessToken, OpenIdError, OpenIdToken};
-use crate::matrix::server_name::ServerName;
-use crate::matrix::user_id::UserId;
+use crate::matrix::federation::openid::{AccessToken, OpenIdError, OpenIdToken};
+use crate::matrix::ids::server_name::ServerName;
+use crate::matrix::ids::user_id::UserId;
 use delegated_leaves::{DelayId, DelayTimeout, Identity, RoomName};
 
 /// A request for a LiveKit token, whichever endpoint it came through.
@@ -414,7 +414,7 @@ mod tests {
         let mut body = sfu_get();
         body["openid_token"]["matrix_server_name"] = "https://example.com".into();
         let expected = ApiError::Unauthorized(Unauthorized::OpenId(OpenIdError::ServerName(
-            crate::matrix::server_name::InvalidServerName,
+            crate::matrix::ids::server_name::InvalidServerName,
         )));
         assert_eq!(parse_sfu_get(&body).err(), Some(expected));
     }

@@ -8,17 +8,17 @@ use serde_json::{Value, json};
 
 use crate::clock;
 use crate::error::ApiError;
-use crate::exchange::{Access, Admission, Exchange};
-use crate::homeserver_request::{ClientTokenRequest, FederationTokenRequest, LeaveRequest, Membership};
+use crate::fetch::Deadline;
 use crate::log::Level;
-use crate::matrix::application_service::{ApplicationService, Homeserver};
-use crate::matrix::client_api::ClientApiError;
-use crate::matrix::membership::Party;
-use crate::matrix::relay::Relayed;
-use crate::matrix::room_id::RoomId;
-use crate::matrix::server_name::ServerName;
-use crate::matrix::user_id::UserId;
-use crate::outbound::Deadline;
+use crate::matrix::homeserver::client_api::ClientApiError;
+use crate::matrix::homeserver::party::Party;
+use crate::matrix::homeserver::relay::Relayed;
+use crate::matrix::homeserver::{ApplicationService, Homeserver};
+use crate::matrix::ids::room_id::RoomId;
+use crate::matrix::ids::server_name::ServerName;
+use crate::matrix::ids::user_id::UserId;
+use crate::token::homeserver_request::{ClientTokenRequest, FederationTokenRequest, LeaveRequest, Membership};
+use crate::token::{Access, Admission, Exchange};
 
 /// A request that has been proven to be our homeserver's.
 pub enum HomeserverRequest {

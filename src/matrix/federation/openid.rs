@@ -6,10 +6,10 @@ use std::time::Duration;
 
 use serde::Deserialize;
 
-use super::federation::{Federation, FederationError};
-use super::server_name::{InvalidServerName, ServerName};
-use super::user_id::UserId;
-use crate::outbound::Deadline;
+use crate::fetch::Deadline;
+use crate::matrix::federation::{Federation, FederationError};
+use crate::matrix::ids::server_name::{InvalidServerName, ServerName};
+use crate::matrix::ids::user_id::UserId;
 
 /// An OpenID token, as a client got it from its homeserver.
 pub struct OpenIdToken {

@@ -11,8 +11,8 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
 
-use super::keys::{ApiKey, ApiKeys};
-use super::token::MintError;
+use crate::livekit::keys::{ApiKey, ApiKeys};
+use crate::livekit::token::MintError;
 
 /// Checks that `body` was signed by the holder of one of `keys`: the JWT in the `Authorization` header, with or without
 /// `Bearer`, must be HS256 by the key that it names, in its time (with a minute of leeway), and carry the body's SHA-256.

@@ -7,12 +7,12 @@ use delegated_leaves::{DelayId, DelayTimeout, DelayedEvent, HomeserverAnswer};
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::application_service::{ApplicationService, Homeserver, HomeserverError, read};
-use super::client_api::{ClientApis, escaped};
-use super::server_name::ServerName;
-use super::user_id::UserId;
 use crate::clock;
-use crate::outbound::{Call, Deadline, Method, OutboundError, Reply};
+use crate::fetch::{Call, Deadline, Method, OutboundError, Reply};
+use crate::matrix::homeserver::client_api::{ClientApis, escaped};
+use crate::matrix::homeserver::{ApplicationService, Homeserver, HomeserverError, read};
+use crate::matrix::ids::server_name::ServerName;
+use crate::matrix::ids::user_id::UserId;
 
 /// What the homeserver tells of a delayed event that is scheduled.
 #[derive(Clone, Debug, PartialEq, Eq)]

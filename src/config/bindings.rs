@@ -13,8 +13,8 @@ use worker::Env;
 
 use crate::clock;
 use crate::config::{Config, ConfigErrors, Unreadable, VARIABLES};
+use crate::fetch::Deadline;
 use crate::log::{Level, Log};
-use crate::outbound::Deadline;
 
 /// The configuration, or what is wrong with it.
 pub type Deployment = Rc<Result<Config, ConfigErrors>>;

@@ -4,9 +4,9 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use super::application_service::{Homeserver, HomeserverError, read};
-use super::server_name::ServerName;
-use crate::outbound::Deadline;
+use crate::fetch::Deadline;
+use crate::matrix::homeserver::{Homeserver, HomeserverError, read};
+use crate::matrix::ids::server_name::ServerName;
 
 /// What another homeserver answered.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -6,9 +6,9 @@
 use std::fmt;
 use std::time::Duration;
 
-use super::address::is_public;
-use super::dns::{SrvAnswer, SrvTarget};
-use super::server_name::{Host, ServerName};
+use crate::matrix::address::is_public;
+use crate::matrix::federation::dns::{SrvAnswer, SrvTarget};
+use crate::matrix::ids::server_name::{Host, ServerName};
 
 /// Resolves `name`, asking `network` for no more than the step needs that applies.
 ///

@@ -2,12 +2,12 @@
 
 use std::time::Duration;
 
-use super::application_service::{Homeserver, HomeserverError, read};
-use super::client_api::escaped;
-use super::room_id::RoomId;
-use super::server_name::ServerName;
-use super::user_id::UserId;
-use crate::outbound::Deadline;
+use crate::fetch::Deadline;
+use crate::matrix::homeserver::client_api::escaped;
+use crate::matrix::homeserver::{Homeserver, HomeserverError, read};
+use crate::matrix::ids::room_id::RoomId;
+use crate::matrix::ids::server_name::ServerName;
+use crate::matrix::ids::user_id::UserId;
 
 /// Who may be joined to a room.
 #[derive(Clone, Copy, Debug)]

@@ -15,8 +15,8 @@ use js_sys::{Object, Promise, Reflect};
 use wasm_bindgen::prelude::*;
 use worker::{Socket, worker_sys};
 
-use crate::matrix::dns::SrvTarget;
-use crate::outbound::{Deadline, OutboundError};
+use crate::fetch::{Deadline, OutboundError};
+use crate::matrix::federation::dns::SrvTarget;
 
 /// GETs `path_and_query` from `target`, as `name`. Gives the status and a body of at most `limit` bytes.
 pub async fn get(

@@ -1,0 +1,4 @@
+//! LiveKit's webhooks: their signature, and what they say.
+
+pub mod event;
+pub mod signature;

@@ -1,0 +1,5 @@
+//! Matrix identifiers, parsed at the door: a value of these types is well-formed.
+
+pub mod room_id;
+pub mod server_name;
+pub mod user_id;
