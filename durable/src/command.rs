@@ -3,8 +3,8 @@
 use serde::{Deserialize, Serialize};
 
 use crate::delay::{DelayId, DelayTimeout};
-use crate::event::WebhookEvent;
-use crate::names::{DelayedEventsUrl, Identity, MatrixRoomId, RoomName, ServerName, UserId};
+use crate::engine::webhook::WebhookEvent;
+use crate::ids::{DelayedEventsUrl, Identity, MatrixRoomId, RoomName, ServerName, UserId};
 use crate::time::Timestamp;
 
 /// A request to the object of one LiveKit room. The object's name is the room's.
@@ -72,8 +72,8 @@ pub struct Track {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::event::{DisconnectReason, Occurrence, ParticipantRef};
-    use crate::names::ParticipantSid;
+    use crate::engine::webhook::{DisconnectReason, Occurrence, ParticipantRef};
+    use crate::ids::ParticipantSid;
 
     #[test]
     fn commands_survive_the_way_to_the_object() {

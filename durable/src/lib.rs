@@ -44,49 +44,29 @@
 //! leave is sent at once: if it isn't longer than three seconds ago that the participant was seen to be gone, or else after
 //! the SFU was asked. It waits for `min(T, 1 h)`, doubts for an hour at most, and leaves until `T` has passed since the last
 //! restart, for a second at least and an hour at most.
-mod action;
-mod backoff;
 mod command;
-mod connection;
 mod delay;
-mod delegation;
-mod event;
-mod fault;
-mod flight;
-mod membership;
-mod milestone;
-mod names;
+mod engine;
+mod ids;
 #[cfg(feature = "object")]
 mod object;
-mod reading;
-mod room;
-mod row;
-mod schedule;
-#[cfg(any(feature = "object", test))]
-mod schema;
-#[cfg(feature = "simulation")]
-pub mod simulation;
-#[cfg(feature = "object")]
-mod store;
 mod time;
-mod timing;
-mod tracked;
 
-pub use action::{
+pub use command::{Delegate, RoomAnswer, RoomCommand, Track};
+pub use delay::{DelayId, DelayTimeout, InvalidDelayId, ZeroDelay};
+pub use engine::action::{
     Action, DelayedEvent, DelegationId, HomeserverAnswer, MembersAnswer, Participant, ParticipantState, RemovalAnswer,
     Request, ServerAnswer, SfuAnswer, Ticket, TrackedId,
 };
-pub use backoff::Jitter;
-pub use command::{Delegate, RoomAnswer, RoomCommand, Track};
-pub use delay::{DelayId, DelayTimeout, InvalidDelayId, ZeroDelay};
-pub use delegation::Ending;
-pub use event::{DisconnectReason, Occurrence, ParticipantRef, WebhookEvent};
-#[cfg(feature = "simulation")]
-pub use fault::Fault;
-pub use milestone::{Milestone, MilestoneEvent, Subject};
-pub use names::{DelayedEventsUrl, Identity, MatrixRoomId, ParticipantSid, RoomName, ServerName, UserId};
+pub use engine::backoff::Jitter;
+pub use engine::delegation::Ending;
+pub use engine::log_event::{Milestone, MilestoneEvent, Subject};
+#[cfg(feature = "mutants")]
+pub use engine::mutant::Fault;
+pub use engine::room::{Input, Room, Rules};
+pub use engine::storage::{AliasColumn, Change, DelegationRow, RoomRow, Rows, StateColumn, TrackedRow};
+pub use engine::webhook::{DisconnectReason, FRESH, Occurrence, ParticipantRef, ROUNDING, WebhookEvent};
+pub use ids::{DelayedEventsUrl, Identity, MatrixRoomId, ParticipantSid, RoomName, ServerName, UserId};
 #[cfg(feature = "object")]
 pub use object::{Outcome, Outside, RoomObject};
-pub use room::{Input, Room, Rules};
-pub use row::{AliasColumn, Change, DelegationRow, RoomRow, Rows, StateColumn, TrackedRow};
 pub use time::Timestamp;

@@ -30,7 +30,7 @@ impl Systemd {
 
     /// The unit as it is in the repository.
     pub fn unit() -> PathBuf {
-        workspace::root().expect("the repository").join("package").join(UNIT)
+        workspace::root().expect("the repository").join("tools/standalone").join(UNIT)
     }
 
     /// Boots with the unit, the package where the unit has it, `environment` for its `EnvironmentFile=`, and certificates

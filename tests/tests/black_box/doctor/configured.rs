@@ -1,6 +1,6 @@
 use black_box::Lab;
+use operator::configure::{Files, Place, Plan};
 use serde_json::{Value, json};
-use xtask::configure::{Files, Place, Plan};
 
 use super::{SERVICE_URL, SFU_URL, World, well_known};
 

@@ -1,5 +1,5 @@
 use black_box::Lab;
-use matrixrtc_doctor::{Check, Status, Watcher, examine};
+use operator::doctor::{Check, Status, Watcher, examine};
 use std::time::Duration;
 
 use super::World;
@@ -82,7 +82,7 @@ async fn what_is_not_told_is_skipped_with_the_reason() {
 async fn whoever_waits_is_told_for_what() {
     struct Notes(Vec<(Check, Duration)>);
     impl Watcher for Notes {
-        fn found(&mut self, _: &matrixrtc_doctor::Finding) {}
+        fn found(&mut self, _: &operator::doctor::Finding) {}
 
         fn waiting(&mut self, check: Check, elapsed: Duration) {
             self.0.push((check, elapsed));

@@ -1,5 +1,5 @@
 use black_box::{Lab, Operation, PUBLIC_V6, Reply};
-use matrixrtc_doctor::{Check, Status};
+use operator::doctor::{Check, Status};
 use serde_json::json;
 
 use super::{MADE_UP, SERVICE_URL, World, announcement, error, well_known};

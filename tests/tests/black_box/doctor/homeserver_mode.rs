@@ -1,5 +1,5 @@
 use black_box::{HomeserverQuestion as Question, Reply};
-use matrixrtc_doctor::{Check, Status};
+use operator::doctor::{Check, Status};
 use serde_json::json;
 
 use super::{World, error};

@@ -10,7 +10,7 @@ mod webhooks;
 
 use black_box::{Deployment, Lab, MeddlingProxy, Operation, OwnHomeserver, Reply, Service, Sfu};
 use clap::Parser;
-use matrixrtc_doctor::{Check, Finding, Report, Status, Subject, examine};
+use operator::doctor::{Check, Finding, Report, Status, Subject, examine};
 use serde_json::{Value, json};
 
 /// A deployment as it should be, with all its parts and real names, for a test to break one thing in it.
@@ -85,7 +85,7 @@ impl World {
         #[derive(Parser)]
         struct Program {
             #[command(flatten)]
-            options: matrixrtc_doctor::Options,
+            options: operator::doctor::Options,
         }
         let mut arguments = self.arguments.clone();
         arguments.extend([String::from("--trust-ca"), self.lab.authority.pem().display().to_string()]);

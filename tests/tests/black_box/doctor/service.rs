@@ -1,6 +1,6 @@
 use black_box::{Certificate, CertificateAuthority, Lab, PUBLIC_V6, Reply, Silence};
 use hyper::header::HeaderName;
-use matrixrtc_doctor::{Check, Status};
+use operator::doctor::{Check, Status};
 use serde_json::json;
 
 use super::{SERVICE_URL, World};

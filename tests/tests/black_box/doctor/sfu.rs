@@ -1,5 +1,5 @@
 use black_box::{Reply, Sfu};
-use matrixrtc_doctor::{Check, Status};
+use operator::doctor::{Check, Status};
 use serde_json::json;
 
 use super::{SFU_URL, World};

@@ -1,5 +1,5 @@
 use black_box::{Lab, Reply};
-use matrixrtc_doctor::Check;
+use operator::doctor::Check;
 use serde_json::json;
 
 use super::World;
@@ -53,6 +53,6 @@ async fn a_webhook_path_that_is_not_passed_on() {
     let report = world.examine().await;
 
     for check in [Check::Webhook, Check::ForgedWebhook] {
-        World::assert_finding(&report, check, matrixrtc_doctor::Status::Problem, "/sfu_webhook is answered with 404");
+        World::assert_finding(&report, check, operator::doctor::Status::Problem, "/sfu_webhook is answered with 404");
     }
 }

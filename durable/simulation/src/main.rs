@@ -1,0 +1,57 @@
+//! Runs simulations of the delegated-leave engine: `simulate SEEDS [FIRST]`, or `simulate --seed SEED` for one with all
+//! that happens in it.
+
+use std::process::ExitCode;
+use std::sync::Mutex;
+use std::time::{Duration, Instant};
+
+fn main() -> ExitCode {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let numbers: Vec<u64> = arguments.iter().filter_map(|argument| argument.parse().ok()).collect();
+    match (arguments.first().map(String::as_str), numbers.as_slice()) {
+        (Some("--seed"), [seed]) => trace(*seed),
+        (Some(_), [seeds]) if arguments.len() == 1 => run(*seeds, 0),
+        (Some(_), [seeds, first]) if arguments.len() == 2 => run(*seeds, *first),
+        _ => {
+            eprintln!("usage: simulate SEEDS [FIRST] | simulate --seed SEED");
+            ExitCode::from(2)
+        }
+    }
+}
+
+fn run(seeds: u64, first: u64) -> ExitCode {
+    let start = Instant::now();
+    let told = Mutex::new(start);
+    let outcome = simulation::run(first..first.saturating_add(seeds), |progress| {
+        if let Ok(mut told) = told.lock()
+            && told.elapsed() > Duration::from_secs(3)
+        {
+            *told = Instant::now();
+            println!("{} of {} seeds, {:.0} s", progress.done.seeds, progress.of, start.elapsed().as_secs_f64());
+        }
+    });
+    match outcome {
+        Ok(totals) => {
+            println!("every promise was kept in {totals}; {:.1} s", start.elapsed().as_secs_f64());
+            ExitCode::SUCCESS
+        }
+        Err(failure) => {
+            eprintln!("{failure}\nto see what happens in it: --seed {}", failure.seed);
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn trace(seed: u64) -> ExitCode {
+    let (lines, outcome) = simulation::trace(seed);
+    for line in lines {
+        println!("{line}");
+    }
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            eprintln!("{failure}");
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -1,0 +1,158 @@
+//! A model of the Durable Object: storage that survives, memory that doesn't, one alarm, and the shell around the engine.
+
+use std::collections::BTreeMap;
+
+use super::world::PROMPT;
+use delegated_leaves::RoomCommand;
+use delegated_leaves::Timestamp;
+use delegated_leaves::{Action, DelegationId, TrackedId};
+use delegated_leaves::{Change, DelegationRow, RoomRow, Rows, TrackedRow};
+use delegated_leaves::{Input, Room, Rules};
+
+/// The object of the room.
+pub(super) struct Object {
+    rules: Rules,
+    /// On disk.
+    pub(super) rows: BTreeMap<DelegationId, DelegationRow>,
+    pub(super) tracked: BTreeMap<TrackedId, TrackedRow>,
+    room: RoomRow,
+    pub(super) alarm: Option<Timestamp>,
+    /// In memory.
+    pub(super) engine: Option<Room>,
+    /// The alarm's handler is running.
+    pub(super) handling: bool,
+    /// It has nothing more to do but to set the next alarm.
+    pub(super) finishing: bool,
+    pub(super) under_way: usize,
+    /// Counts the lives of the process: an answer to a former one reaches nobody.
+    pub(super) life: u32,
+    pub(super) alive: bool,
+}
+
+/// What a step has stored.
+#[derive(Default)]
+pub(super) struct Stored {
+    pub(super) put: Vec<DelegationId>,
+    pub(super) deleted: Vec<DelegationRow>,
+    pub(super) forgotten: Vec<TrackedRow>,
+}
+
+impl Object {
+    pub(super) fn new(rules: Rules) -> Self {
+        Self {
+            rules,
+            rows: BTreeMap::new(),
+            tracked: BTreeMap::new(),
+            room: RoomRow::default(),
+            alarm: None,
+            engine: None,
+            handling: false,
+            finishing: false,
+            under_way: 0,
+            life: 0,
+            alive: true,
+        }
+    }
+
+    /// Takes a command, as `fetch` does, or an action's result.
+    pub(super) fn handle(&mut self, now: Timestamp, input: Input) {
+        self.engine(now).handle(now, input);
+    }
+
+    pub(super) fn command(&mut self, now: Timestamp, command: RoomCommand) {
+        self.handle(now, Input::Command(command));
+    }
+
+    /// The next actions of the alarm's handler.
+    pub(super) fn take_due(&mut self, now: Timestamp) -> Vec<Action> {
+        let limit = CONNECTIONS - self.under_way;
+        let actions = self.engine(now).take_due(now, limit);
+        self.under_way += actions.len();
+        actions
+    }
+
+    /// When the alarm's handler goes on, if no answer comes before.
+    pub(super) fn next_due_after(&self, now: Timestamp) -> Option<Timestamp> {
+        self.engine.as_ref()?.next_due_after(now)
+    }
+
+    pub(super) fn is_due(&self, now: Timestamp) -> bool {
+        self.under_way < CONNECTIONS && self.engine.as_ref().and_then(Room::next_due).is_some_and(|due| due <= now)
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.rows.is_empty() && self.tracked.is_empty()
+    }
+
+    /// Stores what has changed: together with the alarm, as the platform does it.
+    pub(super) fn commit(&mut self) -> Stored {
+        let mut stored = Stored::default();
+        let Some(engine) = &mut self.engine else { return stored };
+        for change in engine.take_changes() {
+            match change {
+                Change::Delete(id) => stored.deleted.extend(self.rows.remove(&id)),
+                Change::Put(row) => {
+                    stored.put.push(row.id);
+                    self.rows.insert(row.id, *row);
+                }
+                Change::Forget(id) => stored.forgotten.extend(self.tracked.remove(&id)),
+                Change::Track(row) => drop(self.tracked.insert(row.id, *row)),
+                Change::PutRoom(room) => self.room = room,
+            }
+        }
+        if engine.is_empty() {
+            self.room = RoomRow::default();
+        }
+        self.handling &= !self.finishing;
+        self.finishing = false;
+        if !self.handling {
+            self.alarm = engine.next_due();
+        }
+        stored
+    }
+
+    /// Whether the alarm ought to have gone off by now.
+    pub(super) fn is_late(&self, now: Timestamp) -> bool {
+        self.alarm.is_some_and(|alarm| now.since(alarm) > PROMPT)
+    }
+
+    /// Everything in memory is lost. An alarm whose handler was running goes off again.
+    pub(super) fn crash(&mut self, now: Timestamp) {
+        self.alive = false;
+        self.forget();
+        if self.handling {
+            self.alarm = Some(now);
+            self.handling = false;
+            self.finishing = false;
+        }
+    }
+
+    /// The platform takes an idle object out of memory.
+    pub(super) fn evict(&mut self) {
+        if !self.handling {
+            self.forget();
+        }
+    }
+
+    fn forget(&mut self) {
+        self.engine = None;
+        self.under_way = 0;
+        self.life += 1;
+    }
+
+    fn engine(&mut self, now: Timestamp) -> &mut Room {
+        let Self { rules, rows, tracked, room, engine, .. } = self;
+        engine.get_or_insert_with(|| Room::load(*rules, now, rows_of(rows, tracked, *room)))
+    }
+}
+
+fn rows_of(
+    delegations: &BTreeMap<DelegationId, DelegationRow>,
+    tracked: &BTreeMap<TrackedId, TrackedRow>,
+    room: RoomRow,
+) -> Rows {
+    Rows { delegations: delegations.values().cloned().collect(), tracked: tracked.values().cloned().collect(), room }
+}
+
+/// The platform's limit.
+const CONNECTIONS: usize = 6;

@@ -1,0 +1,216 @@
+//! The process in which the object lives: it takes commands, acts when its alarm goes off, and dies now and then.
+
+use super::homeserver::Call;
+use super::judge::{Invariant, Verdict, Violation, broken};
+use super::member::REFRESHED_FOR;
+use super::removal::member_of;
+use super::sfu::Webhook;
+use super::weather::{chance, millis};
+use super::world::{Event, PROMPT, World};
+use delegated_leaves::Input;
+use delegated_leaves::ROUNDING;
+use delegated_leaves::RoomCommand;
+use delegated_leaves::Timestamp;
+use delegated_leaves::TrackedRow;
+use delegated_leaves::{Action, HomeserverAnswer, Request};
+
+impl World {
+    /// A command reaches the object, or doesn't. True if it was acknowledged.
+    pub(super) fn fetch(&mut self, command: RoomCommand, webhook: Option<&Webhook>) -> Result<bool, Violation> {
+        if !self.object.alive {
+            return Ok(false);
+        }
+        if chance(&mut self.dice, self.weather.eviction) {
+            self.object.evict();
+        }
+        self.loading();
+        let token = match &command {
+            RoomCommand::Track(token) => Some(token.clone()),
+            _ => None,
+        };
+        self.object.command(self.now, command);
+        if !self.commit()? {
+            return Ok(false);
+        }
+        if let Some(token) = token {
+            self.judge.removals.tracked(self.now, &token);
+        }
+        if let Some(webhook) = webhook {
+            self.judge.told(self.now, webhook);
+            self.judge.removals.told(self.now, webhook, &self.object.tracked);
+        }
+        if self.object.handling {
+            self.pump()?;
+        }
+        // It is stored, but nobody hears of it.
+        if chance(&mut self.dice, self.weather.crash_at_commit) {
+            self.crash();
+        }
+        Ok(self.object.alive)
+    }
+
+    /// The alarm goes off, `again` perhaps.
+    pub(super) fn alarm(&mut self, again: bool) -> Verdict {
+        let overdue = self.object.alarm.filter(|alarm| *alarm <= self.now).map(|alarm| self.now.since(alarm));
+        if !self.object.alive || self.object.handling || (overdue.is_none() && !again) {
+            return Ok(());
+        }
+        if overdue.is_some_and(|late| late > PROMPT) {
+            self.process_trouble = self.now;
+        }
+        if chance(&mut self.dice, self.weather.eviction) {
+            self.object.evict();
+        }
+        self.loading();
+        self.object.handling = true;
+        self.object.alarm = None;
+        let before = self.actions;
+        self.pump()?;
+        let vain = self.object.alive && self.actions == before;
+        self.vain_alarms = if vain { self.vain_alarms + 1 } else { 0 };
+        if self.vain_alarms > 2 && self.object.alarm.is_some_and(|alarm| alarm <= self.now) {
+            return broken(Invariant::Bounded, "the alarm goes off in vain, again and again".into());
+        }
+        if chance(&mut self.dice, self.weather.alarm_twice) {
+            let delay = millis(&mut self.dice, 0, 3_000);
+            self.after(delay, Event::Alarm { again: true });
+        }
+        Ok(())
+    }
+
+    /// The loop of the alarm's handler, as far as it goes without an answer.
+    pub(super) fn pump(&mut self) -> Verdict {
+        let actions = self.object.take_due(self.now);
+        if !self.commit()? {
+            return Ok(());
+        }
+        for action in actions {
+            self.act(action)?;
+        }
+        if self.object.under_way == 0 {
+            self.object.finishing = true;
+            self.commit()?;
+        } else if let Some(due) = self.object.next_due_after(self.now) {
+            self.after(due.since(self.now), Event::NextDue { life: self.object.life });
+        }
+        Ok(())
+    }
+
+    /// A result reaches the object, if it is still the same.
+    pub(super) fn answer(&mut self, life: u32, issued_at: Timestamp, action: &Action, input: Input) -> Verdict {
+        if life != self.object.life || !self.object.alive {
+            return Ok(());
+        }
+        self.object.under_way -= 1;
+        let call = match &action.request {
+            Request::Restart(event) => Some((event.delegation, Call::Restart)),
+            Request::Send(event) => Some((event.delegation, Call::Send)),
+            _ => None,
+        };
+        let silent = call.is_some_and(|(id, _)| self.judge.cases.get(&id).is_some_and(|case| case.replaced));
+        let answered = match &input {
+            Input::Homeserver { answer, .. } => Some(*answer),
+            _ => None,
+        };
+        let before = if silent { self.object.engine.as_ref().map(|engine| engine.rows().delegations) } else { None };
+        self.judge.removals.answered(issued_at, &input);
+        self.object.handle(self.now, input);
+        if let Some(before) = before
+            && self.object.engine.as_ref().is_some_and(|engine| engine.rows().delegations != before)
+        {
+            return broken(Invariant::ReplacedIsSilent, "the result of a replaced delegation's action counts".into());
+        }
+        if !self.commit()? {
+            return Ok(());
+        }
+        if let Some((id, call)) = call
+            && let Some(case) = self.judge.cases.get_mut(&id)
+        {
+            match answered {
+                Some(HomeserverAnswer::Done) => case.armed(issued_at),
+                Some(HomeserverAnswer::Limited(Some(wait))) => case.limited(self.now + wait, call),
+                _ => {}
+            }
+        }
+        self.pump()
+    }
+
+    pub(super) fn crash(&mut self) {
+        let down = match self.dice.u8(..4) {
+            0 => millis(&mut self.dice, 5_000, 600_000),
+            _ => millis(&mut self.dice, 50, 5_000),
+        };
+        self.log(|_| format!("process: dies, for {down:?}"));
+        self.object.crash(self.now);
+        self.process_trouble = self.now + down;
+        self.after(down, Event::Recover);
+    }
+
+    /// Stores what has changed. False if the process dies instead.
+    fn commit(&mut self) -> Result<bool, Violation> {
+        if chance(&mut self.dice, self.weather.crash_at_commit) {
+            self.crash();
+            return Ok(false);
+        }
+        let stored = self.object.commit();
+        if let Some(engine) = &mut self.object.engine {
+            let milestones = engine.take_milestones();
+            if self.trace.is_some() {
+                for milestone in milestones {
+                    self.log(|_| format!("object: {:?}: {}", milestone.subject, milestone.event));
+                }
+            }
+        }
+        self.judge.stored(self.now, &stored, &self.object.rows, &self.sfu, &self.homeservers)?;
+        self.judge.removals.stored(self.now, &stored.forgotten, &self.object.tracked)?;
+        for row in &stored.forgotten {
+            self.check_forgotten(row)?;
+        }
+        self.check_storage()?;
+        self.set_alarm();
+        Ok(true)
+    }
+
+    /// Whoever is forgotten has no token left, unless it comes of the second connection that nobody has told of.
+    fn check_forgotten(&self, row: &TrackedRow) -> Verdict {
+        let Some(index) = member_of(&row.identity) else { return Ok(()) };
+        let valid = self.members.get(index).is_some_and(|member| member.token_until > self.now);
+        // What it was given before that has expired with the others.
+        let counts_from = (row.gone_at.unwrap_or_default() + ROUNDING).max(row.expires_at - REFRESHED_FOR);
+        let unheard = self.sfu.connections_since(index, counts_from);
+        match valid && unheard < 2 {
+            true => broken(Invariant::AcknowledgedIsKept, format!("m{index} is forgotten with a token that is valid")),
+            false => Ok(()),
+        }
+    }
+
+    fn check_storage(&self) -> Verdict {
+        let Some(engine) = &self.object.engine else { return Ok(()) };
+        let rows = engine.rows();
+        let tracked_differ = !rows.tracked.iter().eq(self.object.tracked.values());
+        if tracked_differ || !rows.delegations.iter().eq(self.object.rows.values()) {
+            return broken(Invariant::Recorded, "memory and disk differ".into());
+        }
+        if self.object.is_empty() && !self.object.handling && self.object.alarm.is_some() {
+            return broken(Invariant::Bounded, "an empty room has an alarm".into());
+        }
+        Ok(())
+    }
+
+    pub(super) fn set_alarm(&mut self) {
+        if let Some(alarm) = self.object.alarm {
+            let lateness = self.weather.alarm_lateness(&mut self.dice);
+            let at = alarm.max(self.now);
+            self.after(at.since(self.now) + lateness, Event::Alarm { again: false });
+        }
+    }
+
+    fn loading(&mut self) {
+        if self.object.engine.is_none() {
+            self.judge.removals.reloaded();
+            for case in self.judge.cases.values_mut() {
+                case.reloaded();
+            }
+        }
+    }
+}

@@ -1,0 +1,228 @@
+//! A model of the SFU: who is connected, which webhooks that makes, and what it answers.
+
+use fastrand::Rng;
+
+use super::weather::chance;
+use delegated_leaves::Timestamp;
+use delegated_leaves::{DisconnectReason, Occurrence, ParticipantRef, WebhookEvent};
+use delegated_leaves::{Identity, ParticipantSid};
+use delegated_leaves::{Participant, ParticipantState, Request, SfuAnswer};
+
+/// The truth about the room.
+#[derive(Default)]
+pub(super) struct Sfu {
+    connections: Vec<Connection>,
+    migrating: Vec<Connection>,
+    /// When which member's connections ended.
+    ended: Vec<(usize, Timestamp)>,
+    next_sid: u32,
+    /// Webhooks tell `joinedAtMs`, not only `joinedAt`.
+    joined_at_ms: bool,
+    /// Answers tell when a connection began.
+    answers_tell_joined_at: bool,
+    pub(super) down_until: Timestamp,
+    /// No connection begins right after the room has finished: that would take the SFU a moment.
+    pub(super) finished_at: Option<Timestamp>,
+}
+
+/// A participant's connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Connection {
+    pub(super) name: ConnectionName,
+    pub(super) who: Who,
+    pub(super) began: Timestamp,
+    /// Since when media is connected.
+    pub(super) active_since: Option<Timestamp>,
+    /// The connection that this one has displaced, or that has migrated.
+    pub(super) succeeds: Option<ConnectionName>,
+}
+
+/// Its SID, and how often it has migrated.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct ConnectionName {
+    pub(super) sid: u32,
+    pub(super) migrations: u32,
+}
+
+/// A member, under one of its two identities.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Who {
+    pub(super) member: usize,
+    pub(super) legacy: bool,
+}
+
+/// A webhook on its way, and what it is about.
+#[derive(Clone, Debug)]
+pub(super) struct Webhook {
+    pub(super) event: WebhookEvent,
+    pub(super) at: Timestamp,
+    pub(super) about: Option<Connection>,
+}
+
+impl Sfu {
+    pub(super) fn new(joined_at_ms: bool, answers_tell_joined_at: bool) -> Self {
+        Self { joined_at_ms, answers_tell_joined_at, ..Self::default() }
+    }
+
+    /// A participant starts to connect. Whoever is connected under its identity is displaced.
+    pub(super) fn begin(&mut self, now: Timestamp, who: Who) -> (Connection, Option<Webhook>) {
+        self.next_sid += 1;
+        self.migrating.retain(|connection| connection.who != who);
+        let displaced =
+            self.connections.iter().find(|connection| connection.who == who).map(|displaced| displaced.name);
+        let webhook = displaced.and_then(|name| self.end(now, name, DisconnectReason::DuplicateIdentity));
+        let name = ConnectionName { sid: self.next_sid, migrations: 0 };
+        let connection = Connection { name, who, began: now, active_since: None, succeeds: displaced };
+        self.connections.push(connection);
+        (connection, webhook)
+    }
+
+    /// Its media is connected.
+    pub(super) fn activate(&mut self, now: Timestamp, name: ConnectionName) -> Option<(Connection, Webhook)> {
+        let connection = self.connections.iter_mut().find(|connection| connection.name == name)?;
+        if connection.active_since.is_some() {
+            return None;
+        }
+        connection.active_since = Some(now);
+        let connection = *connection;
+        Some((connection, self.webhook(now, connection, Occurrence::ParticipantJoined)))
+    }
+
+    /// A connection ends.
+    pub(super) fn end(&mut self, now: Timestamp, name: ConnectionName, reason: DisconnectReason) -> Option<Webhook> {
+        let index = self.connections.iter().position(|connection| connection.name == name)?;
+        let connection = self.connections.swap_remove(index);
+        let occurrence = |participant| match connection.active_since {
+            Some(_) => Occurrence::ParticipantLeft(participant, reason),
+            None => Occurrence::ParticipantConnectionAborted(participant, reason),
+        };
+        if reason == DisconnectReason::Migration {
+            self.migrating.push(connection);
+        } else {
+            self.ended.push((connection.who.member, now));
+        }
+        Some(self.webhook(now, connection, occurrence))
+    }
+
+    /// A connection that migrates arrives, under its old SID or a new one.
+    pub(super) fn arrive(
+        &mut self,
+        now: Timestamp,
+        from: ConnectionName,
+        same_sid: bool,
+    ) -> Option<(Connection, Webhook)> {
+        let index = self.migrating.iter().position(|connection| connection.name == from)?;
+        let from = self.migrating.swap_remove(index);
+        if self.connections.iter().any(|connection| connection.who == from.who) {
+            return None;
+        }
+        let name = if same_sid {
+            ConnectionName { migrations: from.name.migrations + 1, ..from.name }
+        } else {
+            self.next_sid += 1;
+            ConnectionName { sid: self.next_sid, migrations: 0 }
+        };
+        let began = if same_sid { from.began } else { now };
+        let connection = Connection { name, began, active_since: Some(now), succeeds: Some(from.name), ..from };
+        self.connections.push(connection);
+        Some((connection, self.webhook(now, connection, Occurrence::ParticipantJoined)))
+    }
+
+    /// The member's connections that are there or on their way from one node to the next.
+    pub(super) fn connections_of(&self, member: usize) -> impl Iterator<Item = &Connection> {
+        self.connections.iter().filter(move |connection| connection.who.member == member)
+    }
+
+    /// The member's connections that are on their way from one node to the next.
+    pub(super) fn migrating_of(&self, member: usize) -> impl Iterator<Item = &Connection> {
+        self.migrating.iter().filter(move |connection| connection.who.member == member)
+    }
+
+    /// The member's connection with media, the oldest if there are two.
+    pub(super) fn active(&self, member: usize) -> Option<Connection> {
+        self.connections_of(member)
+            .filter(|connection| connection.active_since.is_some())
+            .min_by_key(|c| c.name)
+            .copied()
+    }
+
+    /// How many connections the member has had that didn't end before then.
+    pub(super) fn connections_since(&self, member: usize, then: Timestamp) -> usize {
+        let ended = self.ended.iter().filter(|(of, at)| *of == member && *at >= then).count();
+        ended + self.connections_of(member).chain(self.migrating_of(member)).count()
+    }
+
+    /// Closes the room, if it is empty.
+    pub(super) fn finish(&mut self, now: Timestamp) -> Option<Webhook> {
+        if !self.connections.is_empty() || !self.migrating.is_empty() {
+            return None;
+        }
+        self.finished_at = Some(now);
+        Some(Webhook {
+            event: WebhookEvent { created_at: Some(second(now)), occurrence: Occurrence::RoomFinished },
+            at: now,
+            about: None,
+        })
+    }
+
+    /// Ends all connections of an identity, or of everybody, because it was told to.
+    pub(super) fn remove(&mut self, now: Timestamp, identity: Option<&Identity>) -> Vec<Webhook> {
+        let wanted = |connection: &&Connection| identity.is_none_or(|wanted| connection.who.identity() == *wanted);
+        let names: Vec<_> = self.connections.iter().filter(wanted).map(|connection| connection.name).collect();
+        names.into_iter().filter_map(|name| self.end(now, name, DisconnectReason::Other)).collect()
+    }
+
+    /// Who is there, as the API tells it.
+    pub(super) fn answer(&self, request: &Request, dice: &mut Rng) -> SfuAnswer {
+        let wanted = match request {
+            Request::GetParticipant { identity, .. } => Some(identity),
+            _ => None,
+        };
+        let participants = self.connections.iter().map(|connection| Participant {
+            identity: connection.who.identity(),
+            sid: connection.sid(),
+            state: match connection.active_since {
+                Some(_) => ParticipantState::Active,
+                None if chance(dice, 0.5) => ParticipantState::Joining,
+                None => ParticipantState::Joined,
+            },
+            joined_at: self.answers_tell_joined_at.then_some(second(connection.began)),
+        });
+        SfuAnswer::Participants(
+            participants.filter(|participant| wanted.is_none_or(|wanted| *wanted == participant.identity)).collect(),
+        )
+    }
+
+    fn webhook(
+        &self,
+        now: Timestamp,
+        about: Connection,
+        occurrence: impl FnOnce(ParticipantRef) -> Occurrence,
+    ) -> Webhook {
+        let participant = ParticipantRef {
+            identity: about.who.identity(),
+            sid: about.sid(),
+            joined_at: Some(if self.joined_at_ms { about.began } else { second(about.began) }),
+        };
+        let event = WebhookEvent { created_at: Some(second(now)), occurrence: occurrence(participant) };
+        Webhook { event, at: now, about: Some(about) }
+    }
+}
+
+impl Connection {
+    pub(super) fn sid(&self) -> Option<ParticipantSid> {
+        ParticipantSid::new(format!("PA_{}", self.name.sid))
+    }
+}
+
+impl Who {
+    pub(super) fn identity(self) -> Identity {
+        let Self { member, legacy } = self;
+        Identity::new(if legacy { format!("@m{member}:D") } else { format!("m{member}") })
+    }
+}
+
+/// Rounded down, as the SFU does it.
+fn second(at: Timestamp) -> Timestamp {
+    Timestamp::from_secs(at.as_millis() / 1000)
+}

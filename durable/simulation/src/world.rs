@@ -1,0 +1,364 @@
+//! The simulated world: an object among clients, a SFU and homeservers, event by event.
+
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
+use std::time::Duration;
+
+use fastrand::Rng;
+
+use super::homeserver::Homeservers;
+use super::judge::{Invariant, Judge, Verdict, broken};
+use super::matrix::MatrixRoom;
+use super::member::{Member, Step};
+use super::object::Object;
+use super::removal::{Intervals, Overstay};
+use super::sfu::{ConnectionName, Sfu, Webhook};
+use super::weather::{Weather, millis};
+use delegated_leaves::DisconnectReason;
+use delegated_leaves::Timestamp;
+use delegated_leaves::{Action, DelegationId};
+use delegated_leaves::{Input, Rules};
+
+/// Everything there is.
+pub(super) struct World {
+    pub(super) dice: Rng,
+    pub(super) weather: Weather,
+    pub(super) now: Timestamp,
+    queue: BinaryHeap<Reverse<Scheduled>>,
+    scheduled: u64,
+    pub(super) sfu: Sfu,
+    pub(super) homeservers: Homeservers,
+    pub(super) matrix: MatrixRoom,
+    pub(super) object: Object,
+    pub(super) members: Vec<Member>,
+    pub(super) judge: Judge,
+    /// When something last went wrong with the process, and with each homeserver.
+    pub(super) process_trouble: Timestamp,
+    pub(super) homeserver_trouble: [Timestamp; 2],
+    pub(super) sfu_trouble: Timestamp,
+    pub(super) vain_alarms: u32,
+    pub(super) trace: Option<Vec<String>>,
+    pub(super) steps: u64,
+    pub(super) actions: u64,
+    pub(super) removed: u64,
+}
+
+/// Something that happens.
+pub(super) enum Event {
+    Step(usize, Step),
+    Activate(ConnectionName),
+    Abort(ConnectionName),
+    Vanish(ConnectionName),
+    Arrive {
+        from: ConnectionName,
+        same_sid: bool,
+    },
+    FinishRoom,
+    Deliver {
+        webhook: Box<Webhook>,
+        tries: u32,
+    },
+    Alarm {
+        again: bool,
+    },
+    NextDue {
+        life: u32,
+    },
+    Request {
+        life: u32,
+        issued_at: Timestamp,
+        action: Box<Action>,
+    },
+    Answer {
+        life: u32,
+        issued_at: Timestamp,
+        action: Box<Action>,
+        input: Box<Input>,
+    },
+    Fire(usize),
+    SfuOutage(Duration),
+    HomeserverOutage(usize, Duration),
+    Crash,
+    Recover,
+    Calm,
+    Judgement,
+    Due(DelegationId),
+    /// Is this connection one that shouldn't be there any more?
+    Audit(ConnectionName),
+    /// Those who aren't in the Matrix room, and whom nobody has to remove, leave at last.
+    LastLeave,
+    /// Nothing more is promised to delegations.
+    DelegationsEnd,
+    End,
+}
+
+struct Scheduled {
+    at: Timestamp,
+    order: u64,
+    event: Event,
+}
+
+impl World {
+    pub(super) fn new(seed: u64, traced: bool) -> Self {
+        let mut dice = Rng::with_seed(seed);
+        let weather = Weather::draw(&mut dice);
+        let mut world = Self {
+            now: START,
+            queue: BinaryHeap::new(),
+            scheduled: 0,
+            sfu: Sfu::new(weather.joined_at_ms, weather.answers_tell_joined_at),
+            homeservers: Homeservers::default(),
+            matrix: MatrixRoom::new(START, weather.members, weather.hidden),
+            object: Object::new(Rules {
+                sanity_check_interval: weather.sanity_check_interval,
+                membership_check_interval: weather.membership_check_interval,
+            }),
+            members: Vec::new(),
+            judge: Judge::default(),
+            process_trouble: START,
+            homeserver_trouble: [START; 2],
+            sfu_trouble: START,
+            vain_alarms: 0,
+            trace: traced.then(Vec::new),
+            steps: 0,
+            actions: 0,
+            removed: 0,
+            dice,
+            weather,
+        };
+        world.log(|world| format!("{:?}", world.weather));
+        world.people();
+        world.disasters();
+        world.after(world.weather.rough_for, Event::Calm);
+        world
+    }
+
+    /// Lets it all happen, until the last promise is due or one is broken.
+    pub(super) fn run(&mut self) -> Verdict {
+        while let Some(Reverse(Scheduled { at, event, .. })) = self.queue.pop() {
+            self.now = at;
+            self.steps += 1;
+            if self.steps > MOST_STEPS {
+                return broken(Invariant::Bounded, "it goes on and on".into());
+            }
+            self.happen(event)?;
+        }
+        Ok(())
+    }
+
+    pub(super) fn after(&mut self, delay: Duration, event: Event) {
+        self.scheduled += 1;
+        self.queue.push(Reverse(Scheduled { at: self.now + delay, order: self.scheduled, event }));
+    }
+
+    pub(super) fn log(&mut self, line: impl FnOnce(&Self) -> String) {
+        if self.trace.is_some() {
+            let at = self.now.since(START).as_secs_f64();
+            let line = format!("{at:10.3}  {}", line(self));
+            self.trace.get_or_insert_default().push(line);
+        }
+    }
+
+    fn happen(&mut self, event: Event) -> Verdict {
+        match event {
+            Event::Step(member, step) => self.step(member, step)?,
+            Event::Activate(name) => {
+                if let Some((connection, webhook)) = self.sfu.activate(self.now, name) {
+                    self.judge.connected(connection);
+                    self.after(FIRST_AUDIT, Event::Audit(connection.name));
+                    self.emit(Some(webhook));
+                }
+            }
+            Event::Abort(name) => self.abort(name),
+            Event::Vanish(name) => {
+                let webhook = self.sfu.end(self.now, name, DisconnectReason::Other);
+                self.emit(webhook);
+            }
+            Event::Arrive { from, same_sid } => {
+                if let Some((connection, webhook)) = self.sfu.arrive(self.now, from, same_sid) {
+                    self.judge.connected(connection);
+                    self.after(FIRST_AUDIT, Event::Audit(connection.name));
+                    self.arrived(connection);
+                    if self.dice.bool() {
+                        self.emit(Some(webhook));
+                    }
+                }
+            }
+            Event::FinishRoom => {
+                let webhook = self.sfu.finish(self.now);
+                self.emit(webhook);
+            }
+            Event::Deliver { webhook, tries } => self.deliver(webhook, tries)?,
+            Event::Alarm { again } => self.alarm(again)?,
+            Event::NextDue { life } => {
+                if self.object.handling && self.object.life == life && self.object.is_due(self.now) {
+                    self.pump()?;
+                }
+            }
+            Event::Request { life, issued_at, action } => self.request(life, issued_at, action),
+            Event::Answer { life, issued_at, action, input } => self.answer(life, issued_at, &action, *input)?,
+            Event::Fire(event) => match self.homeservers.fire(self.now, event) {
+                Ok(true) => {
+                    self.log(|_| format!("homeserver: leave-{event} sent by itself"));
+                    let server = self.homeservers.events.get(event).map_or(0, |event| event.server);
+                    let process_trouble = if self.object.is_late(self.now) { self.now } else { self.process_trouble };
+                    let trouble = process_trouble.max(self.homeserver_trouble[server]);
+                    self.judge.fired(self.now, event, trouble, &self.sfu)?;
+                }
+                Ok(false) => {}
+                Err(later) => self.after(later.since(self.now), Event::Fire(event)),
+            },
+            Event::SfuOutage(length) => {
+                if !self.weather.calm {
+                    self.log(|_| format!("sfu: down for {length:?}"));
+                    self.sfu.down_until = self.now + length;
+                    self.sfu_trouble = self.sfu_trouble.max(self.now + length);
+                }
+            }
+            Event::HomeserverOutage(server, length) => {
+                if !self.weather.calm {
+                    self.log(|_| format!("homeserver {server}: down for {length:?}"));
+                    self.homeservers.down_until[server] = self.now + length;
+                    self.trouble_at(server, self.now + length);
+                }
+            }
+            Event::Crash => {
+                if !self.weather.calm && self.object.alive {
+                    self.crash();
+                }
+            }
+            Event::Recover if self.object.alive => {}
+            Event::Recover => {
+                self.log(|_| "process: up again".into());
+                self.object.alive = true;
+                self.process_trouble = self.now;
+                self.set_alarm();
+            }
+            Event::Calm => self.calm_down(),
+            Event::Judgement => {
+                let sanity_check = self.weather.sanity_check_interval.is_some();
+                let mut last = self.now;
+                for id in self.judge.cases.keys().copied().collect::<Vec<_>>() {
+                    if let Some(at) = self.judge.promised_by(id, self.now, sanity_check) {
+                        self.after(at.since(self.now), Event::Due(id));
+                        last = last.max(at);
+                    }
+                }
+                self.after(last.since(self.now), Event::DelegationsEnd);
+            }
+            // What nobody promised may go on for ever.
+            Event::DelegationsEnd if !self.weather.membership => self.queue.clear(),
+            Event::DelegationsEnd => {
+                for event in &mut self.homeservers.events {
+                    event.cancel();
+                }
+                self.after(self.weather.token_lifetime + UNTIL_FORGOTTEN, Event::End);
+            }
+            Event::End => {
+                self.queue.clear();
+                if !self.object.tracked.is_empty() {
+                    return broken(Invariant::Forgotten, format!("{:?} is remembered", self.object.tracked.values()));
+                }
+            }
+            Event::Audit(name) => self.audit(name)?,
+            Event::LastLeave => self.everybody_leaves(true),
+            Event::Due(id) => self.judge.is_due(id, &self.homeservers)?,
+        }
+        Ok(())
+    }
+
+    /// Whoever isn't in the Matrix room mustn't stay.
+    fn audit(&mut self, name: ConnectionName) -> Verdict {
+        let Some(connection) = self.connection(name).filter(|_| self.weather.membership && !self.weather.hidden) else {
+            return Ok(());
+        };
+        let member = connection.who.member;
+        if let Some((active_since, left_at)) = connection.active_since.zip(self.matrix.left_at(member)) {
+            let process = if self.object.is_late(self.now) { self.now } else { self.process_trouble };
+            let trouble = process.max(self.homeserver_trouble[0]).max(self.sfu_trouble);
+            let intervals = Intervals {
+                membership_check: self.weather.membership_check_interval,
+                sanity_check: self.weather.sanity_check_interval,
+            };
+            let overstay = Overstay { name, active_since, left_at, trouble };
+            if self.judge.removals.is_overdue(self.now, overstay, intervals) {
+                return broken(Invariant::NonMembersGo, format!("m{member} stays by {connection:?}"));
+            }
+        }
+        self.after(NEXT_AUDIT, Event::Audit(name));
+        Ok(())
+    }
+
+    fn disasters(&mut self) {
+        let rough_ms = u64::try_from(self.weather.rough_for.as_millis()).unwrap_or(u64::MAX);
+        for _ in 0..self.weather.crashes {
+            let at = millis(&mut self.dice, 0, rough_ms);
+            self.after(at, Event::Crash);
+        }
+        for _ in 0..self.weather.sfu_outages {
+            let at = millis(&mut self.dice, 0, rough_ms);
+            let length = millis(&mut self.dice, 1_000, rough_ms / 3);
+            self.after(at, Event::SfuOutage(length.min(LONGEST_OUTAGE)));
+        }
+        for _ in 0..self.weather.homeserver_outages {
+            let at = millis(&mut self.dice, 0, rough_ms);
+            let length = millis(&mut self.dice, 1_000, rough_ms / 3);
+            let server = self.dice.usize(..self.weather.servers);
+            self.after(at, Event::HomeserverOutage(server, length.min(LONGEST_OUTAGE)));
+        }
+    }
+
+    fn calm_down(&mut self) {
+        self.log(|_| "calm".into());
+        self.weather.calm_down();
+        self.sfu.down_until = self.now;
+        self.homeservers.down_until = [self.now; 2];
+        self.after(Duration::from_secs(1), Event::Recover);
+        self.everybody_leaves(false);
+        self.after(UNTIL_LAST_LEAVE, Event::LastLeave);
+        self.after(UNTIL_JUDGEMENT, Event::Judgement);
+    }
+}
+
+impl Ord for Scheduled {
+    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
+        (self.at, self.order).cmp(&(other.at, other.order))
+    }
+}
+
+impl PartialOrd for Scheduled {
+    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl PartialEq for Scheduled {
+    fn eq(&self, other: &Self) -> bool {
+        self.cmp(other).is_eq()
+    }
+}
+
+impl Eq for Scheduled {}
+
+/// Some day in 2026.
+pub(super) const START: Timestamp = Timestamp::from_secs(1_790_000_000);
+
+/// An alarm that is later than this counts as trouble, and so does an answer.
+pub(super) const PROMPT: Duration = Duration::from_millis(500);
+
+const FIRST_AUDIT: Duration = Duration::from_secs(21);
+const NEXT_AUDIT: Duration = Duration::from_secs(31);
+
+/// By then everybody who has to be removed is.
+const UNTIL_LAST_LEAVE: Duration = Duration::from_secs(5 * 60);
+
+/// Expired tokens are remembered for a while, and whoever is taken for connected is looked for once an hour.
+const UNTIL_FORGOTTEN: Duration = Duration::from_secs(2 * 3600);
+
+/// A hundred times what happens in a simulation.
+const MOST_STEPS: u64 = 100_000;
+
+const LONGEST_OUTAGE: Duration = Duration::from_secs(20 * 60);
+
+/// The latest webhooks have come by then, and every back-off and `Retry-After` has run out.
+const UNTIL_JUDGEMENT: Duration = Duration::from_secs(8 * 60);

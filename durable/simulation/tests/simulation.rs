@@ -1,0 +1,72 @@
+//! Simulated lives of delegated leaves: with the engine as it is every promise is kept, and with each deliberate fault one
+//! is broken.
+
+use delegated_leaves::Fault::{self, *};
+use simulation::{Invariant, simulate};
+
+#[test]
+fn every_promise_is_kept() {
+    for seed in 0..2_000 {
+        if let Err(failure) = simulate(seed) {
+            panic!("{failure}\nto see what happens in it: cargo xtask simulate --seed {seed}");
+        }
+    }
+}
+
+#[test]
+fn a_simulation_can_be_repeated() {
+    for seed in 0..20 {
+        assert_eq!(simulate(seed), simulate(seed));
+    }
+}
+
+/// One test for each fault, so that they are looked for at the same time.
+macro_rules! broken_by {
+    ($($name:ident: $fault:ident breaks $invariant:ident;)*) => {
+        $(
+            #[test]
+            fn $name() {
+                assert_eq!(first_broken($fault), Some(Invariant::$invariant));
+            }
+        )*
+
+        #[test]
+        fn every_fault_is_looked_for() {
+            assert_eq!([$($fault),*], Fault::ALL);
+        }
+    };
+}
+
+broken_by! {
+    ignoring_sids: IgnoreSid breaks NeverEarly;
+    forgetting_ended_connections: ForgetEndedConnections breaks NeverLost;
+    believing_who_is_coming_back: BelieveReturning breaks ComingBack;
+    believing_stale_webhooks: BelieveStaleWebhooks breaks NeverEarly;
+    taking_a_failed_ask_for_gone: FailedAskMeansGone breaks NeverEarly;
+    believing_an_overtaken_answer: BelieveOvertakenAnswer breaks NeverEarly;
+    sending_without_looking: SendWithoutLooking breaks NeverEarly;
+    sending_although_it_is_back: NoWayBack breaks NeverEarly;
+    not_restarting_after_a_failure: NoRestartAfterFailure breaks KeptAlive;
+    restarting_too_late: RestartTooLate breaks KeptAlive;
+    ignoring_retry_after: IgnoreRetryAfter breaks Patient;
+    results_for_the_replacement: ResultsOutliveReplacement breaks ReplacedIsSilent;
+    forgetting_a_leave_on_load: ForgetLeavingOnLoad breaks Recorded;
+    forgetting_to_store: ForgetToStore breaks Recorded;
+    keeping_what_was_replaced: KeepReplaced breaks ReplacedIsSilent;
+    giving_up_after_a_failure: GiveUpAfterFailure breaks AcknowledgedIsKept;
+    asking_without_pause: AskWithoutPause breaks Bounded;
+    taking_a_failed_check_for_nobody: FailedCheckMeansNobody breaks MembersStay;
+    believing_old_members: BelieveOldMembers breaks MembersStay;
+    deleting_without_asking: DeleteWithoutAsking breaks MembersStay;
+    checking_only_once: CheckOnlyOnce breaks NonMembersGo;
+    forgetting_who_is_gone: ForgetWhenGone breaks AcknowledgedIsKept;
+    forgetting_after_one_look: ForgetAfterFirstLook breaks AcknowledgedIsKept;
+    forgetting_who_is_connected: ForgetWhoIsConnected breaks Recorded;
+}
+
+/// The promise that an engine with that fault is first found to break.
+fn first_broken(fault: Fault) -> Option<Invariant> {
+    fault.inject(|| (0..SEEDS).find_map(|seed| simulate(seed).err()).map(|failure| failure.violation.invariant))
+}
+
+const SEEDS: u64 = 20_000;

@@ -1,0 +1,243 @@
+//! What the engine wants done, and what came of it.
+
+use std::collections::HashSet;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use crate::delay::DelayId;
+use crate::ids::{DelayedEventsUrl, Identity, MatrixRoomId, ParticipantSid, RoomName, ServerName, UserId};
+use crate::time::Timestamp;
+
+/// Something to do now. It takes 30 seconds at most; its result goes back as an [`Input`](crate::Input) with the same
+/// ticket, and if none comes in that time it counts as failed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Action {
+    /// What the result has to be labelled with.
+    pub ticket: Ticket,
+    /// What to do.
+    pub request: Request,
+}
+
+/// A request to another server.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Request {
+    /// `POST …/delayed_events/{delay_id}/restart` on the homeserver; finding its client-server URL is part of it.
+    Restart(DelayedEvent),
+    /// `POST …/delayed_events/{delay_id}/send`, likewise.
+    Send(DelayedEvent),
+    /// LiveKit's `GetParticipant`.
+    GetParticipant {
+        /// The room.
+        room: RoomName,
+        /// Who is looked for.
+        identity: Identity,
+    },
+    /// LiveKit's `ListParticipants`.
+    ListParticipants {
+        /// The room.
+        room: RoomName,
+    },
+    /// `GET …/rooms/{room}/joined_members` on our own homeserver.
+    JoinedMembers {
+        /// The Matrix room.
+        matrix_room_id: MatrixRoomId,
+    },
+    /// `GET …/rooms/{room}/is_joined?server_name=…` there, with its own name.
+    IsServerJoined {
+        /// The Matrix room.
+        matrix_room_id: MatrixRoomId,
+    },
+    /// LiveKit's `RemoveParticipant`.
+    RemoveParticipant {
+        /// The room.
+        room: RoomName,
+        /// Who is removed.
+        identity: Identity,
+    },
+    /// LiveKit's `DeleteRoom`.
+    DeleteRoom {
+        /// The room.
+        room: RoomName,
+    },
+}
+
+/// The delayed event of a delegation.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DelayedEvent {
+    /// Of which delegation.
+    pub delegation: DelegationId,
+    /// Whose homeserver holds it.
+    pub server_name: ServerName,
+    /// Where delayed events were on it when it was delegated.
+    pub url: DelayedEventsUrl,
+    /// See [`Delegate::owner`](crate::Delegate::owner).
+    pub owner: Option<UserId>,
+    /// What the homeserver calls it.
+    pub delay_id: DelayId,
+}
+
+/// Names one action for ever: an engine loaded anew doesn't give out the tickets of the one before.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Ticket(pub(crate) u64);
+
+/// Names one delegation for ever, in its room: the time at which it was accepted, in milliseconds since the epoch, and a
+/// little more where several came at once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct DelegationId(pub(crate) u64);
+
+impl DelegationId {
+    /// The id as a number below 2⁵³: the primary key of its row.
+    pub fn as_u64(self) -> u64 {
+        self.0
+    }
+}
+
+/// Names one tracked participant for ever, in its room: like a [`DelegationId`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct TrackedId(pub(crate) u64);
+
+impl TrackedId {
+    /// The id as a number below 2⁵³: the primary key of its row.
+    pub fn as_u64(self) -> u64 {
+        self.0
+    }
+}
+
+/// What a homeserver made of `restart` or `send`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum HomeserverAnswer {
+    /// 2xx.
+    Done,
+    /// 404 or 409: the event was sent, cancelled or finalised otherwise.
+    Gone,
+    /// 429, with how long to wait, where it says.
+    Limited(Option<Duration>),
+    /// 5xx, another 4xx, no answer in time, no connection, no client-server URL.
+    Failed,
+}
+
+impl HomeserverAnswer {
+    /// Reads a response: its status, and for a 429 its `Retry-After`, or else its `retry_after_ms` rounded up.
+    pub fn from_status(status: u16, retry_after: Option<Duration>) -> Self {
+        match status {
+            200..=299 => Self::Done,
+            404 | 409 => Self::Gone,
+            429 => Self::Limited(retry_after),
+            _ => Self::Failed,
+        }
+    }
+}
+
+/// What the SFU said about a participant or a room.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum SfuAnswer {
+    /// Who is in the room: everybody for `ListParticipants`, one or nobody for `GetParticipant`, nobody for `not_found`.
+    Participants(Vec<Participant>),
+    /// Anything that isn't an answer.
+    Failed,
+}
+
+/// What our homeserver said about who is joined to a Matrix room.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum MembersAnswer {
+    /// 200: these users, and nobody else.
+    Joined(HashSet<UserId>),
+    /// 403: we may not know, because none of the users we speak for is joined.
+    Forbidden,
+    /// Anything else: another status, no answer in time, no connection, an answer that can't be read.
+    Failed,
+}
+
+/// What our homeserver said about whether it is in a Matrix room itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ServerAnswer {
+    /// 200: it is, or it isn't.
+    Joined(bool),
+    /// Anything else.
+    Failed,
+}
+
+/// What the SFU made of `RemoveParticipant` or `DeleteRoom`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RemovalAnswer {
+    /// It has done it.
+    Done,
+    /// `not_found`: there was no such participant, or no such room.
+    NotThere,
+    /// Anything else.
+    Failed,
+}
+
+/// LiveKit's `ParticipantInfo`, as far as it is needed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Participant {
+    /// Its identity.
+    pub identity: Identity,
+    /// Its present connection.
+    pub sid: Option<ParticipantSid>,
+    /// How far that connection has come.
+    pub state: ParticipantState,
+    /// `joined_at_ms` (17), or `joined_at` (6): when that connection began. `None` for 0.
+    pub joined_at: Option<Timestamp>,
+}
+
+/// LiveKit's `ParticipantInfo.State`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ParticipantState {
+    /// The signalling connection stands.
+    Joining,
+    /// Media is being negotiated.
+    Joined,
+    /// Media is connected: what `participant_joined` announces.
+    Active,
+    /// Gone.
+    Disconnected,
+}
+
+impl ParticipantState {
+    /// From the number of the protobuf enum. A state that isn't known yet counts as not settled.
+    pub fn from_number(number: i32) -> Self {
+        match number {
+            1 => Self::Joined,
+            2 => Self::Active,
+            3 => Self::Disconnected,
+            _ => Self::Joining,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn statuses_are_read_as_the_table_says() {
+        let wait = Some(Duration::from_secs(7));
+        for (status, answer) in [
+            (200, HomeserverAnswer::Done),
+            (204, HomeserverAnswer::Done),
+            (404, HomeserverAnswer::Gone),
+            (409, HomeserverAnswer::Gone),
+            (429, HomeserverAnswer::Limited(wait)),
+            (302, HomeserverAnswer::Failed),
+            (400, HomeserverAnswer::Failed),
+            (403, HomeserverAnswer::Failed),
+            (500, HomeserverAnswer::Failed),
+            (503, HomeserverAnswer::Failed),
+        ] {
+            assert_eq!(HomeserverAnswer::from_status(status, wait), answer, "{status}");
+        }
+    }
+
+    #[test]
+    fn states_are_those_of_the_protobuf_enum() {
+        use ParticipantState::*;
+        assert_eq!(
+            [0, 1, 2, 3, 9].map(ParticipantState::from_number),
+            [Joining, Joined, Active, Disconnected, Joining]
+        );
+    }
+}

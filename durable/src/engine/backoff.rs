@@ -1,0 +1,102 @@
+//! When to try again.
+
+use std::time::Duration;
+
+use crate::engine::action::HomeserverAnswer;
+use crate::engine::mutant::Fault;
+
+/// A number from [0, 1) that the caller has drawn at random: the engine has no randomness of its own.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Jitter(f64);
+
+impl Jitter {
+    /// From what `Math.random()` and its like return; anything outside [0, 1) counts as the nearest inside.
+    pub fn new(fraction: f64) -> Self {
+        Self(if fraction.is_nan() { 0.5 } else { fraction.clamp(0.0, 1.0 - f64::EPSILON) })
+    }
+}
+
+/// How long to wait after a homeserver's answer, the `failures` before it considered: what it says itself if it limits us,
+/// the back-off otherwise.
+pub(crate) fn after_answer(answer: HomeserverAnswer, failures: u32, jitter: Jitter) -> Duration {
+    match answer {
+        HomeserverAnswer::Limited(Some(wait)) if !Fault::IgnoreRetryAfter.is_injected() => wait.max(SHORTEST),
+        _ => after_failure(failures.saturating_add(1), jitter),
+    }
+}
+
+/// How long to wait after a server failed for the `failures`-th time running (1 is the first): 1 s, ×1.5 each time,
+/// ±50 % jitter, at most 60 s.
+pub(crate) fn after_failure(failures: u32, jitter: Jitter) -> Duration {
+    let exponent = failures.saturating_sub(1).min(STEPS_TO_LONGEST);
+    let seconds = 1.5_f64.powi(exponent.cast_signed()) * (0.5 + jitter.0);
+    Duration::from_secs_f64(seconds).min(LONGEST)
+}
+
+/// How long to wait before the SFU is asked once more, having been asked `asked` times: 1 s doubling to 60 s.
+pub(crate) fn before_asking_again(asked: u32) -> Duration {
+    Duration::from_secs(1 << asked.saturating_sub(1).min(6)).min(LONGEST)
+}
+
+/// How often the SFU has been asked by [`before_asking_again`] in that time, about: where to go on after a restart.
+pub(crate) fn asked_within(span: Duration) -> u32 {
+    span.as_secs().saturating_add(1).min(64).ilog2()
+}
+
+/// What a `Retry-After` of nothing counts as.
+const SHORTEST: Duration = Duration::from_millis(500);
+
+const LONGEST: Duration = Duration::from_secs(60);
+
+/// 1.5¹³ s are more than twice the longest wait: from there on jitter doesn't matter.
+const STEPS_TO_LONGEST: u32 = 13;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn seconds(failures: u32, jitter: f64) -> f64 {
+        after_failure(failures, Jitter::new(jitter)).as_secs_f64()
+    }
+
+    #[test]
+    fn failures_are_retried_after_one_second_and_half_as_much_more_each_time() {
+        assert_eq!(seconds(1, 0.5), 1.0);
+        assert_eq!(seconds(2, 0.5), 1.5);
+        assert_eq!(seconds(3, 0.5), 2.25);
+        assert_eq!(seconds(1, 0.0), 0.5);
+        assert_eq!(seconds(40, 0.0), 60.0);
+    }
+
+    #[test]
+    fn questions_are_repeated_after_one_second_doubling_to_sixty() {
+        let waits: Vec<_> = (1..=9).map(|asked| before_asking_again(asked).as_secs()).collect();
+        assert_eq!(waits, [1, 2, 4, 8, 16, 32, 60, 60, 60]);
+    }
+
+    #[test]
+    fn after_a_restart_questions_go_on_where_they_were() {
+        for asked in 1..=6 {
+            let elapsed = (1..=asked).map(before_asking_again).sum();
+            assert_eq!(asked_within(elapsed), asked);
+        }
+        assert_eq!(asked_within(Duration::ZERO), 0);
+        assert_eq!(asked_within(Duration::MAX), 6);
+    }
+
+    proptest! {
+        #[test]
+        fn jitter_is_half_at_most_and_no_wait_is_longer_than_a_minute(failures in 1..u32::MAX, jitter in 0.0..1.0) {
+            let middle = seconds(failures, 0.5);
+            let wait = seconds(failures, jitter);
+            prop_assert!(wait <= 60.0);
+            prop_assert!(wait >= middle * 0.5 - 0.001 && wait <= middle * 1.5 + 0.001);
+        }
+
+        #[test]
+        fn any_number_is_a_jitter(fraction: f64) {
+            prop_assert!(seconds(1, fraction) >= 0.5 && seconds(1, fraction) <= 1.5);
+        }
+    }
+}

@@ -1,0 +1,344 @@
+//! The life of one delegation, as one table: [`Delegation::hear`].
+
+pub(crate) mod signals;
+mod timers;
+
+use std::time::Duration;
+
+use crate::command::Delegate;
+use crate::delay::HOUR;
+use crate::engine::action::{DelegationId, Ticket};
+use crate::engine::backoff;
+use crate::engine::connection::{Alias, Connections};
+use crate::engine::mutant::Fault;
+use crate::ids::Identity;
+use crate::time::Timestamp;
+
+/// One delegated leave.
+#[derive(Clone, Debug)]
+pub(crate) struct Delegation {
+    pub(crate) id: DelegationId,
+    pub(crate) terms: Delegate,
+    pub(crate) accepted_at: Timestamp,
+    pub(crate) progress: Progress,
+    pub(crate) question: Question,
+    /// A `restart` is under way.
+    pub(crate) restarting: bool,
+    /// A `send` is under way.
+    pub(crate) sending: bool,
+    /// The homeserver has been tried, and failed, since the present `restart` or `send` came due.
+    pub(crate) tried: bool,
+    pub(crate) absence: Absence,
+}
+
+/// What of a delegation has to survive a crash.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Progress {
+    pub(crate) state: State,
+    /// Waiting: the end of the wait. Connected, doubted: the next `restart`. Leaving: the next `send`.
+    pub(crate) due: Timestamp,
+    /// How often running the homeserver has failed.
+    pub(crate) failures: u32,
+    /// When the homeserver's timer was last set, at the earliest: the sending of the last `restart` that succeeded, or
+    /// the acceptance.
+    pub(crate) armed_at: Timestamp,
+    pub(crate) connections: Connections,
+}
+
+/// Where a delegation stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum State {
+    /// The participant isn't there yet.
+    Waiting,
+    /// The participant is there.
+    Connected,
+    /// The participant is said to be gone, but may be back already, or soon. Otherwise like connected.
+    Doubted {
+        since: Timestamp,
+        /// From when on the SFU's "not there" is believed.
+        believed_from: Timestamp,
+    },
+    /// The participant is gone.
+    Leaving { since: Timestamp },
+}
+
+/// What a delegation hears: what an input or the time means to it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum News {
+    /// A connection that wasn't known stands.
+    Present,
+    /// Something that may be out of date hints at a connection.
+    Hint,
+    /// The connection has ended.
+    Ended,
+    /// A connection has ended, but there may be a newer one.
+    MaybeEnded,
+    /// The connection has ended to make room for the next.
+    Returning,
+    /// The SFU doesn't have the participant.
+    Absent,
+    /// The SFU doesn't have one of the participant's identities.
+    AbsentAsAlias,
+    /// The SFU couldn't tell, or the participant is just connecting.
+    Unclear,
+    /// The homeserver has restarted its timer, at this time or later.
+    Restarted(Timestamp),
+    /// The homeserver hasn't restarted its timer; it is to be asked again after that time.
+    NotRestarted(Duration),
+    /// The homeserver hasn't sent the event; it is to be asked again after that time.
+    NotSent(Duration),
+    /// The homeserver doesn't have the event any more, because of us or not.
+    Finalised(Ending),
+    /// The state has lasted as long as it may.
+    TimeUp,
+    /// `T` has passed since the last successful restart, the latest attempt failed, and there is none under way.
+    Expired,
+}
+
+/// How a delegation ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ending {
+    /// The homeserver has taken our `send`, or had sent or cancelled the event before.
+    Sent,
+    /// The homeserver didn't have the event any more when it was to be restarted.
+    EventGone,
+    /// The homeserver couldn't be told in time. By then it sends the event by itself.
+    GaveUp,
+    /// Another delegation has taken its place.
+    Replaced,
+}
+
+/// When the SFU is asked next.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Question {
+    pub(crate) due: Option<Timestamp>,
+    asked: u32,
+    pub(crate) ticket: Option<Ticket>,
+}
+
+/// How well it is known that the participant isn't there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Absence {
+    Unproven,
+    /// It was so at that time.
+    Seen(Timestamp),
+    /// The SFU doesn't tell, and the time is up.
+    Presumed,
+}
+
+impl Delegation {
+    pub(crate) fn new(id: DelegationId, terms: Delegate, now: Timestamp) -> Self {
+        let progress = Progress {
+            state: State::Waiting,
+            due: now + terms.delay_timeout.wait(),
+            failures: 0,
+            armed_at: now,
+            connections: Connections::default(),
+        };
+        Self::resume(id, terms, now, progress, now)
+    }
+
+    /// Goes on after everything in memory was lost: what was under way is due again.
+    pub(crate) fn resume(
+        id: DelegationId,
+        terms: Delegate,
+        accepted_at: Timestamp,
+        progress: Progress,
+        now: Timestamp,
+    ) -> Self {
+        let asked = match progress.state {
+            State::Waiting => backoff::asked_within(now.since(accepted_at)),
+            State::Doubted { since, .. } => backoff::asked_within(now.since(since)),
+            State::Connected | State::Leaving { .. } => 0,
+        };
+        Self {
+            id,
+            terms,
+            accepted_at,
+            progress,
+            question: Question { due: Some(now), asked, ticket: None },
+            restarting: false,
+            sending: false,
+            tried: false,
+            absence: Absence::Unproven,
+        }
+    }
+
+    /// The transition table. What isn't in it does nothing.
+    pub(crate) fn hear(&mut self, now: Timestamp, news: News) -> Option<Ending> {
+        use News::*;
+        use State::{Connected, Doubted, Leaving, Waiting};
+
+        match (self.progress.state, news) {
+            (Waiting, Present) => self.connect(now),
+            (Waiting, Ended | MaybeEnded | Returning) => {
+                self.progress.due = self.progress.due.min(now + COMING_BACK);
+                self.ask_from(now);
+            }
+            (Waiting, Hint) => self.ask_from(now),
+            (Waiting, Absent | AbsentAsAlias | Unclear) => self.ask_again(now, None),
+            (Waiting, TimeUp) => self.leave(now, Absence::Unproven),
+
+            (Connected, Present | Hint) => self.overtake_question(),
+            (Connected, Ended | Absent) => self.leave(now, Absence::Seen(now)),
+            (Connected, MaybeEnded | AbsentAsAlias) => self.doubt(now),
+            (Connected | Doubted { .. }, Returning) => self.await_return(now),
+
+            (Doubted { .. }, Present) => self.trust(),
+            (Doubted { .. }, Ended) => self.leave(now, Absence::Seen(now)),
+            (Doubted { .. }, Hint | MaybeEnded) => self.ask_from(now),
+            (Doubted { believed_from, .. }, Absent) if now >= believed_from => self.leave(now, Absence::Seen(now)),
+            (Doubted { believed_from, .. }, Absent | AbsentAsAlias | Unclear) => {
+                self.ask_again(now, Some(believed_from));
+            }
+            (Doubted { .. }, TimeUp) => self.leave(now, Absence::Unproven),
+
+            (Leaving { .. }, Present) if Fault::NoWayBack.is_injected() => self.absence = Absence::Seen(now),
+            (Leaving { .. }, Present) => self.connect(now),
+            (Leaving { .. }, Hint) => {
+                self.absence = Absence::Unproven;
+                self.ask_from(now);
+            }
+            (Leaving { .. }, Absent) => self.absence = Absence::Seen(now),
+            (Leaving { since }, AbsentAsAlias | Unclear) if now >= self.send_until(since) => {
+                self.absence = Absence::Presumed;
+            }
+            (Leaving { since }, AbsentAsAlias | Unclear) => {
+                self.absence = Absence::Unproven;
+                self.ask_again(now, Some(self.send_until(since)));
+            }
+            (Leaving { .. }, TimeUp) => return Some(Ending::GaveUp),
+
+            (_, Finalised(ending)) => return Some(ending),
+            (Connected | Doubted { .. }, Restarted(at)) => {
+                self.arm(at);
+                self.call_homeserver_from(at + self.restart_after());
+            }
+            (_, Restarted(at)) => self.arm(at),
+            (Connected | Doubted { .. }, NotRestarted(_)) if Fault::NoRestartAfterFailure.is_injected() => {
+                self.progress.due = now + HOUR * 24;
+            }
+            (Leaving { .. }, NotSent(_)) if Fault::GiveUpAfterFailure.is_injected() => return Some(Ending::GaveUp),
+            (Connected | Doubted { .. }, NotRestarted(wait)) | (Leaving { .. }, NotSent(wait)) => {
+                self.try_homeserver_again(now + wait);
+            }
+            (Connected | Doubted { .. }, Expired) => return Some(Ending::GaveUp),
+
+            // Who is gone can't go.
+            (Leaving { .. }, Ended | MaybeEnded | Returning) => {}
+            // A sanity check that finds nothing out.
+            (Connected, Unclear | TimeUp) => {}
+            // Results of what was under way when the state changed, and times that another state had.
+            (Waiting | Leaving { .. }, NotRestarted(_) | Expired) => {}
+            (Waiting | Connected | Doubted { .. }, NotSent(_)) => {}
+        }
+        None
+    }
+
+    /// The SFU is being asked.
+    pub(crate) fn ask(&mut self, ticket: Ticket) {
+        self.question.ticket = Some(ticket);
+        self.question.due = None;
+        self.question.asked = self.question.asked.saturating_add(1);
+    }
+
+    /// Whether a new delegation takes the place of this one: it is for the same member, or for the same delayed event.
+    pub(crate) fn is_replaced_by(&self, new: &Delegate) -> bool {
+        let same_event = self.terms.delay_id == new.delay_id && self.terms.server_name == new.server_name;
+        self.terms.identity == new.identity || same_event
+    }
+
+    /// The identities of this delegation, by what they are to it.
+    pub(crate) fn alias_of(&self, identity: &Identity) -> Option<Alias> {
+        if *identity == self.terms.identity {
+            Some(Alias::Member)
+        } else {
+            (self.terms.legacy_identity.as_ref() == Some(identity)).then_some(Alias::Legacy)
+        }
+    }
+
+    fn connect(&mut self, now: Timestamp) {
+        self.progress.state = State::Connected;
+        self.call_homeserver_from(now);
+        self.overtake_question();
+    }
+
+    fn trust(&mut self) {
+        self.progress.state = State::Connected;
+        self.overtake_question();
+    }
+
+    fn doubt(&mut self, now: Timestamp) {
+        self.progress.state = State::Doubted { since: now, believed_from: now };
+        self.ask_from(now);
+    }
+
+    fn await_return(&mut self, now: Timestamp) {
+        self.progress.state = State::Doubted { since: now, believed_from: now + COMING_BACK };
+        self.ask_from(now + FIRST_LOOK);
+        self.question.asked = 1;
+    }
+
+    fn leave(&mut self, now: Timestamp, absence: Absence) {
+        self.progress.state = State::Leaving { since: now };
+        self.absence = if Fault::SendWithoutLooking.is_injected() { Absence::Presumed } else { absence };
+        self.call_homeserver_from(now);
+        self.ask_from(now);
+    }
+
+    fn call_homeserver_from(&mut self, due: Timestamp) {
+        self.progress.due = due;
+        self.progress.failures = 0;
+        self.tried = false;
+    }
+
+    fn try_homeserver_again(&mut self, due: Timestamp) {
+        self.progress.due = due;
+        self.progress.failures = self.progress.failures.saturating_add(1);
+        self.tried = true;
+    }
+
+    fn arm(&mut self, at: Timestamp) {
+        self.progress.armed_at = self.progress.armed_at.max(at);
+    }
+
+    fn ask_from(&mut self, at: Timestamp) {
+        self.overtake_question();
+        self.question.due = Some(at);
+        self.question.asked = 0;
+    }
+
+    /// Asks again later, but at `limit` if that is to come and sooner.
+    fn ask_again(&mut self, now: Timestamp, limit: Option<Timestamp>) {
+        if Fault::AskWithoutPause.is_injected() {
+            return self.ask_from(now);
+        }
+        let later = now + backoff::before_asking_again(self.question.asked);
+        self.question.due = Some(match limit {
+            Some(limit) if limit > now => later.min(limit),
+            _ => later,
+        });
+    }
+
+    /// Something has been heard since the SFU was asked: its answer will tell nothing new.
+    fn overtake_question(&mut self) {
+        if Fault::BelieveOvertakenAnswer.is_injected() {
+            return;
+        }
+        self.question.ticket = None;
+        self.question.due = None;
+    }
+
+    fn restart_after(&self) -> Duration {
+        if Fault::RestartTooLate.is_injected() {
+            return self.terms.delay_timeout.span();
+        }
+        self.terms.delay_timeout.restart_after()
+    }
+}
+
+/// How long the participant may take to come back after DUPLICATE_IDENTITY and MIGRATION.
+const COMING_BACK: Duration = Duration::from_secs(15);
+
+/// How long after DUPLICATE_IDENTITY and MIGRATION the SFU is first asked.
+const FIRST_LOOK: Duration = Duration::from_secs(2);

@@ -1,0 +1,165 @@
+//! What webhooks and the SFU's answers mean to one delegation.
+//!
+//! A webhook may be about a connection that is long over, or be minutes old itself. So it is only believed where it can't
+//! be out of date; otherwise it is a reason to ask the SFU.
+
+use crate::command::Delegate;
+use crate::engine::action::{Participant, ParticipantState};
+use crate::engine::connection::{Alias, Beginning, Connection, End};
+use crate::engine::delegation::{Delegation, News, State};
+use crate::engine::mutant::Fault;
+use crate::engine::webhook::{DisconnectReason, Occurrence, ParticipantRef, WebhookEvent};
+use crate::ids::Identity;
+use crate::time::Timestamp;
+
+/// Who the SFU was asked for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Scope {
+    /// One identity, with `GetParticipant`.
+    One(Identity),
+    /// Everybody, with `ListParticipants`.
+    All,
+}
+
+impl Delegation {
+    /// What a webhook means here, if anything. Notes which connections have begun and ended.
+    pub(crate) fn read_webhook(&mut self, now: Timestamp, event: &WebhookEvent) -> Option<News> {
+        match &event.occurrence {
+            Occurrence::ParticipantJoined(participant) => self.read_joined(now, event, participant),
+            Occurrence::ParticipantLeft(participant, reason) => self.read_left(now, event, participant, *reason),
+            // It may try again with the same identity, and if it doesn't, the wait ends as it would have.
+            Occurrence::ParticipantConnectionAborted(participant, reason) => {
+                let waiting = self.is_waiting();
+                self.read_left(now, event, participant, *reason).filter(|_| !waiting)
+            }
+            Occurrence::RoomFinished => self.read_room_finished(now, event),
+        }
+    }
+
+    /// What an answer of the SFU means here.
+    pub(crate) fn read_participants(
+        &mut self,
+        asked_at: Timestamp,
+        scope: &Scope,
+        participants: &[Participant],
+    ) -> News {
+        let mut here: Vec<(Alias, &Participant)> = participants
+            .iter()
+            .filter(|participant| participant.state != ParticipantState::Disconnected)
+            .filter_map(|participant| Some((self.alias_of(&participant.identity)?, participant)))
+            .filter(|(_, participant)| !self.progress.connections.is_over(participant.sid.as_ref()))
+            .collect();
+        if here.is_empty() {
+            return match scope {
+                Scope::One(_) if self.terms.legacy_identity.is_some() => News::AbsentAsAlias,
+                Scope::One(_) | Scope::All => News::Absent,
+            };
+        }
+        // Should both of a delegation's identities be connected, then the one that was known goes on being the one.
+        let known = self.progress.connections.latest.as_ref();
+        let latest = known.and_then(|known| known.sid.clone());
+        here.sort_by_key(|(_, participant)| participant.sid != latest);
+        let Some((alias, participant)) = here.iter().find(|(_, there)| there.state == ParticipantState::Active) else {
+            return News::Unclear;
+        };
+        let contested = match scope {
+            // What was sure before is as sure as it was.
+            Scope::One(_) if participant.sid == latest => known.is_some_and(|known| known.contested),
+            Scope::One(_) => self.terms.legacy_identity.is_some(),
+            Scope::All => here.len() > 1,
+        };
+        let since = Some(participant.joined_at.unwrap_or(asked_at));
+        let seen = Connection { alias: *alias, sid: participant.sid.clone(), since, contested };
+        self.progress.connections.see(seen);
+        News::Present
+    }
+
+    /// Who to ask the SFU for: the connected participant by its identity, anybody else by all that it may have.
+    pub(crate) fn scope(&self) -> Scope {
+        let Delegate { identity, legacy_identity, .. } = &self.terms;
+        let connected = match (self.progress.state, &self.progress.connections.latest) {
+            (State::Connected, Some(latest)) => Some(latest.alias),
+            _ => None,
+        };
+        match (connected, legacy_identity) {
+            (_, None) | (Some(Alias::Member), _) => Scope::One(identity.clone()),
+            (Some(Alias::Legacy), Some(legacy)) => Scope::One(legacy.clone()),
+            (None, Some(_)) => Scope::All,
+        }
+    }
+
+    fn read_joined(&mut self, now: Timestamp, event: &WebhookEvent, participant: &ParticipantRef) -> Option<News> {
+        let alias = self.alias_of(&participant.identity)?;
+        let connections = &mut self.progress.connections;
+        // If it had ended before the delegation was made, nobody would have told us.
+        let same_second = event.happened_after(self.accepted_at) == Some(false);
+        if event.happened_before(self.accepted_at) == Some(true) || (same_second && event.is_stale(now)) {
+            return connections.suspect(alias, participant.sid.as_ref()).then_some(News::Hint);
+        }
+        // The same goes for a connection that has made room for the next since, or migrated: it is looked for.
+        let before_news = match self.progress.state {
+            State::Doubted { since, .. } | State::Leaving { since } => event.happened_before(since),
+            State::Waiting | State::Connected => None,
+        };
+        let doubted = matches!(self.progress.state, State::Doubted { .. });
+        let since = participant.joined_at.or(event.created_at);
+        let connection = Connection { alias, sid: participant.sid.clone(), since, contested: false };
+        match (connections.begin(connection), before_news) {
+            (Beginning::New, Some(true)) if doubted => Some(News::Hint),
+            (Beginning::New, _) | (Beginning::Known, Some(false)) => Some(News::Present),
+            (Beginning::Known, _) => Some(News::Hint),
+            (Beginning::Over, _) => None,
+        }
+    }
+
+    fn read_left(
+        &mut self,
+        now: Timestamp,
+        event: &WebhookEvent,
+        participant: &ParticipantRef,
+        reason: DisconnectReason,
+    ) -> Option<News> {
+        let alias = self.alias_of(&participant.identity)?;
+        let latest = self.progress.connections.latest.as_ref();
+        let contested = latest.is_some_and(|latest| latest.contested);
+        if participant.sid.is_none()
+            && let Some(since) = latest.and_then(|latest| latest.since)
+            && event.happened_before(since) == Some(true)
+        {
+            return None;
+        }
+        let returning = reason.is_coming_back() && !Fault::BelieveReturning.is_injected();
+        let for_good = reason != DisconnectReason::Migration && !Fault::ForgetEndedConnections.is_injected();
+        let end = match self.progress.connections.end(alias, participant, for_good) {
+            End::Older if Fault::IgnoreSid.is_injected() => End::Latest,
+            end => end,
+        };
+        match end {
+            // It was connected since the delegation was made, or it doesn't count.
+            _ if self.is_waiting() => {
+                (event.happened_before(self.accepted_at) == Some(false)).then_some(News::MaybeEnded)
+            }
+            End::Older => None,
+            End::Later | End::Latest if returning => Some(News::Returning),
+            End::Latest if !contested && !is_doubtful(event, now) => Some(News::Ended),
+            End::Later | End::Latest => Some(News::MaybeEnded),
+        }
+    }
+
+    fn read_room_finished(&mut self, now: Timestamp, event: &WebhookEvent) -> Option<News> {
+        let latest = self.progress.connections.latest.as_ref().filter(|_| !self.is_waiting())?;
+        // About an earlier room of that name.
+        if latest.since.is_some_and(|since| event.happened_before(since) == Some(true)) {
+            return None;
+        }
+        Some(if is_doubtful(event, now) { News::MaybeEnded } else { News::Ended })
+    }
+
+    fn is_waiting(&self) -> bool {
+        self.progress.state == State::Waiting
+    }
+}
+
+fn is_doubtful(event: &WebhookEvent, now: Timestamp) -> bool {
+    event.is_stale(now) && !Fault::BelieveStaleWebhooks.is_injected()
+}

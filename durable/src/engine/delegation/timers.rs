@@ -1,0 +1,99 @@
+//! When there is something to do for a delegation.
+
+use std::time::Duration;
+
+use crate::delay::HOUR;
+use crate::engine::delegation::{Absence, Delegation, News, State};
+use crate::engine::webhook::FRESH;
+use crate::time::Timestamp;
+
+impl Delegation {
+    /// What the time alone has to tell.
+    pub(crate) fn time(&self, now: Timestamp) -> Option<News> {
+        self.ending().filter(|(at, _)| *at <= now).map(|(_, news)| news)
+    }
+
+    /// When there is something to do or to decide for this delegation, apart from questions and what is under way.
+    pub(crate) fn dues(&self) -> [Option<Timestamp>; 3] {
+        [self.ending().map(|(at, _)| at), self.restart_at(), self.send_at()]
+    }
+
+    /// When the next `restart` is due.
+    pub(crate) fn restart_at(&self) -> Option<Timestamp> {
+        let connected = matches!(self.progress.state, State::Connected | State::Doubted { .. });
+        (connected && !self.restarting && !self.is_last_try_over(self.deadline())).then_some(self.progress.due)
+    }
+
+    /// When the `send` is due, unless the participant's absence has to be seen anew first.
+    pub(crate) fn send_at(&self) -> Option<Timestamp> {
+        self.unsent().filter(|due| self.question.ticket.is_none() && self.is_absent_at(*due))
+    }
+
+    /// Whether it isn't too long ago that the participant was seen to be gone: a `send` may go out.
+    pub(crate) fn is_absent_at(&self, time: Timestamp) -> bool {
+        match self.absence {
+            Absence::Unproven => false,
+            Absence::Seen(at) => time <= at + FRESH,
+            Absence::Presumed => true,
+        }
+    }
+
+    /// When the SFU is to be asked for this participant, sanity checks apart.
+    pub(crate) fn question_at(&self) -> Option<Timestamp> {
+        if self.question.ticket.is_some() {
+            return None;
+        }
+        match (self.progress.state, self.absence) {
+            (State::Waiting | State::Doubted { .. }, _) => self.question.due,
+            (State::Connected, _) | (State::Leaving { .. }, Absence::Presumed) => None,
+            (State::Leaving { .. }, Absence::Unproven) => {
+                Some(self.unsent()?.max(self.question.due.unwrap_or_default()))
+            }
+            (State::Leaving { .. }, Absence::Seen(at)) => Some(self.unsent()?.max(at + FRESH + INSTANT)),
+        }
+    }
+
+    /// `T` after the last successful restart: from then on the homeserver has sent the event by itself.
+    pub(crate) fn deadline(&self) -> Timestamp {
+        self.progress.armed_at + self.terms.delay_timeout.span()
+    }
+
+    /// Until when `send` is tried: the deadline, but for a second at least and an hour at most.
+    pub(crate) fn send_until(&self, since: Timestamp) -> Timestamp {
+        since + self.deadline().since(since).clamp(SHORTEST_WINDOW, HOUR)
+    }
+
+    /// When the present state ends if nothing happens, and what it hears then.
+    fn ending(&self) -> Option<(Timestamp, News)> {
+        let expiry = (self.tried && !self.restarting).then(|| (self.deadline(), News::Expired));
+        match self.progress.state {
+            State::Waiting => Some((self.progress.due, News::TimeUp)),
+            State::Connected => expiry,
+            State::Doubted { since, .. } => {
+                let patience = (since + HOUR, News::TimeUp);
+                Some(expiry.filter(|expiry| expiry.0 <= patience.0).unwrap_or(patience))
+            }
+            State::Leaving { since } => (self.tried && !self.sending).then(|| (self.send_until(since), News::TimeUp)),
+        }
+    }
+
+    /// When the `send` is due, if it isn't under way and there is time for it.
+    fn unsent(&self) -> Option<Timestamp> {
+        match self.progress.state {
+            State::Leaving { since } if !self.sending && !self.is_last_try_over(self.send_until(since)) => {
+                Some(self.progress.due)
+            }
+            _ => None,
+        }
+    }
+
+    /// Whether the next try would come too late. There is always one.
+    fn is_last_try_over(&self, limit: Timestamp) -> bool {
+        self.tried && self.progress.due >= limit
+    }
+}
+
+const SHORTEST_WINDOW: Duration = Duration::from_secs(1);
+
+/// The shortest time there is.
+const INSTANT: Duration = Duration::from_millis(1);

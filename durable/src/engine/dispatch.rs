@@ -1,0 +1,139 @@
+//! Which of the due actions come first.
+
+use std::time::Duration;
+
+use crate::engine::action::{Action, DelayedEvent, DelegationId, Request};
+use crate::engine::delegation::State;
+use crate::engine::delegation::signals::Scope;
+use crate::engine::in_flight::{Flight, Purpose};
+use crate::engine::room::Room;
+use crate::ids::{RoomName, ServerName};
+use crate::time::Timestamp;
+
+impl Room {
+    /// The question to the SFU that answers all that is to be known now: `GetParticipant` for one participant,
+    /// `ListParticipants` for several. One at a time.
+    pub(crate) fn question(&mut self, now: Timestamp) -> Option<Action> {
+        if self.flights.asking() {
+            return None;
+        }
+        let sanity_check = self.is_sanity_check_due(now);
+        let of: Vec<DelegationId> = self
+            .delegations
+            .values()
+            .filter(|delegation| {
+                (sanity_check && delegation.progress.state == State::Connected)
+                    || delegation.question_at().is_some_and(|due| due <= now)
+            })
+            .map(|delegation| delegation.id)
+            .collect();
+        let sought = self.membership.sought(now, sanity_check);
+        let asked = of.iter().filter_map(|id| self.delegations.get(id)).map(|delegation| delegation.scope());
+        let mut scopes = asked.chain(sought);
+        let first = scopes.next()?;
+        let scope = if scopes.all(|scope| scope == first) { first } else { Scope::All };
+
+        let room: RoomName = match of.first().and_then(|id| self.delegations.get(id)) {
+            Some(delegation) => delegation.terms.room.clone(),
+            None => self.membership.room()?.clone(),
+        };
+        let as_of = self.membership.latest();
+        let flight = Flight {
+            purpose: Purpose::Ask { of: of.clone(), scope: scope.clone(), as_of },
+            server_name: None,
+            started_at: now,
+        };
+        let ticket = self.flights.start(flight);
+        for id in &of {
+            if let Some(delegation) = self.delegations.get_mut(id) {
+                delegation.ask(ticket);
+            }
+        }
+        let request = match scope {
+            Scope::One(identity) => Request::GetParticipant { room, identity },
+            Scope::All => Request::ListParticipants { room },
+        };
+        Some(Action { ticket, request })
+    }
+
+    /// Adds due `send`s and `restart`s to `actions`, up to `limit`. The homeserver with the fewest requests under way
+    /// comes first, then what has been due the longest; and one that fails gets [`STRUGGLING_LIMIT`] at a time, so that
+    /// its time-outs don't hold up the others.
+    pub(crate) fn homeserver_calls(&mut self, now: Timestamp, limit: usize, actions: &mut Vec<Action>) {
+        let mut due: Vec<(Timestamp, DelegationId, Call)> = self
+            .delegations
+            .values()
+            .filter_map(|delegation| {
+                let (at, call) = match delegation.restart_at() {
+                    Some(at) => (at, Call::Restart),
+                    None => (delegation.send_at().filter(|_| delegation.is_absent_at(now))?, Call::Send),
+                };
+                (at <= now).then_some((at, delegation.id, call))
+            })
+            .collect();
+        due.sort_unstable_by_key(|(at, id, _)| (*at, *id));
+
+        while actions.len() < limit {
+            let next = due
+                .iter()
+                .enumerate()
+                .filter_map(|(index, (_, id, _))| {
+                    let (pending, struggling) = self.flights.load_of(&self.delegations.get(id)?.terms.server_name);
+                    (!struggling || pending < STRUGGLING_LIMIT).then_some((pending, index))
+                })
+                .min();
+            let Some((_, index)) = next else { return };
+            let (_, id, call) = due.remove(index);
+            actions.extend(self.call(now, id, call));
+        }
+    }
+
+    fn call(&mut self, now: Timestamp, id: DelegationId, call: Call) -> Option<Action> {
+        let delegation = self.delegations.get_mut(&id)?;
+        let server_name: ServerName = delegation.terms.server_name.clone();
+        let event = DelayedEvent {
+            delegation: id,
+            server_name: server_name.clone(),
+            url: delegation.terms.delayed_events_url.clone(),
+            owner: delegation.terms.owner.clone(),
+            delay_id: delegation.terms.delay_id.clone(),
+        };
+        let (purpose, request) = match call {
+            Call::Restart => {
+                delegation.restarting = true;
+                (Purpose::Restart(id), Request::Restart(event))
+            }
+            Call::Send => {
+                delegation.sending = true;
+                (Purpose::Send(id), Request::Send(event))
+            }
+        };
+        let ticket = self.flights.start(Flight { purpose, server_name: Some(server_name), started_at: now });
+        Some(Action { ticket, request })
+    }
+
+    /// Whether it is time for a sanity check; if so, the next one is set.
+    fn is_sanity_check_due(&mut self, now: Timestamp) -> bool {
+        let Some(interval) = self.rules.sanity_check_interval.map(|interval| interval.max(SHORTEST_INTERVAL)) else {
+            return false;
+        };
+        if self.sanity_check_due.is_none_or(|due| now < due) {
+            return false;
+        }
+        let connected = self.delegations.values().any(|delegation| delegation.progress.state == State::Connected);
+        let anybody = connected || !self.membership.is_empty();
+        self.set_sanity_check(anybody.then_some(now + interval));
+        anybody
+    }
+}
+
+#[derive(Clone, Copy)]
+enum Call {
+    Restart,
+    Send,
+}
+
+/// How many requests at once a homeserver gets that fails to answer them.
+const STRUGGLING_LIMIT: usize = 2;
+
+const SHORTEST_INTERVAL: Duration = Duration::from_secs(1);

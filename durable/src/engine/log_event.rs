@@ -1,0 +1,190 @@
+//! What happens to delegations and to those who are tracked, for the log.
+
+use std::fmt;
+
+use crate::command::{Delegate, Track};
+use crate::engine::delegation::{Delegation, Ending, News, State};
+use crate::ids::{Identity, MatrixRoomId, RoomName, ServerName, UserId};
+
+/// Something worth a line in the log. It tells nothing secret.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Milestone {
+    /// In which room.
+    pub room: RoomName,
+    /// To whom, or to what.
+    pub subject: Subject,
+    /// What has happened.
+    pub event: MilestoneEvent,
+}
+
+/// What a milestone is about.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Subject {
+    /// A delegation.
+    Delegation {
+        /// Whose.
+        identity: Identity,
+        /// Whose homeserver holds the delayed event.
+        server_name: ServerName,
+    },
+    /// A participant whose user has to be in a Matrix room.
+    Participant {
+        /// Who, on the SFU.
+        identity: Identity,
+        /// Who, in Matrix.
+        user_id: UserId,
+        /// The Matrix room.
+        matrix_room_id: MatrixRoomId,
+    },
+    /// A Matrix room.
+    MatrixRoom(MatrixRoomId),
+}
+
+/// What has happened.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum MilestoneEvent {
+    /// It was accepted.
+    Delegated,
+    /// The participant is there, or there again.
+    Connected,
+    /// The participant is said to be gone; the SFU is asked.
+    Doubted,
+    /// The participant is gone.
+    Leaving,
+    /// A `restart` has failed; it is tried again.
+    RestartFailed,
+    /// A `send` has failed; it is tried again.
+    SendFailed,
+    /// It is over.
+    Ended(Ending),
+    /// Somebody who isn't in the Matrix room was removed from the LiveKit room.
+    ParticipantRemoved,
+    /// The SFU has failed to remove somebody; it is tried again.
+    RemovalFailed,
+    /// Our homeserver isn't in the Matrix room, and so the LiveKit room was deleted.
+    RoomDeleted,
+    /// The SFU has failed to delete the room; it is tried again.
+    DeletionFailed,
+    /// Our homeserver is in the Matrix room, but doesn't tell us who is: the namespace in our registration doesn't cover its
+    /// users. Nobody is removed.
+    NamespaceMisconfigured,
+    /// Our homeserver didn't tell who is in the Matrix room. Everybody stays until it does.
+    MembershipUnknown,
+}
+
+impl MilestoneEvent {
+    /// Everything that may happen.
+    pub const ALL: [Self; 16] = [
+        Self::Delegated,
+        Self::Connected,
+        Self::Doubted,
+        Self::Leaving,
+        Self::RestartFailed,
+        Self::SendFailed,
+        Self::Ended(Ending::Sent),
+        Self::Ended(Ending::EventGone),
+        Self::Ended(Ending::GaveUp),
+        Self::Ended(Ending::Replaced),
+        Self::ParticipantRemoved,
+        Self::RemovalFailed,
+        Self::RoomDeleted,
+        Self::DeletionFailed,
+        Self::NamespaceMisconfigured,
+        Self::MembershipUnknown,
+    ];
+}
+
+impl Milestone {
+    pub(crate) fn delegated(terms: &Delegate) -> Self {
+        Self::of(terms, MilestoneEvent::Delegated)
+    }
+
+    pub(crate) fn ended(delegation: &Delegation, ending: Ending) -> Self {
+        Self::of(&delegation.terms, MilestoneEvent::Ended(ending))
+    }
+
+    /// What the news has changed, if that is worth telling.
+    pub(crate) fn between(before: State, after: &Delegation, news: News) -> Option<Self> {
+        let state = after.progress.state;
+        let event = match (news, state) {
+            (News::NotRestarted(_), State::Connected | State::Doubted { .. }) => MilestoneEvent::RestartFailed,
+            (News::NotSent(_), State::Leaving { .. }) => MilestoneEvent::SendFailed,
+            _ if std::mem::discriminant(&before) == std::mem::discriminant(&state) => return None,
+            (_, State::Waiting) => return None,
+            (_, State::Connected) => MilestoneEvent::Connected,
+            (_, State::Doubted { .. }) => MilestoneEvent::Doubted,
+            (_, State::Leaving { .. }) => MilestoneEvent::Leaving,
+        };
+        Some(Self::of(&after.terms, event))
+    }
+
+    /// Something has happened to somebody who is tracked.
+    pub(crate) fn of_tracked(terms: &Track, event: MilestoneEvent) -> Self {
+        let Track { room, matrix_room_id, user_id, identity, .. } = terms.clone();
+        Self { room, subject: Subject::Participant { identity, user_id, matrix_room_id }, event }
+    }
+
+    /// Something has happened that concerns all who have to be in a Matrix room.
+    pub(crate) fn of_matrix_room(room: RoomName, matrix_room_id: MatrixRoomId, event: MilestoneEvent) -> Self {
+        Self { room, subject: Subject::MatrixRoom(matrix_room_id), event }
+    }
+
+    fn of(terms: &Delegate, event: MilestoneEvent) -> Self {
+        let Delegate { room, identity, server_name, .. } = terms.clone();
+        Self { room, subject: Subject::Delegation { identity, server_name }, event }
+    }
+}
+
+impl fmt::Display for MilestoneEvent {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Delegated => "delayed leave delegated",
+            Self::Connected => "participant connected",
+            Self::Doubted => "participant said to be gone, asking the SFU",
+            Self::Leaving => "participant gone, sending its leave",
+            Self::RestartFailed => "homeserver didn't restart the delayed leave, trying again",
+            Self::SendFailed => "homeserver didn't send the delayed leave, trying again",
+            Self::Ended(Ending::Sent) => "leave sent",
+            Self::Ended(Ending::EventGone) => "delayed leave is gone from the homeserver",
+            Self::Ended(Ending::GaveUp) => "homeserver out of reach until the delay was over",
+            Self::Ended(Ending::Replaced) => "delegation replaced",
+            Self::ParticipantRemoved => "participant removed: its user isn't in the Matrix room",
+            Self::RemovalFailed => "SFU didn't remove the participant, trying again",
+            Self::RoomDeleted => "room deleted: the homeserver isn't in the Matrix room",
+            Self::DeletionFailed => "SFU didn't delete the room, trying again",
+            Self::NamespaceMisconfigured => "membership not told, though the homeserver is in the Matrix room",
+            Self::MembershipUnknown => "membership not checked, nobody is removed",
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_event_is_listed_at_its_place() {
+        for (place, event) in MilestoneEvent::ALL.into_iter().enumerate() {
+            // A new event has no place until it gets one here, and then in the list.
+            let expected = match event {
+                MilestoneEvent::Delegated => 0,
+                MilestoneEvent::Connected => 1,
+                MilestoneEvent::Doubted => 2,
+                MilestoneEvent::Leaving => 3,
+                MilestoneEvent::RestartFailed => 4,
+                MilestoneEvent::SendFailed => 5,
+                MilestoneEvent::Ended(Ending::Sent) => 6,
+                MilestoneEvent::Ended(Ending::EventGone) => 7,
+                MilestoneEvent::Ended(Ending::GaveUp) => 8,
+                MilestoneEvent::Ended(Ending::Replaced) => 9,
+                MilestoneEvent::ParticipantRemoved => 10,
+                MilestoneEvent::RemovalFailed => 11,
+                MilestoneEvent::RoomDeleted => 12,
+                MilestoneEvent::DeletionFailed => 13,
+                MilestoneEvent::NamespaceMisconfigured => 14,
+                MilestoneEvent::MembershipUnknown => 15,
+            };
+            assert_eq!(place, expected, "{event}");
+        }
+    }
+}

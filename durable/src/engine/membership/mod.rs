@@ -1,0 +1,528 @@
+//! Who has to be in which Matrix room, and what is done about those who aren't.
+
+pub(crate) mod participant;
+
+use std::collections::{BTreeMap, HashSet};
+use std::time::Duration;
+
+use crate::command::Track;
+use crate::engine::action::{
+    Action, MembersAnswer, Participant, RemovalAnswer, Request, ServerAnswer, Ticket, TrackedId,
+};
+use crate::engine::backoff::Jitter;
+use crate::engine::delegation::signals::Scope;
+use crate::engine::in_flight::{Flight, Flights, Purpose};
+use crate::engine::log_event::{Milestone, MilestoneEvent};
+use crate::engine::membership::participant::{Attempt, Moment, Presence, Sighting, Tracked};
+use crate::engine::mutant::Fault;
+use crate::engine::storage::{Change, TrackedRow};
+use crate::engine::webhook::WebhookEvent;
+use crate::ids::{Identity, MatrixRoomId, RoomName, UserId};
+use crate::time::Timestamp;
+
+/// Those who were given a token because they are in a Matrix room.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Membership {
+    /// How often it is checked who is in a room. `None`: only when somebody connects.
+    interval: Option<Duration>,
+    tracked: BTreeMap<Identity, Tracked>,
+    rounds: Vec<Round>,
+    /// Before that time the SFU, which couldn't tell, isn't asked again for those whose tokens have expired.
+    look_after: Option<Timestamp>,
+    latest: Moment,
+    newest: u64,
+    deleted: Vec<TrackedId>,
+    milestones: Vec<Milestone>,
+}
+
+/// The checks of one Matrix room. There is one room in practice: the LiveKit room's name is made from it.
+#[derive(Clone, Debug)]
+struct Round {
+    of: MatrixRoomId,
+    /// When the homeserver is next asked. It counts only while somebody is connected.
+    due: Option<Timestamp>,
+    /// The question under way.
+    ticket: Option<Ticket>,
+    /// The homeserver doesn't tell us who is joined: it is to be asked whether it is itself.
+    forbidden: bool,
+    /// It isn't: the LiveKit room is to be deleted.
+    deletion: Option<Attempt>,
+    /// It is, and that has been told.
+    misconfigured: bool,
+}
+
+impl Membership {
+    /// Those who are stored. Whoever is connected is checked at once: what was under way may have been about it.
+    pub(crate) fn load(interval: Option<Duration>, now: Timestamp, rows: Vec<TrackedRow>) -> Self {
+        let mut tracked: BTreeMap<_, _> =
+            rows.into_iter().map(TrackedRow::resume).map(|tracked| (tracked.terms.identity.clone(), tracked)).collect();
+        tracked.values_mut().for_each(|tracked| tracked.resume_looks(now));
+        let mut membership = Self {
+            interval: interval.map(|interval| interval.max(SHORTEST_INTERVAL)),
+            newest: tracked.values().map(|tracked| tracked.id.as_u64()).max().unwrap_or_default(),
+            tracked,
+            ..Self::default()
+        };
+        let rooms: Vec<_> = membership.tracked.values().map(|tracked| tracked.terms.matrix_room_id.clone()).collect();
+        for matrix_room_id in rooms {
+            membership.begin(matrix_room_id).due = Some(now);
+        }
+        membership
+    }
+
+    /// A token was minted.
+    pub(crate) fn track(&mut self, now: Timestamp, terms: Track) {
+        let vouched_at = self.next_moment();
+        self.begin(terms.matrix_room_id.clone()).deletion = None;
+        match self.tracked.get_mut(&terms.identity) {
+            Some(tracked) => {
+                let expires_at = tracked.terms.expires_at.max(terms.expires_at);
+                let renewed = Track { expires_at, ..terms };
+                tracked.vouched_at = vouched_at;
+                tracked.removal = None;
+                if tracked.terms != renewed {
+                    tracked.changed = true;
+                    let moved = tracked.terms.matrix_room_id != renewed.matrix_room_id;
+                    tracked.terms = renewed;
+                    if moved {
+                        self.moved(now);
+                    }
+                }
+            }
+            None => {
+                self.newest = now.as_millis().max(self.newest + 1);
+                let identity = terms.identity.clone();
+                let tracked = Tracked {
+                    id: TrackedId(self.newest),
+                    terms,
+                    presence: Presence::default(),
+                    vouched_at,
+                    seen_at: vouched_at,
+                    looked_at: None,
+                    missed_at: None,
+                    changed: true,
+                    removal: None,
+                };
+                self.tracked.insert(identity, tracked);
+            }
+        }
+    }
+
+    pub(crate) fn webhook(&mut self, now: Timestamp, event: &WebhookEvent) {
+        self.each(now, |tracked| tracked.read_webhook(now, event));
+    }
+
+    /// The SFU has answered a question that was asked at that moment.
+    pub(crate) fn sfu_answered(
+        &mut self,
+        now: Timestamp,
+        asked: (Timestamp, Moment),
+        scope: &Scope,
+        there: Option<&[Participant]>,
+    ) {
+        let (asked_at, as_of) = asked;
+        if let Some(there) = there {
+            self.each(now, |tracked| {
+                let asked_for = match scope {
+                    Scope::All => true,
+                    Scope::One(identity) => tracked.terms.identity == *identity,
+                };
+                let overtaken = tracked.seen_at > as_of;
+                (asked_for && !overtaken).then(|| tracked.read_participants(now, asked_at, there)).flatten()
+            });
+        }
+        if self.look_due().is_some_and(|due| due <= now) {
+            self.look_after = Some(now + LOOK_AGAIN);
+        }
+    }
+
+    /// Who is joined, as of that moment.
+    pub(crate) fn members_answered(
+        &mut self,
+        now: Timestamp,
+        ticket: Ticket,
+        matrix_room_id: &MatrixRoomId,
+        as_of: Moment,
+        answer: &MembersAnswer,
+    ) {
+        let Some(round) = self.round(matrix_room_id).filter(|round| round.ticket == Some(ticket)) else {
+            return;
+        };
+        round.ticket = None;
+        let nobody = HashSet::new();
+        let joined = match answer {
+            MembersAnswer::Joined(joined) => joined,
+            MembersAnswer::Forbidden if Fault::DeleteWithoutAsking.is_injected() => {
+                round.deletion.get_or_insert(Attempt::new(now));
+                return;
+            }
+            MembersAnswer::Forbidden => {
+                round.forbidden = true;
+                return;
+            }
+            MembersAnswer::Failed if Fault::FailedCheckMeansNobody.is_injected() => &nobody,
+            MembersAnswer::Failed => return self.unknown(now, matrix_room_id),
+        };
+        round.misconfigured = false;
+        round.deletion = None;
+        self.judge(now, matrix_room_id, as_of, |user_id| joined.contains(user_id));
+    }
+
+    /// Whether our homeserver is joined, as of that moment.
+    pub(crate) fn server_answered(
+        &mut self,
+        now: Timestamp,
+        ticket: Ticket,
+        matrix_room_id: &MatrixRoomId,
+        as_of: Moment,
+        answer: ServerAnswer,
+    ) {
+        let Some(round) = self.round(matrix_room_id).filter(|round| round.ticket == Some(ticket)) else {
+            return;
+        };
+        round.ticket = None;
+        match answer {
+            ServerAnswer::Failed => self.unknown(now, matrix_room_id),
+            ServerAnswer::Joined(true) => {
+                round.deletion = None;
+                let news = !std::mem::replace(&mut round.misconfigured, true);
+                // What was known of its users can't be known any more.
+                self.judge(now, matrix_room_id, as_of, |_| true);
+                if news {
+                    self.tell_of(matrix_room_id, MilestoneEvent::NamespaceMisconfigured);
+                }
+            }
+            ServerAnswer::Joined(false) => {
+                round.misconfigured = false;
+                let alone = self.rounds.len() == 1;
+                let renewed = self.tracked.values().any(|tracked| tracked.vouched_at > as_of);
+                // Nobody else is in a room that is deleted: it has no other Matrix room, and no newer token.
+                match self.round(matrix_room_id) {
+                    Some(round) if alone && !renewed => {
+                        round.deletion.get_or_insert(Attempt::new(now)).hasten(now);
+                    }
+                    _ => self.judge(now, matrix_room_id, as_of, |_| false),
+                }
+            }
+        }
+    }
+
+    /// The SFU was told to remove somebody. True if it isn't there any more.
+    pub(crate) fn removal_answered(
+        &mut self,
+        now: Timestamp,
+        ticket: Ticket,
+        identity: &Identity,
+        as_of: Moment,
+        answer: RemovalAnswer,
+        jitter: Jitter,
+    ) -> bool {
+        let Some(tracked) = self.tracked.get_mut(identity) else { return false };
+        let attempt = tracked.removal.as_mut().filter(|attempt| attempt.ticket == Some(ticket));
+        let awaited = attempt.is_some();
+        match (answer, attempt) {
+            (RemovalAnswer::Failed, None) => return false,
+            (RemovalAnswer::Failed, Some(attempt)) => {
+                attempt.failed(now, jitter);
+                let milestone = Milestone::of_tracked(&tracked.terms, MilestoneEvent::RemovalFailed);
+                self.milestones.push(milestone);
+                // Whether it is there at all is found out with the next round.
+                if !tracked.presence.connected {
+                    tracked.removal = None;
+                }
+                return false;
+            }
+            (RemovalAnswer::Done | RemovalAnswer::NotThere, _) => {}
+        }
+        if answer == RemovalAnswer::Done {
+            let milestone = Milestone::of_tracked(&tracked.terms, MilestoneEvent::ParticipantRemoved);
+            self.milestones.push(milestone);
+        }
+        if awaited {
+            tracked.removal = None;
+        }
+        // It is back already: that was another connection.
+        if tracked.seen_at > as_of {
+            return false;
+        }
+        self.has_gone(now, identity, answer);
+        true
+    }
+
+    /// The SFU was told to delete the room. Those who aren't there any more because of it.
+    pub(crate) fn deletion_answered(
+        &mut self,
+        now: Timestamp,
+        ticket: Ticket,
+        matrix_room_id: &MatrixRoomId,
+        as_of: Moment,
+        answer: RemovalAnswer,
+        jitter: Jitter,
+    ) -> Vec<Identity> {
+        let anybody = self.is_anybody_connected(matrix_room_id);
+        if let Some(round) = self.round(matrix_room_id)
+            && let Some(attempt) = round.deletion.as_mut().filter(|attempt| attempt.ticket == Some(ticket))
+        {
+            if answer == RemovalAnswer::Failed && anybody {
+                attempt.failed(now, jitter);
+            } else {
+                round.deletion = None;
+            }
+        }
+        match answer {
+            RemovalAnswer::Done => self.tell_of(matrix_room_id, MilestoneEvent::RoomDeleted),
+            RemovalAnswer::NotThere => {}
+            RemovalAnswer::Failed => {
+                self.tell_of(matrix_room_id, MilestoneEvent::DeletionFailed);
+                return Vec::new();
+            }
+        }
+        let gone: Vec<_> = self
+            .tracked
+            .values()
+            .filter(|tracked| tracked.seen_at <= as_of && tracked.presence.connected)
+            .map(|tracked| tracked.terms.identity.clone())
+            .collect();
+        // Of a connection that was migrating just then it says nothing.
+        gone.iter().for_each(|identity| self.has_gone(now, identity, RemovalAnswer::NotThere));
+        gone
+    }
+
+    /// Forgets whom no token lets in any more.
+    pub(crate) fn forget(&mut self, now: Timestamp) {
+        let over = |tracked: &Tracked| tracked.forgotten_at().is_some_and(|at| at <= now);
+        let deleted = self.deleted.len();
+        self.deleted.extend(self.tracked.values().filter(|tracked| over(tracked)).map(|tracked| tracked.id));
+        if self.deleted.len() > deleted {
+            self.tracked.retain(|_, tracked| !over(tracked));
+            self.end_rounds();
+        }
+    }
+
+    /// Adds what is due to `actions`, up to `limit`: first one question for each Matrix room, then the removals, of which
+    /// [`REMOVALS_AT_ONCE`] are under way at a time.
+    pub(crate) fn actions(&mut self, now: Timestamp, limit: usize, flights: &mut Flights, actions: &mut Vec<Action>) {
+        let as_of = self.latest;
+        let asked: Vec<_> = self.questions().filter(|(due, _)| *due <= now).map(|(_, id)| id.clone()).collect();
+        for matrix_room_id in asked.into_iter().take(limit.saturating_sub(actions.len())) {
+            let interval = self.interval.filter(|_| !Fault::CheckOnlyOnce.is_injected());
+            let Some(round) = self.round(&matrix_room_id) else { continue };
+            let (purpose, request) = if std::mem::take(&mut round.forbidden) {
+                let request = Request::IsServerJoined { matrix_room_id: matrix_room_id.clone() };
+                (Purpose::Server { matrix_room_id, as_of }, request)
+            } else {
+                round.due = interval.map(|interval| now + interval);
+                let request = Request::JoinedMembers { matrix_room_id: matrix_room_id.clone() };
+                (Purpose::Members { matrix_room_id, as_of }, request)
+            };
+            let ticket = flights.start(Flight { purpose, server_name: None, started_at: now });
+            round.ticket = Some(ticket);
+            actions.push(Action { ticket, request });
+        }
+        self.removals(now, limit, flights, actions);
+    }
+
+    /// When there is something to do, questions to the SFU apart.
+    pub(crate) fn dues(&self) -> impl Iterator<Item = Timestamp> {
+        let questions = self.questions().map(|(due, _)| due);
+        let removals = self.tracked.values().filter_map(|tracked| tracked.removal?.due());
+        let deletions = self.rounds.iter().filter_map(|round| round.deletion?.due());
+        questions.chain(removals).chain(deletions).chain(self.tracked.values().filter_map(Tracked::forgotten_at))
+    }
+
+    /// When the SFU is to be asked for those whose tokens have expired.
+    pub(crate) fn look_due(&self) -> Option<Timestamp> {
+        let due = self.tracked.values().filter_map(Tracked::look_due).min()?;
+        Some(due.max(self.look_after.unwrap_or_default()))
+    }
+
+    /// Whom to ask the SFU for, if this is a sanity check, or it is time to look for them. Holders of a token that haven't been
+    /// seen are part of a sanity check: the webhook may have been lost.
+    pub(crate) fn sought(&self, now: Timestamp, sanity_check: bool) -> Vec<Scope> {
+        let look = self.look_due().is_some_and(|due| due <= now);
+        let sought = |tracked: &&Tracked| sanity_check || (look && tracked.look_due().is_some_and(|due| due <= now));
+        self.tracked.values().filter(sought).map(|tracked| Scope::One(tracked.terms.identity.clone())).collect()
+    }
+
+    /// Of somebody who is tracked.
+    pub(crate) fn room(&self) -> Option<&RoomName> {
+        self.tracked.values().next().map(|tracked| &tracked.terms.room)
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.tracked.is_empty()
+    }
+
+    pub(crate) fn latest(&self) -> Moment {
+        self.latest
+    }
+
+    pub(crate) fn take_changes(&mut self, changes: &mut Vec<Change>) {
+        changes.extend(self.deleted.drain(..).map(Change::Forget));
+        for tracked in self.tracked.values_mut() {
+            if std::mem::take(&mut tracked.changed) {
+                changes.push(Change::Track(Box::new(TrackedRow::of(tracked))));
+            }
+        }
+    }
+
+    pub(crate) fn take_milestones(&mut self) -> Vec<Milestone> {
+        std::mem::take(&mut self.milestones)
+    }
+
+    #[cfg(feature = "mutants")]
+    pub(crate) fn rows(&self) -> Vec<TrackedRow> {
+        let mut rows: Vec<_> = self.tracked.values().map(TrackedRow::of).collect();
+        rows.sort_unstable_by_key(|row| row.id);
+        rows
+    }
+
+    /// Lets everybody who is tracked learn something.
+    fn each(&mut self, now: Timestamp, mut learn: impl FnMut(&mut Tracked) -> Option<Sighting>) {
+        let heard_at = Moment(self.latest.0 + 1);
+        for tracked in self.tracked.values_mut() {
+            let before = tracked.presence.clone();
+            let sighting = learn(tracked);
+            let forgotten = Fault::ForgetWhoIsConnected.is_injected() && sighting == Some(Sighting::Come);
+            tracked.changed |= tracked.presence != before && !forgotten;
+            if sighting.is_none() {
+                continue;
+            }
+            self.latest = heard_at;
+            tracked.seen_at = heard_at;
+            if sighting == Some(Sighting::Come)
+                && let Some(round) = self.rounds.iter_mut().find(|round| round.of == tracked.terms.matrix_room_id)
+            {
+                round.due = Some(round.due.map_or(now, |due| due.min(now)));
+            }
+        }
+    }
+
+    /// Those whose users aren't joined are removed, unless they were given a token after that moment.
+    fn judge(
+        &mut self,
+        now: Timestamp,
+        matrix_room_id: &MatrixRoomId,
+        as_of: Moment,
+        is_joined: impl Fn(&UserId) -> bool,
+    ) {
+        for tracked in self.tracked.values_mut() {
+            let renewed = tracked.vouched_at > as_of && !Fault::BelieveOldMembers.is_injected();
+            if tracked.terms.matrix_room_id != *matrix_room_id || renewed {
+                continue;
+            }
+            if is_joined(&tracked.terms.user_id) {
+                tracked.removal = None;
+            } else {
+                tracked.remove(now);
+            }
+        }
+    }
+
+    /// It isn't known who is joined. It is asked again with the next round, or after a while where there is none.
+    fn unknown(&mut self, now: Timestamp, matrix_room_id: &MatrixRoomId) {
+        if let Some(round) = self.round(matrix_room_id) {
+            round.due = round.due.or(Some(now + ASK_AGAIN));
+        }
+        self.tell_of(matrix_room_id, MilestoneEvent::MembershipUnknown);
+    }
+
+    fn has_gone(&mut self, now: Timestamp, identity: &Identity, answer: RemovalAnswer) {
+        let Some(tracked) = self.tracked.get_mut(identity) else { return };
+        let before = tracked.presence.clone();
+        if answer == RemovalAnswer::Done {
+            tracked.presence.connections.end_latest();
+        }
+        tracked.gone(now);
+        tracked.changed |= tracked.presence != before;
+    }
+
+    fn removals(&mut self, now: Timestamp, limit: usize, flights: &mut Flights, actions: &mut Vec<Action>) {
+        let as_of = self.latest;
+        let places = REMOVALS_AT_ONCE.saturating_sub(flights.removing()).min(limit.saturating_sub(actions.len()));
+        let is_due = |attempt: &&mut Attempt| attempt.due().is_some_and(|due| due <= now);
+        let room = self.room().cloned();
+        let deletions = self.rounds.iter_mut().filter_map(|round| {
+            let attempt = round.deletion.as_mut().filter(is_due)?;
+            let purpose = Purpose::Delete { matrix_room_id: round.of.clone(), as_of };
+            Some((attempt, purpose, Request::DeleteRoom { room: room.clone()? }))
+        });
+        let removals = self.tracked.values_mut().filter_map(|tracked| {
+            let attempt = tracked.removal.as_mut().filter(is_due)?;
+            let Track { room, identity, .. } = tracked.terms.clone();
+            let purpose = Purpose::Remove { identity: identity.clone(), as_of };
+            Some((attempt, purpose, Request::RemoveParticipant { room, identity }))
+        });
+        for (attempt, purpose, request) in deletions.chain(removals).take(places) {
+            let ticket = flights.start(Flight { purpose, server_name: None, started_at: now });
+            attempt.ticket = Some(ticket);
+            actions.push(Action { ticket, request });
+        }
+    }
+
+    /// When which Matrix room's members are to be asked for.
+    fn questions(&self) -> impl Iterator<Item = (Timestamp, &MatrixRoomId)> {
+        self.rounds
+            .iter()
+            .filter(|round| round.ticket.is_none() && self.is_anybody_connected(&round.of))
+            .filter_map(|round| Some((if round.forbidden { Timestamp::default() } else { round.due? }, &round.of)))
+    }
+
+    fn is_anybody_connected(&self, matrix_room_id: &MatrixRoomId) -> bool {
+        self.tracked
+            .values()
+            .any(|tracked| tracked.presence.connected && tracked.terms.matrix_room_id == *matrix_room_id)
+    }
+
+    /// The identity belongs to another Matrix room now.
+    fn moved(&mut self, now: Timestamp) {
+        self.end_rounds();
+        self.rounds.iter_mut().for_each(|round| round.due = Some(now));
+    }
+
+    fn round(&mut self, of: &MatrixRoomId) -> Option<&mut Round> {
+        self.rounds.iter_mut().find(|round| round.of == *of)
+    }
+
+    /// The checks of that room, which begin if there were none.
+    fn begin(&mut self, of: MatrixRoomId) -> &mut Round {
+        let index = self.rounds.iter().position(|round| round.of == of).unwrap_or_else(|| {
+            self.rounds.push(Round {
+                of,
+                due: None,
+                ticket: None,
+                forbidden: false,
+                deletion: None,
+                misconfigured: false,
+            });
+            self.rounds.len() - 1
+        });
+        &mut self.rounds[index]
+    }
+
+    /// Nobody has to be in those rooms any more.
+    fn end_rounds(&mut self) {
+        self.rounds.retain(|round| self.tracked.values().any(|tracked| tracked.terms.matrix_room_id == round.of));
+    }
+
+    fn tell_of(&mut self, matrix_room_id: &MatrixRoomId, event: MilestoneEvent) {
+        let room = self.room().cloned();
+        self.milestones.extend(room.map(|room| Milestone::of_matrix_room(room, matrix_room_id.clone(), event)));
+    }
+
+    fn next_moment(&mut self) -> Moment {
+        self.latest.0 += 1;
+        self.latest
+    }
+}
+
+/// How many removals are under way at once: the places that are left are for the delegated leaves.
+const REMOVALS_AT_ONCE: usize = 2;
+
+const SHORTEST_INTERVAL: Duration = Duration::from_secs(1);
+
+/// After a check that has failed, where no other is to come.
+const ASK_AGAIN: Duration = Duration::from_secs(60);
+
+/// When the SFU doesn't tell who is there.
+const LOOK_AGAIN: Duration = Duration::from_secs(600);

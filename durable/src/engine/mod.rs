@@ -1,0 +1,14 @@
+//! The engine: what is decided about the delegations and the tracked participants of one room, without I/O.
+
+pub mod action;
+pub mod backoff;
+mod connection;
+pub mod delegation;
+mod dispatch;
+mod in_flight;
+pub mod log_event;
+mod membership;
+pub mod mutant;
+pub mod room;
+pub mod storage;
+pub mod webhook;

@@ -1,0 +1,427 @@
+//! The delegations of one LiveKit room and who may be in it, as a value.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use crate::command::{Delegate, RoomCommand};
+use crate::engine::action::{
+    Action, DelegationId, HomeserverAnswer, MembersAnswer, RemovalAnswer, ServerAnswer, SfuAnswer, Ticket,
+};
+use crate::engine::backoff::{self, Jitter};
+use crate::engine::delegation::{Delegation, Ending, News, State};
+use crate::engine::in_flight::{Flight, Flights, Purpose};
+use crate::engine::log_event::Milestone;
+use crate::engine::membership::Membership;
+use crate::engine::mutant::Fault;
+use crate::engine::storage::{Change, DelegationRow, RoomRow, Rows};
+use crate::engine::webhook::WebhookEvent;
+use crate::ids::Identity;
+use crate::time::Timestamp;
+
+/// The delegated leaves of one LiveKit room, and the participants that have to be in a Matrix room: an engine without I/O, clock, storage and randomness.
+///
+/// [`handle`](Self::handle) takes an input and never asks for anything itself. After it:
+/// [`take_changes`](Self::take_changes) says what to store before the input is acknowledged, and
+/// [`next_due`](Self::next_due) when to call [`take_due`](Self::take_due), which says what to do then.
+#[derive(Clone, Debug)]
+pub struct Room {
+    pub(crate) rules: Rules,
+    pub(crate) delegations: BTreeMap<DelegationId, Delegation>,
+    pub(crate) membership: Membership,
+    pub(crate) flights: Flights,
+    pub(crate) sanity_check_due: Option<Timestamp>,
+    newest: DelegationId,
+    changed: BTreeSet<DelegationId>,
+    deleted: Vec<DelegationId>,
+    room_changed: bool,
+    milestones: Vec<Milestone>,
+}
+
+/// What is configured.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Rules {
+    /// How often the SFU is asked whether the connected participants are still there. `None`: never.
+    pub sanity_check_interval: Option<Duration>,
+    /// How often our homeserver is asked who is in the Matrix room while somebody is connected. `None`: only when somebody
+    /// connects.
+    pub membership_check_interval: Option<Duration>,
+}
+
+/// Something that the engine has to know.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Input {
+    /// The worker's command.
+    Command(RoomCommand),
+    /// What came of a `restart` or `send`.
+    Homeserver {
+        /// Of which action.
+        ticket: Ticket,
+        /// The answer.
+        answer: HomeserverAnswer,
+        /// Spreads the next attempt, should there be one.
+        jitter: Jitter,
+    },
+    /// What came of a question to the SFU.
+    Sfu {
+        /// Of which action.
+        ticket: Ticket,
+        /// The answer.
+        answer: SfuAnswer,
+    },
+    /// What came of [`JoinedMembers`](crate::Request::JoinedMembers).
+    Members {
+        /// Of which action.
+        ticket: Ticket,
+        /// The answer.
+        answer: MembersAnswer,
+    },
+    /// What came of [`IsServerJoined`](crate::Request::IsServerJoined).
+    Server {
+        /// Of which action.
+        ticket: Ticket,
+        /// The answer.
+        answer: ServerAnswer,
+    },
+    /// What came of a removal, or of the room's deletion.
+    Removal {
+        /// Of which action.
+        ticket: Ticket,
+        /// The answer.
+        answer: RemovalAnswer,
+        /// Spreads the next attempt, should there be one.
+        jitter: Jitter,
+    },
+}
+
+impl Room {
+    /// The room as it was stored. `now` is the time at which it is loaded. What was under way when it was last stored is
+    /// due again.
+    pub fn load(rules: Rules, now: Timestamp, rows: Rows) -> Self {
+        let Rows { delegations, tracked, room } = rows;
+        let delegations: BTreeMap<_, _> = delegations.into_iter().map(|row| (row.id, row.resume(now))).collect();
+        let connected = delegations.values().any(|delegation| delegation.progress.state == State::Connected);
+        let membership = Membership::load(rules.membership_check_interval, now, tracked);
+        // The interval may have been changed meanwhile, or sanity checks be switched on.
+        let sanity_check_due = rules
+            .sanity_check_interval
+            .filter(|_| connected || !membership.is_empty())
+            .map(|interval| room.sanity_check_due.map_or(now, |due| due.min(now + interval)));
+        Self {
+            rules,
+            newest: delegations.keys().next_back().copied().unwrap_or(DelegationId(0)),
+            delegations,
+            membership,
+            flights: Flights::new(now),
+            sanity_check_due,
+            changed: BTreeSet::new(),
+            deleted: Vec::new(),
+            room_changed: false,
+            milestones: Vec::new(),
+        }
+    }
+
+    /// Takes an input.
+    pub fn handle(&mut self, now: Timestamp, input: Input) {
+        match input {
+            Input::Command(RoomCommand::Delegate(terms)) => self.delegate(now, terms),
+            Input::Command(RoomCommand::Track(terms)) => {
+                self.membership.track(now, terms);
+                self.schedule_sanity_check(now);
+            }
+            Input::Command(RoomCommand::Wake) => {}
+            Input::Command(RoomCommand::Webhook(event)) => self.webhook(now, &event),
+            Input::Homeserver { ticket, answer, jitter } => {
+                if let Some(flight) = self.flights.land(ticket) {
+                    self.homeserver_answered(now, flight, answer, jitter);
+                }
+            }
+            Input::Sfu { ticket, answer } => {
+                if let Some(flight) = self.flights.land(ticket) {
+                    self.sfu_answered(now, ticket, flight, &answer);
+                }
+            }
+            Input::Members { ticket, answer } => {
+                if let Some(Purpose::Members { matrix_room_id, as_of }) = self.land(ticket) {
+                    self.membership.members_answered(now, ticket, &matrix_room_id, as_of, &answer);
+                }
+            }
+            Input::Server { ticket, answer } => {
+                if let Some(Purpose::Server { matrix_room_id, as_of }) = self.land(ticket) {
+                    self.membership.server_answered(now, ticket, &matrix_room_id, as_of, answer);
+                }
+            }
+            Input::Removal { ticket, answer, jitter } => {
+                if let Some(purpose) = self.land(ticket) {
+                    self.removal_answered(now, ticket, purpose, answer, jitter);
+                }
+            }
+        }
+    }
+
+    /// What is to be done now, the most urgent first and `limit` at the most. Each action is under way from now on, until
+    /// its result is handed in. Call it again after each result, until it returns nothing and nothing is under way.
+    pub fn take_due(&mut self, now: Timestamp, limit: usize) -> Vec<Action> {
+        for (ticket, flight) in self.flights.lost(now) {
+            let jitter = Jitter::new(0.5);
+            match flight.purpose {
+                Purpose::Ask { .. } => self.sfu_answered(now, ticket, flight, &SfuAnswer::Failed),
+                Purpose::Restart(_) | Purpose::Send(_) => {
+                    self.homeserver_answered(now, flight, HomeserverAnswer::Failed, jitter);
+                }
+                Purpose::Members { matrix_room_id, as_of } => {
+                    self.membership.members_answered(now, ticket, &matrix_room_id, as_of, &MembersAnswer::Failed);
+                }
+                Purpose::Server { matrix_room_id, as_of } => {
+                    self.membership.server_answered(now, ticket, &matrix_room_id, as_of, ServerAnswer::Failed);
+                }
+                purpose @ (Purpose::Remove { .. } | Purpose::Delete { .. }) => {
+                    self.removal_answered(now, ticket, purpose, RemovalAnswer::Failed, jitter);
+                }
+            }
+        }
+        self.membership.forget(now);
+        if self.is_empty() {
+            self.sanity_check_due = None;
+        }
+        let overdue: Vec<_> =
+            self.delegations.values().filter_map(|delegation| Some((delegation.id, delegation.time(now)?))).collect();
+        for (id, news) in overdue {
+            self.touch(now, id, |_| Some(news));
+        }
+        let mut actions = Vec::new();
+        if limit > 0 {
+            actions.extend(self.question(now));
+        }
+        self.membership.actions(now, limit, &mut self.flights, &mut actions);
+        self.homeserver_calls(now, limit, &mut actions);
+        actions
+    }
+
+    /// When [`take_due`](Self::take_due) is next needed; it may be past. `None`: when there is a new input, not before.
+    pub fn next_due(&self) -> Option<Timestamp> {
+        self.dues().min()
+    }
+
+    /// The same for who has just called it, and waits for results: what was due and wasn't handed out waits for them too.
+    pub fn next_due_after(&self, now: Timestamp) -> Option<Timestamp> {
+        self.dues().filter(|due| *due > now).min()
+    }
+
+    /// What has to be stored since the last call, in this order. After a failure to store it the value is ahead of the
+    /// storage: drop it and load it anew.
+    pub fn take_changes(&mut self) -> Vec<Change> {
+        let mut changes: Vec<_> = self.deleted.drain(..).map(Change::Delete).collect();
+        self.membership.take_changes(&mut changes);
+        for id in std::mem::take(&mut self.changed) {
+            if let Some(delegation) = self.delegations.get(&id) {
+                changes.push(Change::Put(Box::new(DelegationRow::of(delegation))));
+            }
+        }
+        // It is dropped with all the rest where nothing is left.
+        if std::mem::take(&mut self.room_changed) && !self.is_empty() {
+            changes.push(Change::PutRoom(RoomRow { sanity_check_due: self.sanity_check_due }));
+        }
+        changes
+    }
+
+    /// What is worth a line in the log since the last call.
+    pub fn take_milestones(&mut self) -> Vec<Milestone> {
+        let mut milestones = std::mem::take(&mut self.milestones);
+        milestones.extend(self.membership.take_milestones());
+        milestones
+    }
+
+    /// All rows, by their ids, as they ought to be stored by now.
+    #[cfg(feature = "mutants")]
+    pub fn rows(&self) -> Rows {
+        Rows {
+            delegations: self.delegations.values().map(DelegationRow::of).collect(),
+            tracked: self.membership.rows(),
+            room: RoomRow { sanity_check_due: self.sanity_check_due },
+        }
+    }
+
+    /// Whether there is neither a delegation nor somebody who is tracked: nothing to store, nothing to do.
+    pub fn is_empty(&self) -> bool {
+        self.delegations.is_empty() && self.membership.is_empty()
+    }
+
+    /// The number of delegations.
+    pub fn len(&self) -> usize {
+        self.delegations.len()
+    }
+
+    /// Whether there are actions whose results are awaited.
+    pub fn has_actions_under_way(&self) -> bool {
+        !self.flights.is_empty()
+    }
+
+    fn dues(&self) -> impl Iterator<Item = Timestamp> {
+        let questions = self
+            .delegations
+            .values()
+            .map(Delegation::question_at)
+            .chain([self.sanity_check_due, self.membership.look_due()]);
+        let asking = self.flights.asking();
+        let others = self.delegations.values().flat_map(Delegation::dues);
+        questions
+            .filter(move |_| !asking)
+            .chain(others)
+            .chain([self.flights.next_lost()])
+            .flatten()
+            .chain(self.membership.dues())
+    }
+
+    fn delegate(&mut self, now: Timestamp, terms: Delegate) {
+        let id = DelegationId(now.as_millis().max(self.newest.0 + 1));
+        self.newest = id;
+        let replaced: Vec<_> =
+            self.delegations.values().filter(|old| old.is_replaced_by(&terms)).map(|old| old.id).collect();
+        for old in replaced {
+            if Fault::ResultsOutliveReplacement.is_injected() {
+                self.flights.hand_over(old, id);
+            }
+            if !Fault::KeepReplaced.is_injected() {
+                self.end(old, Ending::Replaced);
+            }
+        }
+        self.milestones.push(Milestone::delegated(&terms));
+        self.delegations.insert(id, Delegation::new(id, terms, now));
+        self.changed.insert(id);
+    }
+
+    fn webhook(&mut self, now: Timestamp, event: &WebhookEvent) {
+        let ids: Vec<_> = self.delegations.keys().copied().collect();
+        for id in ids {
+            self.touch(now, id, |delegation| delegation.read_webhook(now, event));
+        }
+        self.membership.webhook(now, event);
+    }
+
+    fn homeserver_answered(&mut self, now: Timestamp, flight: Flight, answer: HomeserverAnswer, jitter: Jitter) {
+        self.flights.judge(&flight, answer);
+        let (id, restart) = match flight.purpose {
+            Purpose::Restart(id) => (id, true),
+            Purpose::Send(id) => (id, false),
+            _ => return,
+        };
+        self.touch(now, id, |delegation| {
+            let wait = backoff::after_answer(answer, delegation.progress.failures, jitter);
+            let underway = if restart { &mut delegation.restarting } else { &mut delegation.sending };
+            *underway = false;
+            Some(match (answer, restart) {
+                (HomeserverAnswer::Done, true) => News::Restarted(flight.started_at),
+                (HomeserverAnswer::Gone, true) => News::Finalised(Ending::EventGone),
+                (HomeserverAnswer::Done | HomeserverAnswer::Gone, false) => News::Finalised(Ending::Sent),
+                (HomeserverAnswer::Limited(_) | HomeserverAnswer::Failed, true) => News::NotRestarted(wait),
+                (HomeserverAnswer::Limited(_) | HomeserverAnswer::Failed, false) => News::NotSent(wait),
+            })
+        });
+    }
+
+    fn sfu_answered(&mut self, now: Timestamp, ticket: Ticket, flight: Flight, answer: &SfuAnswer) {
+        let Purpose::Ask { of, scope, as_of } = flight.purpose else { return };
+        let there = match answer {
+            SfuAnswer::Participants(there) => Some(there.as_slice()),
+            SfuAnswer::Failed => None,
+        };
+        self.membership.sfu_answered(now, (flight.started_at, as_of), &scope, there);
+        for id in of {
+            self.touch(now, id, |delegation| {
+                delegation.question.ticket.take_if(|asked| *asked == ticket)?;
+                Some(match answer {
+                    SfuAnswer::Participants(participants) => {
+                        delegation.read_participants(flight.started_at, &scope, participants)
+                    }
+                    SfuAnswer::Failed if Fault::FailedAskMeansGone.is_injected() => News::Absent,
+                    SfuAnswer::Failed => News::Unclear,
+                })
+            });
+        }
+    }
+
+    /// Whoever was removed is gone, and its leave is on its way as soon as that is seen: by the webhook of it, or else by a
+    /// look at the SFU.
+    fn removal_answered(
+        &mut self,
+        now: Timestamp,
+        ticket: Ticket,
+        purpose: Purpose,
+        answer: RemovalAnswer,
+        jitter: Jitter,
+    ) {
+        let gone: Vec<Identity> = match purpose {
+            Purpose::Remove { identity, as_of } => {
+                let gone = self.membership.removal_answered(now, ticket, &identity, as_of, answer, jitter);
+                gone.then_some(identity).into_iter().collect()
+            }
+            Purpose::Delete { matrix_room_id, as_of } => {
+                self.membership.deletion_answered(now, ticket, &matrix_room_id, as_of, answer, jitter)
+            }
+            _ => return,
+        };
+        let ids: Vec<_> = self
+            .delegations
+            .values()
+            .filter(|delegation| {
+                delegation.progress.state == State::Connected && gone.contains(&delegation.terms.identity)
+            })
+            .map(|delegation| delegation.id)
+            .collect();
+        for id in ids {
+            self.touch(now, id, |_| Some(News::MaybeEnded));
+        }
+    }
+
+    fn land(&mut self, ticket: Ticket) -> Option<Purpose> {
+        self.flights.land(ticket).map(|flight| flight.purpose)
+    }
+
+    /// Lets a delegation learn something, and notes what has to be stored for it.
+    fn touch(&mut self, now: Timestamp, id: DelegationId, learn: impl FnOnce(&mut Delegation) -> Option<News>) {
+        let Some(delegation) = self.delegations.get_mut(&id) else { return };
+        let before = delegation.progress.clone();
+        let Some(news) = learn(delegation) else {
+            if delegation.progress != before {
+                self.changed.insert(id);
+            }
+            return;
+        };
+        if let Some(ending) = delegation.hear(now, news) {
+            return self.end(id, ending);
+        }
+        let forgotten = Fault::ForgetToStore.is_injected() && matches!(news, News::Restarted(_));
+        if delegation.progress != before && !forgotten {
+            self.changed.insert(id);
+        }
+        self.milestones.extend(Milestone::between(before.state, delegation, news));
+        if delegation.progress.state == State::Connected {
+            self.schedule_sanity_check(now);
+        }
+    }
+
+    fn end(&mut self, id: DelegationId, ending: Ending) {
+        if let Some(delegation) = self.delegations.remove(&id) {
+            self.milestones.push(Milestone::ended(&delegation, ending));
+            self.changed.remove(&id);
+            self.deleted.push(id);
+            if self.is_empty() {
+                self.sanity_check_due = None;
+            }
+        }
+    }
+
+    /// Sees to it that there is a sanity check to come.
+    fn schedule_sanity_check(&mut self, now: Timestamp) {
+        if let Some(interval) = self.rules.sanity_check_interval
+            && self.sanity_check_due.is_none()
+        {
+            self.set_sanity_check(Some(now + interval));
+        }
+    }
+
+    pub(crate) fn set_sanity_check(&mut self, due: Option<Timestamp>) {
+        self.room_changed |= self.sanity_check_due != due;
+        self.sanity_check_due = due;
+    }
+}

@@ -1,0 +1,126 @@
+//! What LiveKit's webhooks say of a room, for the events that move a delegation.
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use crate::ids::{Identity, ParticipantSid};
+use crate::time::Timestamp;
+
+/// A webhook, its signature checked. Webhooks get lost, come twice, and come out of order.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WebhookEvent {
+    /// `createdAt`: when it happened, rounded down to the second by the SFU. `None` where it isn't told.
+    pub created_at: Option<Timestamp>,
+    /// What happened.
+    pub occurrence: Occurrence,
+}
+
+/// What happened in the room.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Occurrence {
+    /// `participant_joined`: media is connected.
+    ParticipantJoined(ParticipantRef),
+    /// `participant_left`.
+    ParticipantLeft(ParticipantRef, DisconnectReason),
+    /// `participant_connection_aborted`: it went away without ever having been connected.
+    ParticipantConnectionAborted(ParticipantRef, DisconnectReason),
+    /// `room_finished`: the room is closed, nobody is in it.
+    RoomFinished,
+}
+
+/// Which connection of which participant a webhook is about.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ParticipantRef {
+    /// `participant.identity`.
+    pub identity: Identity,
+    /// `participant.sid`.
+    pub sid: Option<ParticipantSid>,
+    /// `participant.joinedAtMs`, or `joinedAt`: when this connection began.
+    pub joined_at: Option<Timestamp>,
+}
+
+/// Why a participant is gone: LiveKit's `DisconnectReason`, as far as it makes a difference here.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum DisconnectReason {
+    /// `DUPLICATE_IDENTITY`: another connection of the same participant took its place.
+    DuplicateIdentity,
+    /// `MIGRATION`: the SFU moves the participant to another node.
+    Migration,
+    /// Any other, or none.
+    #[default]
+    Other,
+}
+
+impl DisconnectReason {
+    /// From the number of the protobuf enum.
+    pub fn from_number(number: i64) -> Self {
+        match number {
+            2 => Self::DuplicateIdentity,
+            8 => Self::Migration,
+            _ => Self::Other,
+        }
+    }
+
+    /// From the name that protojson writes.
+    pub fn from_name(name: &str) -> Self {
+        match name {
+            "DUPLICATE_IDENTITY" => Self::DuplicateIdentity,
+            "MIGRATION" => Self::Migration,
+            _ => Self::Other,
+        }
+    }
+
+    /// Whether the same participant is on its way back.
+    pub fn is_coming_back(self) -> bool {
+        matches!(self, Self::DuplicateIdentity | Self::Migration)
+    }
+}
+
+impl WebhookEvent {
+    /// Whether it has been under way for so long that its participant may be back by now.
+    pub fn is_stale(&self, now: Timestamp) -> bool {
+        self.created_at.is_some_and(|created| now.since(created) > FRESH)
+    }
+
+    /// Whether it happened before `instant`, its rounding considered; `None` where it doesn't tell.
+    pub fn happened_before(&self, instant: Timestamp) -> Option<bool> {
+        self.created_at.map(|created| created + ROUNDING <= instant)
+    }
+
+    /// Whether it happened after `instant` in any case; `None` where it doesn't tell.
+    pub fn happened_after(&self, instant: Timestamp) -> Option<bool> {
+        self.created_at.map(|created| created >= instant)
+    }
+}
+
+/// For how long the news that a participant isn't there holds: nobody is back sooner without our having been told.
+/// Longer than a second, by which `createdAt` may be too old.
+pub const FRESH: Duration = Duration::from_secs(3);
+
+/// How far apart two instants of which one may be rounded down to the second have to be to tell which is the earlier.
+pub const ROUNDING: Duration = Duration::from_secs(1);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn two_reasons_mean_coming_back() {
+        for number in 0..=16 {
+            assert_eq!(DisconnectReason::from_number(number).is_coming_back(), number == 2 || number == 8, "{number}");
+        }
+        assert!(DisconnectReason::from_name("DUPLICATE_IDENTITY").is_coming_back());
+        assert!(DisconnectReason::from_name("MIGRATION").is_coming_back());
+        assert!(!DisconnectReason::from_name("CLIENT_INITIATED").is_coming_back());
+    }
+
+    #[test]
+    fn rounding_to_the_second_is_not_taken_for_earlier() {
+        let event = WebhookEvent { created_at: Some(Timestamp::from_secs(10)), occurrence: Occurrence::RoomFinished };
+        assert_eq!(event.happened_before(Timestamp::from_millis(10_999)), Some(false));
+        assert_eq!(event.happened_before(Timestamp::from_millis(11_000)), Some(true));
+        assert!(!event.is_stale(Timestamp::from_millis(13_000)));
+        assert!(event.is_stale(Timestamp::from_millis(13_001)));
+    }
+}

@@ -1,0 +1,231 @@
+//! The Durable Object of one LiveKit room: the shell around [`Room`].
+//!
+//! It stores one SQLite row for each delegation, from the moment it is accepted until its leave is sent or given up, and one
+//! for each tracked participant, from its first token until none lets it in any more; it drops everything with the last one. [`RoomObject::command`] records and sets the alarm; [`RoomObject::alarm`] acts. The
+//! class is declared by the worker, which knows how to talk to homeservers and to the SFU, and bound by
+//!
+//! ```toml
+//! [[durable_objects.bindings]]
+//! name = "ROOMS"
+//! class_name = "Room"
+//!
+//! [[migrations]]
+//! tag = "v1"
+//! new_sqlite_classes = ["Room"]
+//! ```
+
+mod schema;
+mod store;
+
+use std::cell::{Cell, RefCell};
+use std::pin::pin;
+use std::time::Duration;
+
+use futures_channel::oneshot;
+use futures_util::future::{Either, select};
+use futures_util::stream::{FuturesUnordered, StreamExt};
+use worker::{Date, Delay, State, Storage};
+
+use crate::command::{RoomAnswer, RoomCommand};
+use crate::engine::action::{HomeserverAnswer, MembersAnswer, RemovalAnswer, Request, ServerAnswer, SfuAnswer, Ticket};
+use crate::engine::backoff::Jitter;
+use crate::engine::log_event::Milestone;
+use crate::engine::room::{Input, Room, Rules};
+use crate::object::store::Store;
+use crate::time::Timestamp;
+
+/// What the object needs from outside.
+pub trait Outside {
+    /// Does what an action asks for. It takes 30 s at most.
+    fn perform(&self, request: Request) -> impl Future<Output = Outcome>;
+    /// Tells the log what has happened.
+    fn report(&self, milestone: &Milestone);
+    /// Tells the log how many rows were written at once, an alarm counting as one.
+    fn stored(&self, rows: usize);
+    /// Tells the log that nothing can be read or written.
+    fn not_stored(&self, error: &worker::Error);
+}
+
+/// What came of an action.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// Of a `restart` or `send`.
+    Homeserver(HomeserverAnswer),
+    /// Of a question to the SFU.
+    Sfu(SfuAnswer),
+    /// Of [`Request::JoinedMembers`].
+    Members(MembersAnswer),
+    /// Of [`Request::IsServerJoined`].
+    Server(ServerAnswer),
+    /// Of [`Request::RemoveParticipant`] or [`Request::DeleteRoom`].
+    Removal(RemovalAnswer),
+}
+
+/// The object of one LiveKit room.
+pub struct RoomObject {
+    storage: Storage,
+    /// `None` until it is needed, and after a failure to store: then what is on disk is the truth.
+    room: RefCell<Option<Room>>,
+    /// When the alarm is set to, as far as this instance knows.
+    alarm_at: Cell<Option<Timestamp>>,
+    /// Wakes the alarm that is acting, if one is.
+    acting: RefCell<Option<oneshot::Sender<()>>>,
+}
+
+impl RoomObject {
+    /// The object with that state; nothing is read yet.
+    pub fn new(state: &State) -> Self {
+        Self {
+            storage: state.storage(),
+            room: RefCell::new(None),
+            alarm_at: Cell::new(None),
+            acting: RefCell::new(None),
+        }
+    }
+
+    /// Records what `command` changes. When this returns without an error, it is stored, and the alarm is set.
+    pub async fn command(
+        &self,
+        rules: Rules,
+        outside: &impl Outside,
+        command: RoomCommand,
+    ) -> worker::Result<RoomAnswer> {
+        let concerned = self.with_room(rules, outside, |now, room| {
+            room.handle(now, Input::Command(command));
+            !room.is_empty()
+        })?;
+        if !concerned {
+            return Ok(RoomAnswer::Nothing);
+        }
+        if let Some(wake) = self.acting.take() {
+            // Should the alarm be over just now, it sets the next one itself.
+            let _ = wake.send(());
+        }
+        self.set_alarm(outside).await?;
+        Ok(RoomAnswer::Recorded)
+    }
+
+    /// Does what is due, a few actions at a time, until nothing is due or its share is used up, and sets the next alarm.
+    ///
+    /// Where that can't be stored, it is tried again later. An error means that not even an alarm can be set; the platform runs
+    /// this one again then, but not for ever.
+    pub async fn alarm(&self, rules: Rules, outside: &impl Outside) -> worker::Result<()> {
+        self.alarm_at.set(None);
+        let outcome = self.act(rules, outside).await;
+        self.acting.take();
+        if let Err(error) = outcome {
+            outside.not_stored(&error);
+            return self.storage.set_alarm(UNTIL_STORED_AGAIN).await;
+        }
+        if self.room.borrow().as_ref().is_some_and(Room::is_empty) {
+            // Nothing is awaited since the room was found empty: no command can have come in between.
+            self.alarm_at.set(None);
+            return self.storage.delete_all().await;
+        }
+        self.set_alarm(outside).await
+    }
+
+    async fn act(&self, rules: Rules, outside: &impl Outside) -> worker::Result<()> {
+        let mut under_way = FuturesUnordered::new();
+        let mut share = ACTIONS_PER_ALARM;
+        loop {
+            let free = CONCURRENT_ACTIONS.saturating_sub(under_way.len()).min(share);
+            let actions = self.with_room(rules, outside, |now, room| room.take_due(now, free))?;
+            share = share.saturating_sub(actions.len());
+            for action in actions {
+                under_way.push(async move { (action.ticket, outside.perform(action.request).await) });
+            }
+            if under_way.is_empty() {
+                return Ok(());
+            }
+            let (wake, woken) = oneshot::channel();
+            self.acting.replace(Some(wake));
+            let until_due = pin!(self.until_due(share));
+            if let Either::Left((Some((ticket, outcome)), _)) = select(under_way.next(), select(woken, until_due)).await
+            {
+                self.with_room(rules, outside, |now, room| room.handle(now, input(ticket, outcome)))?;
+            }
+        }
+    }
+
+    /// Waits until something else is due, or for ever where no further action may be taken.
+    async fn until_due(&self, share: usize) {
+        // What is past due is held back on purpose, until something under way is done.
+        let due = self.room.borrow().as_ref().and_then(|room| room.next_due_after(now())).filter(|_| share > 0);
+        match due {
+            Some(due) => Delay::from(due.since(now()).min(LONGEST_NAP)).await,
+            None => std::future::pending().await,
+        }
+    }
+
+    /// Lets `work` have the room, and stores what it changes before anybody hears of it.
+    fn with_room<T>(
+        &self,
+        rules: Rules,
+        outside: &impl Outside,
+        work: impl FnOnce(Timestamp, &mut Room) -> T,
+    ) -> worker::Result<T> {
+        let now = now();
+        let store = Store::new(self.storage.sql());
+        let mut slot = self.room.borrow_mut();
+        let room = match &mut *slot {
+            Some(room) => room,
+            empty => {
+                let rows = store.load()?;
+                empty.insert(Room::load(rules, now, rows))
+            }
+        };
+        let done = work(now, room);
+        let changes = room.take_changes();
+        let milestones = room.take_milestones();
+        match store.apply(&changes) {
+            Ok(0) => {}
+            Ok(rows) => outside.stored(rows),
+            Err(error) => {
+                *slot = None;
+                return Err(error);
+            }
+        }
+        milestones.iter().for_each(|milestone| outside.report(milestone));
+        Ok(done)
+    }
+
+    /// Sets the alarm, unless it comes early enough as it is.
+    async fn set_alarm(&self, outside: &impl Outside) -> worker::Result<()> {
+        let Some(due) = self.room.borrow().as_ref().and_then(Room::next_due) else { return Ok(()) };
+        if self.alarm_at.get().is_some_and(|set| set <= due) {
+            return Ok(());
+        }
+        self.alarm_at.set(Some(due));
+        outside.stored(1);
+        let set = self.storage.set_alarm(due.since(now())).await;
+        if set.is_err() {
+            self.alarm_at.set(None);
+        }
+        set
+    }
+}
+
+fn input(ticket: Ticket, outcome: Outcome) -> Input {
+    let jitter = || Jitter::new(js_sys::Math::random());
+    match outcome {
+        Outcome::Homeserver(answer) => Input::Homeserver { ticket, answer, jitter: jitter() },
+        Outcome::Sfu(answer) => Input::Sfu { ticket, answer },
+        Outcome::Members(answer) => Input::Members { ticket, answer },
+        Outcome::Server(answer) => Input::Server { ticket, answer },
+        Outcome::Removal(answer) => Input::Removal { ticket, answer, jitter: jitter() },
+    }
+}
+
+fn now() -> Timestamp {
+    Timestamp::from_millis(Date::now().as_millis())
+}
+
+/// The platform keeps six connections of one invocation waiting for an answer; more would queue.
+const CONCURRENT_ACTIONS: usize = 6;
+/// What one alarm may do before the next takes over: each is an invocation of its own, with its own limits. An action may take
+/// three requests where a homeserver's API has to be found first, and the smallest limit is 50.
+const ACTIONS_PER_ALARM: usize = 15;
+const LONGEST_NAP: Duration = Duration::from_secs(30);
+/// Seldom enough for what lasts, soon enough for what passes: most delays are longer.
+const UNTIL_STORED_AGAIN: Duration = Duration::from_secs(5);

@@ -1,0 +1,100 @@
+//! A room's delegations and tracked participants on disk: SQLite, one row for each, and one for the room.
+//!
+//! Rows live as long as what they tell of; with the last one the object drops everything.
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use worker::{SqlStorage, SqlStorageValue};
+
+use crate::engine::storage::{Change, RoomRow, Rows};
+use crate::object::schema;
+
+/// The tables of one object.
+pub struct Store {
+    sql: SqlStorage,
+}
+
+impl Store {
+    /// On the storage of an object.
+    pub fn new(sql: SqlStorage) -> Self {
+        Self { sql }
+    }
+
+    /// All that is stored. Writes nothing where there is nothing; brings tables of an earlier version up to date.
+    pub fn load(&self) -> worker::Result<Rows> {
+        if self.version()? == 0 {
+            return Ok(Rows::default());
+        }
+        self.migrate()?;
+        let delegations = self.sql.exec("SELECT * FROM delegations", None)?.to_array()?;
+        let tracked = self.sql.exec("SELECT * FROM tracked", None)?.to_array()?;
+        let room: Vec<RoomRow> = self.sql.exec("SELECT sanity_check_due FROM room", None)?.to_array()?;
+        Ok(Rows { delegations, tracked, room: room.into_iter().next().unwrap_or_default() })
+    }
+
+    /// Stores `changes`, all of them or none: they are made in one turn, which the platform commits as one. Gives the
+    /// number of rows written.
+    pub fn apply(&self, changes: &[Change]) -> worker::Result<usize> {
+        if changes.is_empty() {
+            return Ok(0);
+        }
+        let mut written = self.migrate()?;
+        for change in changes {
+            let (statement, bindings) = match change {
+                Change::Delete(id) => (schema::DELETE.to_owned(), vec![integer(id.as_u64())]),
+                Change::Put(row) => (schema::put(), values(row, &schema::COLUMNS)?),
+                Change::Forget(id) => (schema::FORGET.to_owned(), vec![integer(id.as_u64())]),
+                Change::Track(row) => (schema::track(), values(row, &schema::TRACKED_COLUMNS)?),
+                Change::PutRoom(room) => {
+                    let due = room.sanity_check_due.map(|due| integer(due.as_millis()));
+                    (schema::PUT_ROOM.to_owned(), vec![due.unwrap_or(SqlStorageValue::Null)])
+                }
+            };
+            written += self.sql.exec(&statement, bindings)?.rows_written();
+        }
+        Ok(written)
+    }
+
+    fn migrate(&self) -> worker::Result<usize> {
+        let mut written = 0;
+        for step in schema::steps_from(self.version()?) {
+            written += self.sql.exec(step, None)?.rows_written();
+        }
+        Ok(written)
+    }
+
+    /// 0 where there are no tables yet.
+    fn version(&self) -> worker::Result<usize> {
+        #[derive(Deserialize)]
+        struct Found {
+            n: usize,
+        }
+        let tables: Vec<Found> = self.sql.exec(schema::HAS_TABLES, None)?.to_array()?;
+        if tables.iter().all(|found| found.n == 0) {
+            return Ok(0);
+        }
+        let version: Vec<Found> = self.sql.exec(schema::VERSION, None)?.to_array()?;
+        Ok(version.first().map_or(0, |found| found.n))
+    }
+}
+
+/// The row's values in the order of `columns`.
+fn values(row: &impl Serialize, columns: &[&str]) -> worker::Result<Vec<SqlStorageValue>> {
+    let row = serde_json::to_value(row)?;
+    columns
+        .iter()
+        .map(|column| match &row[column] {
+            Value::Null => Ok(SqlStorageValue::Null),
+            Value::String(text) => Ok(SqlStorageValue::from(text.as_str())),
+            value => match value.as_u64() {
+                Some(number) => Ok(integer(number)),
+                None => Err(worker::Error::from(format!("the column {column} has no type"))),
+            },
+        })
+        .collect()
+}
+
+/// The engine's numbers stay below 2⁵³.
+fn integer(number: u64) -> SqlStorageValue {
+    SqlStorageValue::Integer(number.cast_signed())
+}

@@ -1,0 +1,177 @@
+//! The files of a plan: printed as what is to be added, or written whole where this program knows the rest.
+
+use std::{
+    fmt,
+    fs::{self, OpenOptions},
+    io::Write,
+    os::unix::fs::OpenOptionsExt,
+    path::{Path, PathBuf},
+};
+
+use crate::doctor::announcement;
+use anyhow::{Context, Result, bail};
+use toml_edit::{Array, DocumentMut, Item, Table, value};
+
+use super::{
+    Plan,
+    homeserver_mode::{HOMESERVER, REGISTRATION, homeserver_fragment, quoted},
+    plan::SECRETS,
+};
+
+/// Files, with what is in them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Files(Vec<File>);
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct File {
+    name: &'static str,
+    /// What to do with it.
+    purpose: String,
+    content: String,
+    /// Whether it holds secrets.
+    secret: bool,
+}
+
+impl Files {
+    /// What to add to files that are there.
+    #[must_use]
+    pub fn to_print(plan: &Plan) -> Self {
+        let mut wrangler = DocumentMut::new();
+        configure(&mut wrangler, plan);
+        let purpose = "routes before the first [section], and [vars] anywhere";
+        Self::of(File::new("wrangler.toml", purpose, wrangler.to_string()), plan)
+    }
+
+    /// The same as files for `directory`, with a whole configuration for wrangler: that of the repository at `root`, completed.
+    ///
+    /// # Errors
+    ///
+    /// The repository's configuration can't be read, or the directory can't be made.
+    pub fn for_directory(plan: &Plan, root: &Path, directory: &Path) -> Result<Self> {
+        fs::create_dir_all(directory).with_context(|| format!("can't create {}", directory.display()))?;
+        let template = root.join("wrangler.toml");
+        let text = fs::read_to_string(&template).with_context(|| format!("can't read {}", template.display()))?;
+        let mut wrangler: DocumentMut = text.parse().with_context(|| format!("can't read {}", template.display()))?;
+        // It describes the variables that could be added to the file it is in.
+        wrangler.set_trailing("");
+        configure(&mut wrangler, plan);
+        let root = root.canonicalize().with_context(|| format!("can't find {}", root.display()))?;
+        if directory.canonicalize().with_context(|| format!("can't find {}", directory.display()))? != root {
+            lead_back(&mut wrangler, &root);
+        }
+        Ok(Self::of(File::new(WRANGLER, "for `wrangler … -c`", wrangler.to_string()), plan))
+    }
+
+    fn of(wrangler: File, plan: &Plan) -> Self {
+        let mut files = vec![wrangler, livekit(plan), well_known(plan)];
+        if let Some(mode) = plan.homeserver_mode() {
+            let purpose = "for the homeserver, and for nobody else's eyes";
+            let registration = File::new(REGISTRATION, purpose, mode.registration(plan.service_url()));
+            files.push(File { secret: true, ..registration });
+            let purpose = "to be added to homeserver.yaml; its last section once clients are to use homeserver mode";
+            files.push(File::new(HOMESERVER, purpose, homeserver_fragment(plan.sfu_url())));
+        }
+        Self(files)
+    }
+
+    /// Writes them, and gives their names. What is there already stays as it is.
+    ///
+    /// # Errors
+    ///
+    /// One is there already with other content, and then none is written; or one can't be written.
+    pub fn write(&self, directory: &Path) -> Result<Vec<PathBuf>> {
+        let paths: Vec<_> = self.0.iter().map(|file| directory.join(file.name)).collect();
+        let mut missing = Vec::new();
+        for (file, path) in self.0.iter().zip(&paths) {
+            if !path.exists() {
+                missing.push((file, path));
+            } else if !fs::read(path).is_ok_and(|there| there == file.content.as_bytes()) {
+                bail!("{} is there already, and different: move it away first", path.display());
+            }
+        }
+        for (file, path) in missing {
+            file.write(path).with_context(|| format!("can't write {}", path.display()))?;
+        }
+        Ok(paths)
+    }
+
+    /// What is in the file of that name.
+    #[must_use]
+    pub fn content(&self, name: &str) -> Option<&str> {
+        self.0.iter().find(|file| file.name == name).map(|file| file.content.as_str())
+    }
+}
+
+impl File {
+    fn new(name: &'static str, purpose: &str, content: String) -> Self {
+        Self { name, purpose: purpose.to_owned(), content, secret: false }
+    }
+
+    /// Where nothing is yet. Secrets are for their owner's eyes only.
+    fn write(&self, path: &Path) -> std::io::Result<()> {
+        let mode = if self.secret { 0o600 } else { 0o666 };
+        OpenOptions::new().write(true).create_new(true).mode(mode).open(path)?.write_all(self.content.as_bytes())
+    }
+}
+
+impl fmt::Display for Files {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (n, File { name, purpose, content, .. }) in self.0.iter().enumerate() {
+            let separator = if n == 0 { "" } else { "\n" };
+            write!(f, "{separator}── {name}: {purpose}\n\n{content}")?;
+        }
+        Ok(())
+    }
+}
+
+/// Adds what the plan says.
+fn configure(wrangler: &mut DocumentMut, plan: &Plan) {
+    let mut routes = Array::new();
+    routes.push(plan.place.wrangler_route());
+    wrangler["routes"] = value(routes);
+    let vars = wrangler.entry("vars").or_insert(Item::Table(Table::new()));
+    for (variable, text) in plan.vars() {
+        vars[variable] = value(text);
+    }
+}
+
+/// Lets a file that lies elsewhere lead to the build of the repository at `root`.
+fn lead_back(wrangler: &mut DocumentMut, root: &Path) {
+    let absolute = |path: &str| value(root.join(path).display().to_string());
+    if let Some(main) = wrangler.get("main").and_then(Item::as_str) {
+        wrangler["main"] = absolute(main);
+    }
+    if wrangler.contains_key("build") {
+        wrangler["build"]["cwd"] = value(root.display().to_string());
+        if let Some(build) = wrangler["build"].as_table_mut() {
+            build.remove("watch_dir");
+        }
+    }
+}
+
+fn livekit(plan: &Plan) -> File {
+    let [key, secret] = SECRETS;
+    let key = quoted(plan.sfu_key().unwrap_or(&format!("the same as {key}")));
+    let secret = quoted(&format!("the same as {secret}"));
+    let url = quoted(&plan.service_url().at("/sfu_webhook"));
+    let content = format!(
+        "keys:\n  {key}: {secret}\n\nroom:\n  auto_create: false\n\nwebhook:\n  api_key: {key}\n  urls:\n    - {url}\n"
+    );
+    let purpose = "for the SFU's configuration; `livekit-server generate-keys` makes a key and a secret";
+    File::new(LIVEKIT, purpose, content)
+}
+
+fn well_known(plan: &Plan) -> File {
+    let mut content = format!("{:#}", announcement::fragment(plan.service_url()));
+    content.push('\n');
+    let purpose =
+        "to be added to https://(server name)/.well-known/matrix/client, served with `Access-Control-Allow-Origin: *`";
+    File::new(WELL_KNOWN, purpose, content)
+}
+
+/// wrangler's whole configuration.
+pub(super) const WRANGLER: &str = "wrangler.production.toml";
+/// What the SFU's configuration needs.
+const LIVEKIT: &str = "livekit-fragment.yaml";
+/// What the homeserver's domain announces.
+const WELL_KNOWN: &str = "well-known-fragment.json";

@@ -1,0 +1,297 @@
+//! `cargo xtask configure`: what to write where, so that clients, homeserver, SFU and service find each other.
+
+use std::{
+    fs,
+    io::{self, BufRead, IsTerminal, Write},
+    path::{Path, PathBuf},
+};
+
+use crate::doctor::{Check, Finding, Trust, announcement};
+use anyhow::{Context, Result, bail};
+use clap::Args;
+use matrixrtc_edge::matrix::ids::server_name::ServerName;
+
+pub use files::Files;
+use homeserver_mode::REGISTRATION;
+pub use homeserver_mode::{HomeserverMode, Tokens};
+pub use place::Place;
+pub use plan::Plan;
+
+mod files;
+mod homeserver_mode;
+mod place;
+mod plan;
+
+/// Print, or write, what a deployment needs: wrangler's configuration, the SFU's, and what the homeserver announces
+///
+/// Asks for what isn't given, where there is somebody to ask.
+#[derive(Debug, Default, Args)]
+pub struct Options {
+    /// Answer at a name of its own, which Cloudflare makes, e.g. matrix-rtc.example.com
+    #[arg(long, value_name = "NAME", conflicts_with = "route", value_parser = Place::custom_domain)]
+    domain: Option<Place>,
+    /// Answer below a path of a name that is in use, e.g. example.com/livekit/jwt
+    #[arg(long, value_name = "NAME/PATH", value_parser = Place::route)]
+    route: Option<Place>,
+    /// The domain at Cloudflare that the route's name belongs to; by default the name itself
+    #[arg(long, value_name = "NAME", requires = "route", value_parser = place::host_name)]
+    zone: Option<String>,
+    /// The SFU's URL that clients get, e.g. wss://sfu.example.com
+    #[arg(long, value_name = "URL", value_parser = plan::sfu_url)]
+    sfu_url: Option<String>,
+    /// A homeserver whose users create rooms; several, or * alone for everybody
+    #[arg(long, value_name = "NAME", value_delimiter = ',', value_parser = plan::homeserver)]
+    homeserver: Vec<String>,
+    /// Where the rooms' objects are to live: near the SFU (weur, eeur, wnam, enam, sam, apac, oc, afr, me)
+    #[arg(long, value_name = "HINT", value_parser = plan::location_hint)]
+    location_hint: Option<String>,
+    /// The name of the API key that the service and the SFU share; never its secret
+    #[arg(long, value_name = "KEY")]
+    sfu_key: Option<String>,
+    /// A homeserver that is to ask it for its users, in homeserver mode
+    #[arg(long, value_name = "NAME", value_parser = ServerName::parse)]
+    homeserver_mode: Option<ServerName>,
+    /// Write the files into this directory instead of printing them
+    #[arg(long, value_name = "DIR")]
+    write: Option<PathBuf>,
+    /// Say what is wrong with this .well-known/matrix/client
+    #[arg(long, value_name = "FILE")]
+    well_known: Option<PathBuf>,
+    /// Say what is wrong with the .well-known/matrix/client that this homeserver's domain has
+    #[arg(long, value_name = "NAME", conflicts_with = "well_known", value_parser = ServerName::parse)]
+    server_name: Option<ServerName>,
+    /// Trust these certificates, too, when asking it
+    #[arg(long, value_name = "PEM")]
+    trust_ca: Vec<PathBuf>,
+}
+
+/// Prints or writes the files.
+///
+/// # Errors
+///
+/// Something isn't given and nobody can be asked, an answer ends early, or a file can't be read or written.
+pub fn run(options: &Options, root: &Path) -> Result<()> {
+    let plan = if io::stdin().is_terminal() && io::stderr().is_terminal() {
+        options.ask(&mut io::stdin().lock(), &mut io::stderr())?
+    } else {
+        options.plan()?
+    };
+    match &options.write {
+        Some(directory) => {
+            for file in Files::for_directory(&plan, root, directory)?.write(directory)? {
+                println!("wrote {}", file.display());
+            }
+        }
+        None => print!("{}", Files::to_print(&plan)),
+    }
+    println!("\n{}", plan.steps(options.write.as_deref()));
+    match options.review(&plan)? {
+        Some(finding) => println!("\nWhat is there now:\n{finding}"),
+        None => println!("\nTo see what is wrong with what is there, name it: --server-name or --well-known."),
+    }
+    Ok(())
+}
+
+impl Options {
+    /// The plan, from what is given.
+    ///
+    /// # Errors
+    ///
+    /// Something isn't given; all of it is named.
+    pub fn plan(&self) -> Result<Plan> {
+        let mut missing = Vec::new();
+        if self.place().is_none() {
+            missing.push("--domain or --route");
+        }
+        if self.sfu_url.is_none() {
+            missing.push("--sfu-url");
+        }
+        if self.homeserver.is_empty() {
+            missing.push("--homeserver");
+        }
+        let (Some(place), Some(sfu_url), []) = (self.place(), self.sfu_url.clone(), missing.as_slice()) else {
+            bail!("{} must be given: there is no terminal to ask on", missing.join(", "));
+        };
+        let homeserver_mode = self.homeserver_mode.clone();
+        self.planned(place, sfu_url, self.homeserver.join(","), self.location_hint.clone(), homeserver_mode)
+    }
+
+    /// The plan, asking `output` for what isn't given and reading `input` until the answer can be used.
+    ///
+    /// # Errors
+    ///
+    /// The answers end.
+    pub fn ask(&self, input: &mut impl BufRead, output: &mut impl Write) -> Result<Plan> {
+        let mut ask = |question: &str| -> Result<String> {
+            write!(output, "{question} ")?;
+            output.flush()?;
+            let mut answer = String::new();
+            if input.read_line(&mut answer)? == 0 {
+                bail!("the answers have ended");
+            }
+            Ok(answer.trim().to_owned())
+        };
+        let place = match self.place() {
+            Some(place) => place,
+            None => until(
+                &mut ask,
+                "Where is it to answer: a name of its own (matrix-rtc.example.com), or name/path?",
+                |answer| {
+                    if answer.contains('/') { Place::route(answer) } else { Place::custom_domain(answer) }
+                },
+            )?,
+        };
+        let sfu_url = match &self.sfu_url {
+            Some(url) => url.clone(),
+            None => until(&mut ask, "The SFU's URL for clients (wss://sfu.example.com)?", plan::sfu_url)?,
+        };
+        let homeservers = if self.homeserver.is_empty() {
+            until(
+                &mut ask,
+                "Whose users create rooms: server names, separated by commas, or * for everybody?",
+                plan::homeservers,
+            )?
+        } else {
+            self.homeserver.join(",")
+        };
+        let location_hint = match &self.location_hint {
+            Some(hint) => Some(hint.clone()),
+            None => until(
+                &mut ask,
+                "Where is the SFU: weur, eeur, wnam, enam, sam, apac, oc, afr, me (empty: Cloudflare decides)?",
+                |answer| {
+                    if answer.is_empty() { Ok(None) } else { plan::location_hint(answer).map(Some) }
+                },
+            )?,
+        };
+        let homeserver_mode = match &self.homeserver_mode {
+            Some(server_name) => Some(server_name.clone()),
+            None => until(
+                &mut ask,
+                "Which homeserver is to ask it for its users, in homeserver mode (empty: none)?",
+                |answer| match answer {
+                    "" => Ok(None),
+                    name => ServerName::parse(name).map(Some).map_err(|_| String::from("is no server name")),
+                },
+            )?,
+        };
+        self.planned(place, sfu_url, homeservers, location_hint, homeserver_mode)
+    }
+
+    fn planned(
+        &self,
+        place: Place,
+        sfu_url: String,
+        homeservers: String,
+        location_hint: Option<String>,
+        homeserver_mode: Option<ServerName>,
+    ) -> Result<Plan> {
+        let plan = Plan::new(place, sfu_url, homeservers, location_hint, self.sfu_key.clone())?;
+        Ok(match homeserver_mode {
+            Some(server_name) => plan.in_homeserver_mode(HomeserverMode::new(server_name, self.tokens()?)),
+            None => plan,
+        })
+    }
+
+    /// Those of the registration file that was written before, or new ones.
+    fn tokens(&self) -> Result<Tokens> {
+        let there = self.write.as_ref().and_then(|directory| fs::read_to_string(directory.join(REGISTRATION)).ok());
+        there.and_then(|registration| Tokens::read(&registration)).map_or_else(Tokens::generate, Ok)
+    }
+
+    fn place(&self) -> Option<Place> {
+        let place = self.domain.clone().or_else(|| self.route.clone())?;
+        Some(match &self.zone {
+            Some(zone) => place.in_zone(zone),
+            None => place,
+        })
+    }
+
+    /// What is wrong with the announcement that is there, in the doctor's words; `None` where none is named.
+    fn review(&self, plan: &Plan) -> Result<Option<Finding>> {
+        let service = plan.service_url();
+        let outcome = if let Some(file) = &self.well_known {
+            let content = fs::read(file).with_context(|| format!("can't read {}", file.display()))?;
+            announcement::judge(&content, service).unwrap_or_else(|problem| problem)
+        } else if let Some(server_name) = &self.server_name {
+            let trust = Trust::new(&self.trust_ca)?;
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+            runtime.block_on(announcement::examine(trust, service, server_name))
+        } else {
+            return Ok(None);
+        };
+        Ok(Some(Finding { check: Check::Announcement, outcome }))
+    }
+}
+
+/// Asks until `parse` takes the answer.
+fn until<T>(
+    ask: &mut impl FnMut(&str) -> Result<String>,
+    question: &str,
+    parse: impl Fn(&str) -> Result<T, String>,
+) -> Result<T> {
+    let mut asked = question.to_owned();
+    loop {
+        match parse(&ask(&asked)?) {
+            Ok(value) => return Ok(value),
+            Err(problem) => asked = format!("That {problem}. {question}"),
+        }
+    }
+}
+
+/// The name of a file as a user can type it, from where the command ran.
+fn in_directory(directory: &Path, file: &str) -> String {
+    directory.join(file).display().to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn asked(options: &Options, answers: &str) -> (Result<Plan>, String) {
+        let mut output = Vec::new();
+        let plan = options.ask(&mut answers.as_bytes(), &mut output);
+        (plan, String::from_utf8(output).unwrap())
+    }
+
+    #[test]
+    fn what_is_missing_is_named_where_nobody_can_be_asked() {
+        let error = Options::default().plan().unwrap_err().to_string();
+        assert!(error.starts_with("--domain or --route, --sfu-url, --homeserver must be given"), "{error}");
+    }
+
+    #[test]
+    fn whoever_answers_wrongly_is_asked_again() {
+        let answers = "https://rtc.example.com\nrtc.example.com\nsfu.example.com\nwss://sfu.example.com\nhttps://x\nexample.com, example.org\n\nhttps://x\nexample.com\n";
+        let (plan, output) = asked(&Options::default(), answers);
+        let plan = plan.unwrap();
+        assert_eq!(plan.service_url().as_str(), "https://rtc.example.com");
+        let vars = plan.vars();
+        assert!(vars.contains(&("LIVEKIT_URL", String::from("wss://sfu.example.com"))), "{vars:?}");
+        assert!(
+            vars.contains(&("LIVEKIT_FULL_ACCESS_HOMESERVERS", String::from("example.com,example.org"))),
+            "{vars:?}"
+        );
+        assert!(vars.contains(&("LIVEKIT_HS_SERVER_NAME", String::from("example.com"))), "{vars:?}");
+        assert_eq!(output.matches("That ").count(), 4, "{output}");
+    }
+
+    #[test]
+    fn only_what_is_missing_is_asked_for() {
+        let options = Options {
+            domain: Place::custom_domain("rtc.example.com").ok(),
+            homeserver: vec![String::from("example.com")],
+            location_hint: Some(String::from("weur")),
+            homeserver_mode: ServerName::parse("example.com").ok(),
+            ..Options::default()
+        };
+        let (plan, output) = asked(&options, "wss://sfu.example.com\n");
+        assert!(plan.is_ok() && output.matches('?').count() == 1, "{output}");
+    }
+
+    #[test]
+    fn answers_that_end_are_an_error() {
+        let (plan, _) = asked(&Options::default(), "rtc.example.com\n");
+        assert!(plan.unwrap_err().to_string().contains("ended"));
+    }
+}

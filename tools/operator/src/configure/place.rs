@@ -1,0 +1,127 @@
+//! Where the service answers, in Cloudflare's terms.
+
+use crate::doctor::ServiceUrl;
+use matrixrtc_edge::matrix::ids::server_name::{Host, ServerName};
+use toml_edit::{InlineTable, Value};
+
+/// A custom domain or a route.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Place {
+    url: ServiceUrl,
+    /// The domain at Cloudflare that a route belongs to; a custom domain needs none.
+    zone: Option<String>,
+}
+
+impl Place {
+    /// A name of its own.
+    ///
+    /// # Errors
+    ///
+    /// The text is no host name.
+    pub fn custom_domain(text: &str) -> Result<Self, String> {
+        let host = host_name(text)?;
+        Ok(Self { url: ServiceUrl::parse(&format!("https://{host}"))?, zone: None })
+    }
+
+    /// A path of a name that is in use: `name/path`.
+    ///
+    /// # Errors
+    ///
+    /// The text is no such thing.
+    pub fn route(text: &str) -> Result<Self, String> {
+        let text = text.trim().trim_end_matches('*');
+        let (host, path) = text.split_once('/').ok_or("has no path: for a whole name, use a custom domain")?;
+        let host = host_name(host)?;
+        let plain = |c: char| c.is_ascii_alphanumeric() || "/-._~".contains(c);
+        if !path.chars().all(plain) {
+            return Err(String::from("must be name/path, the path of letters, digits and -._~"));
+        }
+        let url = ServiceUrl::parse(&format!("https://{host}/{path}"))?;
+        if url.prefix().is_empty() {
+            return Err(String::from("has no path: for a whole name, use a custom domain"));
+        }
+        Ok(Self { url, zone: Some(host) })
+    }
+
+    /// The same route, in this domain at Cloudflare.
+    #[must_use]
+    pub fn in_zone(self, zone: &str) -> Self {
+        Self { zone: self.zone.map(|_| zone.to_owned()), ..self }
+    }
+
+    /// Where clients find it.
+    #[must_use]
+    pub fn url(&self) -> &ServiceUrl {
+        &self.url
+    }
+
+    /// The entry of wrangler's `routes`.
+    pub(super) fn wrangler_route(&self) -> Value {
+        let host_and_path = self.url.as_str().trim_start_matches("https://");
+        let mut route = InlineTable::new();
+        match &self.zone {
+            None => {
+                route.insert("pattern", host_and_path.into());
+                route.insert("custom_domain", true.into());
+            }
+            Some(zone) => {
+                route.insert("pattern", format!("{host_and_path}/*").into());
+                route.insert("zone_name", zone.into());
+            }
+        }
+        route.into()
+    }
+}
+
+/// Reads a DNS name.
+///
+/// # Errors
+///
+/// The text is none.
+pub fn host_name(text: &str) -> Result<String, String> {
+    let name = ServerName::parse(text.trim()).map_err(|_| String::from("is no host name"))?;
+    match (name.host(), name.port()) {
+        (Host::Name(host), None) if host.contains('.') => Ok(host.to_ascii_lowercase()),
+        _ => Err(String::from("must be a host name, without a port")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_is_a_custom_domain_and_a_path_a_route() {
+        let domain = Place::custom_domain(" Matrix-RTC.example.com\n").unwrap();
+        assert_eq!(domain.url().as_str(), "https://matrix-rtc.example.com");
+        assert_eq!(
+            domain.wrangler_route().to_string(),
+            r#"{ pattern = "matrix-rtc.example.com", custom_domain = true }"#
+        );
+        for text in
+            ["matrix.example.com/livekit/jwt", "matrix.example.com/livekit/jwt/", "matrix.example.com/livekit/jwt/*"]
+        {
+            let route = Place::route(text).unwrap().in_zone("example.com");
+            assert_eq!(route.url().as_str(), "https://matrix.example.com/livekit/jwt");
+            let expected = r#"{ pattern = "matrix.example.com/livekit/jwt/*", zone_name = "example.com" }"#;
+            assert_eq!(route.wrangler_route().to_string(), expected);
+        }
+    }
+
+    #[test]
+    fn other_places_are_refused() {
+        for text in ["", "https://example.com", "example.com:8443", "10.0.0.1", "localhost", "example.com/path"] {
+            assert!(Place::custom_domain(text).is_err(), "{text}");
+        }
+        for text in [
+            "example.com",
+            "example.com/",
+            "example.com/*",
+            "https://example.com/x",
+            "example.com/a?b",
+            "example.com/a*b",
+        ] {
+            assert!(Place::route(text).is_err(), "{text}");
+        }
+    }
+}

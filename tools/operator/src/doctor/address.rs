@@ -1,0 +1,49 @@
+//! The first thing anybody needs: an address that answers.
+
+use std::net::IpAddr;
+
+use matrixrtc_edge::matrix::address::is_public;
+use matrixrtc_edge::matrix::ids::server_name::Host;
+
+use crate::doctor::report::Outcome;
+use crate::doctor::web::{Addresses, ConnectFailure, Failure};
+
+/// Whether all addresses of `host` answer at `port`; `server` is whose they are. `Err` where none does.
+pub(crate) async fn check(host: &str, port: u16, server: &str) -> Result<Outcome, Outcome> {
+    let problem = |failure: Failure| Outcome::problem(failure.to_string(), failure.change(server));
+    let Addresses(tried) = Addresses::of(host, port).await.map_err(problem)?;
+    let (answering, failed): (Vec<_>, Vec<_>) = tried.into_iter().partition(|(_, outcome)| outcome.is_ok());
+    let failed: Vec<_> = failed.into_iter().filter_map(|(address, outcome)| Some((address, outcome.err()?))).collect();
+    if answering.is_empty() {
+        return Err(problem(Failure::Unreachable(failed)));
+    }
+    let list: Vec<_> = answering.iter().map(|(address, _)| address.to_string()).collect();
+    let mut seen = format!("{host} answers at {}", list.join(" and "));
+    let (untried, dead): (Vec<_>, Vec<_>) =
+        failed.into_iter().partition(|(_, failure)| *failure == ConnectFailure::NoWay);
+    if let Some((address, failure)) = dead.first() {
+        let (family, record) = match address.ip() {
+            IpAddr::V6(_) => ("IPv6", "AAAA"),
+            IpAddr::V4(_) => ("IPv4", "A"),
+        };
+        return Ok(Outcome::problem(
+            format!(
+                "{host} announces the {family} address {}, which doesn't answer at port {port} ({failure})",
+                address.ip()
+            ),
+            format!("let {server} listen there, too, or take the {record} record out of the DNS"),
+        ));
+    }
+    if let Some((address, _)) = untried.first() {
+        seen += &format!("; {} can't be tried from here", address.ip());
+    }
+    Ok(match answering.iter().find(|(address, _)| !is_public(&Host::Ip(address.ip()))) {
+        Some((address, _)) => Outcome::warning(
+            format!("{host} is at {}, a private address", address.ip()),
+            format!(
+                "nothing, if this is a laboratory or if the name leads elsewhere from outside; else give {server} a public address"
+            ),
+        ),
+        None => Outcome::ok(seen),
+    })
+}

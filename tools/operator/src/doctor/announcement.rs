@@ -1,0 +1,221 @@
+//! How clients find the service: `org.matrix.msc4143.rtc_foci` in `.well-known/matrix/client` of the bare server name.
+
+use std::borrow::Cow;
+
+use matrixrtc_edge::matrix::ids::server_name::ServerName;
+use serde_json::{Value, json};
+use url::Url;
+
+use crate::doctor::examination::Verdict;
+use crate::doctor::report::Outcome;
+use crate::doctor::service::allows_any_origin;
+use crate::doctor::service_url::ServiceUrl;
+use crate::doctor::trust::Trust;
+use crate::doctor::web::{Answer, ORIGIN, Web};
+
+/// The entry to add to the file, as JSON: the key and its value.
+pub fn fragment(service: &ServiceUrl) -> Value {
+    json!({ KEY: [{ "type": LIVEKIT, "livekit_service_url": service.as_str() }] })
+}
+
+/// Fetches the file of `server_name`, and says what is wrong with it for clients that are to find `service`.
+pub async fn examine(trust: Trust, service: &ServiceUrl, server_name: &ServerName) -> Outcome {
+    check(&Web { trust }, service, server_name).await.0
+}
+
+/// Leaves the file's answer.
+pub(crate) async fn check(web: &Web, service: &ServiceUrl, server_name: &ServerName) -> Verdict<Answer> {
+    let url = format!("https://{server_name}{PATH}");
+    let put_it = format!("put the file at {url}, on the bare server name, with what `cargo xtask configure` prints");
+    let answers = match web.follow(&url, &[("origin", ORIGIN)]).await {
+        Ok(answers) => answers,
+        Err(failure) => {
+            let host = format!("the web server of {server_name}");
+            return (Outcome::problem(format!("{url}: {failure}"), failure.change(&host)), None);
+        }
+    };
+    let Some((last, hops)) = answers.split_last() else {
+        return (Outcome::problem(format!("{url} gives no answer"), put_it), None);
+    };
+    if last.status != 200 {
+        let seen = format!("there is no {url} (the answer is {})", last.status);
+        return (Outcome::problem(seen, put_it), None);
+    }
+    let outcome = match judge(&last.body, service) {
+        Err(outcome) => outcome,
+        Ok(outcome) => match hops.iter().chain([last]).find_map(|answer| allows_any_origin(&answer.headers).err()) {
+            Some(wrong) => Outcome::problem(
+                format!("{url} can't be read by pages of other origins: {wrong}"),
+                "serve it with `Access-Control-Allow-Origin: *`, exactly once, redirects included",
+            ),
+            None => outcome,
+        },
+    };
+    (outcome, Some(last.clone()))
+}
+
+/// Says what is wrong with the content of a `.well-known/matrix/client` for clients that are to find `service`.
+///
+/// `Err` with a problem, `Ok` with what works.
+pub fn judge(file: &[u8], service: &ServiceUrl) -> Result<Outcome, Outcome> {
+    let problem = |seen: Cow<'static, str>| {
+        Err(Outcome::problem(seen, format!("in .well-known/matrix/client, have \"{KEY}\": {}", fragment(service)[KEY])))
+    };
+    let Ok(file) = serde_json::from_slice::<Value>(file) else {
+        return problem("the file isn't JSON".into());
+    };
+    let Some(foci) = file.get(KEY) else {
+        return problem(format!("the file lacks {KEY} (clients say MISSING_MATRIX_RTC_FOCUS or …_TRANSPORT)").into());
+    };
+    let Some(foci) = foci.as_array() else {
+        return problem(format!("{KEY} isn't a list").into());
+    };
+    let livekit: Vec<&Value> = foci.iter().filter(|focus| focus["type"] == LIVEKIT).collect();
+    if livekit.is_empty() {
+        return problem(format!("{KEY} has no entry of the type {LIVEKIT}").into());
+    }
+    let urls: Vec<Option<&str>> = livekit.iter().map(|focus| focus["livekit_service_url"].as_str()).collect();
+    let readings: Vec<Reading> =
+        urls.iter().map(|url| url.map_or(Reading::Missing, |url| Reading::of(url, service))).collect();
+    match readings.as_slice() {
+        [Reading::Same, ..] => Ok(Outcome::ok(format!("{service}"))),
+        [Reading::SlashAtEnd, ..] => Ok(Outcome::warning(
+            "the announced URL has a slash at its end: clients ask //sfu/get then",
+            format!("announce {service}"),
+        )),
+        [_, rest @ ..] if rest.iter().any(|reading| matches!(reading, Reading::Same | Reading::SlashAtEnd)) => {
+            Ok(Outcome::warning(
+                format!("{service} is announced, but not first; clients take the first entry of the type {LIVEKIT}"),
+                "move it to the front of the list",
+            ))
+        }
+        [reading, ..] => problem(reading.complaint(urls.first().copied().flatten().unwrap_or_default()).into()),
+        [] => problem("nothing is announced".into()),
+    }
+}
+
+/// What an announced URL is, seen from the service's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Reading {
+    Same,
+    SlashAtEnd,
+    Missing,
+    NoUrl,
+    SfuUrl,
+    PlainHttp,
+    OtherPath,
+    OtherPlace,
+}
+
+impl Reading {
+    fn of(announced: &str, service: &ServiceUrl) -> Self {
+        let Ok(url) = Url::parse(announced) else {
+            return Self::NoUrl;
+        };
+        let expected = service.url();
+        let same_host =
+            (url.host(), url.port_or_known_default()) == (expected.host(), expected.port_or_known_default());
+        match ServiceUrl::parse(announced) {
+            _ if matches!(url.scheme(), "ws" | "wss") => Self::SfuUrl,
+            Ok(parsed) if parsed == *service && announced.ends_with('/') => Self::SlashAtEnd,
+            Ok(parsed) if parsed == *service => Self::Same,
+            _ if url.scheme() == "http" && expected.scheme() == "https" => Self::PlainHttp,
+            _ if same_host && url.scheme() == expected.scheme() => Self::OtherPath,
+            _ => Self::OtherPlace,
+        }
+    }
+
+    fn complaint(self, announced: &str) -> String {
+        let announced: String = announced.chars().filter(|c| !c.is_control()).take(MAX_SHOWN).collect();
+        match self {
+            Self::Missing => String::from("the entry has no livekit_service_url"),
+            Self::NoUrl => format!("the livekit_service_url {announced:?} isn't a URL"),
+            Self::SfuUrl => {
+                format!("{announced} is announced: that is an SFU's URL, where this service's https:// URL belongs")
+            }
+            Self::PlainHttp => format!("{announced} is announced: pages under https:// may not ask it"),
+            Self::OtherPath => format!("{announced} is announced: the right host with another path"),
+            Self::OtherPlace | Self::Same | Self::SlashAtEnd => format!("{announced} is announced, another service"),
+        }
+    }
+}
+
+/// The key in the file (MSC4143).
+pub const KEY: &str = "org.matrix.msc4143.rtc_foci";
+const LIVEKIT: &str = "livekit";
+const PATH: &str = "/.well-known/matrix/client";
+const MAX_SHOWN: usize = 200;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::doctor::report::Status;
+    use proptest::prelude::*;
+
+    fn service() -> ServiceUrl {
+        ServiceUrl::parse("https://rtc.example.com/livekit/jwt").unwrap()
+    }
+
+    fn judged(file: &Value) -> Outcome {
+        judge(file.to_string().as_bytes(), &service()).unwrap_or_else(|problem| problem)
+    }
+
+    fn announcing(url: &str) -> Value {
+        json!({ KEY: [{ "type": "livekit", "livekit_service_url": url }] })
+    }
+
+    #[test]
+    fn what_is_printed_is_what_is_wanted() {
+        let outcome = judged(&fragment(&service()));
+        assert_eq!(outcome, Outcome::ok("https://rtc.example.com/livekit/jwt"));
+    }
+
+    #[test]
+    fn the_host_may_be_written_in_capitals() {
+        assert_eq!(judged(&announcing("https://RTC.example.com:443/livekit/jwt")).status, Status::Ok);
+    }
+
+    #[test]
+    fn every_problem_has_its_cause() {
+        let other = announcing("https://rtc.example.com/livekit/jwt");
+        for (file, cause) in [
+            (json!({}), "MISSING_MATRIX_RTC_FOCUS"),
+            (json!([]), "MISSING_MATRIX_RTC_FOCUS"),
+            (json!({ KEY: "https://rtc.example.com/livekit/jwt" }), "isn't a list"),
+            (json!({ KEY: [] }), "no entry of the type livekit"),
+            (json!({ KEY: [{ "type": "full_mesh" }, other] }), "no entry of the type livekit"),
+            (json!({ KEY: [{ "type": "livekit" }] }), "no livekit_service_url"),
+            (announcing("rtc.example.com"), "isn't a URL"),
+            (announcing("wss://sfu.example.com"), "an SFU's URL"),
+            (announcing("http://rtc.example.com/livekit/jwt"), "may not ask it"),
+            (announcing("https://rtc.example.com"), "another path"),
+            (announcing("https://rtc.example.com/livekit/jwt/sfu/get"), "another path"),
+            (announcing("https://rtc.example.org/livekit/jwt"), "another service"),
+        ] {
+            let outcome = judged(&file);
+            assert_eq!(outcome.status, Status::Problem, "{file}");
+            assert!(outcome.seen.contains(cause), "{file}: {}", outcome.seen);
+            assert!(outcome.change.unwrap().contains(r#""livekit_service_url":"https://rtc.example.com/livekit/jwt""#));
+        }
+        assert!(judge(b"<html>", &service()).unwrap_err().seen.contains("isn't JSON"));
+    }
+
+    #[test]
+    fn what_works_for_some_is_a_warning() {
+        let outcome = judged(&announcing("https://rtc.example.com/livekit/jwt/"));
+        assert!(outcome.status == Status::Warning && outcome.seen.contains("slash at its end"));
+        let mut file = announcing("https://other.example.com");
+        let ours = announcing("https://rtc.example.com/livekit/jwt")[KEY][0].clone();
+        file[KEY].as_array_mut().unwrap().push(ours);
+        let outcome = judged(&file);
+        assert!(outcome.status == Status::Warning && outcome.seen.contains("not first"), "{outcome:?}");
+    }
+
+    proptest! {
+        #[test]
+        fn any_file_is_read_without_panic(file: Vec<u8>, url in "(https://rtc.example.com)?\\PC{0,40}") {
+            let _ = judge(&file, &service());
+            let _ = judged(&announcing(&url));
+        }
+    }
+}

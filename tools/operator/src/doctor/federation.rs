@@ -1,0 +1,168 @@
+//! What the service does to verify an OpenID token: find the homeserver's federation API, and ask it (§3 of the protocol).
+
+use std::cell::{Cell, RefCell};
+use std::time::Duration;
+
+use matrixrtc_edge::matrix::federation::discovery::{
+    AddressPolicy, Destination, Network, Resolution, WellKnown, discover,
+};
+use matrixrtc_edge::matrix::federation::dns::SrvAnswer;
+use matrixrtc_edge::matrix::ids::server_name::{Host, ServerName};
+use matrixrtc_edge::matrix::well_known::delegated_name;
+use url::Url;
+
+use crate::doctor::address;
+use crate::doctor::examination::{Subject, Verdict};
+use crate::doctor::report::{Outcome, Status};
+use crate::doctor::web::{Answer, Failure, Request, Web};
+
+/// Finds the federation API as the service does. Leaves where it is.
+pub(crate) async fn discovery(web: &Web, subject: &Subject, server_name: &ServerName) -> Verdict<Resolution> {
+    let outside =
+        Outside { web, resolver: &subject.dns_over_https_url, trouble: RefCell::default(), silent: Cell::new(false) };
+    let resolution = match discover(&outside, subject.addresses, server_name).await {
+        Ok(resolution) => resolution,
+        Err(error) => {
+            let change = "let .well-known/matrix/server and SRV records name a public host; for a laboratory, say \
+                          --allow-private-addresses, and LIVEKIT_ALLOW_PRIVATE_ADDRESSES to the service";
+            return (Outcome::problem(error.to_string(), change), None);
+        }
+    };
+    let mut found = format!("{} (found by: {})", resolution.destination, resolution.step);
+    if outside.silent.get() {
+        found += &format!(", but {} didn't tell whether there are SRV records", subject.dns_over_https_url);
+    }
+    if let Some(Trouble { seen, change }) = outside.trouble.into_inner() {
+        return (Outcome::problem(format!("{seen}; so it would be {found}"), change), Some(resolution));
+    }
+    for (host, port) in places(&resolution.destination) {
+        let server = format!("the homeserver, or the proxy before it, at port {port}");
+        match address::check(&host, port, &server).await {
+            Ok(Outcome { status: Status::Ok, .. }) => {}
+            Ok(Outcome { status: Status::Warning, .. }) if subject.addresses == AddressPolicy::Any => {}
+            Ok(outcome) => return (with_way(outcome, &found), Some(resolution)),
+            Err(outcome) => return (with_way(outcome, &found), None),
+        }
+    }
+    (Outcome::ok(found), Some(resolution))
+}
+
+/// Asks the federation API about a token that nobody has issued.
+pub(crate) async fn openid(web: &Web, found: &Resolution) -> Verdict<()> {
+    let (authority, via) = match &found.destination {
+        Destination::Direct { host, port } => (format!("{host}:{port}"), None),
+        Destination::Srv { name, targets } => {
+            (name.clone(), targets.first().map(|target| (target.host.as_str(), target.port)))
+        }
+    };
+    let url = format!("https://{authority}/_matrix/federation/v1/openid/userinfo?access_token={MADE_UP}");
+    let outcome = match web.send(&Request { via, ..Request::get(&url, &[]) }).await {
+        Err(failure) => Outcome::problem(
+            format!("{authority}: {failure} (clients say OPEN_ID_ERROR)"),
+            failure.change("the homeserver's federation port, or the proxy before it,"),
+        ),
+        Ok(answer) => match (answer.status, answer.errcode().as_deref()) {
+            (401, Some("M_UNKNOWN_TOKEN")) => {
+                Outcome::ok(format!("{authority} answers, and refuses a token that it didn't issue"))
+            }
+            (404, Some(_)) => Outcome::problem(
+                format!("{authority} is a homeserver, but has no OpenID endpoint there (404)"),
+                "in the homeserver's listener for federation, add the resource `openid` (or `federation`, which includes it)",
+            ),
+            (status, None) => Outcome::problem(
+                format!("what answers at {authority} is no homeserver's federation API ({status})"),
+                "let the proxy pass /_matrix/federation on to the homeserver, or .well-known/matrix/server name the host and port that does",
+            ),
+            (403, _) => Outcome::problem(
+                format!("{authority} refuses to answer strangers (403)"),
+                "open /_matrix/federation/v1/openid/userinfo to everybody in the homeserver's configuration, and in the proxy's",
+            ),
+            (429, _) => Outcome::warning(
+                format!("{authority} limits how often it is asked (429)"),
+                "try again later; if it stays so, raise the homeserver's or the proxy's rate limits",
+            ),
+            (status, Some(_)) => Outcome::problem(
+                format!("{authority} answers {status} to an unknown token, where 401 belongs"),
+                "look into the homeserver's log",
+            ),
+        },
+    };
+    (outcome, Some(()))
+}
+
+/// The look-ups of discovery, over this machine's network.
+struct Outside<'a> {
+    web: &'a Web,
+    resolver: &'a Url,
+    trouble: RefCell<Option<Trouble>>,
+    /// The resolver didn't answer.
+    silent: Cell<bool>,
+}
+
+/// Discovery goes on in spite of it, but not to where the operator meant.
+struct Trouble {
+    seen: String,
+    change: String,
+}
+
+impl Network for Outside<'_> {
+    async fn well_known(&self, host: &Host) -> WellKnown {
+        let url = format!("https://{host}/.well-known/matrix/server");
+        let delegated = match self.web.follow(&url, &[]).await {
+            Ok(answers) => answers.last().and_then(|answer| self.read(&url, answer)),
+            // Nothing there is a choice; a certificate that isn't trusted, or silence, isn't.
+            Err(Failure::Unreachable(_) | Failure::NoAddress { .. }) => None,
+            Err(failure) => {
+                let change = failure.change(&format!("the web server of {host}"));
+                self.note(format!("{url}: {failure}"), change)
+            }
+        };
+        WellKnown { delegated, lifetime: Duration::ZERO }
+    }
+
+    async fn srv(&self, record: &str) -> Option<SrvAnswer> {
+        let mut url = self.resolver.clone();
+        url.query_pairs_mut().append_pair("name", record).append_pair("type", "SRV");
+        let answer = self.web.send(&Request::get(url.as_str(), &[("accept", "application/dns-json")])).await;
+        let found = answer.ok().and_then(|answer| SrvAnswer::parse(&answer.body));
+        self.silent.set(self.silent.get() || found.is_none());
+        found
+    }
+}
+
+impl Outside<'_> {
+    fn read(&self, url: &str, answer: &Answer) -> Option<ServerName> {
+        match answer.status {
+            200 => match delegated_name(&answer.body) {
+                Some(name) => Some(name),
+                None => self.note(
+                    format!("{url} isn't JSON with a valid m.server, so it doesn't count"),
+                    String::from("write {\"m.server\": \"host:port\"} into it, without https://"),
+                ),
+            },
+            404 | 410 => None,
+            status => self.note(
+                format!("{url} is answered with {status}, so it doesn't count"),
+                String::from("put the file there, readable for everybody, or let the web server answer 404"),
+            ),
+        }
+    }
+
+    fn note<T>(&self, seen: String, change: String) -> Option<T> {
+        self.trouble.replace(Some(Trouble { seen, change }));
+        None
+    }
+}
+
+fn with_way(outcome: Outcome, found: &str) -> Outcome {
+    Outcome { seen: format!("{found}: {}", outcome.seen), ..outcome }
+}
+
+fn places(destination: &Destination) -> Vec<(String, u16)> {
+    match destination {
+        Destination::Direct { host, port } => vec![(host.to_string(), *port)],
+        Destination::Srv { targets, .. } => targets.iter().map(|target| (target.host.clone(), target.port)).collect(),
+    }
+}
+
+const MADE_UP: &str = "made-up-by-matrixrtc-doctor";

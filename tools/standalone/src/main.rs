@@ -1,0 +1,85 @@
+//! `matrixrtc-edge`: the service in one executable, for a machine of one's own. `cargo xtask package` puts workerd and the
+//! worker into it.
+
+use std::{env, process::ExitCode};
+
+use anyhow::{Context, Result};
+use clap::{ArgMatches, Args, FromArgMatches, Subcommand};
+use operator::doctor;
+use standalone::{attached, healthcheck, payload::Payload, serve, workerd::Program};
+
+/// What the command line asks for.
+enum Cli {
+    Serve(serve::Options),
+    Other(Command),
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    Healthcheck(healthcheck::Options),
+    Doctor(Box<doctor::Options>),
+    #[command(name = attached::Options::SUBCOMMAND, hide = true)]
+    Attached(attached::Options),
+}
+
+fn main() -> ExitCode {
+    let cli = Cli::from_matches(&Cli::command().get_matches());
+    serve::exit_status(run(cli.unwrap_or_else(|error| error.exit())))
+}
+
+impl Cli {
+    fn command() -> clap::Command {
+        let command = serve::Options::augment_args(clap::Command::new("matrixrtc-edge"));
+        Command::augment_subcommands(command)
+            .version(env!("CARGO_PKG_VERSION"))
+            .about(ABOUT)
+            .long_about(format!("{ABOUT}\n\n{MORE}"))
+            .after_help(VARIABLES)
+            .args_conflicts_with_subcommands(true)
+            .subcommand_negates_reqs(true)
+    }
+
+    /// Not derived: the service's variables may be in the environment of the other commands, too, and needn't be complete there.
+    fn from_matches(matches: &ArgMatches) -> clap::error::Result<Self> {
+        match matches.subcommand() {
+            Some(_) => Command::from_arg_matches(matches).map(Self::Other),
+            None => serve::Options::from_arg_matches(matches).map(Self::Serve),
+        }
+    }
+}
+
+fn run(cli: Cli) -> Result<ExitCode> {
+    let done = match cli {
+        Cli::Other(Command::Doctor(options)) => return doctor::run(*options),
+        Cli::Other(Command::Healthcheck(options)) => healthcheck::run(&options),
+        Cli::Other(Command::Attached(options)) => options.run(),
+        Cli::Serve(options) => options.run(|options| {
+            let executable = env::current_exe().context("can't find my own executable")?;
+            let program = Payload::open(&executable)?.unpack(&options.state().join("package"))?;
+            Ok(Program { attached_by: Some(executable), ..program })
+        }),
+    };
+    done.map(|()| ExitCode::SUCCESS)
+}
+
+const ABOUT: &str =
+    "MatrixRTC authorization service: turns Matrix OpenID tokens into LiveKit tokens, and looks after delegated leaves";
+const MORE: &str = "\
+Runs until SIGTERM or SIGINT; requests that are under way are then finished. If a variable is missing or wrong, says which and \
+exits with status 2.";
+const VARIABLES: &str = "\
+The rest is configured by variables of the environment. Required:
+  LIVEKIT_URL                      the SFU's WebSocket URL, wss://…
+  LIVEKIT_KEY, LIVEKIT_SECRET      API key and secret, as in the SFU's configuration; or LIVEKIT_KEYS
+  LIVEKIT_FULL_ACCESS_HOMESERVERS  whose users may create rooms: server names, or * for everybody
+The others are in the README, under “Configure it”.";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_line_has_no_contradictions() {
+        Cli::command().debug_assert();
+    }
+}
