@@ -92,7 +92,7 @@ pub fn new_request_id() -> String {
 mod tests {
     use super::*;
     use crate::room::level_of;
-    use delegated_leaves::MilestoneEvent;
+    use delegated_leaves::LogEventKind;
     use serde_json::json;
     use std::collections::BTreeSet;
     use std::fs;
@@ -121,7 +121,7 @@ mod tests {
                 }
             }
         }
-        written.extend(MilestoneEvent::ALL.map(|event| row(level_of(event), &event.to_string())));
+        written.extend(LogEventKind::ALL.map(|event| row(level_of(event), &event.to_string())));
 
         let guide = include_str!("../docs/operations.md").lines();
         let starts_as_row = |line: &&str| {

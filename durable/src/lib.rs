@@ -60,7 +60,7 @@ pub use engine::action::{
 };
 pub use engine::backoff::Jitter;
 pub use engine::delegation::Ending;
-pub use engine::log_event::{Milestone, MilestoneEvent, Subject};
+pub use engine::log_event::{LogEvent, LogEventKind, Subject};
 #[cfg(feature = "mutants")]
 pub use engine::mutant::Fault;
 pub use engine::room::{Input, Room, Rules};

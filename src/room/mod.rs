@@ -7,7 +7,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use delegated_leaves::{
-    Ending, HomeserverAnswer, MatrixRoomId, MembersAnswer, Milestone, MilestoneEvent, Outcome, Outside, RemovalAnswer,
+    Ending, HomeserverAnswer, LogEvent, LogEventKind, MatrixRoomId, MembersAnswer, Outcome, Outside, RemovalAnswer,
     Request as ActionRequest, RoomCommand, RoomObject, Rules, ServerAnswer, SfuAnswer, Subject,
 };
 use serde_json::json;
@@ -78,15 +78,15 @@ impl Room {
 }
 
 /// How important it is what has happened.
-pub(crate) fn level_of(event: MilestoneEvent) -> Level {
+pub(crate) fn level_of(event: LogEventKind) -> Level {
     match event {
-        MilestoneEvent::NamespaceMisconfigured => Level::Error,
-        MilestoneEvent::RestartFailed
-        | MilestoneEvent::SendFailed
-        | MilestoneEvent::RemovalFailed
-        | MilestoneEvent::DeletionFailed
-        | MilestoneEvent::MembershipUnknown
-        | MilestoneEvent::Ended(Ending::GaveUp) => Level::Warn,
+        LogEventKind::NamespaceMisconfigured => Level::Error,
+        LogEventKind::RestartFailed
+        | LogEventKind::SendFailed
+        | LogEventKind::RemovalFailed
+        | LogEventKind::DeletionFailed
+        | LogEventKind::MembershipUnknown
+        | LogEventKind::Ended(Ending::GaveUp) => Level::Warn,
         _ => Level::Info,
     }
 }
@@ -147,9 +147,9 @@ impl Outside for Surroundings<'_> {
         }
     }
 
-    fn report(&self, milestone: &Milestone) {
-        let room = milestone.room.as_str();
-        let fields = match &milestone.subject {
+    fn report(&self, log_event: &LogEvent) {
+        let room = log_event.room.as_str();
+        let fields = match &log_event.subject {
             Subject::Delegation { identity, server_name } => {
                 json!({"room": room, "identity": identity.as_str(), "homeserver": server_name.as_str()})
             }
@@ -161,7 +161,7 @@ impl Outside for Surroundings<'_> {
             }),
             Subject::MatrixRoom(matrix_room_id) => json!({"room": room, "matrix_room": matrix_room_id.as_str()}),
         };
-        self.log.write(level_of(milestone.event), &milestone.event.to_string(), fields);
+        self.log.write(level_of(log_event.event), &log_event.event.to_string(), fields);
     }
 
     fn stored(&self, rows: usize) {

@@ -154,10 +154,10 @@ impl World {
         }
         let stored = self.object.commit();
         if let Some(engine) = &mut self.object.engine {
-            let milestones = engine.take_milestones();
+            let log_events = engine.take_log_events();
             if self.trace.is_some() {
-                for milestone in milestones {
-                    self.log(|_| format!("object: {:?}: {}", milestone.subject, milestone.event));
+                for log_event in log_events {
+                    self.log(|_| format!("object: {:?}: {}", log_event.subject, log_event.event));
                 }
             }
         }

@@ -8,16 +8,16 @@ use crate::ids::{Identity, MatrixRoomId, RoomName, ServerName, UserId};
 
 /// Something worth a line in the log. It tells nothing secret.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Milestone {
+pub struct LogEvent {
     /// In which room.
     pub room: RoomName,
     /// To whom, or to what.
     pub subject: Subject,
     /// What has happened.
-    pub event: MilestoneEvent,
+    pub event: LogEventKind,
 }
 
-/// What a milestone is about.
+/// What a log_event is about.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Subject {
     /// A delegation.
@@ -42,7 +42,7 @@ pub enum Subject {
 
 /// What has happened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum MilestoneEvent {
+pub enum LogEventKind {
     /// It was accepted.
     Delegated,
     /// The participant is there, or there again.
@@ -72,7 +72,7 @@ pub enum MilestoneEvent {
     MembershipUnknown,
 }
 
-impl MilestoneEvent {
+impl LogEventKind {
     /// Everything that may happen.
     pub const ALL: [Self; 16] = [
         Self::Delegated,
@@ -94,48 +94,48 @@ impl MilestoneEvent {
     ];
 }
 
-impl Milestone {
+impl LogEvent {
     pub(crate) fn delegated(terms: &Delegate) -> Self {
-        Self::of(terms, MilestoneEvent::Delegated)
+        Self::of(terms, LogEventKind::Delegated)
     }
 
     pub(crate) fn ended(delegation: &Delegation, ending: Ending) -> Self {
-        Self::of(&delegation.terms, MilestoneEvent::Ended(ending))
+        Self::of(&delegation.terms, LogEventKind::Ended(ending))
     }
 
     /// What the news has changed, if that is worth telling.
     pub(crate) fn between(before: State, after: &Delegation, news: News) -> Option<Self> {
         let state = after.progress.state;
         let event = match (news, state) {
-            (News::NotRestarted(_), State::Connected | State::Doubted { .. }) => MilestoneEvent::RestartFailed,
-            (News::NotSent(_), State::Leaving { .. }) => MilestoneEvent::SendFailed,
+            (News::NotRestarted(_), State::Connected | State::Doubted { .. }) => LogEventKind::RestartFailed,
+            (News::NotSent(_), State::Leaving { .. }) => LogEventKind::SendFailed,
             _ if std::mem::discriminant(&before) == std::mem::discriminant(&state) => return None,
             (_, State::Waiting) => return None,
-            (_, State::Connected) => MilestoneEvent::Connected,
-            (_, State::Doubted { .. }) => MilestoneEvent::Doubted,
-            (_, State::Leaving { .. }) => MilestoneEvent::Leaving,
+            (_, State::Connected) => LogEventKind::Connected,
+            (_, State::Doubted { .. }) => LogEventKind::Doubted,
+            (_, State::Leaving { .. }) => LogEventKind::Leaving,
         };
         Some(Self::of(&after.terms, event))
     }
 
     /// Something has happened to somebody who is tracked.
-    pub(crate) fn of_tracked(terms: &Track, event: MilestoneEvent) -> Self {
+    pub(crate) fn of_tracked(terms: &Track, event: LogEventKind) -> Self {
         let Track { room, matrix_room_id, user_id, identity, .. } = terms.clone();
         Self { room, subject: Subject::Participant { identity, user_id, matrix_room_id }, event }
     }
 
     /// Something has happened that concerns all who have to be in a Matrix room.
-    pub(crate) fn of_matrix_room(room: RoomName, matrix_room_id: MatrixRoomId, event: MilestoneEvent) -> Self {
+    pub(crate) fn of_matrix_room(room: RoomName, matrix_room_id: MatrixRoomId, event: LogEventKind) -> Self {
         Self { room, subject: Subject::MatrixRoom(matrix_room_id), event }
     }
 
-    fn of(terms: &Delegate, event: MilestoneEvent) -> Self {
+    fn of(terms: &Delegate, event: LogEventKind) -> Self {
         let Delegate { room, identity, server_name, .. } = terms.clone();
         Self { room, subject: Subject::Delegation { identity, server_name }, event }
     }
 }
 
-impl fmt::Display for MilestoneEvent {
+impl fmt::Display for LogEventKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Delegated => "delayed leave delegated",
@@ -164,25 +164,25 @@ mod tests {
 
     #[test]
     fn every_event_is_listed_at_its_place() {
-        for (place, event) in MilestoneEvent::ALL.into_iter().enumerate() {
+        for (place, event) in LogEventKind::ALL.into_iter().enumerate() {
             // A new event has no place until it gets one here, and then in the list.
             let expected = match event {
-                MilestoneEvent::Delegated => 0,
-                MilestoneEvent::Connected => 1,
-                MilestoneEvent::Doubted => 2,
-                MilestoneEvent::Leaving => 3,
-                MilestoneEvent::RestartFailed => 4,
-                MilestoneEvent::SendFailed => 5,
-                MilestoneEvent::Ended(Ending::Sent) => 6,
-                MilestoneEvent::Ended(Ending::EventGone) => 7,
-                MilestoneEvent::Ended(Ending::GaveUp) => 8,
-                MilestoneEvent::Ended(Ending::Replaced) => 9,
-                MilestoneEvent::ParticipantRemoved => 10,
-                MilestoneEvent::RemovalFailed => 11,
-                MilestoneEvent::RoomDeleted => 12,
-                MilestoneEvent::DeletionFailed => 13,
-                MilestoneEvent::NamespaceMisconfigured => 14,
-                MilestoneEvent::MembershipUnknown => 15,
+                LogEventKind::Delegated => 0,
+                LogEventKind::Connected => 1,
+                LogEventKind::Doubted => 2,
+                LogEventKind::Leaving => 3,
+                LogEventKind::RestartFailed => 4,
+                LogEventKind::SendFailed => 5,
+                LogEventKind::Ended(Ending::Sent) => 6,
+                LogEventKind::Ended(Ending::EventGone) => 7,
+                LogEventKind::Ended(Ending::GaveUp) => 8,
+                LogEventKind::Ended(Ending::Replaced) => 9,
+                LogEventKind::ParticipantRemoved => 10,
+                LogEventKind::RemovalFailed => 11,
+                LogEventKind::RoomDeleted => 12,
+                LogEventKind::DeletionFailed => 13,
+                LogEventKind::NamespaceMisconfigured => 14,
+                LogEventKind::MembershipUnknown => 15,
             };
             assert_eq!(place, expected, "{event}");
         }

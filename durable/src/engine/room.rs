@@ -10,7 +10,7 @@ use crate::engine::action::{
 use crate::engine::backoff::{self, Jitter};
 use crate::engine::delegation::{Delegation, Ending, News, State};
 use crate::engine::in_flight::{Flight, Flights, Purpose};
-use crate::engine::log_event::Milestone;
+use crate::engine::log_event::LogEvent;
 use crate::engine::membership::Membership;
 use crate::engine::mutant::Fault;
 use crate::engine::storage::{Change, DelegationRow, RoomRow, Rows};
@@ -34,7 +34,7 @@ pub struct Room {
     changed: BTreeSet<DelegationId>,
     deleted: Vec<DelegationId>,
     room_changed: bool,
-    milestones: Vec<Milestone>,
+    log_events: Vec<LogEvent>,
 }
 
 /// What is configured.
@@ -116,7 +116,7 @@ impl Room {
             changed: BTreeSet::new(),
             deleted: Vec::new(),
             room_changed: false,
-            milestones: Vec::new(),
+            log_events: Vec::new(),
         }
     }
 
@@ -225,10 +225,10 @@ impl Room {
     }
 
     /// What is worth a line in the log since the last call.
-    pub fn take_milestones(&mut self) -> Vec<Milestone> {
-        let mut milestones = std::mem::take(&mut self.milestones);
-        milestones.extend(self.membership.take_milestones());
-        milestones
+    pub fn take_log_events(&mut self) -> Vec<LogEvent> {
+        let mut log_events = std::mem::take(&mut self.log_events);
+        log_events.extend(self.membership.take_log_events());
+        log_events
     }
 
     /// All rows, by their ids, as they ought to be stored by now.
@@ -285,7 +285,7 @@ impl Room {
                 self.end(old, Ending::Replaced);
             }
         }
-        self.milestones.push(Milestone::delegated(&terms));
+        self.log_events.push(LogEvent::delegated(&terms));
         self.delegations.insert(id, Delegation::new(id, terms, now));
         self.changed.insert(id);
     }
@@ -394,7 +394,7 @@ impl Room {
         if delegation.progress != before && !forgotten {
             self.changed.insert(id);
         }
-        self.milestones.extend(Milestone::between(before.state, delegation, news));
+        self.log_events.extend(LogEvent::between(before.state, delegation, news));
         if delegation.progress.state == State::Connected {
             self.schedule_sanity_check(now);
         }
@@ -402,7 +402,7 @@ impl Room {
 
     fn end(&mut self, id: DelegationId, ending: Ending) {
         if let Some(delegation) = self.delegations.remove(&id) {
-            self.milestones.push(Milestone::ended(&delegation, ending));
+            self.log_events.push(LogEvent::ended(&delegation, ending));
             self.changed.remove(&id);
             self.deleted.push(id);
             if self.is_empty() {

@@ -29,7 +29,7 @@ use worker::{Date, Delay, State, Storage};
 use crate::command::{RoomAnswer, RoomCommand};
 use crate::engine::action::{HomeserverAnswer, MembersAnswer, RemovalAnswer, Request, ServerAnswer, SfuAnswer, Ticket};
 use crate::engine::backoff::Jitter;
-use crate::engine::log_event::Milestone;
+use crate::engine::log_event::LogEvent;
 use crate::engine::room::{Input, Room, Rules};
 use crate::object::store::Store;
 use crate::time::Timestamp;
@@ -39,7 +39,7 @@ pub trait Outside {
     /// Does what an action asks for. It takes 30 s at most.
     fn perform(&self, request: Request) -> impl Future<Output = Outcome>;
     /// Tells the log what has happened.
-    fn report(&self, milestone: &Milestone);
+    fn report(&self, log_event: &LogEvent);
     /// Tells the log how many rows were written at once, an alarm counting as one.
     fn stored(&self, rows: usize);
     /// Tells the log that nothing can be read or written.
@@ -177,7 +177,7 @@ impl RoomObject {
         };
         let done = work(now, room);
         let changes = room.take_changes();
-        let milestones = room.take_milestones();
+        let log_events = room.take_log_events();
         match store.apply(&changes) {
             Ok(0) => {}
             Ok(rows) => outside.stored(rows),
@@ -186,7 +186,7 @@ impl RoomObject {
                 return Err(error);
             }
         }
-        milestones.iter().for_each(|milestone| outside.report(milestone));
+        log_events.iter().for_each(|log_event| outside.report(log_event));
         Ok(done)
     }
 

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use delegated_leaves::{
     Action, Change, DelayId, DelayTimeout, DelayedEvent, DelayedEventsUrl, Delegate, DelegationId, DelegationRow,
-    DisconnectReason, Ending, HomeserverAnswer, Identity, Input, Jitter, MatrixRoomId, MembersAnswer, MilestoneEvent,
+    DisconnectReason, Ending, HomeserverAnswer, Identity, Input, Jitter, LogEventKind, MatrixRoomId, MembersAnswer,
     Occurrence, Participant, ParticipantRef, ParticipantSid, ParticipantState, RemovalAnswer, Request, Room,
     RoomCommand, RoomName, RoomRow, Rows, Rules, ServerAnswer, ServerName, SfuAnswer, StateColumn, Timestamp, Track,
     TrackedId, TrackedRow, UserId, WebhookEvent,
@@ -19,7 +19,7 @@ pub struct Call {
     pub rows: BTreeMap<DelegationId, DelegationRow>,
     pub tracked: BTreeMap<TrackedId, TrackedRow>,
     pub rows_written: usize,
-    pub told: Vec<MilestoneEvent>,
+    pub told: Vec<LogEventKind>,
     pub endings: Vec<Ending>,
     room_row: RoomRow,
     rules: Rules,
@@ -301,9 +301,9 @@ impl Call {
         }
         let (memory, disk) = (self.room.rows(), self.stored());
         assert_eq!((memory.delegations, memory.tracked), (disk.delegations, disk.tracked), "memory and disk differ");
-        for milestone in self.room.take_milestones() {
-            self.told.push(milestone.event);
-            if let MilestoneEvent::Ended(ending) = milestone.event {
+        for log_event in self.room.take_log_events() {
+            self.told.push(log_event.event);
+            if let LogEventKind::Ended(ending) = log_event.event {
                 self.endings.push(ending);
             }
         }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use delegated_leaves::RemovalAnswer::{self, Done, NotThere};
-use delegated_leaves::{DisconnectReason, MembersAnswer, MilestoneEvent, Occurrence, Rules, ServerAnswer, StateColumn};
+use delegated_leaves::{DisconnectReason, LogEventKind, MembersAnswer, Occurrence, Rules, ServerAnswer, StateColumn};
 
 use crate::call::{Call, DONE, participant, token};
 
@@ -37,7 +37,7 @@ fn who_is_not_in_the_matrix_room_is_removed() {
     call.removal(Done);
     assert_eq!(call.acts(), [""; 0]);
     assert_eq!((call.is_connected("alice"), call.is_connected("bob")), (Some(true), Some(false)));
-    assert_eq!(call.told, [MilestoneEvent::ParticipantRemoved]);
+    assert_eq!(call.told, [LogEventKind::ParticipantRemoved]);
 }
 
 #[test]
@@ -153,7 +153,7 @@ fn a_homeserver_that_fails_removes_nobody_and_is_asked_again_next_round() {
     assert_eq!(call.wait_for_due(), 30.0, "nor does one that never answers");
     assert_eq!(call.acts(), [""; 0]);
     assert_eq!(call.is_connected("alice"), Some(true));
-    assert_eq!(call.told, [MilestoneEvent::MembershipUnknown; 4]);
+    assert_eq!(call.told, [LogEventKind::MembershipUnknown; 4]);
 }
 
 #[test]
@@ -171,7 +171,7 @@ fn a_room_without_our_homeserver_is_deleted() {
     call.removal(Done);
     assert_eq!(call.is_connected("alice"), Some(false));
     assert_eq!(call.acts(), [""; 0]);
-    assert_eq!(call.told, [MilestoneEvent::DeletionFailed, MilestoneEvent::RoomDeleted]);
+    assert_eq!(call.told, [LogEventKind::DeletionFailed, LogEventKind::RoomDeleted]);
 }
 
 #[test]
@@ -197,7 +197,7 @@ fn a_namespace_that_hides_the_members_removes_nobody_and_is_told_once() {
         call.server_answers(ServerAnswer::Joined(true));
         assert_eq!(call.acts(), [""; 0]);
     }
-    assert_eq!(call.told, [MilestoneEvent::NamespaceMisconfigured]);
+    assert_eq!(call.told, [LogEventKind::NamespaceMisconfigured]);
 }
 
 #[test]

@@ -12,7 +12,7 @@ use crate::engine::action::{
 use crate::engine::backoff::Jitter;
 use crate::engine::delegation::signals::Scope;
 use crate::engine::in_flight::{Flight, Flights, Purpose};
-use crate::engine::log_event::{Milestone, MilestoneEvent};
+use crate::engine::log_event::{LogEvent, LogEventKind};
 use crate::engine::membership::participant::{Attempt, Moment, Presence, Sighting, Tracked};
 use crate::engine::mutant::Fault;
 use crate::engine::storage::{Change, TrackedRow};
@@ -32,7 +32,7 @@ pub(crate) struct Membership {
     latest: Moment,
     newest: u64,
     deleted: Vec<TrackedId>,
-    milestones: Vec<Milestone>,
+    log_events: Vec<LogEvent>,
 }
 
 /// The checks of one Matrix room. There is one room in practice: the LiveKit room's name is made from it.
@@ -189,7 +189,7 @@ impl Membership {
                 // What was known of its users can't be known any more.
                 self.judge(now, matrix_room_id, as_of, |_| true);
                 if news {
-                    self.tell_of(matrix_room_id, MilestoneEvent::NamespaceMisconfigured);
+                    self.tell_of(matrix_room_id, LogEventKind::NamespaceMisconfigured);
                 }
             }
             ServerAnswer::Joined(false) => {
@@ -224,8 +224,8 @@ impl Membership {
             (RemovalAnswer::Failed, None) => return false,
             (RemovalAnswer::Failed, Some(attempt)) => {
                 attempt.failed(now, jitter);
-                let milestone = Milestone::of_tracked(&tracked.terms, MilestoneEvent::RemovalFailed);
-                self.milestones.push(milestone);
+                let log_event = LogEvent::of_tracked(&tracked.terms, LogEventKind::RemovalFailed);
+                self.log_events.push(log_event);
                 // Whether it is there at all is found out with the next round.
                 if !tracked.presence.connected {
                     tracked.removal = None;
@@ -235,8 +235,8 @@ impl Membership {
             (RemovalAnswer::Done | RemovalAnswer::NotThere, _) => {}
         }
         if answer == RemovalAnswer::Done {
-            let milestone = Milestone::of_tracked(&tracked.terms, MilestoneEvent::ParticipantRemoved);
-            self.milestones.push(milestone);
+            let log_event = LogEvent::of_tracked(&tracked.terms, LogEventKind::ParticipantRemoved);
+            self.log_events.push(log_event);
         }
         if awaited {
             tracked.removal = None;
@@ -270,10 +270,10 @@ impl Membership {
             }
         }
         match answer {
-            RemovalAnswer::Done => self.tell_of(matrix_room_id, MilestoneEvent::RoomDeleted),
+            RemovalAnswer::Done => self.tell_of(matrix_room_id, LogEventKind::RoomDeleted),
             RemovalAnswer::NotThere => {}
             RemovalAnswer::Failed => {
-                self.tell_of(matrix_room_id, MilestoneEvent::DeletionFailed);
+                self.tell_of(matrix_room_id, LogEventKind::DeletionFailed);
                 return Vec::new();
             }
         }
@@ -366,8 +366,8 @@ impl Membership {
         }
     }
 
-    pub(crate) fn take_milestones(&mut self) -> Vec<Milestone> {
-        std::mem::take(&mut self.milestones)
+    pub(crate) fn take_log_events(&mut self) -> Vec<LogEvent> {
+        std::mem::take(&mut self.log_events)
     }
 
     #[cfg(feature = "mutants")]
@@ -424,7 +424,7 @@ impl Membership {
         if let Some(round) = self.round(matrix_room_id) {
             round.due = round.due.or(Some(now + ASK_AGAIN));
         }
-        self.tell_of(matrix_room_id, MilestoneEvent::MembershipUnknown);
+        self.tell_of(matrix_room_id, LogEventKind::MembershipUnknown);
     }
 
     fn has_gone(&mut self, now: Timestamp, identity: &Identity, answer: RemovalAnswer) {
@@ -505,9 +505,9 @@ impl Membership {
         self.rounds.retain(|round| self.tracked.values().any(|tracked| tracked.terms.matrix_room_id == round.of));
     }
 
-    fn tell_of(&mut self, matrix_room_id: &MatrixRoomId, event: MilestoneEvent) {
+    fn tell_of(&mut self, matrix_room_id: &MatrixRoomId, event: LogEventKind) {
         let room = self.room().cloned();
-        self.milestones.extend(room.map(|room| Milestone::of_matrix_room(room, matrix_room_id.clone(), event)));
+        self.log_events.extend(room.map(|room| LogEvent::of_matrix_room(room, matrix_room_id.clone(), event)));
     }
 
     fn next_moment(&mut self) -> Moment {
