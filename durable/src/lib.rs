@@ -62,7 +62,7 @@ pub use engine::backoff::Jitter;
 pub use engine::delegation::Ending;
 pub use engine::log_event::{LogEvent, LogEventKind, Subject};
 #[cfg(feature = "mutants")]
-pub use engine::mutant::Fault;
+pub use engine::mutant::Mutant;
 pub use engine::room::{Input, Room, Rules};
 pub use engine::storage::{AliasColumn, Change, DelegationRow, RoomRow, Rows, StateColumn, TrackedRow};
 pub use engine::webhook::{DisconnectReason, FRESH, Occurrence, ParticipantRef, ROUNDING, WebhookEvent};

@@ -1,7 +1,7 @@
-//! Simulated lives of delegated leaves: with the engine as it is every promise is kept, and with each deliberate fault one
+//! Simulated lives of delegated leaves: with the engine as it is every promise is kept, and with each deliberate mutant one
 //! is broken.
 
-use delegated_leaves::Fault::{self, *};
+use delegated_leaves::Mutant::{self, *};
 use simulation::{Invariant, simulate};
 
 #[test]
@@ -20,19 +20,19 @@ fn a_simulation_can_be_repeated() {
     }
 }
 
-/// One test for each fault, so that they are looked for at the same time.
+/// One test for each mutant, so that they are looked for at the same time.
 macro_rules! broken_by {
-    ($($name:ident: $fault:ident breaks $invariant:ident;)*) => {
+    ($($name:ident: $mutant:ident breaks $invariant:ident;)*) => {
         $(
             #[test]
             fn $name() {
-                assert_eq!(first_broken($fault), Some(Invariant::$invariant));
+                assert_eq!(first_broken($mutant), Some(Invariant::$invariant));
             }
         )*
 
         #[test]
-        fn every_fault_is_looked_for() {
-            assert_eq!([$($fault),*], Fault::ALL);
+        fn every_mutant_is_looked_for() {
+            assert_eq!([$($mutant),*], Mutant::ALL);
         }
     };
 }
@@ -64,9 +64,9 @@ broken_by! {
     forgetting_who_is_connected: ForgetWhoIsConnected breaks Recorded;
 }
 
-/// The promise that an engine with that fault is first found to break.
-fn first_broken(fault: Fault) -> Option<Invariant> {
-    fault.inject(|| (0..SEEDS).find_map(|seed| simulate(seed).err()).map(|failure| failure.violation.invariant))
+/// The promise that an engine with that mutant is first found to break.
+fn first_broken(mutant: Mutant) -> Option<Invariant> {
+    mutant.inject(|| (0..SEEDS).find_map(|seed| simulate(seed).err()).map(|failure| failure.violation.invariant))
 }
 
 const SEEDS: u64 = 20_000;

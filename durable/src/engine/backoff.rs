@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::engine::action::HomeserverAnswer;
-use crate::engine::mutant::Fault;
+use crate::engine::mutant::Mutant;
 
 /// A number from [0, 1) that the caller has drawn at random: the engine has no randomness of its own.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -20,7 +20,7 @@ impl Jitter {
 /// the back-off otherwise.
 pub(crate) fn after_answer(answer: HomeserverAnswer, failures: u32, jitter: Jitter) -> Duration {
     match answer {
-        HomeserverAnswer::Limited(Some(wait)) if !Fault::IgnoreRetryAfter.is_injected() => wait.max(SHORTEST),
+        HomeserverAnswer::Limited(Some(wait)) if !Mutant::IgnoreRetryAfter.is_injected() => wait.max(SHORTEST),
         _ => after_failure(failures.saturating_add(1), jitter),
     }
 }

@@ -101,7 +101,7 @@ impl Flights {
         self.under_way.is_empty()
     }
 
-    /// [`Fault::ResultsOutliveReplacement`](crate::engine::mutant::Fault).
+    /// [`Mutant::ResultsOutliveReplacement`](crate::engine::mutant::Mutant).
     pub(crate) fn hand_over(&mut self, old: DelegationId, new: DelegationId) {
         for flight in self.under_way.values_mut() {
             match &mut flight.purpose {

@@ -1,13 +1,13 @@
-//! Deliberate faults of the engine: the proof that the simulation would find a real one.
+//! Deliberate mutants of the engine: the proof that the simulation would find a real one.
 //!
-//! They work like fail points: a few places of the engine ask whether their fault is switched on. Without the feature
+//! They work like fail points: a few places of the engine ask whether their mutant is switched on. Without the feature
 //! `mutants` the answer is a constant, and nothing of it reaches the deployed worker. The alternative, an engine that is
 //! generic over its rules, would leave its mark on every signature; patching the source and compiling it a dozen times
 //! would be too slow for a test.
 
 /// One thing that the engine could do wrong.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Fault {
+pub enum Mutant {
     /// `participant_left` is believed whatever connection it is about.
     IgnoreSid,
     /// It isn't remembered which connections are over.
@@ -60,14 +60,14 @@ pub enum Fault {
 
 #[cfg(feature = "mutants")]
 mod switch {
-    use super::Fault;
+    use super::Mutant;
     use std::cell::Cell;
 
     thread_local! {
-        static INJECTED: Cell<Option<Fault>> = const { Cell::new(None) };
+        static INJECTED: Cell<Option<Mutant>> = const { Cell::new(None) };
     }
 
-    impl Fault {
+    impl Mutant {
         /// All of them.
         pub const ALL: [Self; 24] = [
             Self::IgnoreSid,
@@ -96,7 +96,7 @@ mod switch {
             Self::ForgetWhoIsConnected,
         ];
 
-        /// Runs `body` with engines on this thread having this fault.
+        /// Runs `body` with engines on this thread having this mutant.
         pub fn inject<R>(self, body: impl FnOnce() -> R) -> R {
             INJECTED.set(Some(self));
             let result = body();
@@ -111,7 +111,7 @@ mod switch {
 }
 
 #[cfg(not(feature = "mutants"))]
-impl Fault {
+impl Mutant {
     pub(crate) const fn is_injected(self) -> bool {
         false
     }

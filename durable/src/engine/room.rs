@@ -12,7 +12,7 @@ use crate::engine::delegation::{Delegation, Ending, News, State};
 use crate::engine::in_flight::{Flight, Flights, Purpose};
 use crate::engine::log_event::LogEvent;
 use crate::engine::membership::Membership;
-use crate::engine::mutant::Fault;
+use crate::engine::mutant::Mutant;
 use crate::engine::storage::{Change, DelegationRow, RoomRow, Rows};
 use crate::engine::webhook::WebhookEvent;
 use crate::ids::Identity;
@@ -278,10 +278,10 @@ impl Room {
         let replaced: Vec<_> =
             self.delegations.values().filter(|old| old.is_replaced_by(&terms)).map(|old| old.id).collect();
         for old in replaced {
-            if Fault::ResultsOutliveReplacement.is_injected() {
+            if Mutant::ResultsOutliveReplacement.is_injected() {
                 self.flights.hand_over(old, id);
             }
-            if !Fault::KeepReplaced.is_injected() {
+            if !Mutant::KeepReplaced.is_injected() {
                 self.end(old, Ending::Replaced);
             }
         }
@@ -333,7 +333,7 @@ impl Room {
                     SfuAnswer::Participants(participants) => {
                         delegation.read_participants(flight.started_at, &scope, participants)
                     }
-                    SfuAnswer::Failed if Fault::FailedAskMeansGone.is_injected() => News::Absent,
+                    SfuAnswer::Failed if Mutant::FailedAskMeansGone.is_injected() => News::Absent,
                     SfuAnswer::Failed => News::Unclear,
                 })
             });
@@ -390,7 +390,7 @@ impl Room {
         if let Some(ending) = delegation.hear(now, news) {
             return self.end(id, ending);
         }
-        let forgotten = Fault::ForgetToStore.is_injected() && matches!(news, News::Restarted(_));
+        let forgotten = Mutant::ForgetToStore.is_injected() && matches!(news, News::Restarted(_));
         if delegation.progress != before && !forgotten {
             self.changed.insert(id);
         }

@@ -9,7 +9,7 @@ use crate::engine::action::{DelegationId, TrackedId};
 use crate::engine::connection::{Alias, Connection, Connections};
 use crate::engine::delegation::{Delegation, Progress, State};
 use crate::engine::membership::participant::{Moment, Presence, Tracked};
-use crate::engine::mutant::Fault;
+use crate::engine::mutant::Mutant;
 use crate::ids::{DelayedEventsUrl, Identity, MatrixRoomId, ParticipantSid, RoomName, ServerName, UserId};
 use crate::time::Timestamp;
 
@@ -237,7 +237,7 @@ impl DelegationRow {
         let state = match self.state {
             StateColumn::Waiting => State::Waiting,
             StateColumn::Connected => State::Connected,
-            StateColumn::Leaving if Fault::ForgetLeavingOnLoad.is_injected() => State::Connected,
+            StateColumn::Leaving if Mutant::ForgetLeavingOnLoad.is_injected() => State::Connected,
             StateColumn::Doubted => State::Doubted { since, believed_from: self.believed_from.unwrap_or(now) },
             StateColumn::Leaving => State::Leaving { since },
         };

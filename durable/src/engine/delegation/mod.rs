@@ -10,7 +10,7 @@ use crate::delay::HOUR;
 use crate::engine::action::{DelegationId, Ticket};
 use crate::engine::backoff;
 use crate::engine::connection::{Alias, Connections};
-use crate::engine::mutant::Fault;
+use crate::engine::mutant::Mutant;
 use crate::ids::Identity;
 use crate::time::Timestamp;
 
@@ -193,7 +193,7 @@ impl Delegation {
             }
             (Doubted { .. }, TimeUp) => self.leave(now, Absence::Unproven),
 
-            (Leaving { .. }, Present) if Fault::NoWayBack.is_injected() => self.absence = Absence::Seen(now),
+            (Leaving { .. }, Present) if Mutant::NoWayBack.is_injected() => self.absence = Absence::Seen(now),
             (Leaving { .. }, Present) => self.connect(now),
             (Leaving { .. }, Hint) => {
                 self.absence = Absence::Unproven;
@@ -215,10 +215,10 @@ impl Delegation {
                 self.call_homeserver_from(at + self.restart_after());
             }
             (_, Restarted(at)) => self.arm(at),
-            (Connected | Doubted { .. }, NotRestarted(_)) if Fault::NoRestartAfterFailure.is_injected() => {
+            (Connected | Doubted { .. }, NotRestarted(_)) if Mutant::NoRestartAfterFailure.is_injected() => {
                 self.progress.due = now + HOUR * 24;
             }
-            (Leaving { .. }, NotSent(_)) if Fault::GiveUpAfterFailure.is_injected() => return Some(Ending::GaveUp),
+            (Leaving { .. }, NotSent(_)) if Mutant::GiveUpAfterFailure.is_injected() => return Some(Ending::GaveUp),
             (Connected | Doubted { .. }, NotRestarted(wait)) | (Leaving { .. }, NotSent(wait)) => {
                 self.try_homeserver_again(now + wait);
             }
@@ -281,7 +281,7 @@ impl Delegation {
 
     fn leave(&mut self, now: Timestamp, absence: Absence) {
         self.progress.state = State::Leaving { since: now };
-        self.absence = if Fault::SendWithoutLooking.is_injected() { Absence::Presumed } else { absence };
+        self.absence = if Mutant::SendWithoutLooking.is_injected() { Absence::Presumed } else { absence };
         self.call_homeserver_from(now);
         self.ask_from(now);
     }
@@ -310,7 +310,7 @@ impl Delegation {
 
     /// Asks again later, but at `limit` if that is to come and sooner.
     fn ask_again(&mut self, now: Timestamp, limit: Option<Timestamp>) {
-        if Fault::AskWithoutPause.is_injected() {
+        if Mutant::AskWithoutPause.is_injected() {
             return self.ask_from(now);
         }
         let later = now + backoff::before_asking_again(self.question.asked);
@@ -322,7 +322,7 @@ impl Delegation {
 
     /// Something has been heard since the SFU was asked: its answer will tell nothing new.
     fn overtake_question(&mut self) {
-        if Fault::BelieveOvertakenAnswer.is_injected() {
+        if Mutant::BelieveOvertakenAnswer.is_injected() {
             return;
         }
         self.question.ticket = None;
@@ -330,7 +330,7 @@ impl Delegation {
     }
 
     fn restart_after(&self) -> Duration {
-        if Fault::RestartTooLate.is_injected() {
+        if Mutant::RestartTooLate.is_injected() {
             return self.terms.delay_timeout.span();
         }
         self.terms.delay_timeout.restart_after()

@@ -7,7 +7,7 @@ use crate::command::Delegate;
 use crate::engine::action::{Participant, ParticipantState};
 use crate::engine::connection::{Alias, Beginning, Connection, End};
 use crate::engine::delegation::{Delegation, News, State};
-use crate::engine::mutant::Fault;
+use crate::engine::mutant::Mutant;
 use crate::engine::webhook::{DisconnectReason, Occurrence, ParticipantRef, WebhookEvent};
 use crate::ids::Identity;
 use crate::time::Timestamp;
@@ -128,10 +128,10 @@ impl Delegation {
         {
             return None;
         }
-        let returning = reason.is_coming_back() && !Fault::BelieveReturning.is_injected();
-        let for_good = reason != DisconnectReason::Migration && !Fault::ForgetEndedConnections.is_injected();
+        let returning = reason.is_coming_back() && !Mutant::BelieveReturning.is_injected();
+        let for_good = reason != DisconnectReason::Migration && !Mutant::ForgetEndedConnections.is_injected();
         let end = match self.progress.connections.end(alias, participant, for_good) {
-            End::Older if Fault::IgnoreSid.is_injected() => End::Latest,
+            End::Older if Mutant::IgnoreSid.is_injected() => End::Latest,
             end => end,
         };
         match end {
@@ -161,5 +161,5 @@ impl Delegation {
 }
 
 fn is_doubtful(event: &WebhookEvent, now: Timestamp) -> bool {
-    event.is_stale(now) && !Fault::BelieveStaleWebhooks.is_injected()
+    event.is_stale(now) && !Mutant::BelieveStaleWebhooks.is_injected()
 }

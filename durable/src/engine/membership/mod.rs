@@ -14,7 +14,7 @@ use crate::engine::delegation::signals::Scope;
 use crate::engine::in_flight::{Flight, Flights, Purpose};
 use crate::engine::log_event::{LogEvent, LogEventKind};
 use crate::engine::membership::participant::{Attempt, Moment, Presence, Sighting, Tracked};
-use crate::engine::mutant::Fault;
+use crate::engine::mutant::Mutant;
 use crate::engine::storage::{Change, TrackedRow};
 use crate::engine::webhook::WebhookEvent;
 use crate::ids::{Identity, MatrixRoomId, RoomName, UserId};
@@ -152,7 +152,7 @@ impl Membership {
         let nobody = HashSet::new();
         let joined = match answer {
             MembersAnswer::Joined(joined) => joined,
-            MembersAnswer::Forbidden if Fault::DeleteWithoutAsking.is_injected() => {
+            MembersAnswer::Forbidden if Mutant::DeleteWithoutAsking.is_injected() => {
                 round.deletion.get_or_insert(Attempt::new(now));
                 return;
             }
@@ -160,7 +160,7 @@ impl Membership {
                 round.forbidden = true;
                 return;
             }
-            MembersAnswer::Failed if Fault::FailedCheckMeansNobody.is_injected() => &nobody,
+            MembersAnswer::Failed if Mutant::FailedCheckMeansNobody.is_injected() => &nobody,
             MembersAnswer::Failed => return self.unknown(now, matrix_room_id),
         };
         round.misconfigured = false;
@@ -305,7 +305,7 @@ impl Membership {
         let as_of = self.latest;
         let asked: Vec<_> = self.questions().filter(|(due, _)| *due <= now).map(|(_, id)| id.clone()).collect();
         for matrix_room_id in asked.into_iter().take(limit.saturating_sub(actions.len())) {
-            let interval = self.interval.filter(|_| !Fault::CheckOnlyOnce.is_injected());
+            let interval = self.interval.filter(|_| !Mutant::CheckOnlyOnce.is_injected());
             let Some(round) = self.round(&matrix_room_id) else { continue };
             let (purpose, request) = if std::mem::take(&mut round.forbidden) {
                 let request = Request::IsServerJoined { matrix_room_id: matrix_room_id.clone() };
@@ -383,7 +383,7 @@ impl Membership {
         for tracked in self.tracked.values_mut() {
             let before = tracked.presence.clone();
             let sighting = learn(tracked);
-            let forgotten = Fault::ForgetWhoIsConnected.is_injected() && sighting == Some(Sighting::Come);
+            let forgotten = Mutant::ForgetWhoIsConnected.is_injected() && sighting == Some(Sighting::Come);
             tracked.changed |= tracked.presence != before && !forgotten;
             if sighting.is_none() {
                 continue;
@@ -407,7 +407,7 @@ impl Membership {
         is_joined: impl Fn(&UserId) -> bool,
     ) {
         for tracked in self.tracked.values_mut() {
-            let renewed = tracked.vouched_at > as_of && !Fault::BelieveOldMembers.is_injected();
+            let renewed = tracked.vouched_at > as_of && !Mutant::BelieveOldMembers.is_injected();
             if tracked.terms.matrix_room_id != *matrix_room_id || renewed {
                 continue;
             }

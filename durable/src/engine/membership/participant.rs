@@ -6,7 +6,7 @@ use crate::command::Track;
 use crate::engine::action::{Participant, ParticipantState, Ticket, TrackedId};
 use crate::engine::backoff::{self, Jitter};
 use crate::engine::connection::{Alias, Beginning, Connection, Connections, End};
-use crate::engine::mutant::Fault;
+use crate::engine::mutant::Mutant;
 use crate::engine::webhook::{Occurrence, WebhookEvent};
 use crate::time::Timestamp;
 
@@ -169,12 +169,12 @@ impl Tracked {
     /// it. What it may have been given by a connection that wasn't heard of and was over by the first look has expired by the
     /// second. If the SFU doesn't tell, that is waited for, but not for ever.
     pub(crate) fn forgotten_at(&self) -> Option<Timestamp> {
-        if Fault::ForgetWhenGone.is_injected() && self.presence.gone_at.is_some() && !self.presence.connected {
+        if Mutant::ForgetWhenGone.is_injected() && self.presence.gone_at.is_some() && !self.presence.connected {
             return self.presence.gone_at;
         }
         let locked_out_at = self.locked_out_at()?;
         let Some(missed_at) = self.missed_since(locked_out_at) else { return Some(locked_out_at + PATIENCE) };
-        if Fault::ForgetAfterFirstLook.is_injected() {
+        if Mutant::ForgetAfterFirstLook.is_injected() {
             return Some(missed_at);
         }
         let again_at = missed_at + REUSABLE_FOR;
