@@ -55,8 +55,8 @@ mod time;
 pub use command::{Delegate, RoomAnswer, RoomCommand, Track};
 pub use delay::{DelayId, DelayTimeout, InvalidDelayId, ZeroDelay};
 pub use engine::action::{
-    Action, DelayedEvent, DelegationId, HomeserverAnswer, MembersAnswer, Participant, ParticipantState, RemovalAnswer,
-    Request, ServerAnswer, SfuAnswer, Ticket, TrackedId,
+    Action, ActionId, DelayedEvent, DelegationId, HomeserverAnswer, MembersAnswer, Participant, ParticipantState,
+    RemovalAnswer, Request, ServerAnswer, SfuAnswer, TrackedId,
 };
 pub use engine::backoff::Jitter;
 pub use engine::delegation::Ending;

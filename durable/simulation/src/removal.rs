@@ -13,13 +13,13 @@ use delegated_leaves::Occurrence;
 use delegated_leaves::Timestamp;
 use delegated_leaves::Track;
 use delegated_leaves::TrackedRow;
-use delegated_leaves::{MembersAnswer, Request, ServerAnswer, Ticket, TrackedId};
+use delegated_leaves::{ActionId, MembersAnswer, Request, ServerAnswer, TrackedId};
 
 /// What the engine was told about the Matrix room and its members' tokens and connections.
 #[derive(Default)]
 pub(super) struct Removals {
     /// When our homeserver looked for which answer.
-    looked_at: BTreeMap<Ticket, Timestamp>,
+    looked_at: BTreeMap<ActionId, Timestamp>,
     /// The latest answer that told something and that the engine has in memory.
     evidence: Option<Evidence>,
     /// When a token for whom was last recorded, and until when the longest is valid.
@@ -86,19 +86,19 @@ impl Removals {
     }
 
     /// Our homeserver looks for an answer.
-    pub(super) fn looks(&mut self, now: Timestamp, ticket: Ticket) {
-        self.looked_at.insert(ticket, now);
+    pub(super) fn looks(&mut self, now: Timestamp, action_id: ActionId) {
+        self.looked_at.insert(action_id, now);
     }
 
     /// The engine has its answer.
     pub(super) fn answered(&mut self, asked_at: Timestamp, input: &Input) {
-        let (ticket, says) = match input {
-            Input::Members { ticket, answer: MembersAnswer::Joined(_) } => (ticket, Says::Members),
-            Input::Server { ticket, answer: ServerAnswer::Joined(false) } => (ticket, Says::NotJoined),
-            Input::Server { ticket, answer: ServerAnswer::Joined(true) } => (ticket, Says::Hidden),
+        let (action_id, says) = match input {
+            Input::Members { action_id, answer: MembersAnswer::Joined(_) } => (action_id, Says::Members),
+            Input::Server { action_id, answer: ServerAnswer::Joined(false) } => (action_id, Says::NotJoined),
+            Input::Server { action_id, answer: ServerAnswer::Joined(true) } => (action_id, Says::Hidden),
             _ => return,
         };
-        if let Some(looked_at) = self.looked_at.remove(ticket) {
+        if let Some(looked_at) = self.looked_at.remove(action_id) {
             self.evidence = Some(Evidence { asked_at, looked_at, says });
         }
     }

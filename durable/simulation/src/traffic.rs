@@ -69,7 +69,7 @@ impl World {
         let delay = self.weather.latency(&mut self.dice);
         let in_time = |now: Timestamp| now.since(issued_at) + delay <= TIMEOUT;
         let timeout = TIMEOUT.saturating_sub(self.now.since(issued_at));
-        let ticket = action.ticket;
+        let action_id = action.action_id;
         let (input, delay) = match &action.request {
             Request::Restart(event) | Request::Send(event) => {
                 let restart = matches!(action.request, Request::Restart(_));
@@ -97,14 +97,14 @@ impl World {
                     self.trouble_at(server, answered_at);
                 }
                 let jitter = Jitter::new(self.dice.f64());
-                (Input::Homeserver { ticket, answer: answer.unwrap_or(HomeserverAnswer::Failed), jitter }, delay)
+                (Input::Homeserver { action_id, answer: answer.unwrap_or(HomeserverAnswer::Failed), jitter }, delay)
             }
             Request::JoinedMembers { .. } | Request::IsServerJoined { .. } => {
                 let fails = self.homeservers.down_until[0] > self.now
                     || chance(&mut self.dice, self.weather.homeserver_failure)
                     || !in_time(self.now);
                 let members = matches!(action.request, Request::JoinedMembers { .. });
-                self.judge.removals.looks(self.now, ticket);
+                self.judge.removals.looks(self.now, action_id);
                 let (members_answer, server_answer) = match fails {
                     true => (MembersAnswer::Failed, ServerAnswer::Failed),
                     false => (self.matrix.members(self.now), self.matrix.server(self.now)),
@@ -116,10 +116,10 @@ impl World {
                 let delay = if fails { timeout } else { delay };
                 if members {
                     self.log(|_| format!("homeserver: {members_answer:?}"));
-                    (Input::Members { ticket, answer: members_answer }, delay)
+                    (Input::Members { action_id, answer: members_answer }, delay)
                 } else {
                     self.log(|_| format!("homeserver: {server_answer:?}"));
-                    (Input::Server { ticket, answer: server_answer }, delay)
+                    (Input::Server { action_id, answer: server_answer }, delay)
                 }
             }
             Request::RemoveParticipant { .. } | Request::DeleteRoom { .. } => {
@@ -149,7 +149,7 @@ impl World {
                     self.sfu_trouble = self.sfu_trouble.max(self.now + TIMEOUT);
                 }
                 let jitter = Jitter::new(self.dice.f64());
-                (Input::Removal { ticket, answer, jitter }, if answered { delay } else { timeout })
+                (Input::Removal { action_id, answer, jitter }, if answered { delay } else { timeout })
             }
             request => {
                 let fails = self.sfu.down_until > self.now || chance(&mut self.dice, self.weather.sfu_failure);
@@ -162,7 +162,7 @@ impl World {
                     self.sfu_trouble = self.sfu_trouble.max(self.now + TIMEOUT);
                 }
                 let answer = if answered { answer } else { SfuAnswer::Failed };
-                (Input::Sfu { ticket, answer }, delay)
+                (Input::Sfu { action_id, answer }, delay)
             }
         };
         self.after(delay, Event::Answer { life, issued_at, action, input: Box::new(input) });

@@ -10,11 +10,11 @@ use crate::ids::{DelayedEventsUrl, Identity, MatrixRoomId, ParticipantSid, RoomN
 use crate::time::Timestamp;
 
 /// Something to do now. It takes 30 seconds at most; its result goes back as an [`Input`](crate::Input) with the same
-/// ticket, and if none comes in that time it counts as failed.
+/// action_id, and if none comes in that time it counts as failed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Action {
     /// What the result has to be labelled with.
-    pub ticket: Ticket,
+    pub action_id: ActionId,
     /// What to do.
     pub request: Request,
 }
@@ -77,9 +77,9 @@ pub struct DelayedEvent {
     pub delay_id: DelayId,
 }
 
-/// Names one action for ever: an engine loaded anew doesn't give out the tickets of the one before.
+/// Names one action for ever: an engine loaded anew doesn't give out the action ids of the one before.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Ticket(pub(crate) u64);
+pub struct ActionId(pub(crate) u64);
 
 /// Names one delegation for ever, in its room: the time at which it was accepted, in milliseconds since the epoch, and a
 /// little more where several came at once.

@@ -5,7 +5,7 @@ use std::time::Duration;
 use crate::engine::action::{Action, DelayedEvent, DelegationId, Request};
 use crate::engine::delegation::State;
 use crate::engine::delegation::signals::Scope;
-use crate::engine::in_flight::{Flight, Purpose};
+use crate::engine::in_flight::{InFlightAction, Purpose};
 use crate::engine::room::Room;
 use crate::ids::{RoomName, ServerName};
 use crate::time::Timestamp;
@@ -14,7 +14,7 @@ impl Room {
     /// The question to the SFU that answers all that is to be known now: `GetParticipant` for one participant,
     /// `ListParticipants` for several. One at a time.
     pub(crate) fn question(&mut self, now: Timestamp) -> Option<Action> {
-        if self.flights.asking() {
+        if self.in_flight.asking() {
             return None;
         }
         let sanity_check = self.is_sanity_check_due(now);
@@ -38,22 +38,22 @@ impl Room {
             None => self.membership.room()?.clone(),
         };
         let as_of = self.membership.latest();
-        let flight = Flight {
+        let action = InFlightAction {
             purpose: Purpose::Ask { of: of.clone(), scope: scope.clone(), as_of },
             server_name: None,
             started_at: now,
         };
-        let ticket = self.flights.start(flight);
+        let action_id = self.in_flight.start(action);
         for id in &of {
             if let Some(delegation) = self.delegations.get_mut(id) {
-                delegation.ask(ticket);
+                delegation.ask(action_id);
             }
         }
         let request = match scope {
             Scope::One(identity) => Request::GetParticipant { room, identity },
             Scope::All => Request::ListParticipants { room },
         };
-        Some(Action { ticket, request })
+        Some(Action { action_id, request })
     }
 
     /// Adds due `send`s and `restart`s to `actions`, up to `limit`. The homeserver with the fewest requests under way
@@ -78,7 +78,7 @@ impl Room {
                 .iter()
                 .enumerate()
                 .filter_map(|(index, (_, id, _))| {
-                    let (pending, struggling) = self.flights.load_of(&self.delegations.get(id)?.terms.server_name);
+                    let (pending, struggling) = self.in_flight.load_of(&self.delegations.get(id)?.terms.server_name);
                     (!struggling || pending < STRUGGLING_LIMIT).then_some((pending, index))
                 })
                 .min();
@@ -108,8 +108,9 @@ impl Room {
                 (Purpose::Send(id), Request::Send(event))
             }
         };
-        let ticket = self.flights.start(Flight { purpose, server_name: Some(server_name), started_at: now });
-        Some(Action { ticket, request })
+        let action_id =
+            self.in_flight.start(InFlightAction { purpose, server_name: Some(server_name), started_at: now });
+        Some(Action { action_id, request })
     }
 
     /// Whether it is time for a sanity check; if so, the next one is set.

@@ -5,11 +5,11 @@ use std::time::Duration;
 
 use crate::command::{Delegate, RoomCommand};
 use crate::engine::action::{
-    Action, DelegationId, HomeserverAnswer, MembersAnswer, RemovalAnswer, ServerAnswer, SfuAnswer, Ticket,
+    Action, ActionId, DelegationId, HomeserverAnswer, MembersAnswer, RemovalAnswer, ServerAnswer, SfuAnswer,
 };
 use crate::engine::backoff::{self, Jitter};
 use crate::engine::delegation::{Delegation, Ending, News, State};
-use crate::engine::in_flight::{Flight, Flights, Purpose};
+use crate::engine::in_flight::{InFlight, InFlightAction, Purpose};
 use crate::engine::log_event::LogEvent;
 use crate::engine::membership::Membership;
 use crate::engine::mutant::Mutant;
@@ -28,7 +28,7 @@ pub struct Room {
     pub(crate) rules: Rules,
     pub(crate) delegations: BTreeMap<DelegationId, Delegation>,
     pub(crate) membership: Membership,
-    pub(crate) flights: Flights,
+    pub(crate) in_flight: InFlight,
     pub(crate) sanity_check_due: Option<Timestamp>,
     newest: DelegationId,
     changed: BTreeSet<DelegationId>,
@@ -55,7 +55,7 @@ pub enum Input {
     /// What came of a `restart` or `send`.
     Homeserver {
         /// Of which action.
-        ticket: Ticket,
+        action_id: ActionId,
         /// The answer.
         answer: HomeserverAnswer,
         /// Spreads the next attempt, should there be one.
@@ -64,28 +64,28 @@ pub enum Input {
     /// What came of a question to the SFU.
     Sfu {
         /// Of which action.
-        ticket: Ticket,
+        action_id: ActionId,
         /// The answer.
         answer: SfuAnswer,
     },
     /// What came of [`JoinedMembers`](crate::Request::JoinedMembers).
     Members {
         /// Of which action.
-        ticket: Ticket,
+        action_id: ActionId,
         /// The answer.
         answer: MembersAnswer,
     },
     /// What came of [`IsServerJoined`](crate::Request::IsServerJoined).
     Server {
         /// Of which action.
-        ticket: Ticket,
+        action_id: ActionId,
         /// The answer.
         answer: ServerAnswer,
     },
     /// What came of a removal, or of the room's deletion.
     Removal {
         /// Of which action.
-        ticket: Ticket,
+        action_id: ActionId,
         /// The answer.
         answer: RemovalAnswer,
         /// Spreads the next attempt, should there be one.
@@ -111,7 +111,7 @@ impl Room {
             newest: delegations.keys().next_back().copied().unwrap_or(DelegationId(0)),
             delegations,
             membership,
-            flights: Flights::new(now),
+            in_flight: InFlight::new(now),
             sanity_check_due,
             changed: BTreeSet::new(),
             deleted: Vec::new(),
@@ -130,29 +130,29 @@ impl Room {
             }
             Input::Command(RoomCommand::Wake) => {}
             Input::Command(RoomCommand::Webhook(event)) => self.webhook(now, &event),
-            Input::Homeserver { ticket, answer, jitter } => {
-                if let Some(flight) = self.flights.land(ticket) {
-                    self.homeserver_answered(now, flight, answer, jitter);
+            Input::Homeserver { action_id, answer, jitter } => {
+                if let Some(action) = self.in_flight.complete(action_id) {
+                    self.homeserver_answered(now, action, answer, jitter);
                 }
             }
-            Input::Sfu { ticket, answer } => {
-                if let Some(flight) = self.flights.land(ticket) {
-                    self.sfu_answered(now, ticket, flight, &answer);
+            Input::Sfu { action_id, answer } => {
+                if let Some(action) = self.in_flight.complete(action_id) {
+                    self.sfu_answered(now, action_id, action, &answer);
                 }
             }
-            Input::Members { ticket, answer } => {
-                if let Some(Purpose::Members { matrix_room_id, as_of }) = self.land(ticket) {
-                    self.membership.members_answered(now, ticket, &matrix_room_id, as_of, &answer);
+            Input::Members { action_id, answer } => {
+                if let Some(Purpose::Members { matrix_room_id, as_of }) = self.complete(action_id) {
+                    self.membership.members_answered(now, action_id, &matrix_room_id, as_of, &answer);
                 }
             }
-            Input::Server { ticket, answer } => {
-                if let Some(Purpose::Server { matrix_room_id, as_of }) = self.land(ticket) {
-                    self.membership.server_answered(now, ticket, &matrix_room_id, as_of, answer);
+            Input::Server { action_id, answer } => {
+                if let Some(Purpose::Server { matrix_room_id, as_of }) = self.complete(action_id) {
+                    self.membership.server_answered(now, action_id, &matrix_room_id, as_of, answer);
                 }
             }
-            Input::Removal { ticket, answer, jitter } => {
-                if let Some(purpose) = self.land(ticket) {
-                    self.removal_answered(now, ticket, purpose, answer, jitter);
+            Input::Removal { action_id, answer, jitter } => {
+                if let Some(purpose) = self.complete(action_id) {
+                    self.removal_answered(now, action_id, purpose, answer, jitter);
                 }
             }
         }
@@ -161,21 +161,21 @@ impl Room {
     /// What is to be done now, the most urgent first and `limit` at the most. Each action is under way from now on, until
     /// its result is handed in. Call it again after each result, until it returns nothing and nothing is under way.
     pub fn take_due(&mut self, now: Timestamp, limit: usize) -> Vec<Action> {
-        for (ticket, flight) in self.flights.lost(now) {
+        for (action_id, action) in self.in_flight.timed_out(now) {
             let jitter = Jitter::new(0.5);
-            match flight.purpose {
-                Purpose::Ask { .. } => self.sfu_answered(now, ticket, flight, &SfuAnswer::Failed),
+            match action.purpose {
+                Purpose::Ask { .. } => self.sfu_answered(now, action_id, action, &SfuAnswer::Failed),
                 Purpose::Restart(_) | Purpose::Send(_) => {
-                    self.homeserver_answered(now, flight, HomeserverAnswer::Failed, jitter);
+                    self.homeserver_answered(now, action, HomeserverAnswer::Failed, jitter);
                 }
                 Purpose::Members { matrix_room_id, as_of } => {
-                    self.membership.members_answered(now, ticket, &matrix_room_id, as_of, &MembersAnswer::Failed);
+                    self.membership.members_answered(now, action_id, &matrix_room_id, as_of, &MembersAnswer::Failed);
                 }
                 Purpose::Server { matrix_room_id, as_of } => {
-                    self.membership.server_answered(now, ticket, &matrix_room_id, as_of, ServerAnswer::Failed);
+                    self.membership.server_answered(now, action_id, &matrix_room_id, as_of, ServerAnswer::Failed);
                 }
                 purpose @ (Purpose::Remove { .. } | Purpose::Delete { .. }) => {
-                    self.removal_answered(now, ticket, purpose, RemovalAnswer::Failed, jitter);
+                    self.removal_answered(now, action_id, purpose, RemovalAnswer::Failed, jitter);
                 }
             }
         }
@@ -192,7 +192,7 @@ impl Room {
         if limit > 0 {
             actions.extend(self.question(now));
         }
-        self.membership.actions(now, limit, &mut self.flights, &mut actions);
+        self.membership.actions(now, limit, &mut self.in_flight, &mut actions);
         self.homeserver_calls(now, limit, &mut actions);
         actions
     }
@@ -253,7 +253,7 @@ impl Room {
 
     /// Whether there are actions whose results are awaited.
     pub fn has_actions_under_way(&self) -> bool {
-        !self.flights.is_empty()
+        !self.in_flight.is_empty()
     }
 
     fn dues(&self) -> impl Iterator<Item = Timestamp> {
@@ -262,12 +262,12 @@ impl Room {
             .values()
             .map(Delegation::question_at)
             .chain([self.sanity_check_due, self.membership.look_due()]);
-        let asking = self.flights.asking();
+        let asking = self.in_flight.asking();
         let others = self.delegations.values().flat_map(Delegation::dues);
         questions
             .filter(move |_| !asking)
             .chain(others)
-            .chain([self.flights.next_lost()])
+            .chain([self.in_flight.next_timeout()])
             .flatten()
             .chain(self.membership.dues())
     }
@@ -279,7 +279,7 @@ impl Room {
             self.delegations.values().filter(|old| old.is_replaced_by(&terms)).map(|old| old.id).collect();
         for old in replaced {
             if Mutant::ResultsOutliveReplacement.is_injected() {
-                self.flights.hand_over(old, id);
+                self.in_flight.hand_over(old, id);
             }
             if !Mutant::KeepReplaced.is_injected() {
                 self.end(old, Ending::Replaced);
@@ -298,9 +298,15 @@ impl Room {
         self.membership.webhook(now, event);
     }
 
-    fn homeserver_answered(&mut self, now: Timestamp, flight: Flight, answer: HomeserverAnswer, jitter: Jitter) {
-        self.flights.judge(&flight, answer);
-        let (id, restart) = match flight.purpose {
+    fn homeserver_answered(
+        &mut self,
+        now: Timestamp,
+        action: InFlightAction,
+        answer: HomeserverAnswer,
+        jitter: Jitter,
+    ) {
+        self.in_flight.judge(&action, answer);
+        let (id, restart) = match action.purpose {
             Purpose::Restart(id) => (id, true),
             Purpose::Send(id) => (id, false),
             _ => return,
@@ -310,7 +316,7 @@ impl Room {
             let underway = if restart { &mut delegation.restarting } else { &mut delegation.sending };
             *underway = false;
             Some(match (answer, restart) {
-                (HomeserverAnswer::Done, true) => News::Restarted(flight.started_at),
+                (HomeserverAnswer::Done, true) => News::Restarted(action.started_at),
                 (HomeserverAnswer::Gone, true) => News::Finalised(Ending::EventGone),
                 (HomeserverAnswer::Done | HomeserverAnswer::Gone, false) => News::Finalised(Ending::Sent),
                 (HomeserverAnswer::Limited(_) | HomeserverAnswer::Failed, true) => News::NotRestarted(wait),
@@ -319,19 +325,19 @@ impl Room {
         });
     }
 
-    fn sfu_answered(&mut self, now: Timestamp, ticket: Ticket, flight: Flight, answer: &SfuAnswer) {
-        let Purpose::Ask { of, scope, as_of } = flight.purpose else { return };
+    fn sfu_answered(&mut self, now: Timestamp, action_id: ActionId, action: InFlightAction, answer: &SfuAnswer) {
+        let Purpose::Ask { of, scope, as_of } = action.purpose else { return };
         let there = match answer {
             SfuAnswer::Participants(there) => Some(there.as_slice()),
             SfuAnswer::Failed => None,
         };
-        self.membership.sfu_answered(now, (flight.started_at, as_of), &scope, there);
+        self.membership.sfu_answered(now, (action.started_at, as_of), &scope, there);
         for id in of {
             self.touch(now, id, |delegation| {
-                delegation.question.ticket.take_if(|asked| *asked == ticket)?;
+                delegation.question.action_id.take_if(|asked| *asked == action_id)?;
                 Some(match answer {
                     SfuAnswer::Participants(participants) => {
-                        delegation.read_participants(flight.started_at, &scope, participants)
+                        delegation.read_participants(action.started_at, &scope, participants)
                     }
                     SfuAnswer::Failed if Mutant::FailedAskMeansGone.is_injected() => News::Absent,
                     SfuAnswer::Failed => News::Unclear,
@@ -345,18 +351,18 @@ impl Room {
     fn removal_answered(
         &mut self,
         now: Timestamp,
-        ticket: Ticket,
+        action_id: ActionId,
         purpose: Purpose,
         answer: RemovalAnswer,
         jitter: Jitter,
     ) {
         let gone: Vec<Identity> = match purpose {
             Purpose::Remove { identity, as_of } => {
-                let gone = self.membership.removal_answered(now, ticket, &identity, as_of, answer, jitter);
+                let gone = self.membership.removal_answered(now, action_id, &identity, as_of, answer, jitter);
                 gone.then_some(identity).into_iter().collect()
             }
             Purpose::Delete { matrix_room_id, as_of } => {
-                self.membership.deletion_answered(now, ticket, &matrix_room_id, as_of, answer, jitter)
+                self.membership.deletion_answered(now, action_id, &matrix_room_id, as_of, answer, jitter)
             }
             _ => return,
         };
@@ -373,8 +379,8 @@ impl Room {
         }
     }
 
-    fn land(&mut self, ticket: Ticket) -> Option<Purpose> {
-        self.flights.land(ticket).map(|flight| flight.purpose)
+    fn complete(&mut self, action_id: ActionId) -> Option<Purpose> {
+        self.in_flight.complete(action_id).map(|action| action.purpose)
     }
 
     /// Lets a delegation learn something, and notes what has to be stored for it.

@@ -27,7 +27,9 @@ use futures_util::stream::{FuturesUnordered, StreamExt};
 use worker::{Date, Delay, State, Storage};
 
 use crate::command::{RoomAnswer, RoomCommand};
-use crate::engine::action::{HomeserverAnswer, MembersAnswer, RemovalAnswer, Request, ServerAnswer, SfuAnswer, Ticket};
+use crate::engine::action::{
+    ActionId, HomeserverAnswer, MembersAnswer, RemovalAnswer, Request, ServerAnswer, SfuAnswer,
+};
 use crate::engine::backoff::Jitter;
 use crate::engine::log_event::LogEvent;
 use crate::engine::room::{Input, Room, Rules};
@@ -133,7 +135,7 @@ impl RoomObject {
             let actions = self.with_room(rules, outside, |now, room| room.take_due(now, free))?;
             share = share.saturating_sub(actions.len());
             for action in actions {
-                under_way.push(async move { (action.ticket, outside.perform(action.request).await) });
+                under_way.push(async move { (action.action_id, outside.perform(action.request).await) });
             }
             if under_way.is_empty() {
                 return Ok(());
@@ -141,9 +143,10 @@ impl RoomObject {
             let (wake, woken) = oneshot::channel();
             self.acting.replace(Some(wake));
             let until_due = pin!(self.until_due(share));
-            if let Either::Left((Some((ticket, outcome)), _)) = select(under_way.next(), select(woken, until_due)).await
+            if let Either::Left((Some((action_id, outcome)), _)) =
+                select(under_way.next(), select(woken, until_due)).await
             {
-                self.with_room(rules, outside, |now, room| room.handle(now, input(ticket, outcome)))?;
+                self.with_room(rules, outside, |now, room| room.handle(now, input(action_id, outcome)))?;
             }
         }
     }
@@ -206,14 +209,14 @@ impl RoomObject {
     }
 }
 
-fn input(ticket: Ticket, outcome: Outcome) -> Input {
+fn input(action_id: ActionId, outcome: Outcome) -> Input {
     let jitter = || Jitter::new(js_sys::Math::random());
     match outcome {
-        Outcome::Homeserver(answer) => Input::Homeserver { ticket, answer, jitter: jitter() },
-        Outcome::Sfu(answer) => Input::Sfu { ticket, answer },
-        Outcome::Members(answer) => Input::Members { ticket, answer },
-        Outcome::Server(answer) => Input::Server { ticket, answer },
-        Outcome::Removal(answer) => Input::Removal { ticket, answer, jitter: jitter() },
+        Outcome::Homeserver(answer) => Input::Homeserver { action_id, answer, jitter: jitter() },
+        Outcome::Sfu(answer) => Input::Sfu { action_id, answer },
+        Outcome::Members(answer) => Input::Members { action_id, answer },
+        Outcome::Server(answer) => Input::Server { action_id, answer },
+        Outcome::Removal(answer) => Input::Removal { action_id, answer, jitter: jitter() },
     }
 }
 

@@ -102,19 +102,19 @@ impl Call {
     }
 
     pub fn members_answer(&mut self, answer: MembersAnswer) {
-        let ticket = self.take(|request| matches!(request, Request::JoinedMembers { .. })).ticket;
-        self.handle(Input::Members { ticket, answer });
+        let action_id = self.take(|request| matches!(request, Request::JoinedMembers { .. })).action_id;
+        self.handle(Input::Members { action_id, answer });
     }
 
     pub fn server_answers(&mut self, answer: ServerAnswer) {
-        let ticket = self.take(|request| matches!(request, Request::IsServerJoined { .. })).ticket;
-        self.handle(Input::Server { ticket, answer });
+        let action_id = self.take(|request| matches!(request, Request::IsServerJoined { .. })).action_id;
+        self.handle(Input::Server { action_id, answer });
     }
 
     /// The SFU answers what it was told to do to the participants, or to the room.
     pub fn removal(&mut self, answer: RemovalAnswer) {
-        let ticket = self.take(is_removal).ticket;
-        self.handle(Input::Removal { ticket, answer, jitter: Jitter::new(0.5) });
+        let action_id = self.take(is_removal).action_id;
+        self.handle(Input::Removal { action_id, answer, jitter: Jitter::new(0.5) });
     }
 
     pub fn awaits(&self, what: &str) -> bool {
@@ -221,7 +221,7 @@ impl Call {
     pub fn homeserver(&mut self, answer: HomeserverAnswer) {
         let action = self.take(is_for_homeserver);
         let jitter = Jitter::new(0.5);
-        self.handle(Input::Homeserver { ticket: action.ticket, answer, jitter });
+        self.handle(Input::Homeserver { action_id: action.action_id, answer, jitter });
     }
 
     /// The SFU answers: these are there, with media.
@@ -253,8 +253,8 @@ impl Call {
     }
 
     fn sfu_answers(&mut self, answer: SfuAnswer) {
-        let ticket = self.take(is_question).ticket;
-        self.handle(Input::Sfu { ticket, answer });
+        let action_id = self.take(is_question).action_id;
+        self.handle(Input::Sfu { action_id, answer });
     }
 
     /// Everything in memory is lost.

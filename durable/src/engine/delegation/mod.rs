@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use crate::command::Delegate;
 use crate::delay::HOUR;
-use crate::engine::action::{DelegationId, Ticket};
+use crate::engine::action::{ActionId, DelegationId};
 use crate::engine::backoff;
 use crate::engine::connection::{Alias, Connections};
 use crate::engine::mutant::Mutant;
@@ -113,7 +113,7 @@ pub enum Ending {
 pub(crate) struct Question {
     pub(crate) due: Option<Timestamp>,
     asked: u32,
-    pub(crate) ticket: Option<Ticket>,
+    pub(crate) action_id: Option<ActionId>,
 }
 
 /// How well it is known that the participant isn't there.
@@ -156,7 +156,7 @@ impl Delegation {
             terms,
             accepted_at,
             progress,
-            question: Question { due: Some(now), asked, ticket: None },
+            question: Question { due: Some(now), asked, action_id: None },
             restarting: false,
             sending: false,
             tried: false,
@@ -236,8 +236,8 @@ impl Delegation {
     }
 
     /// The SFU is being asked.
-    pub(crate) fn ask(&mut self, ticket: Ticket) {
-        self.question.ticket = Some(ticket);
+    pub(crate) fn ask(&mut self, action_id: ActionId) {
+        self.question.action_id = Some(action_id);
         self.question.due = None;
         self.question.asked = self.question.asked.saturating_add(1);
     }
@@ -325,7 +325,7 @@ impl Delegation {
         if Mutant::BelieveOvertakenAnswer.is_injected() {
             return;
         }
-        self.question.ticket = None;
+        self.question.action_id = None;
         self.question.due = None;
     }
 

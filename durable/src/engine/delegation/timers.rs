@@ -26,7 +26,7 @@ impl Delegation {
 
     /// When the `send` is due, unless the participant's absence has to be seen anew first.
     pub(crate) fn send_at(&self) -> Option<Timestamp> {
-        self.unsent().filter(|due| self.question.ticket.is_none() && self.is_absent_at(*due))
+        self.unsent().filter(|due| self.question.action_id.is_none() && self.is_absent_at(*due))
     }
 
     /// Whether it isn't too long ago that the participant was seen to be gone: a `send` may go out.
@@ -40,7 +40,7 @@ impl Delegation {
 
     /// When the SFU is to be asked for this participant, sanity checks apart.
     pub(crate) fn question_at(&self) -> Option<Timestamp> {
-        if self.question.ticket.is_some() {
+        if self.question.action_id.is_some() {
             return None;
         }
         match (self.progress.state, self.absence) {

@@ -7,11 +7,11 @@ use std::time::Duration;
 
 use crate::command::Track;
 use crate::engine::action::{
-    Action, MembersAnswer, Participant, RemovalAnswer, Request, ServerAnswer, Ticket, TrackedId,
+    Action, ActionId, MembersAnswer, Participant, RemovalAnswer, Request, ServerAnswer, TrackedId,
 };
 use crate::engine::backoff::Jitter;
 use crate::engine::delegation::signals::Scope;
-use crate::engine::in_flight::{Flight, Flights, Purpose};
+use crate::engine::in_flight::{InFlight, InFlightAction, Purpose};
 use crate::engine::log_event::{LogEvent, LogEventKind};
 use crate::engine::membership::participant::{Attempt, Moment, Presence, Sighting, Tracked};
 use crate::engine::mutant::Mutant;
@@ -42,7 +42,7 @@ struct Round {
     /// When the homeserver is next asked. It counts only while somebody is connected.
     due: Option<Timestamp>,
     /// The question under way.
-    ticket: Option<Ticket>,
+    action_id: Option<ActionId>,
     /// The homeserver doesn't tell us who is joined: it is to be asked whether it is itself.
     forbidden: bool,
     /// It isn't: the LiveKit room is to be deleted.
@@ -140,15 +140,15 @@ impl Membership {
     pub(crate) fn members_answered(
         &mut self,
         now: Timestamp,
-        ticket: Ticket,
+        action_id: ActionId,
         matrix_room_id: &MatrixRoomId,
         as_of: Moment,
         answer: &MembersAnswer,
     ) {
-        let Some(round) = self.round(matrix_room_id).filter(|round| round.ticket == Some(ticket)) else {
+        let Some(round) = self.round(matrix_room_id).filter(|round| round.action_id == Some(action_id)) else {
             return;
         };
-        round.ticket = None;
+        round.action_id = None;
         let nobody = HashSet::new();
         let joined = match answer {
             MembersAnswer::Joined(joined) => joined,
@@ -172,15 +172,15 @@ impl Membership {
     pub(crate) fn server_answered(
         &mut self,
         now: Timestamp,
-        ticket: Ticket,
+        action_id: ActionId,
         matrix_room_id: &MatrixRoomId,
         as_of: Moment,
         answer: ServerAnswer,
     ) {
-        let Some(round) = self.round(matrix_room_id).filter(|round| round.ticket == Some(ticket)) else {
+        let Some(round) = self.round(matrix_room_id).filter(|round| round.action_id == Some(action_id)) else {
             return;
         };
-        round.ticket = None;
+        round.action_id = None;
         match answer {
             ServerAnswer::Failed => self.unknown(now, matrix_room_id),
             ServerAnswer::Joined(true) => {
@@ -211,14 +211,14 @@ impl Membership {
     pub(crate) fn removal_answered(
         &mut self,
         now: Timestamp,
-        ticket: Ticket,
+        action_id: ActionId,
         identity: &Identity,
         as_of: Moment,
         answer: RemovalAnswer,
         jitter: Jitter,
     ) -> bool {
         let Some(tracked) = self.tracked.get_mut(identity) else { return false };
-        let attempt = tracked.removal.as_mut().filter(|attempt| attempt.ticket == Some(ticket));
+        let attempt = tracked.removal.as_mut().filter(|attempt| attempt.action_id == Some(action_id));
         let awaited = attempt.is_some();
         match (answer, attempt) {
             (RemovalAnswer::Failed, None) => return false,
@@ -253,7 +253,7 @@ impl Membership {
     pub(crate) fn deletion_answered(
         &mut self,
         now: Timestamp,
-        ticket: Ticket,
+        action_id: ActionId,
         matrix_room_id: &MatrixRoomId,
         as_of: Moment,
         answer: RemovalAnswer,
@@ -261,7 +261,7 @@ impl Membership {
     ) -> Vec<Identity> {
         let anybody = self.is_anybody_connected(matrix_room_id);
         if let Some(round) = self.round(matrix_room_id)
-            && let Some(attempt) = round.deletion.as_mut().filter(|attempt| attempt.ticket == Some(ticket))
+            && let Some(attempt) = round.deletion.as_mut().filter(|attempt| attempt.action_id == Some(action_id))
         {
             if answer == RemovalAnswer::Failed && anybody {
                 attempt.failed(now, jitter);
@@ -301,7 +301,13 @@ impl Membership {
 
     /// Adds what is due to `actions`, up to `limit`: first one question for each Matrix room, then the removals, of which
     /// [`REMOVALS_AT_ONCE`] are under way at a time.
-    pub(crate) fn actions(&mut self, now: Timestamp, limit: usize, flights: &mut Flights, actions: &mut Vec<Action>) {
+    pub(crate) fn actions(
+        &mut self,
+        now: Timestamp,
+        limit: usize,
+        in_flight: &mut InFlight,
+        actions: &mut Vec<Action>,
+    ) {
         let as_of = self.latest;
         let asked: Vec<_> = self.questions().filter(|(due, _)| *due <= now).map(|(_, id)| id.clone()).collect();
         for matrix_room_id in asked.into_iter().take(limit.saturating_sub(actions.len())) {
@@ -315,11 +321,11 @@ impl Membership {
                 let request = Request::JoinedMembers { matrix_room_id: matrix_room_id.clone() };
                 (Purpose::Members { matrix_room_id, as_of }, request)
             };
-            let ticket = flights.start(Flight { purpose, server_name: None, started_at: now });
-            round.ticket = Some(ticket);
-            actions.push(Action { ticket, request });
+            let action_id = in_flight.start(InFlightAction { purpose, server_name: None, started_at: now });
+            round.action_id = Some(action_id);
+            actions.push(Action { action_id, request });
         }
-        self.removals(now, limit, flights, actions);
+        self.removals(now, limit, in_flight, actions);
     }
 
     /// When there is something to do, questions to the SFU apart.
@@ -437,9 +443,9 @@ impl Membership {
         tracked.changed |= tracked.presence != before;
     }
 
-    fn removals(&mut self, now: Timestamp, limit: usize, flights: &mut Flights, actions: &mut Vec<Action>) {
+    fn removals(&mut self, now: Timestamp, limit: usize, in_flight: &mut InFlight, actions: &mut Vec<Action>) {
         let as_of = self.latest;
-        let places = REMOVALS_AT_ONCE.saturating_sub(flights.removing()).min(limit.saturating_sub(actions.len()));
+        let places = REMOVALS_AT_ONCE.saturating_sub(in_flight.removing()).min(limit.saturating_sub(actions.len()));
         let is_due = |attempt: &&mut Attempt| attempt.due().is_some_and(|due| due <= now);
         let room = self.room().cloned();
         let deletions = self.rounds.iter_mut().filter_map(|round| {
@@ -454,9 +460,9 @@ impl Membership {
             Some((attempt, purpose, Request::RemoveParticipant { room, identity }))
         });
         for (attempt, purpose, request) in deletions.chain(removals).take(places) {
-            let ticket = flights.start(Flight { purpose, server_name: None, started_at: now });
-            attempt.ticket = Some(ticket);
-            actions.push(Action { ticket, request });
+            let action_id = in_flight.start(InFlightAction { purpose, server_name: None, started_at: now });
+            attempt.action_id = Some(action_id);
+            actions.push(Action { action_id, request });
         }
     }
 
@@ -464,7 +470,7 @@ impl Membership {
     fn questions(&self) -> impl Iterator<Item = (Timestamp, &MatrixRoomId)> {
         self.rounds
             .iter()
-            .filter(|round| round.ticket.is_none() && self.is_anybody_connected(&round.of))
+            .filter(|round| round.action_id.is_none() && self.is_anybody_connected(&round.of))
             .filter_map(|round| Some((if round.forbidden { Timestamp::default() } else { round.due? }, &round.of)))
     }
 
@@ -490,7 +496,7 @@ impl Membership {
             self.rounds.push(Round {
                 of,
                 due: None,
-                ticket: None,
+                action_id: None,
                 forbidden: false,
                 deletion: None,
                 misconfigured: false,

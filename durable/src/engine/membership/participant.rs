@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::command::Track;
-use crate::engine::action::{Participant, ParticipantState, Ticket, TrackedId};
+use crate::engine::action::{ActionId, Participant, ParticipantState, TrackedId};
 use crate::engine::backoff::{self, Jitter};
 use crate::engine::connection::{Alias, Beginning, Connection, Connections, End};
 use crate::engine::mutant::Mutant;
@@ -45,7 +45,7 @@ pub(crate) struct Presence {
 pub(crate) struct Attempt {
     pub(crate) due: Timestamp,
     pub(crate) failures: u32,
-    pub(crate) ticket: Option<Ticket>,
+    pub(crate) action_id: Option<ActionId>,
 }
 
 /// A place in the order in which things were heard, in memory only. What was asked at one moment says nothing about what was
@@ -231,12 +231,12 @@ impl Tracked {
 
 impl Attempt {
     pub(crate) fn new(now: Timestamp) -> Self {
-        Self { due: now, failures: 0, ticket: None }
+        Self { due: now, failures: 0, action_id: None }
     }
 
     /// When it is due, unless it is under way.
     pub(crate) fn due(&self) -> Option<Timestamp> {
-        self.ticket.is_none().then_some(self.due)
+        self.action_id.is_none().then_some(self.due)
     }
 
     /// There is a new reason for it.
@@ -246,7 +246,7 @@ impl Attempt {
 
     /// It has failed once more.
     pub(crate) fn failed(&mut self, now: Timestamp, jitter: Jitter) {
-        self.ticket = None;
+        self.action_id = None;
         self.failures = self.failures.saturating_add(1);
         self.due = now + backoff::after_failure(self.failures, jitter);
     }
