@@ -1,10 +1,10 @@
 //! Delegated leaves: a client hands over the delayed event that takes it out of a call, and from then on it is ours.
 //!
 //! While the participant is connected to the SFU the homeserver's timer is restarted in time; once it is gone, the event is
-//! sent. Two rules decide every doubt: **a leave is never lost**, and **a leave is never sent early**.
+//! sent. Two config decide every doubt: **a leave is never lost**, and **a leave is never sent early**.
 //!
 //! And who may stay: a token that was minted because its user is in a Matrix room is remembered, and whoever isn't in that room
-//! any more is removed from the call. Two rules again: **nobody who is in the room is removed**, and **what isn't an answer of
+//! any more is removed from the call. Two config again: **nobody who is in the room is removed**, and **what isn't an answer of
 //! the homeserver removes nobody**.
 //!
 //! # The engine
@@ -63,7 +63,7 @@ pub use engine::delegation::Ending;
 pub use engine::log_event::{LogEvent, LogEventKind, Subject};
 #[cfg(feature = "mutants")]
 pub use engine::mutant::Mutant;
-pub use engine::room::{Input, Room, Rules};
+pub use engine::room::{EngineConfig, Input, Room};
 pub use engine::storage::{AliasColumn, Change, DelegationRow, RoomRow, Rows, StateColumn, TrackedRow};
 pub use engine::webhook::{DisconnectReason, FRESH, Occurrence, ParticipantRef, ROUNDING, WebhookEvent};
 pub use ids::{DelayedEventsUrl, Identity, MatrixRoomId, ParticipantSid, RoomName, ServerName, UserId};

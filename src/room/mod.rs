@@ -7,8 +7,8 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use delegated_leaves::{
-    Ending, HomeserverAnswer, LogEvent, LogEventKind, MatrixRoomId, MembersAnswer, Outcome, Outside, RemovalAnswer,
-    Request as ActionRequest, RoomCommand, RoomObject, Rules, ServerAnswer, SfuAnswer, Subject,
+    Ending, EngineConfig, HomeserverAnswer, LogEvent, LogEventKind, MatrixRoomId, MembersAnswer, Outcome, Outside,
+    RemovalAnswer, Request as ActionRequest, RoomCommand, RoomObject, ServerAnswer, SfuAnswer, Subject,
 };
 use serde_json::json;
 use worker::{DurableObject, Env, Request, Response, State, durable_object};
@@ -41,14 +41,14 @@ impl DurableObject for Room {
         let command: RoomCommand = serde_json::from_str(&request.text().await?)?;
         let deployment = bindings::configuration(&self.env).await;
         let Ok(config) = deployment.as_ref() else { return Response::error("misconfigured", 503) };
-        let answer = self.object.command(rules(config), &self.surroundings(config), command).await?;
+        let answer = self.object.command(engine_config(config), &self.surroundings(config), command).await?;
         Response::ok(serde_json::to_string(&answer)?)
     }
 
     async fn alarm(&self) -> worker::Result<Response> {
         let deployment = bindings::configuration(&self.env).await;
         match deployment.as_ref() {
-            Ok(config) => self.object.alarm(rules(config), &self.surroundings(config)).await?,
+            Ok(config) => self.object.alarm(engine_config(config), &self.surroundings(config)).await?,
             // What is due stays due until somebody has mended the configuration.
             Err(errors) => {
                 let log = Log::of_new_request(Level::Info);
@@ -91,8 +91,8 @@ pub(crate) fn level_of(event: LogEventKind) -> Level {
     }
 }
 
-fn rules(config: &Config) -> Rules {
-    Rules {
+fn engine_config(config: &Config) -> EngineConfig {
+    EngineConfig {
         sanity_check_interval: config.sanity_check_interval,
         membership_check_interval: config.membership_check_interval,
     }

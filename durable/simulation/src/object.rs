@@ -7,11 +7,11 @@ use delegated_leaves::RoomCommand;
 use delegated_leaves::Timestamp;
 use delegated_leaves::{Action, DelegationId, TrackedId};
 use delegated_leaves::{Change, DelegationRow, RoomRow, Rows, TrackedRow};
-use delegated_leaves::{Input, Room, Rules};
+use delegated_leaves::{EngineConfig, Input, Room};
 
 /// The object of the room.
 pub(super) struct Object {
-    rules: Rules,
+    config: EngineConfig,
     /// On disk.
     pub(super) rows: BTreeMap<DelegationId, DelegationRow>,
     pub(super) tracked: BTreeMap<TrackedId, TrackedRow>,
@@ -38,9 +38,9 @@ pub(super) struct Stored {
 }
 
 impl Object {
-    pub(super) fn new(rules: Rules) -> Self {
+    pub(super) fn new(config: EngineConfig) -> Self {
         Self {
-            rules,
+            config,
             rows: BTreeMap::new(),
             tracked: BTreeMap::new(),
             room: RoomRow::default(),
@@ -141,8 +141,8 @@ impl Object {
     }
 
     fn engine(&mut self, now: Timestamp) -> &mut Room {
-        let Self { rules, rows, tracked, room, engine, .. } = self;
-        engine.get_or_insert_with(|| Room::load(*rules, now, rows_of(rows, tracked, *room)))
+        let Self { config, rows, tracked, room, engine, .. } = self;
+        engine.get_or_insert_with(|| Room::load(*config, now, rows_of(rows, tracked, *room)))
     }
 }
 

@@ -17,7 +17,7 @@ use super::weather::{Weather, millis};
 use delegated_leaves::DisconnectReason;
 use delegated_leaves::Timestamp;
 use delegated_leaves::{Action, DelegationId};
-use delegated_leaves::{Input, Rules};
+use delegated_leaves::{EngineConfig, Input};
 
 /// Everything there is.
 pub(super) struct World {
@@ -109,7 +109,7 @@ impl World {
             sfu: Sfu::new(weather.joined_at_ms, weather.answers_tell_joined_at),
             homeservers: Homeservers::default(),
             matrix: MatrixRoom::new(START, weather.members, weather.hidden),
-            object: Object::new(Rules {
+            object: Object::new(EngineConfig {
                 sanity_check_interval: weather.sanity_check_interval,
                 membership_check_interval: weather.membership_check_interval,
             }),

@@ -115,7 +115,7 @@ impl Room {
 
     /// Whether it is time for a sanity check; if so, the next one is set.
     fn is_sanity_check_due(&mut self, now: Timestamp) -> bool {
-        let Some(interval) = self.rules.sanity_check_interval.map(|interval| interval.max(SHORTEST_INTERVAL)) else {
+        let Some(interval) = self.config.sanity_check_interval.map(|interval| interval.max(SHORTEST_INTERVAL)) else {
             return false;
         };
         if self.sanity_check_due.is_none_or(|due| now < due) {

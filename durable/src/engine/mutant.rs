@@ -2,7 +2,7 @@
 //!
 //! They work like fail points: a few places of the engine ask whether their mutant is switched on. Without the feature
 //! `mutants` the answer is a constant, and nothing of it reaches the deployed worker. The alternative, an engine that is
-//! generic over its rules, would leave its mark on every signature; patching the source and compiling it a dozen times
+//! generic over its config, would leave its mark on every signature; patching the source and compiling it a dozen times
 //! would be too slow for a test.
 
 /// One thing that the engine could do wrong.

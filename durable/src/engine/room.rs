@@ -25,7 +25,7 @@ use crate::time::Timestamp;
 /// [`next_due`](Self::next_due) when to call [`take_due`](Self::take_due), which says what to do then.
 #[derive(Clone, Debug)]
 pub struct Room {
-    pub(crate) rules: Rules,
+    pub(crate) config: EngineConfig,
     pub(crate) delegations: BTreeMap<DelegationId, Delegation>,
     pub(crate) membership: Membership,
     pub(crate) in_flight: InFlight,
@@ -39,7 +39,7 @@ pub struct Room {
 
 /// What is configured.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Rules {
+pub struct EngineConfig {
     /// How often the SFU is asked whether the connected participants are still there. `None`: never.
     pub sanity_check_interval: Option<Duration>,
     /// How often our homeserver is asked who is in the Matrix room while somebody is connected. `None`: only when somebody
@@ -96,18 +96,18 @@ pub enum Input {
 impl Room {
     /// The room as it was stored. `now` is the time at which it is loaded. What was under way when it was last stored is
     /// due again.
-    pub fn load(rules: Rules, now: Timestamp, rows: Rows) -> Self {
+    pub fn load(config: EngineConfig, now: Timestamp, rows: Rows) -> Self {
         let Rows { delegations, tracked, room } = rows;
         let delegations: BTreeMap<_, _> = delegations.into_iter().map(|row| (row.id, row.resume(now))).collect();
         let connected = delegations.values().any(|delegation| delegation.progress.state == State::Connected);
-        let membership = Membership::load(rules.membership_check_interval, now, tracked);
+        let membership = Membership::load(config.membership_check_interval, now, tracked);
         // The interval may have been changed meanwhile, or sanity checks be switched on.
-        let sanity_check_due = rules
+        let sanity_check_due = config
             .sanity_check_interval
             .filter(|_| connected || !membership.is_empty())
             .map(|interval| room.sanity_check_due.map_or(now, |due| due.min(now + interval)));
         Self {
-            rules,
+            config,
             newest: delegations.keys().next_back().copied().unwrap_or(DelegationId(0)),
             delegations,
             membership,
@@ -419,7 +419,7 @@ impl Room {
 
     /// Sees to it that there is a sanity check to come.
     fn schedule_sanity_check(&mut self, now: Timestamp) {
-        if let Some(interval) = self.rules.sanity_check_interval
+        if let Some(interval) = self.config.sanity_check_interval
             && self.sanity_check_due.is_none()
         {
             self.set_sanity_check(Some(now + interval));

@@ -32,7 +32,7 @@ use crate::engine::action::{
 };
 use crate::engine::backoff::Jitter;
 use crate::engine::log_event::LogEvent;
-use crate::engine::room::{Input, Room, Rules};
+use crate::engine::room::{EngineConfig, Input, Room};
 use crate::object::store::Store;
 use crate::time::Timestamp;
 
@@ -88,11 +88,11 @@ impl RoomObject {
     /// Records what `command` changes. When this returns without an error, it is stored, and the alarm is set.
     pub async fn command(
         &self,
-        rules: Rules,
+        config: EngineConfig,
         outside: &impl Outside,
         command: RoomCommand,
     ) -> worker::Result<RoomAnswer> {
-        let concerned = self.with_room(rules, outside, |now, room| {
+        let concerned = self.with_room(config, outside, |now, room| {
             room.handle(now, Input::Command(command));
             !room.is_empty()
         })?;
@@ -111,9 +111,9 @@ impl RoomObject {
     ///
     /// Where that can't be stored, it is tried again later. An error means that not even an alarm can be set; the platform runs
     /// this one again then, but not for ever.
-    pub async fn alarm(&self, rules: Rules, outside: &impl Outside) -> worker::Result<()> {
+    pub async fn alarm(&self, config: EngineConfig, outside: &impl Outside) -> worker::Result<()> {
         self.alarm_at.set(None);
-        let outcome = self.act(rules, outside).await;
+        let outcome = self.act(config, outside).await;
         self.acting.take();
         if let Err(error) = outcome {
             outside.not_stored(&error);
@@ -127,12 +127,12 @@ impl RoomObject {
         self.set_alarm(outside).await
     }
 
-    async fn act(&self, rules: Rules, outside: &impl Outside) -> worker::Result<()> {
+    async fn act(&self, config: EngineConfig, outside: &impl Outside) -> worker::Result<()> {
         let mut under_way = FuturesUnordered::new();
         let mut share = ACTIONS_PER_ALARM;
         loop {
             let free = CONCURRENT_ACTIONS.saturating_sub(under_way.len()).min(share);
-            let actions = self.with_room(rules, outside, |now, room| room.take_due(now, free))?;
+            let actions = self.with_room(config, outside, |now, room| room.take_due(now, free))?;
             share = share.saturating_sub(actions.len());
             for action in actions {
                 under_way.push(async move { (action.action_id, outside.perform(action.request).await) });
@@ -146,7 +146,7 @@ impl RoomObject {
             if let Either::Left((Some((action_id, outcome)), _)) =
                 select(under_way.next(), select(woken, until_due)).await
             {
-                self.with_room(rules, outside, |now, room| room.handle(now, input(action_id, outcome)))?;
+                self.with_room(config, outside, |now, room| room.handle(now, input(action_id, outcome)))?;
             }
         }
     }
@@ -164,7 +164,7 @@ impl RoomObject {
     /// Lets `work` have the room, and stores what it changes before anybody hears of it.
     fn with_room<T>(
         &self,
-        rules: Rules,
+        config: EngineConfig,
         outside: &impl Outside,
         work: impl FnOnce(Timestamp, &mut Room) -> T,
     ) -> worker::Result<T> {
@@ -175,7 +175,7 @@ impl RoomObject {
             Some(room) => room,
             empty => {
                 let rows = store.load()?;
-                empty.insert(Room::load(rules, now, rows))
+                empty.insert(Room::load(config, now, rows))
             }
         };
         let done = work(now, room);

@@ -7,9 +7,9 @@ use std::time::Duration;
 
 use delegated_leaves::{
     Action, Change, DelayId, DelayTimeout, DelayedEvent, DelayedEventsUrl, Delegate, DelegationId, DelegationRow,
-    DisconnectReason, Ending, HomeserverAnswer, Identity, Input, Jitter, LogEventKind, MatrixRoomId, MembersAnswer,
-    Occurrence, Participant, ParticipantRef, ParticipantSid, ParticipantState, RemovalAnswer, Request, Room,
-    RoomCommand, RoomName, RoomRow, Rows, Rules, ServerAnswer, ServerName, SfuAnswer, StateColumn, Timestamp, Track,
+    DisconnectReason, Ending, EngineConfig, HomeserverAnswer, Identity, Input, Jitter, LogEventKind, MatrixRoomId,
+    MembersAnswer, Occurrence, Participant, ParticipantRef, ParticipantSid, ParticipantState, RemovalAnswer, Request,
+    Room, RoomCommand, RoomName, RoomRow, Rows, ServerAnswer, ServerName, SfuAnswer, StateColumn, Timestamp, Track,
     TrackedId, TrackedRow, UserId, WebhookEvent,
 };
 
@@ -22,7 +22,7 @@ pub struct Call {
     pub told: Vec<LogEventKind>,
     pub endings: Vec<Ending>,
     room_row: RoomRow,
-    rules: Rules,
+    config: EngineConfig,
     under_way: VecDeque<Action>,
 }
 
@@ -32,18 +32,18 @@ pub const GONE: HomeserverAnswer = HomeserverAnswer::Gone;
 
 impl Call {
     pub fn new() -> Self {
-        Self::with_rules(Rules::default())
+        Self::with_rules(EngineConfig::default())
     }
 
     /// Who is in the Matrix room is checked every minute.
     pub fn with_membership() -> Self {
         let membership_check_interval = Some(Duration::from_secs(60));
-        Self::with_rules(Rules { membership_check_interval, ..Rules::default() })
+        Self::with_rules(EngineConfig { membership_check_interval, ..EngineConfig::default() })
     }
 
     pub fn with_sanity_check(interval_s: u64) -> Self {
         let sanity_check_interval = Some(Duration::from_secs(interval_s));
-        Self::with_rules(Rules { sanity_check_interval, ..Rules::default() })
+        Self::with_rules(EngineConfig { sanity_check_interval, ..EngineConfig::default() })
     }
 
     /// Alice has delegated her leave with this delay, is connected as `PA_1`, and her leave was restarted just now.
@@ -54,18 +54,18 @@ impl Call {
         call
     }
 
-    pub fn with_rules(rules: Rules) -> Self {
+    pub fn with_rules(config: EngineConfig) -> Self {
         let now = Timestamp::from_secs(1_790_000_000);
         Self {
             now,
-            room: Room::load(rules, now, Rows::default()),
+            room: Room::load(config, now, Rows::default()),
             rows: BTreeMap::new(),
             tracked: BTreeMap::new(),
             rows_written: 0,
             told: Vec::new(),
             endings: Vec::new(),
             room_row: RoomRow::default(),
-            rules,
+            config,
             under_way: VecDeque::new(),
         }
     }
@@ -260,7 +260,7 @@ impl Call {
     /// Everything in memory is lost.
     pub fn crash(&mut self) {
         self.under_way.clear();
-        self.room = Room::load(self.rules, self.now, self.stored());
+        self.room = Room::load(self.config, self.now, self.stored());
     }
 
     pub fn state(&self, who: &str) -> Option<StateColumn> {

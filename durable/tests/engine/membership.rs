@@ -3,7 +3,9 @@
 use std::time::Duration;
 
 use delegated_leaves::RemovalAnswer::{self, Done, NotThere};
-use delegated_leaves::{DisconnectReason, LogEventKind, MembersAnswer, Occurrence, Rules, ServerAnswer, StateColumn};
+use delegated_leaves::{
+    DisconnectReason, EngineConfig, LogEventKind, MembersAnswer, Occurrence, ServerAnswer, StateColumn,
+};
 
 use crate::call::{Call, DONE, participant, token};
 
@@ -427,7 +429,7 @@ fn a_renewal_writes_one_row_and_extends_the_expiry() {
 
 #[test]
 fn without_an_interval_who_connects_is_checked_all_the_same() {
-    let mut call = Call::with_rules(Rules::default());
+    let mut call = Call::with_rules(EngineConfig::default());
     call.track("alice");
     call.joined("alice", "PA_1");
     assert_eq!(call.acts(), ["members of !room"]);
@@ -470,11 +472,11 @@ fn a_lost_end_is_noticed_when_the_token_has_expired() {
 
 #[test]
 fn a_sanity_check_finds_whom_no_webhook_has_announced() {
-    let rules = Rules {
+    let config = EngineConfig {
         sanity_check_interval: Some(Duration::from_secs(30)),
         membership_check_interval: Some(Duration::from_secs(60)),
     };
-    let mut call = Call::with_rules(rules);
+    let mut call = Call::with_rules(config);
     call.track("alice");
     assert_eq!(call.wait_for_due(), 30.0);
     assert_eq!(call.acts(), ["ask alice"]);

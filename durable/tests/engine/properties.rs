@@ -1,7 +1,7 @@
 use delegated_leaves::DisconnectReason::{self, DuplicateIdentity, Migration, Other};
 use delegated_leaves::{
-    HomeserverAnswer, MembersAnswer, Occurrence, ParticipantRef, ParticipantState, RemovalAnswer, Rules, ServerAnswer,
-    StateColumn,
+    EngineConfig, HomeserverAnswer, MembersAnswer, Occurrence, ParticipantRef, ParticipantState, RemovalAnswer,
+    ServerAnswer, StateColumn,
 };
 use proptest::prelude::*;
 use std::time::Duration;
@@ -72,8 +72,8 @@ proptest! {
     #[test]
     fn whatever_happens_there_is_a_next_step_and_it_is_a_step(happenings in prop::collection::vec(happening(), 0..80)) {
         let interval = Some(Duration::from_secs(60));
-        let rules = Rules { sanity_check_interval: interval, membership_check_interval: interval };
-        let mut call = Call::with_rules(rules);
+        let config = EngineConfig { sanity_check_interval: interval, membership_check_interval: interval };
+        let mut call = Call::with_rules(config);
         for happening in happenings {
             happen(&mut call, happening);
             if call.room.is_empty() {
