@@ -34,7 +34,7 @@ impl Room {
         let scope = if scopes.all(|scope| scope == first) { first } else { Scope::All };
 
         let room: RoomName = match of.first().and_then(|id| self.delegations.get(id)) {
-            Some(delegation) => delegation.terms.room.clone(),
+            Some(delegation) => delegation.request.room.clone(),
             None => self.membership.room()?.clone(),
         };
         let as_of = self.membership.latest();
@@ -78,7 +78,7 @@ impl Room {
                 .iter()
                 .enumerate()
                 .filter_map(|(index, (_, id, _))| {
-                    let (pending, struggling) = self.in_flight.load_of(&self.delegations.get(id)?.terms.server_name);
+                    let (pending, struggling) = self.in_flight.load_of(&self.delegations.get(id)?.request.server_name);
                     (!struggling || pending < STRUGGLING_LIMIT).then_some((pending, index))
                 })
                 .min();
@@ -90,13 +90,13 @@ impl Room {
 
     fn call(&mut self, now: Timestamp, id: DelegationId, call: Call) -> Option<Action> {
         let delegation = self.delegations.get_mut(&id)?;
-        let server_name: ServerName = delegation.terms.server_name.clone();
+        let server_name: ServerName = delegation.request.server_name.clone();
         let event = DelayedEvent {
             delegation: id,
             server_name: server_name.clone(),
-            url: delegation.terms.delayed_events_url.clone(),
-            owner: delegation.terms.owner.clone(),
-            delay_id: delegation.terms.delay_id.clone(),
+            url: delegation.request.delayed_events_url.clone(),
+            owner: delegation.request.owner.clone(),
+            delay_id: delegation.request.delay_id.clone(),
         };
         let (purpose, request) = match call {
             Call::Restart => {

@@ -95,12 +95,12 @@ impl LogEventKind {
 }
 
 impl LogEvent {
-    pub(crate) fn delegated(terms: &Delegate) -> Self {
-        Self::of(terms, LogEventKind::Delegated)
+    pub(crate) fn delegated(request: &Delegate) -> Self {
+        Self::of(request, LogEventKind::Delegated)
     }
 
     pub(crate) fn ended(delegation: &Delegation, ending: Ending) -> Self {
-        Self::of(&delegation.terms, LogEventKind::Ended(ending))
+        Self::of(&delegation.request, LogEventKind::Ended(ending))
     }
 
     /// What the news has changed, if that is worth telling.
@@ -115,12 +115,12 @@ impl LogEvent {
             (_, State::Doubted { .. }) => LogEventKind::Doubted,
             (_, State::Leaving { .. }) => LogEventKind::Leaving,
         };
-        Some(Self::of(&after.terms, event))
+        Some(Self::of(&after.request, event))
     }
 
     /// Something has happened to somebody who is tracked.
-    pub(crate) fn of_tracked(terms: &Track, event: LogEventKind) -> Self {
-        let Track { room, matrix_room_id, user_id, identity, .. } = terms.clone();
+    pub(crate) fn of_tracked(request: &Track, event: LogEventKind) -> Self {
+        let Track { room, matrix_room_id, user_id, identity, .. } = request.clone();
         Self { room, subject: Subject::Participant { identity, user_id, matrix_room_id }, event }
     }
 
@@ -129,8 +129,8 @@ impl LogEvent {
         Self { room, subject: Subject::MatrixRoom(matrix_room_id), event }
     }
 
-    fn of(terms: &Delegate, event: LogEventKind) -> Self {
-        let Delegate { room, identity, server_name, .. } = terms.clone();
+    fn of(request: &Delegate, event: LogEventKind) -> Self {
+        let Delegate { room, identity, server_name, .. } = request.clone();
         Self { room, subject: Subject::Delegation { identity, server_name }, event }
     }
 }

@@ -123,9 +123,9 @@ impl Room {
     /// Takes an input.
     pub fn handle(&mut self, now: Timestamp, input: Input) {
         match input {
-            Input::Command(RoomCommand::Delegate(terms)) => self.delegate(now, terms),
-            Input::Command(RoomCommand::Track(terms)) => {
-                self.membership.track(now, terms);
+            Input::Command(RoomCommand::Delegate(request)) => self.delegate(now, request),
+            Input::Command(RoomCommand::Track(request)) => {
+                self.membership.track(now, request);
                 self.schedule_sanity_check(now);
             }
             Input::Command(RoomCommand::Wake) => {}
@@ -272,11 +272,11 @@ impl Room {
             .chain(self.membership.dues())
     }
 
-    fn delegate(&mut self, now: Timestamp, terms: Delegate) {
+    fn delegate(&mut self, now: Timestamp, request: Delegate) {
         let id = DelegationId(now.as_millis().max(self.newest.0 + 1));
         self.newest = id;
         let replaced: Vec<_> =
-            self.delegations.values().filter(|old| old.is_replaced_by(&terms)).map(|old| old.id).collect();
+            self.delegations.values().filter(|old| old.is_replaced_by(&request)).map(|old| old.id).collect();
         for old in replaced {
             if Mutant::ResultsOutliveReplacement.is_injected() {
                 self.in_flight.hand_over(old, id);
@@ -285,8 +285,8 @@ impl Room {
                 self.end(old, Ending::Replaced);
             }
         }
-        self.log_events.push(LogEvent::delegated(&terms));
-        self.delegations.insert(id, Delegation::new(id, terms, now));
+        self.log_events.push(LogEvent::delegated(&request));
+        self.delegations.insert(id, Delegation::new(id, request, now));
         self.changed.insert(id);
     }
 
@@ -370,7 +370,7 @@ impl Room {
             .delegations
             .values()
             .filter(|delegation| {
-                delegation.progress.state == State::Connected && gone.contains(&delegation.terms.identity)
+                delegation.progress.state == State::Connected && gone.contains(&delegation.request.identity)
             })
             .map(|delegation| delegation.id)
             .collect();

@@ -146,15 +146,15 @@ pub struct TrackedRow {
 
 impl TrackedRow {
     pub(crate) fn of(tracked: &Tracked) -> Self {
-        let Tracked { id, terms, presence, .. } = tracked;
+        let Tracked { id, request, presence, .. } = tracked;
         let latest = presence.connections.latest.as_ref();
         Self {
             id: *id,
-            room: terms.room.clone(),
-            matrix_room_id: terms.matrix_room_id.clone(),
-            user_id: terms.user_id.clone(),
-            identity: terms.identity.clone(),
-            expires_at: terms.expires_at,
+            room: request.room.clone(),
+            matrix_room_id: request.matrix_room_id.clone(),
+            user_id: request.user_id.clone(),
+            identity: request.identity.clone(),
+            expires_at: request.expires_at,
             connected: presence.connected.into(),
             gone_at: presence.gone_at,
             participant_sid: latest.and_then(|latest| latest.sid.clone()),
@@ -175,7 +175,7 @@ impl TrackedRow {
         let connections = Connections { latest, over: separated(&self.ended_sids) };
         Tracked {
             id: self.id,
-            terms: Track {
+            request: Track {
                 room: self.room,
                 matrix_room_id: self.matrix_room_id,
                 user_id: self.user_id,
@@ -195,7 +195,7 @@ impl TrackedRow {
 
 impl DelegationRow {
     pub(crate) fn of(delegation: &Delegation) -> Self {
-        let Delegation { id, terms, accepted_at, progress, .. } = delegation;
+        let Delegation { id, request, accepted_at, progress, .. } = delegation;
         let (state, since, believed_from) = match progress.state {
             State::Waiting => (StateColumn::Waiting, None, None),
             State::Connected => (StateColumn::Connected, None, None),
@@ -205,14 +205,14 @@ impl DelegationRow {
         let latest = progress.connections.latest.as_ref();
         Self {
             id: *id,
-            room: terms.room.clone(),
-            identity: terms.identity.clone(),
-            legacy_identity: terms.legacy_identity.clone(),
-            server_name: terms.server_name.clone(),
-            delayed_events_url: terms.delayed_events_url.clone(),
-            owner: terms.owner.clone(),
-            delay_id: terms.delay_id.clone(),
-            delay_timeout: terms.delay_timeout,
+            room: request.room.clone(),
+            identity: request.identity.clone(),
+            legacy_identity: request.legacy_identity.clone(),
+            server_name: request.server_name.clone(),
+            delayed_events_url: request.delayed_events_url.clone(),
+            owner: request.owner.clone(),
+            delay_id: request.delay_id.clone(),
+            delay_timeout: request.delay_timeout,
             accepted_at: *accepted_at,
             state,
             since,
@@ -258,7 +258,7 @@ impl DelegationRow {
             armed_at: self.armed_at,
             connections: Connections { latest, over },
         };
-        let terms = Delegate {
+        let request = Delegate {
             room: self.room,
             identity: self.identity,
             legacy_identity: self.legacy_identity,
@@ -268,7 +268,7 @@ impl DelegationRow {
             delay_id: self.delay_id,
             delay_timeout: self.delay_timeout,
         };
-        Delegation::resume(self.id, terms, self.accepted_at, progress, now)
+        Delegation::resume(self.id, request, self.accepted_at, progress, now)
     }
 }
 

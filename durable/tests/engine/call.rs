@@ -71,11 +71,11 @@ impl Call {
     }
 
     pub fn delegate(&mut self, who: &str, timeout_s: u64) {
-        self.delegate_as(terms(who, timeout_s));
+        self.delegate_as(request(who, timeout_s));
     }
 
-    pub fn delegate_as(&mut self, terms: Delegate) {
-        self.handle(Input::Command(RoomCommand::Delegate(terms)));
+    pub fn delegate_as(&mut self, request: Delegate) {
+        self.handle(Input::Command(RoomCommand::Delegate(request)));
     }
 
     /// A token was minted for a user of that name, who is in `!room`, valid for an hour.
@@ -83,8 +83,8 @@ impl Call {
         self.track_as(token(who, "!room", self.now + Duration::from_secs(3600)));
     }
 
-    pub fn track_as(&mut self, terms: Track) {
-        self.handle(Input::Command(RoomCommand::Track(terms)));
+    pub fn track_as(&mut self, request: Track) {
+        self.handle(Input::Command(RoomCommand::Track(request)));
     }
 
     /// Somebody has a token, is connected, and was found to be in the Matrix room.
@@ -326,7 +326,7 @@ fn user(who: &str) -> UserId {
 }
 
 /// What a member delegates: a leave of its own.
-pub fn terms(who: &str, timeout_s: u64) -> Delegate {
+pub fn request(who: &str, timeout_s: u64) -> Delegate {
     Delegate {
         room: RoomName::new("room"),
         identity: Identity::new(who),

@@ -1,6 +1,6 @@
 use delegated_leaves::{DelayId, Delegate, Ending, Identity, StateColumn};
 
-use crate::call::{Call, DONE, GONE, terms};
+use crate::call::{Call, DONE, GONE, request};
 
 #[test]
 fn a_new_delegation_takes_the_place_of_the_old_one_at_once() {
@@ -39,7 +39,7 @@ fn an_answer_about_the_old_one_does_not_touch_the_new_one() {
 #[test]
 fn the_same_event_delegated_for_another_member_follows_that_one_only() {
     let mut call = Call::with_alice(60);
-    call.delegate_as(Delegate { identity: Identity::new("alice on her phone"), ..terms("alice", 60) });
+    call.delegate_as(Delegate { identity: Identity::new("alice on her phone"), ..request("alice", 60) });
     assert_eq!(call.endings, [Ending::Replaced]);
     assert_eq!(call.rows.len(), 1);
 }
@@ -48,8 +48,8 @@ fn the_same_event_delegated_for_another_member_follows_that_one_only() {
 fn other_members_of_the_same_device_are_left_alone() {
     let mut call = Call::new();
     let legacy_identity = Some(Identity::of_device("@alice:example.com", "D"));
-    call.delegate_as(Delegate { legacy_identity: legacy_identity.clone(), ..terms("first", 60) });
-    call.delegate_as(Delegate { legacy_identity, ..terms("second", 60) });
+    call.delegate_as(Delegate { legacy_identity: legacy_identity.clone(), ..request("first", 60) });
+    call.delegate_as(Delegate { legacy_identity, ..request("second", 60) });
     assert_eq!(call.rows.len(), 2);
 }
 
@@ -58,7 +58,7 @@ fn a_delegation_is_known_under_both_its_identities() {
     let legacy_identity = Some(Identity::of_device("@alice:example.com", "D"));
     for who in ["alice", "@alice:example.com:D"] {
         let mut call = Call::new();
-        call.delegate_as(Delegate { legacy_identity: legacy_identity.clone(), ..terms("alice", 60) });
+        call.delegate_as(Delegate { legacy_identity: legacy_identity.clone(), ..request("alice", 60) });
         assert_eq!(call.acts(), ["ask all"]);
         call.sfu(&[("bob", "PA_9"), (who, "PA_1")]);
         assert_eq!(call.acts(), ["restart alice"]);
@@ -69,5 +69,5 @@ fn a_delegation_is_known_under_both_its_identities() {
 }
 
 fn another(who: &str) -> Delegate {
-    Delegate { delay_id: DelayId::new("leave of another").unwrap(), ..terms(who, 60) }
+    Delegate { delay_id: DelayId::new("leave of another").unwrap(), ..request(who, 60) }
 }

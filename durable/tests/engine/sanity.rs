@@ -1,6 +1,6 @@
 use delegated_leaves::StateColumn;
 
-use crate::call::{Call, DONE, terms};
+use crate::call::{Call, DONE, request};
 
 fn sanity_checked(members: &[&str]) -> Call {
     let mut call = Call::with_sanity_check(60);
@@ -94,5 +94,5 @@ fn an_empty_room_is_not_checked() {
 
 fn with_legacy() -> delegated_leaves::Delegate {
     let legacy_identity = Some(delegated_leaves::Identity::of_device("@alice:example.com", "D"));
-    delegated_leaves::Delegate { legacy_identity, ..terms("alice", 3600) }
+    delegated_leaves::Delegate { legacy_identity, ..request("alice", 3600) }
 }

@@ -2,7 +2,7 @@ use std::time::Duration;
 
 use delegated_leaves::{Delegate, ServerName};
 
-use crate::call::{Call, DONE, FAILED, terms};
+use crate::call::{Call, DONE, FAILED, request};
 
 #[test]
 fn no_more_is_done_at_once_than_allowed() {
@@ -99,6 +99,6 @@ fn who_waits_for_results_is_told_what_comes_next() {
 }
 
 fn connect_on(server_name: &str, who: &str, call: &mut Call) {
-    call.delegate_as(Delegate { server_name: ServerName::new(server_name), ..terms(who, 3600) });
+    call.delegate_as(Delegate { server_name: ServerName::new(server_name), ..request(who, 3600) });
     call.joined(who, "PA_1");
 }

@@ -1,6 +1,6 @@
 use delegated_leaves::{Delegate, DisconnectReason, StateColumn, UserId};
 
-use crate::call::{Call, DONE, FAILED, terms};
+use crate::call::{Call, DONE, FAILED, request};
 
 /// An alarm is a row: the object sets one for each input and each time it has acted.
 #[test]
@@ -71,7 +71,7 @@ fn what_was_due_while_nothing_ran_is_done_at_once() {
 #[test]
 fn the_homeserver_is_told_whose_event_it_is_after_a_crash_too() {
     let mut call = Call::new();
-    call.delegate_as(Delegate { owner: Some(UserId::new("@alice:example.com")), ..terms("alice", 60) });
+    call.delegate_as(Delegate { owner: Some(UserId::new("@alice:example.com")), ..request("alice", 60) });
     call.crash();
     call.joined("alice", "PA_1");
     assert_eq!(call.acts(), ["restart alice as @alice:example.com"]);

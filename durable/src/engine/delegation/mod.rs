@@ -18,7 +18,7 @@ use crate::time::Timestamp;
 #[derive(Clone, Debug)]
 pub(crate) struct Delegation {
     pub(crate) id: DelegationId,
-    pub(crate) terms: Delegate,
+    pub(crate) request: Delegate,
     pub(crate) accepted_at: Timestamp,
     pub(crate) progress: Progress,
     pub(crate) question: Question,
@@ -127,21 +127,21 @@ pub(crate) enum Absence {
 }
 
 impl Delegation {
-    pub(crate) fn new(id: DelegationId, terms: Delegate, now: Timestamp) -> Self {
+    pub(crate) fn new(id: DelegationId, request: Delegate, now: Timestamp) -> Self {
         let progress = Progress {
             state: State::Waiting,
-            due: now + terms.delay_timeout.wait(),
+            due: now + request.delay_timeout.wait(),
             failures: 0,
             armed_at: now,
             connections: Connections::default(),
         };
-        Self::resume(id, terms, now, progress, now)
+        Self::resume(id, request, now, progress, now)
     }
 
     /// Goes on after everything in memory was lost: what was under way is due again.
     pub(crate) fn resume(
         id: DelegationId,
-        terms: Delegate,
+        request: Delegate,
         accepted_at: Timestamp,
         progress: Progress,
         now: Timestamp,
@@ -153,7 +153,7 @@ impl Delegation {
         };
         Self {
             id,
-            terms,
+            request,
             accepted_at,
             progress,
             question: Question { due: Some(now), asked, action_id: None },
@@ -244,16 +244,16 @@ impl Delegation {
 
     /// Whether a new delegation takes the place of this one: it is for the same member, or for the same delayed event.
     pub(crate) fn is_replaced_by(&self, new: &Delegate) -> bool {
-        let same_event = self.terms.delay_id == new.delay_id && self.terms.server_name == new.server_name;
-        self.terms.identity == new.identity || same_event
+        let same_event = self.request.delay_id == new.delay_id && self.request.server_name == new.server_name;
+        self.request.identity == new.identity || same_event
     }
 
     /// The identities of this delegation, by what they are to it.
     pub(crate) fn alias_of(&self, identity: &Identity) -> Option<Alias> {
-        if *identity == self.terms.identity {
+        if *identity == self.request.identity {
             Some(Alias::Member)
         } else {
-            (self.terms.legacy_identity.as_ref() == Some(identity)).then_some(Alias::Legacy)
+            (self.request.legacy_identity.as_ref() == Some(identity)).then_some(Alias::Legacy)
         }
     }
 
@@ -331,9 +331,9 @@ impl Delegation {
 
     fn restart_after(&self) -> Duration {
         if Mutant::RestartTooLate.is_injected() {
-            return self.terms.delay_timeout.span();
+            return self.request.delay_timeout.span();
         }
-        self.terms.delay_timeout.restart_after()
+        self.request.delay_timeout.restart_after()
     }
 }
 

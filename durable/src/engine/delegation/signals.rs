@@ -51,7 +51,7 @@ impl Delegation {
             .collect();
         if here.is_empty() {
             return match scope {
-                Scope::One(_) if self.terms.legacy_identity.is_some() => News::AbsentAsAlias,
+                Scope::One(_) if self.request.legacy_identity.is_some() => News::AbsentAsAlias,
                 Scope::One(_) | Scope::All => News::Absent,
             };
         }
@@ -65,7 +65,7 @@ impl Delegation {
         let contested = match scope {
             // What was sure before is as sure as it was.
             Scope::One(_) if participant.sid == latest => known.is_some_and(|known| known.contested),
-            Scope::One(_) => self.terms.legacy_identity.is_some(),
+            Scope::One(_) => self.request.legacy_identity.is_some(),
             Scope::All => here.len() > 1,
         };
         let since = Some(participant.joined_at.unwrap_or(asked_at));
@@ -76,7 +76,7 @@ impl Delegation {
 
     /// Who to ask the SFU for: the connected participant by its identity, anybody else by all that it may have.
     pub(crate) fn scope(&self) -> Scope {
-        let Delegate { identity, legacy_identity, .. } = &self.terms;
+        let Delegate { identity, legacy_identity, .. } = &self.request;
         let connected = match (self.progress.state, &self.progress.connections.latest) {
             (State::Connected, Some(latest)) => Some(latest.alias),
             _ => None,

@@ -55,7 +55,7 @@ impl Delegation {
 
     /// `T` after the last successful restart: from then on the homeserver has sent the event by itself.
     pub(crate) fn deadline(&self) -> Timestamp {
-        self.progress.armed_at + self.terms.delay_timeout.span()
+        self.progress.armed_at + self.request.delay_timeout.span()
     }
 
     /// Until when `send` is tried: the deadline, but for a second at least and an hour at most.

@@ -54,8 +54,11 @@ struct Round {
 impl Membership {
     /// Those who are stored. Whoever is connected is checked at once: what was under way may have been about it.
     pub(crate) fn load(interval: Option<Duration>, now: Timestamp, rows: Vec<TrackedRow>) -> Self {
-        let mut tracked: BTreeMap<_, _> =
-            rows.into_iter().map(TrackedRow::resume).map(|tracked| (tracked.terms.identity.clone(), tracked)).collect();
+        let mut tracked: BTreeMap<_, _> = rows
+            .into_iter()
+            .map(TrackedRow::resume)
+            .map(|tracked| (tracked.request.identity.clone(), tracked))
+            .collect();
         tracked.values_mut().for_each(|tracked| tracked.resume_looks(now));
         let mut membership = Self {
             interval: interval.map(|interval| interval.max(SHORTEST_INTERVAL)),
@@ -63,7 +66,7 @@ impl Membership {
             tracked,
             ..Self::default()
         };
-        let rooms: Vec<_> = membership.tracked.values().map(|tracked| tracked.terms.matrix_room_id.clone()).collect();
+        let rooms: Vec<_> = membership.tracked.values().map(|tracked| tracked.request.matrix_room_id.clone()).collect();
         for matrix_room_id in rooms {
             membership.begin(matrix_room_id).due = Some(now);
         }
@@ -71,19 +74,19 @@ impl Membership {
     }
 
     /// A token was minted.
-    pub(crate) fn track(&mut self, now: Timestamp, terms: Track) {
+    pub(crate) fn track(&mut self, now: Timestamp, request: Track) {
         let vouched_at = self.next_moment();
-        self.begin(terms.matrix_room_id.clone()).deletion = None;
-        match self.tracked.get_mut(&terms.identity) {
+        self.begin(request.matrix_room_id.clone()).deletion = None;
+        match self.tracked.get_mut(&request.identity) {
             Some(tracked) => {
-                let expires_at = tracked.terms.expires_at.max(terms.expires_at);
-                let renewed = Track { expires_at, ..terms };
+                let expires_at = tracked.request.expires_at.max(request.expires_at);
+                let renewed = Track { expires_at, ..request };
                 tracked.vouched_at = vouched_at;
                 tracked.removal = None;
-                if tracked.terms != renewed {
+                if tracked.request != renewed {
                     tracked.changed = true;
-                    let moved = tracked.terms.matrix_room_id != renewed.matrix_room_id;
-                    tracked.terms = renewed;
+                    let moved = tracked.request.matrix_room_id != renewed.matrix_room_id;
+                    tracked.request = renewed;
                     if moved {
                         self.moved(now);
                     }
@@ -91,10 +94,10 @@ impl Membership {
             }
             None => {
                 self.newest = now.as_millis().max(self.newest + 1);
-                let identity = terms.identity.clone();
+                let identity = request.identity.clone();
                 let tracked = Tracked {
                     id: TrackedId(self.newest),
-                    terms,
+                    request,
                     presence: Presence::default(),
                     vouched_at,
                     seen_at: vouched_at,
@@ -125,7 +128,7 @@ impl Membership {
             self.each(now, |tracked| {
                 let asked_for = match scope {
                     Scope::All => true,
-                    Scope::One(identity) => tracked.terms.identity == *identity,
+                    Scope::One(identity) => tracked.request.identity == *identity,
                 };
                 let overtaken = tracked.seen_at > as_of;
                 (asked_for && !overtaken).then(|| tracked.read_participants(now, asked_at, there)).flatten()
@@ -224,7 +227,7 @@ impl Membership {
             (RemovalAnswer::Failed, None) => return false,
             (RemovalAnswer::Failed, Some(attempt)) => {
                 attempt.failed(now, jitter);
-                let log_event = LogEvent::of_tracked(&tracked.terms, LogEventKind::RemovalFailed);
+                let log_event = LogEvent::of_tracked(&tracked.request, LogEventKind::RemovalFailed);
                 self.log_events.push(log_event);
                 // Whether it is there at all is found out with the next round.
                 if !tracked.presence.connected {
@@ -235,7 +238,7 @@ impl Membership {
             (RemovalAnswer::Done | RemovalAnswer::NotThere, _) => {}
         }
         if answer == RemovalAnswer::Done {
-            let log_event = LogEvent::of_tracked(&tracked.terms, LogEventKind::ParticipantRemoved);
+            let log_event = LogEvent::of_tracked(&tracked.request, LogEventKind::ParticipantRemoved);
             self.log_events.push(log_event);
         }
         if awaited {
@@ -281,7 +284,7 @@ impl Membership {
             .tracked
             .values()
             .filter(|tracked| tracked.seen_at <= as_of && tracked.presence.connected)
-            .map(|tracked| tracked.terms.identity.clone())
+            .map(|tracked| tracked.request.identity.clone())
             .collect();
         // Of a connection that was migrating just then it says nothing.
         gone.iter().for_each(|identity| self.has_gone(now, identity, RemovalAnswer::NotThere));
@@ -347,12 +350,12 @@ impl Membership {
     pub(crate) fn sought(&self, now: Timestamp, sanity_check: bool) -> Vec<Scope> {
         let look = self.look_due().is_some_and(|due| due <= now);
         let sought = |tracked: &&Tracked| sanity_check || (look && tracked.look_due().is_some_and(|due| due <= now));
-        self.tracked.values().filter(sought).map(|tracked| Scope::One(tracked.terms.identity.clone())).collect()
+        self.tracked.values().filter(sought).map(|tracked| Scope::One(tracked.request.identity.clone())).collect()
     }
 
     /// Of somebody who is tracked.
     pub(crate) fn room(&self) -> Option<&RoomName> {
-        self.tracked.values().next().map(|tracked| &tracked.terms.room)
+        self.tracked.values().next().map(|tracked| &tracked.request.room)
     }
 
     pub(crate) fn is_empty(&self) -> bool {
@@ -397,7 +400,7 @@ impl Membership {
             self.latest = heard_at;
             tracked.seen_at = heard_at;
             if sighting == Some(Sighting::Come)
-                && let Some(round) = self.rounds.iter_mut().find(|round| round.of == tracked.terms.matrix_room_id)
+                && let Some(round) = self.rounds.iter_mut().find(|round| round.of == tracked.request.matrix_room_id)
             {
                 round.due = Some(round.due.map_or(now, |due| due.min(now)));
             }
@@ -414,10 +417,10 @@ impl Membership {
     ) {
         for tracked in self.tracked.values_mut() {
             let renewed = tracked.vouched_at > as_of && !Mutant::BelieveOldMembers.is_injected();
-            if tracked.terms.matrix_room_id != *matrix_room_id || renewed {
+            if tracked.request.matrix_room_id != *matrix_room_id || renewed {
                 continue;
             }
-            if is_joined(&tracked.terms.user_id) {
+            if is_joined(&tracked.request.user_id) {
                 tracked.removal = None;
             } else {
                 tracked.remove(now);
@@ -455,7 +458,7 @@ impl Membership {
         });
         let removals = self.tracked.values_mut().filter_map(|tracked| {
             let attempt = tracked.removal.as_mut().filter(is_due)?;
-            let Track { room, identity, .. } = tracked.terms.clone();
+            let Track { room, identity, .. } = tracked.request.clone();
             let purpose = Purpose::Remove { identity: identity.clone(), as_of };
             Some((attempt, purpose, Request::RemoveParticipant { room, identity }))
         });
@@ -477,7 +480,7 @@ impl Membership {
     fn is_anybody_connected(&self, matrix_room_id: &MatrixRoomId) -> bool {
         self.tracked
             .values()
-            .any(|tracked| tracked.presence.connected && tracked.terms.matrix_room_id == *matrix_room_id)
+            .any(|tracked| tracked.presence.connected && tracked.request.matrix_room_id == *matrix_room_id)
     }
 
     /// The identity belongs to another Matrix room now.
@@ -508,7 +511,7 @@ impl Membership {
 
     /// Nobody has to be in those rooms any more.
     fn end_rounds(&mut self) {
-        self.rounds.retain(|round| self.tracked.values().any(|tracked| tracked.terms.matrix_room_id == round.of));
+        self.rounds.retain(|round| self.tracked.values().any(|tracked| tracked.request.matrix_room_id == round.of));
     }
 
     fn tell_of(&mut self, matrix_room_id: &MatrixRoomId, event: LogEventKind) {

@@ -15,7 +15,7 @@ use crate::time::Timestamp;
 pub(crate) struct Tracked {
     pub(crate) id: TrackedId,
     /// Of the newest token; its expiry is the latest of all.
-    pub(crate) terms: Track,
+    pub(crate) request: Track,
     pub(crate) presence: Presence,
     /// When the latest token was minted: its user was in the room then.
     pub(crate) vouched_at: Moment,
@@ -67,7 +67,7 @@ impl Tracked {
     pub(crate) fn read_webhook(&mut self, now: Timestamp, event: &WebhookEvent) -> Option<Sighting> {
         let Presence { connected, connections, .. } = &mut self.presence;
         match &event.occurrence {
-            Occurrence::ParticipantJoined(participant) if participant.identity == self.terms.identity => {
+            Occurrence::ParticipantJoined(participant) if participant.identity == self.request.identity => {
                 let since = participant.joined_at.or(event.created_at);
                 let sid = participant.sid.clone();
                 let begins = Connection { alias: Alias::Member, sid, since, contested: false };
@@ -79,7 +79,7 @@ impl Tracked {
             }
             Occurrence::ParticipantLeft(participant, reason)
             | Occurrence::ParticipantConnectionAborted(participant, reason)
-                if participant.identity == self.terms.identity =>
+                if participant.identity == self.request.identity =>
             {
                 // One that is displaced or migrates is as good as there. One that never had media wasn't there, but the SFU
                 // has given it a token: that costs a row only if it is good for longer than those that are known.
@@ -118,7 +118,7 @@ impl Tracked {
     ) -> Option<Sighting> {
         let Presence { connected, connections, .. } = &mut self.presence;
         let mine = there.iter().find(|participant| {
-            participant.identity == self.terms.identity
+            participant.identity == self.request.identity
                 && participant.state != ParticipantState::Disconnected
                 && !connections.is_over(participant.sid.as_ref())
         });
@@ -186,7 +186,7 @@ impl Tracked {
     pub(crate) fn look_due(&self) -> Option<Timestamp> {
         let Some(locked_out_at) = self.locked_out_at() else {
             let again = self.looked_at.map(|looked_at| looked_at + LOOK_INTERVAL).unwrap_or_default();
-            return Some(again.max(self.terms.expires_at + LEEWAY));
+            return Some(again.max(self.request.expires_at + LEEWAY));
         };
         let again_at = self.missed_since(locked_out_at).map(|missed_at| missed_at + REUSABLE_FOR);
         let due = again_at.unwrap_or(locked_out_at);
@@ -196,7 +196,7 @@ impl Tracked {
     /// From when on no token that is known of lets it in any more, unless it is connected.
     fn locked_out_at(&self) -> Option<Timestamp> {
         let refreshed = self.presence.gone_at.map(|gone_at| gone_at + REUSABLE_FOR).unwrap_or_default();
-        (!self.presence.connected).then(|| refreshed.max(self.terms.expires_at + LEEWAY))
+        (!self.presence.connected).then(|| refreshed.max(self.request.expires_at + LEEWAY))
     }
 
     /// The SFU didn't have it when it was asked at that time.
