@@ -34,12 +34,12 @@ pub(crate) fn after_failure(failures: u32, jitter: Jitter) -> Duration {
 }
 
 /// How long to wait before the SFU is asked once more, having been asked `asked` times: 1 s doubling to 60 s.
-pub(crate) fn before_asking_again(asked: u32) -> Duration {
+pub(crate) fn before_polling_again(asked: u32) -> Duration {
     Duration::from_secs(1 << asked.saturating_sub(1).min(6)).min(LONGEST)
 }
 
-/// How often the SFU has been asked by [`before_asking_again`] in that time, about: where to go on after a restart.
-pub(crate) fn asked_within(span: Duration) -> u32 {
+/// How often the SFU has been asked by [`before_polling_again`] in that time, about: where to go on after a restart.
+pub(crate) fn polled_within(span: Duration) -> u32 {
     span.as_secs().saturating_add(1).min(64).ilog2()
 }
 
@@ -71,18 +71,18 @@ mod tests {
 
     #[test]
     fn questions_are_repeated_after_one_second_doubling_to_sixty() {
-        let waits: Vec<_> = (1..=9).map(|asked| before_asking_again(asked).as_secs()).collect();
+        let waits: Vec<_> = (1..=9).map(|asked| before_polling_again(asked).as_secs()).collect();
         assert_eq!(waits, [1, 2, 4, 8, 16, 32, 60, 60, 60]);
     }
 
     #[test]
     fn after_a_restart_questions_go_on_where_they_were() {
         for asked in 1..=6 {
-            let elapsed = (1..=asked).map(before_asking_again).sum();
-            assert_eq!(asked_within(elapsed), asked);
+            let elapsed = (1..=asked).map(before_polling_again).sum();
+            assert_eq!(polled_within(elapsed), asked);
         }
-        assert_eq!(asked_within(Duration::ZERO), 0);
-        assert_eq!(asked_within(Duration::MAX), 6);
+        assert_eq!(polled_within(Duration::ZERO), 0);
+        assert_eq!(polled_within(Duration::MAX), 6);
     }
 
     proptest! {

@@ -13,8 +13,8 @@ use crate::time::Timestamp;
 impl Room {
     /// The question to the SFU that answers all that is to be known now: `GetParticipant` for one participant,
     /// `ListParticipants` for several. One at a time.
-    pub(crate) fn question(&mut self, now: Timestamp) -> Option<Action> {
-        if self.in_flight.asking() {
+    pub(crate) fn poll(&mut self, now: Timestamp) -> Option<Action> {
+        if self.in_flight.polling() {
             return None;
         }
         let sanity_check = self.is_sanity_check_due(now);
@@ -23,7 +23,7 @@ impl Room {
             .values()
             .filter(|delegation| {
                 (sanity_check && delegation.progress.state == State::Connected)
-                    || delegation.question_at().is_some_and(|due| due <= now)
+                    || delegation.poll_at().is_some_and(|due| due <= now)
             })
             .map(|delegation| delegation.id)
             .collect();
@@ -39,7 +39,7 @@ impl Room {
         };
         let as_of = self.membership.latest();
         let action = InFlightAction {
-            purpose: Purpose::Ask { of: of.clone(), scope: scope.clone(), as_of },
+            purpose: Purpose::Poll { of: of.clone(), scope: scope.clone(), as_of },
             server_name: None,
             started_at: now,
         };

@@ -32,7 +32,7 @@ pub(crate) struct InFlightAction {
 pub(crate) enum Purpose {
     Restart(DelegationId),
     Send(DelegationId),
-    Ask { of: Vec<DelegationId>, scope: Scope, as_of: Moment },
+    Poll { of: Vec<DelegationId>, scope: Scope, as_of: Moment },
     Members { matrix_room_id: MatrixRoomId, as_of: Moment },
     Server { matrix_room_id: MatrixRoomId, as_of: Moment },
     Remove { identity: Identity, as_of: Moment },
@@ -72,8 +72,8 @@ impl InFlight {
     }
 
     /// Whether the SFU is being asked.
-    pub(crate) fn asking(&self) -> bool {
-        self.under_way.values().any(|action| matches!(action.purpose, Purpose::Ask { .. }))
+    pub(crate) fn polling(&self) -> bool {
+        self.under_way.values().any(|action| matches!(action.purpose, Purpose::Poll { .. }))
     }
 
     /// How many removals are under way.

@@ -164,7 +164,7 @@ impl Room {
         for (action_id, action) in self.in_flight.timed_out(now) {
             let jitter = Jitter::new(0.5);
             match action.purpose {
-                Purpose::Ask { .. } => self.sfu_answered(now, action_id, action, &SfuAnswer::Failed),
+                Purpose::Poll { .. } => self.sfu_answered(now, action_id, action, &SfuAnswer::Failed),
                 Purpose::Restart(_) | Purpose::Send(_) => {
                     self.homeserver_answered(now, action, HomeserverAnswer::Failed, jitter);
                 }
@@ -190,7 +190,7 @@ impl Room {
         }
         let mut actions = Vec::new();
         if limit > 0 {
-            actions.extend(self.question(now));
+            actions.extend(self.poll(now));
         }
         self.membership.actions(now, limit, &mut self.in_flight, &mut actions);
         self.homeserver_calls(now, limit, &mut actions);
@@ -260,12 +260,12 @@ impl Room {
         let questions = self
             .delegations
             .values()
-            .map(Delegation::question_at)
+            .map(Delegation::poll_at)
             .chain([self.sanity_check_due, self.membership.look_due()]);
-        let asking = self.in_flight.asking();
+        let polling = self.in_flight.polling();
         let others = self.delegations.values().flat_map(Delegation::dues);
         questions
-            .filter(move |_| !asking)
+            .filter(move |_| !polling)
             .chain(others)
             .chain([self.in_flight.next_timeout()])
             .flatten()
@@ -326,7 +326,7 @@ impl Room {
     }
 
     fn sfu_answered(&mut self, now: Timestamp, action_id: ActionId, action: InFlightAction, answer: &SfuAnswer) {
-        let Purpose::Ask { of, scope, as_of } = action.purpose else { return };
+        let Purpose::Poll { of, scope, as_of } = action.purpose else { return };
         let there = match answer {
             SfuAnswer::Participants(there) => Some(there.as_slice()),
             SfuAnswer::Failed => None,
@@ -334,7 +334,7 @@ impl Room {
         self.membership.sfu_answered(now, (action.started_at, as_of), &scope, there);
         for id in of {
             self.touch(now, id, |delegation| {
-                delegation.question.action_id.take_if(|asked| *asked == action_id)?;
+                delegation.poll.action_id.take_if(|asked| *asked == action_id)?;
                 Some(match answer {
                     SfuAnswer::Participants(participants) => {
                         delegation.read_participants(action.started_at, &scope, participants)

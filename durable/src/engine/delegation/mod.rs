@@ -21,7 +21,7 @@ pub(crate) struct Delegation {
     pub(crate) request: Delegate,
     pub(crate) accepted_at: Timestamp,
     pub(crate) progress: Progress,
-    pub(crate) question: Question,
+    pub(crate) poll: PresencePoll,
     /// A `restart` is under way.
     pub(crate) restarting: bool,
     /// A `send` is under way.
@@ -110,7 +110,7 @@ pub enum Ending {
 
 /// When the SFU is asked next.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Question {
+pub(crate) struct PresencePoll {
     pub(crate) due: Option<Timestamp>,
     asked: u32,
     pub(crate) action_id: Option<ActionId>,
@@ -147,8 +147,8 @@ impl Delegation {
         now: Timestamp,
     ) -> Self {
         let asked = match progress.state {
-            State::Waiting => backoff::asked_within(now.since(accepted_at)),
-            State::Doubted { since, .. } => backoff::asked_within(now.since(since)),
+            State::Waiting => backoff::polled_within(now.since(accepted_at)),
+            State::Doubted { since, .. } => backoff::polled_within(now.since(since)),
             State::Connected | State::Leaving { .. } => 0,
         };
         Self {
@@ -156,7 +156,7 @@ impl Delegation {
             request,
             accepted_at,
             progress,
-            question: Question { due: Some(now), asked, action_id: None },
+            poll: PresencePoll { due: Some(now), asked, action_id: None },
             restarting: false,
             sending: false,
             tried: false,
@@ -173,23 +173,23 @@ impl Delegation {
             (Waiting, Present) => self.connect(now),
             (Waiting, Ended | MaybeEnded | Returning) => {
                 self.progress.due = self.progress.due.min(now + COMING_BACK);
-                self.ask_from(now);
+                self.poll_from(now);
             }
-            (Waiting, Hint) => self.ask_from(now),
-            (Waiting, Absent | AbsentAsAlias | Unclear) => self.ask_again(now, None),
+            (Waiting, Hint) => self.poll_from(now),
+            (Waiting, Absent | AbsentAsAlias | Unclear) => self.poll_again(now, None),
             (Waiting, TimeUp) => self.leave(now, Absence::Unproven),
 
-            (Connected, Present | Hint) => self.overtake_question(),
+            (Connected, Present | Hint) => self.overtake_poll(),
             (Connected, Ended | Absent) => self.leave(now, Absence::Seen(now)),
             (Connected, MaybeEnded | AbsentAsAlias) => self.doubt(now),
             (Connected | Doubted { .. }, Returning) => self.await_return(now),
 
             (Doubted { .. }, Present) => self.trust(),
             (Doubted { .. }, Ended) => self.leave(now, Absence::Seen(now)),
-            (Doubted { .. }, Hint | MaybeEnded) => self.ask_from(now),
+            (Doubted { .. }, Hint | MaybeEnded) => self.poll_from(now),
             (Doubted { believed_from, .. }, Absent) if now >= believed_from => self.leave(now, Absence::Seen(now)),
             (Doubted { believed_from, .. }, Absent | AbsentAsAlias | Unclear) => {
-                self.ask_again(now, Some(believed_from));
+                self.poll_again(now, Some(believed_from));
             }
             (Doubted { .. }, TimeUp) => self.leave(now, Absence::Unproven),
 
@@ -197,7 +197,7 @@ impl Delegation {
             (Leaving { .. }, Present) => self.connect(now),
             (Leaving { .. }, Hint) => {
                 self.absence = Absence::Unproven;
-                self.ask_from(now);
+                self.poll_from(now);
             }
             (Leaving { .. }, Absent) => self.absence = Absence::Seen(now),
             (Leaving { since }, AbsentAsAlias | Unclear) if now >= self.send_until(since) => {
@@ -205,7 +205,7 @@ impl Delegation {
             }
             (Leaving { since }, AbsentAsAlias | Unclear) => {
                 self.absence = Absence::Unproven;
-                self.ask_again(now, Some(self.send_until(since)));
+                self.poll_again(now, Some(self.send_until(since)));
             }
             (Leaving { .. }, TimeUp) => return Some(Ending::GaveUp),
 
@@ -237,9 +237,9 @@ impl Delegation {
 
     /// The SFU is being asked.
     pub(crate) fn ask(&mut self, action_id: ActionId) {
-        self.question.action_id = Some(action_id);
-        self.question.due = None;
-        self.question.asked = self.question.asked.saturating_add(1);
+        self.poll.action_id = Some(action_id);
+        self.poll.due = None;
+        self.poll.asked = self.poll.asked.saturating_add(1);
     }
 
     /// Whether a new delegation takes the place of this one: it is for the same member, or for the same delayed event.
@@ -260,30 +260,30 @@ impl Delegation {
     fn connect(&mut self, now: Timestamp) {
         self.progress.state = State::Connected;
         self.call_homeserver_from(now);
-        self.overtake_question();
+        self.overtake_poll();
     }
 
     fn trust(&mut self) {
         self.progress.state = State::Connected;
-        self.overtake_question();
+        self.overtake_poll();
     }
 
     fn doubt(&mut self, now: Timestamp) {
         self.progress.state = State::Doubted { since: now, believed_from: now };
-        self.ask_from(now);
+        self.poll_from(now);
     }
 
     fn await_return(&mut self, now: Timestamp) {
         self.progress.state = State::Doubted { since: now, believed_from: now + COMING_BACK };
-        self.ask_from(now + FIRST_LOOK);
-        self.question.asked = 1;
+        self.poll_from(now + FIRST_LOOK);
+        self.poll.asked = 1;
     }
 
     fn leave(&mut self, now: Timestamp, absence: Absence) {
         self.progress.state = State::Leaving { since: now };
         self.absence = if Mutant::SendWithoutLooking.is_injected() { Absence::Presumed } else { absence };
         self.call_homeserver_from(now);
-        self.ask_from(now);
+        self.poll_from(now);
     }
 
     fn call_homeserver_from(&mut self, due: Timestamp) {
@@ -302,31 +302,31 @@ impl Delegation {
         self.progress.armed_at = self.progress.armed_at.max(at);
     }
 
-    fn ask_from(&mut self, at: Timestamp) {
-        self.overtake_question();
-        self.question.due = Some(at);
-        self.question.asked = 0;
+    fn poll_from(&mut self, at: Timestamp) {
+        self.overtake_poll();
+        self.poll.due = Some(at);
+        self.poll.asked = 0;
     }
 
     /// Asks again later, but at `limit` if that is to come and sooner.
-    fn ask_again(&mut self, now: Timestamp, limit: Option<Timestamp>) {
+    fn poll_again(&mut self, now: Timestamp, limit: Option<Timestamp>) {
         if Mutant::AskWithoutPause.is_injected() {
-            return self.ask_from(now);
+            return self.poll_from(now);
         }
-        let later = now + backoff::before_asking_again(self.question.asked);
-        self.question.due = Some(match limit {
+        let later = now + backoff::before_polling_again(self.poll.asked);
+        self.poll.due = Some(match limit {
             Some(limit) if limit > now => later.min(limit),
             _ => later,
         });
     }
 
     /// Something has been heard since the SFU was asked: its answer will tell nothing new.
-    fn overtake_question(&mut self) {
+    fn overtake_poll(&mut self) {
         if Mutant::BelieveOvertakenAnswer.is_injected() {
             return;
         }
-        self.question.action_id = None;
-        self.question.due = None;
+        self.poll.action_id = None;
+        self.poll.due = None;
     }
 
     fn restart_after(&self) -> Duration {

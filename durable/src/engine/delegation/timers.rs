@@ -26,7 +26,7 @@ impl Delegation {
 
     /// When the `send` is due, unless the participant's absence has to be seen anew first.
     pub(crate) fn send_at(&self) -> Option<Timestamp> {
-        self.unsent().filter(|due| self.question.action_id.is_none() && self.is_absent_at(*due))
+        self.unsent().filter(|due| self.poll.action_id.is_none() && self.is_absent_at(*due))
     }
 
     /// Whether it isn't too long ago that the participant was seen to be gone: a `send` may go out.
@@ -39,16 +39,14 @@ impl Delegation {
     }
 
     /// When the SFU is to be asked for this participant, sanity checks apart.
-    pub(crate) fn question_at(&self) -> Option<Timestamp> {
-        if self.question.action_id.is_some() {
+    pub(crate) fn poll_at(&self) -> Option<Timestamp> {
+        if self.poll.action_id.is_some() {
             return None;
         }
         match (self.progress.state, self.absence) {
-            (State::Waiting | State::Doubted { .. }, _) => self.question.due,
+            (State::Waiting | State::Doubted { .. }, _) => self.poll.due,
             (State::Connected, _) | (State::Leaving { .. }, Absence::Presumed) => None,
-            (State::Leaving { .. }, Absence::Unproven) => {
-                Some(self.unsent()?.max(self.question.due.unwrap_or_default()))
-            }
+            (State::Leaving { .. }, Absence::Unproven) => Some(self.unsent()?.max(self.poll.due.unwrap_or_default())),
             (State::Leaving { .. }, Absence::Seen(at)) => Some(self.unsent()?.max(at + FRESH + INSTANT)),
         }
     }
