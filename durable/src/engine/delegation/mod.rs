@@ -28,7 +28,7 @@ pub(crate) struct Delegation {
     pub(crate) sending: bool,
     /// The homeserver has been tried, and failed, since the present `restart` or `send` came due.
     pub(crate) tried: bool,
-    pub(crate) absence: Absence,
+    pub(crate) absence: AbsenceEvidence,
 }
 
 /// What of a delegation has to survive a crash.
@@ -118,7 +118,7 @@ pub(crate) struct PresencePoll {
 
 /// How well it is known that the participant isn't there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Absence {
+pub(crate) enum AbsenceEvidence {
     Unproven,
     /// It was so at that time.
     Seen(Timestamp),
@@ -160,7 +160,7 @@ impl Delegation {
             restarting: false,
             sending: false,
             tried: false,
-            absence: Absence::Unproven,
+            absence: AbsenceEvidence::Unproven,
         }
     }
 
@@ -177,34 +177,36 @@ impl Delegation {
             }
             (Waiting, Hint) => self.poll_from(now),
             (Waiting, Absent | AbsentAsAlias | Unclear) => self.poll_again(now, None),
-            (Waiting, TimeUp) => self.leave(now, Absence::Unproven),
+            (Waiting, TimeUp) => self.leave(now, AbsenceEvidence::Unproven),
 
             (Connected, Present | Hint) => self.overtake_poll(),
-            (Connected, Ended | Absent) => self.leave(now, Absence::Seen(now)),
+            (Connected, Ended | Absent) => self.leave(now, AbsenceEvidence::Seen(now)),
             (Connected, MaybeEnded | AbsentAsAlias) => self.doubt(now),
             (Connected | Doubted { .. }, Returning) => self.await_return(now),
 
             (Doubted { .. }, Present) => self.trust(),
-            (Doubted { .. }, Ended) => self.leave(now, Absence::Seen(now)),
+            (Doubted { .. }, Ended) => self.leave(now, AbsenceEvidence::Seen(now)),
             (Doubted { .. }, Hint | MaybeEnded) => self.poll_from(now),
-            (Doubted { believed_from, .. }, Absent) if now >= believed_from => self.leave(now, Absence::Seen(now)),
+            (Doubted { believed_from, .. }, Absent) if now >= believed_from => {
+                self.leave(now, AbsenceEvidence::Seen(now))
+            }
             (Doubted { believed_from, .. }, Absent | AbsentAsAlias | Unclear) => {
                 self.poll_again(now, Some(believed_from));
             }
-            (Doubted { .. }, TimeUp) => self.leave(now, Absence::Unproven),
+            (Doubted { .. }, TimeUp) => self.leave(now, AbsenceEvidence::Unproven),
 
-            (Leaving { .. }, Present) if Mutant::NoWayBack.is_injected() => self.absence = Absence::Seen(now),
+            (Leaving { .. }, Present) if Mutant::NoWayBack.is_injected() => self.absence = AbsenceEvidence::Seen(now),
             (Leaving { .. }, Present) => self.connect(now),
             (Leaving { .. }, Hint) => {
-                self.absence = Absence::Unproven;
+                self.absence = AbsenceEvidence::Unproven;
                 self.poll_from(now);
             }
-            (Leaving { .. }, Absent) => self.absence = Absence::Seen(now),
+            (Leaving { .. }, Absent) => self.absence = AbsenceEvidence::Seen(now),
             (Leaving { since }, AbsentAsAlias | Unclear) if now >= self.send_until(since) => {
-                self.absence = Absence::Presumed;
+                self.absence = AbsenceEvidence::Presumed;
             }
             (Leaving { since }, AbsentAsAlias | Unclear) => {
-                self.absence = Absence::Unproven;
+                self.absence = AbsenceEvidence::Unproven;
                 self.poll_again(now, Some(self.send_until(since)));
             }
             (Leaving { .. }, TimeUp) => return Some(Ending::GaveUp),
@@ -279,9 +281,9 @@ impl Delegation {
         self.poll.asked = 1;
     }
 
-    fn leave(&mut self, now: Timestamp, absence: Absence) {
+    fn leave(&mut self, now: Timestamp, absence: AbsenceEvidence) {
         self.progress.state = State::Leaving { since: now };
-        self.absence = if Mutant::SendWithoutLooking.is_injected() { Absence::Presumed } else { absence };
+        self.absence = if Mutant::SendWithoutLooking.is_injected() { AbsenceEvidence::Presumed } else { absence };
         self.call_homeserver_from(now);
         self.poll_from(now);
     }

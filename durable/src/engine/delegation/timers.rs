@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::delay::HOUR;
-use crate::engine::delegation::{Absence, Delegation, News, State};
+use crate::engine::delegation::{AbsenceEvidence, Delegation, News, State};
 use crate::engine::webhook::FRESH;
 use crate::time::Timestamp;
 
@@ -32,9 +32,9 @@ impl Delegation {
     /// Whether it isn't too long ago that the participant was seen to be gone: a `send` may go out.
     pub(crate) fn is_absent_at(&self, time: Timestamp) -> bool {
         match self.absence {
-            Absence::Unproven => false,
-            Absence::Seen(at) => time <= at + FRESH,
-            Absence::Presumed => true,
+            AbsenceEvidence::Unproven => false,
+            AbsenceEvidence::Seen(at) => time <= at + FRESH,
+            AbsenceEvidence::Presumed => true,
         }
     }
 
@@ -45,9 +45,11 @@ impl Delegation {
         }
         match (self.progress.state, self.absence) {
             (State::Waiting | State::Doubted { .. }, _) => self.poll.due,
-            (State::Connected, _) | (State::Leaving { .. }, Absence::Presumed) => None,
-            (State::Leaving { .. }, Absence::Unproven) => Some(self.unsent()?.max(self.poll.due.unwrap_or_default())),
-            (State::Leaving { .. }, Absence::Seen(at)) => Some(self.unsent()?.max(at + FRESH + INSTANT)),
+            (State::Connected, _) | (State::Leaving { .. }, AbsenceEvidence::Presumed) => None,
+            (State::Leaving { .. }, AbsenceEvidence::Unproven) => {
+                Some(self.unsent()?.max(self.poll.due.unwrap_or_default()))
+            }
+            (State::Leaving { .. }, AbsenceEvidence::Seen(at)) => Some(self.unsent()?.max(at + FRESH + INSTANT)),
         }
     }
 
