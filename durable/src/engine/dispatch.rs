@@ -37,9 +37,9 @@ impl Room {
             Some(delegation) => delegation.request.room.clone(),
             None => self.membership.room()?.clone(),
         };
-        let as_of = self.membership.latest();
+        let as_of_seq = self.membership.latest();
         let action = InFlightAction {
-            purpose: Purpose::Poll { of: of.clone(), scope: scope.clone(), as_of },
+            purpose: Purpose::Poll { of: of.clone(), scope: scope.clone(), as_of_seq },
             server_name: None,
             started_at: now,
         };

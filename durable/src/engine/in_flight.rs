@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use crate::engine::action::{ActionId, DelegationId, HomeserverAnswer};
 use crate::engine::delegation::signals::Scope;
-use crate::engine::membership::participant::Moment;
+use crate::engine::membership::participant::Seq;
 use crate::ids::{Identity, MatrixRoomId, ServerName};
 use crate::time::Timestamp;
 
@@ -32,11 +32,11 @@ pub(crate) struct InFlightAction {
 pub(crate) enum Purpose {
     Restart(DelegationId),
     Send(DelegationId),
-    Poll { of: Vec<DelegationId>, scope: Scope, as_of: Moment },
-    Members { matrix_room_id: MatrixRoomId, as_of: Moment },
-    Server { matrix_room_id: MatrixRoomId, as_of: Moment },
-    Remove { identity: Identity, as_of: Moment },
-    Delete { matrix_room_id: MatrixRoomId, as_of: Moment },
+    Poll { of: Vec<DelegationId>, scope: Scope, as_of_seq: Seq },
+    Members { matrix_room_id: MatrixRoomId, as_of_seq: Seq },
+    Server { matrix_room_id: MatrixRoomId, as_of_seq: Seq },
+    Remove { identity: Identity, as_of_seq: Seq },
+    Delete { matrix_room_id: MatrixRoomId, as_of_seq: Seq },
 }
 
 impl InFlight {

@@ -141,13 +141,13 @@ impl Room {
                 }
             }
             Input::Members { action_id, answer } => {
-                if let Some(Purpose::Members { matrix_room_id, as_of }) = self.complete(action_id) {
-                    self.membership.members_answered(now, action_id, &matrix_room_id, as_of, &answer);
+                if let Some(Purpose::Members { matrix_room_id, as_of_seq }) = self.complete(action_id) {
+                    self.membership.members_answered(now, action_id, &matrix_room_id, as_of_seq, &answer);
                 }
             }
             Input::Server { action_id, answer } => {
-                if let Some(Purpose::Server { matrix_room_id, as_of }) = self.complete(action_id) {
-                    self.membership.server_answered(now, action_id, &matrix_room_id, as_of, answer);
+                if let Some(Purpose::Server { matrix_room_id, as_of_seq }) = self.complete(action_id) {
+                    self.membership.server_answered(now, action_id, &matrix_room_id, as_of_seq, answer);
                 }
             }
             Input::Removal { action_id, answer, jitter } => {
@@ -168,11 +168,17 @@ impl Room {
                 Purpose::Restart(_) | Purpose::Send(_) => {
                     self.homeserver_answered(now, action, HomeserverAnswer::Failed, jitter);
                 }
-                Purpose::Members { matrix_room_id, as_of } => {
-                    self.membership.members_answered(now, action_id, &matrix_room_id, as_of, &MembersAnswer::Failed);
+                Purpose::Members { matrix_room_id, as_of_seq } => {
+                    self.membership.members_answered(
+                        now,
+                        action_id,
+                        &matrix_room_id,
+                        as_of_seq,
+                        &MembersAnswer::Failed,
+                    );
                 }
-                Purpose::Server { matrix_room_id, as_of } => {
-                    self.membership.server_answered(now, action_id, &matrix_room_id, as_of, ServerAnswer::Failed);
+                Purpose::Server { matrix_room_id, as_of_seq } => {
+                    self.membership.server_answered(now, action_id, &matrix_room_id, as_of_seq, ServerAnswer::Failed);
                 }
                 purpose @ (Purpose::Remove { .. } | Purpose::Delete { .. }) => {
                     self.removal_answered(now, action_id, purpose, RemovalAnswer::Failed, jitter);
@@ -326,12 +332,12 @@ impl Room {
     }
 
     fn sfu_answered(&mut self, now: Timestamp, action_id: ActionId, action: InFlightAction, answer: &SfuAnswer) {
-        let Purpose::Poll { of, scope, as_of } = action.purpose else { return };
+        let Purpose::Poll { of, scope, as_of_seq } = action.purpose else { return };
         let there = match answer {
             SfuAnswer::Participants(there) => Some(there.as_slice()),
             SfuAnswer::Failed => None,
         };
-        self.membership.sfu_answered(now, (action.started_at, as_of), &scope, there);
+        self.membership.sfu_answered(now, (action.started_at, as_of_seq), &scope, there);
         for id in of {
             self.touch(now, id, |delegation| {
                 delegation.poll.action_id.take_if(|asked| *asked == action_id)?;
@@ -357,12 +363,12 @@ impl Room {
         jitter: Jitter,
     ) {
         let gone: Vec<Identity> = match purpose {
-            Purpose::Remove { identity, as_of } => {
-                let gone = self.membership.removal_answered(now, action_id, &identity, as_of, answer, jitter);
+            Purpose::Remove { identity, as_of_seq } => {
+                let gone = self.membership.removal_answered(now, action_id, &identity, as_of_seq, answer, jitter);
                 gone.then_some(identity).into_iter().collect()
             }
-            Purpose::Delete { matrix_room_id, as_of } => {
-                self.membership.deletion_answered(now, action_id, &matrix_room_id, as_of, answer, jitter)
+            Purpose::Delete { matrix_room_id, as_of_seq } => {
+                self.membership.deletion_answered(now, action_id, &matrix_room_id, as_of_seq, answer, jitter)
             }
             _ => return,
         };

@@ -8,7 +8,7 @@ use crate::delay::{DelayId, DelayTimeout};
 use crate::engine::action::{DelegationId, TrackedId};
 use crate::engine::connection::{Alias, Connection, Connections};
 use crate::engine::delegation::{Delegation, Progress, State};
-use crate::engine::membership::participant::{Moment, Presence, Tracked};
+use crate::engine::membership::participant::{Presence, Seq, Tracked};
 use crate::engine::mutant::Mutant;
 use crate::ids::{DelayedEventsUrl, Identity, MatrixRoomId, ParticipantSid, RoomName, ServerName, UserId};
 use crate::time::Timestamp;
@@ -183,8 +183,8 @@ impl TrackedRow {
                 expires_at: self.expires_at,
             },
             presence: Presence { connected: self.connected != 0, gone_at: self.gone_at, connections },
-            vouched_at: Moment::default(),
-            seen_at: Moment::default(),
+            vouched_seq: Seq::default(),
+            seen_seq: Seq::default(),
             looked_at: None,
             missed_at: None,
             changed: false,

@@ -13,7 +13,7 @@ use crate::engine::backoff::Jitter;
 use crate::engine::delegation::signals::Scope;
 use crate::engine::in_flight::{InFlight, InFlightAction, Purpose};
 use crate::engine::log_event::{LogEvent, LogEventKind};
-use crate::engine::membership::participant::{Attempt, Moment, Presence, Sighting, Tracked};
+use crate::engine::membership::participant::{Attempt, Presence, Seq, Sighting, Tracked};
 use crate::engine::mutant::Mutant;
 use crate::engine::storage::{Change, TrackedRow};
 use crate::engine::webhook::WebhookEvent;
@@ -29,7 +29,7 @@ pub(crate) struct Membership {
     rounds: Vec<Round>,
     /// Before that time the SFU, which couldn't tell, isn't asked again for those whose tokens have expired.
     look_after: Option<Timestamp>,
-    latest: Moment,
+    latest: Seq,
     newest: u64,
     deleted: Vec<TrackedId>,
     log_events: Vec<LogEvent>,
@@ -75,13 +75,13 @@ impl Membership {
 
     /// A token was minted.
     pub(crate) fn track(&mut self, now: Timestamp, request: Track) {
-        let vouched_at = self.next_moment();
+        let vouched_seq = self.next_seq();
         self.begin(request.matrix_room_id.clone()).deletion = None;
         match self.tracked.get_mut(&request.identity) {
             Some(tracked) => {
                 let expires_at = tracked.request.expires_at.max(request.expires_at);
                 let renewed = Track { expires_at, ..request };
-                tracked.vouched_at = vouched_at;
+                tracked.vouched_seq = vouched_seq;
                 tracked.removal = None;
                 if tracked.request != renewed {
                     tracked.changed = true;
@@ -99,8 +99,8 @@ impl Membership {
                     id: TrackedId(self.newest),
                     request,
                     presence: Presence::default(),
-                    vouched_at,
-                    seen_at: vouched_at,
+                    vouched_seq,
+                    seen_seq: vouched_seq,
                     looked_at: None,
                     missed_at: None,
                     changed: true,
@@ -119,18 +119,18 @@ impl Membership {
     pub(crate) fn sfu_answered(
         &mut self,
         now: Timestamp,
-        asked: (Timestamp, Moment),
+        asked: (Timestamp, Seq),
         scope: &Scope,
         there: Option<&[Participant]>,
     ) {
-        let (asked_at, as_of) = asked;
+        let (asked_at, as_of_seq) = asked;
         if let Some(there) = there {
             self.each(now, |tracked| {
                 let asked_for = match scope {
                     Scope::All => true,
                     Scope::One(identity) => tracked.request.identity == *identity,
                 };
-                let overtaken = tracked.seen_at > as_of;
+                let overtaken = tracked.seen_seq > as_of_seq;
                 (asked_for && !overtaken).then(|| tracked.read_participants(now, asked_at, there)).flatten()
             });
         }
@@ -145,7 +145,7 @@ impl Membership {
         now: Timestamp,
         action_id: ActionId,
         matrix_room_id: &MatrixRoomId,
-        as_of: Moment,
+        as_of_seq: Seq,
         answer: &MembersAnswer,
     ) {
         let Some(round) = self.round(matrix_room_id).filter(|round| round.action_id == Some(action_id)) else {
@@ -168,7 +168,7 @@ impl Membership {
         };
         round.misconfigured = false;
         round.deletion = None;
-        self.judge(now, matrix_room_id, as_of, |user_id| joined.contains(user_id));
+        self.judge(now, matrix_room_id, as_of_seq, |user_id| joined.contains(user_id));
     }
 
     /// Whether our homeserver is joined, as of that moment.
@@ -177,7 +177,7 @@ impl Membership {
         now: Timestamp,
         action_id: ActionId,
         matrix_room_id: &MatrixRoomId,
-        as_of: Moment,
+        as_of_seq: Seq,
         answer: ServerAnswer,
     ) {
         let Some(round) = self.round(matrix_room_id).filter(|round| round.action_id == Some(action_id)) else {
@@ -190,7 +190,7 @@ impl Membership {
                 round.deletion = None;
                 let news = !std::mem::replace(&mut round.misconfigured, true);
                 // What was known of its users can't be known any more.
-                self.judge(now, matrix_room_id, as_of, |_| true);
+                self.judge(now, matrix_room_id, as_of_seq, |_| true);
                 if news {
                     self.tell_of(matrix_room_id, LogEventKind::NamespaceMisconfigured);
                 }
@@ -198,13 +198,13 @@ impl Membership {
             ServerAnswer::Joined(false) => {
                 round.misconfigured = false;
                 let alone = self.rounds.len() == 1;
-                let renewed = self.tracked.values().any(|tracked| tracked.vouched_at > as_of);
+                let renewed = self.tracked.values().any(|tracked| tracked.vouched_seq > as_of_seq);
                 // Nobody else is in a room that is deleted: it has no other Matrix room, and no newer token.
                 match self.round(matrix_room_id) {
                     Some(round) if alone && !renewed => {
                         round.deletion.get_or_insert(Attempt::new(now)).hasten(now);
                     }
-                    _ => self.judge(now, matrix_room_id, as_of, |_| false),
+                    _ => self.judge(now, matrix_room_id, as_of_seq, |_| false),
                 }
             }
         }
@@ -216,7 +216,7 @@ impl Membership {
         now: Timestamp,
         action_id: ActionId,
         identity: &Identity,
-        as_of: Moment,
+        as_of_seq: Seq,
         answer: RemovalAnswer,
         jitter: Jitter,
     ) -> bool {
@@ -245,7 +245,7 @@ impl Membership {
             tracked.removal = None;
         }
         // It is back already: that was another connection.
-        if tracked.seen_at > as_of {
+        if tracked.seen_seq > as_of_seq {
             return false;
         }
         self.has_gone(now, identity, answer);
@@ -258,7 +258,7 @@ impl Membership {
         now: Timestamp,
         action_id: ActionId,
         matrix_room_id: &MatrixRoomId,
-        as_of: Moment,
+        as_of_seq: Seq,
         answer: RemovalAnswer,
         jitter: Jitter,
     ) -> Vec<Identity> {
@@ -283,7 +283,7 @@ impl Membership {
         let gone: Vec<_> = self
             .tracked
             .values()
-            .filter(|tracked| tracked.seen_at <= as_of && tracked.presence.connected)
+            .filter(|tracked| tracked.seen_seq <= as_of_seq && tracked.presence.connected)
             .map(|tracked| tracked.request.identity.clone())
             .collect();
         // Of a connection that was migrating just then it says nothing.
@@ -311,18 +311,18 @@ impl Membership {
         in_flight: &mut InFlight,
         actions: &mut Vec<Action>,
     ) {
-        let as_of = self.latest;
+        let as_of_seq = self.latest;
         let asked: Vec<_> = self.questions().filter(|(due, _)| *due <= now).map(|(_, id)| id.clone()).collect();
         for matrix_room_id in asked.into_iter().take(limit.saturating_sub(actions.len())) {
             let interval = self.interval.filter(|_| !Mutant::CheckOnlyOnce.is_injected());
             let Some(round) = self.round(&matrix_room_id) else { continue };
             let (purpose, request) = if std::mem::take(&mut round.forbidden) {
                 let request = Request::IsServerJoined { matrix_room_id: matrix_room_id.clone() };
-                (Purpose::Server { matrix_room_id, as_of }, request)
+                (Purpose::Server { matrix_room_id, as_of_seq }, request)
             } else {
                 round.due = interval.map(|interval| now + interval);
                 let request = Request::JoinedMembers { matrix_room_id: matrix_room_id.clone() };
-                (Purpose::Members { matrix_room_id, as_of }, request)
+                (Purpose::Members { matrix_room_id, as_of_seq }, request)
             };
             let action_id = in_flight.start(InFlightAction { purpose, server_name: None, started_at: now });
             round.action_id = Some(action_id);
@@ -362,7 +362,7 @@ impl Membership {
         self.tracked.is_empty()
     }
 
-    pub(crate) fn latest(&self) -> Moment {
+    pub(crate) fn latest(&self) -> Seq {
         self.latest
     }
 
@@ -388,7 +388,7 @@ impl Membership {
 
     /// Lets everybody who is tracked learn something.
     fn each(&mut self, now: Timestamp, mut learn: impl FnMut(&mut Tracked) -> Option<Sighting>) {
-        let heard_at = Moment(self.latest.0 + 1);
+        let heard_at = Seq(self.latest.0 + 1);
         for tracked in self.tracked.values_mut() {
             let before = tracked.presence.clone();
             let sighting = learn(tracked);
@@ -398,7 +398,7 @@ impl Membership {
                 continue;
             }
             self.latest = heard_at;
-            tracked.seen_at = heard_at;
+            tracked.seen_seq = heard_at;
             if sighting == Some(Sighting::Come)
                 && let Some(round) = self.rounds.iter_mut().find(|round| round.of == tracked.request.matrix_room_id)
             {
@@ -412,11 +412,11 @@ impl Membership {
         &mut self,
         now: Timestamp,
         matrix_room_id: &MatrixRoomId,
-        as_of: Moment,
+        as_of_seq: Seq,
         is_joined: impl Fn(&UserId) -> bool,
     ) {
         for tracked in self.tracked.values_mut() {
-            let renewed = tracked.vouched_at > as_of && !Mutant::BelieveOldMembers.is_injected();
+            let renewed = tracked.vouched_seq > as_of_seq && !Mutant::BelieveOldMembers.is_injected();
             if tracked.request.matrix_room_id != *matrix_room_id || renewed {
                 continue;
             }
@@ -447,19 +447,19 @@ impl Membership {
     }
 
     fn removals(&mut self, now: Timestamp, limit: usize, in_flight: &mut InFlight, actions: &mut Vec<Action>) {
-        let as_of = self.latest;
+        let as_of_seq = self.latest;
         let places = REMOVALS_AT_ONCE.saturating_sub(in_flight.removing()).min(limit.saturating_sub(actions.len()));
         let is_due = |attempt: &&mut Attempt| attempt.due().is_some_and(|due| due <= now);
         let room = self.room().cloned();
         let deletions = self.rounds.iter_mut().filter_map(|round| {
             let attempt = round.deletion.as_mut().filter(is_due)?;
-            let purpose = Purpose::Delete { matrix_room_id: round.of.clone(), as_of };
+            let purpose = Purpose::Delete { matrix_room_id: round.of.clone(), as_of_seq };
             Some((attempt, purpose, Request::DeleteRoom { room: room.clone()? }))
         });
         let removals = self.tracked.values_mut().filter_map(|tracked| {
             let attempt = tracked.removal.as_mut().filter(is_due)?;
             let Track { room, identity, .. } = tracked.request.clone();
-            let purpose = Purpose::Remove { identity: identity.clone(), as_of };
+            let purpose = Purpose::Remove { identity: identity.clone(), as_of_seq };
             Some((attempt, purpose, Request::RemoveParticipant { room, identity }))
         });
         for (attempt, purpose, request) in deletions.chain(removals).take(places) {
@@ -519,7 +519,7 @@ impl Membership {
         self.log_events.extend(room.map(|room| LogEvent::of_matrix_room(room, matrix_room_id.clone(), event)));
     }
 
-    fn next_moment(&mut self) -> Moment {
+    fn next_seq(&mut self) -> Seq {
         self.latest.0 += 1;
         self.latest
     }

@@ -18,9 +18,9 @@ pub(crate) struct Tracked {
     pub(crate) request: Track,
     pub(crate) presence: Presence,
     /// When the latest token was minted: its user was in the room then.
-    pub(crate) vouched_at: Moment,
+    pub(crate) vouched_seq: Seq,
     /// When a connection was last heard of.
-    pub(crate) seen_at: Moment,
+    pub(crate) seen_seq: Seq,
     /// When the SFU was last asked for it, and had an answer.
     pub(crate) looked_at: Option<Timestamp>,
     /// When the SFU was first seen not to have it, of all the times at which no token that is known of let it in any more.
@@ -51,7 +51,7 @@ pub(crate) struct Attempt {
 /// A place in the order in which things were heard, in memory only. What was asked at one moment says nothing about what was
 /// heard after it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) struct Moment(pub(crate) u64);
+pub(crate) struct Seq(pub(crate) u64);
 
 /// What a webhook or an answer of the SFU means to somebody who is tracked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
