@@ -13,7 +13,7 @@ use crate::engine::backoff::Jitter;
 use crate::engine::delegation::signals::Scope;
 use crate::engine::in_flight::{InFlight, InFlightAction, Purpose};
 use crate::engine::log_event::{LogEvent, LogEventKind};
-use crate::engine::membership::participant::{Attempt, Presence, Seq, Sighting, Tracked};
+use crate::engine::membership::participant::{Attempt, Presence, PresenceChange, Seq, Tracked};
 use crate::engine::mutant::Mutant;
 use crate::engine::storage::{Change, TrackedRow};
 use crate::engine::webhook::WebhookEvent;
@@ -26,7 +26,7 @@ pub(crate) struct Membership {
     /// How often it is checked who is in a room. `None`: only when somebody connects.
     interval: Option<Duration>,
     tracked: BTreeMap<Identity, Tracked>,
-    rounds: Vec<Round>,
+    sweeps: Vec<Sweep>,
     /// Before that time the SFU, which couldn't tell, isn't asked again for those whose tokens have expired.
     look_after: Option<Timestamp>,
     latest: Seq,
@@ -37,7 +37,7 @@ pub(crate) struct Membership {
 
 /// The checks of one Matrix room. There is one room in practice: the LiveKit room's name is made from it.
 #[derive(Clone, Debug)]
-struct Round {
+struct Sweep {
     of: MatrixRoomId,
     /// When the homeserver is next asked. It counts only while somebody is connected.
     due: Option<Timestamp>,
@@ -148,26 +148,26 @@ impl Membership {
         as_of_seq: Seq,
         answer: &MembersAnswer,
     ) {
-        let Some(round) = self.round(matrix_room_id).filter(|round| round.action_id == Some(action_id)) else {
+        let Some(sweep) = self.sweep(matrix_room_id).filter(|sweep| sweep.action_id == Some(action_id)) else {
             return;
         };
-        round.action_id = None;
+        sweep.action_id = None;
         let nobody = HashSet::new();
         let joined = match answer {
             MembersAnswer::Joined(joined) => joined,
             MembersAnswer::Forbidden if Mutant::DeleteWithoutAsking.is_injected() => {
-                round.deletion.get_or_insert(Attempt::new(now));
+                sweep.deletion.get_or_insert(Attempt::new(now));
                 return;
             }
             MembersAnswer::Forbidden => {
-                round.forbidden = true;
+                sweep.forbidden = true;
                 return;
             }
             MembersAnswer::Failed if Mutant::FailedCheckMeansNobody.is_injected() => &nobody,
             MembersAnswer::Failed => return self.unknown(now, matrix_room_id),
         };
-        round.misconfigured = false;
-        round.deletion = None;
+        sweep.misconfigured = false;
+        sweep.deletion = None;
         self.judge(now, matrix_room_id, as_of_seq, |user_id| joined.contains(user_id));
     }
 
@@ -180,15 +180,15 @@ impl Membership {
         as_of_seq: Seq,
         answer: ServerAnswer,
     ) {
-        let Some(round) = self.round(matrix_room_id).filter(|round| round.action_id == Some(action_id)) else {
+        let Some(sweep) = self.sweep(matrix_room_id).filter(|sweep| sweep.action_id == Some(action_id)) else {
             return;
         };
-        round.action_id = None;
+        sweep.action_id = None;
         match answer {
             ServerAnswer::Failed => self.unknown(now, matrix_room_id),
             ServerAnswer::Joined(true) => {
-                round.deletion = None;
-                let news = !std::mem::replace(&mut round.misconfigured, true);
+                sweep.deletion = None;
+                let news = !std::mem::replace(&mut sweep.misconfigured, true);
                 // What was known of its users can't be known any more.
                 self.judge(now, matrix_room_id, as_of_seq, |_| true);
                 if news {
@@ -196,13 +196,13 @@ impl Membership {
                 }
             }
             ServerAnswer::Joined(false) => {
-                round.misconfigured = false;
-                let alone = self.rounds.len() == 1;
+                sweep.misconfigured = false;
+                let alone = self.sweeps.len() == 1;
                 let renewed = self.tracked.values().any(|tracked| tracked.vouched_seq > as_of_seq);
                 // Nobody else is in a room that is deleted: it has no other Matrix room, and no newer token.
-                match self.round(matrix_room_id) {
-                    Some(round) if alone && !renewed => {
-                        round.deletion.get_or_insert(Attempt::new(now)).hasten(now);
+                match self.sweep(matrix_room_id) {
+                    Some(sweep) if alone && !renewed => {
+                        sweep.deletion.get_or_insert(Attempt::new(now)).hasten(now);
                     }
                     _ => self.judge(now, matrix_room_id, as_of_seq, |_| false),
                 }
@@ -229,7 +229,7 @@ impl Membership {
                 attempt.failed(now, jitter);
                 let log_event = LogEvent::of_tracked(&tracked.request, LogEventKind::RemovalFailed);
                 self.log_events.push(log_event);
-                // Whether it is there at all is found out with the next round.
+                // Whether it is there at all is found out with the next sweep.
                 if !tracked.presence.connected {
                     tracked.removal = None;
                 }
@@ -263,13 +263,13 @@ impl Membership {
         jitter: Jitter,
     ) -> Vec<Identity> {
         let anybody = self.is_anybody_connected(matrix_room_id);
-        if let Some(round) = self.round(matrix_room_id)
-            && let Some(attempt) = round.deletion.as_mut().filter(|attempt| attempt.action_id == Some(action_id))
+        if let Some(sweep) = self.sweep(matrix_room_id)
+            && let Some(attempt) = sweep.deletion.as_mut().filter(|attempt| attempt.action_id == Some(action_id))
         {
             if answer == RemovalAnswer::Failed && anybody {
                 attempt.failed(now, jitter);
             } else {
-                round.deletion = None;
+                sweep.deletion = None;
             }
         }
         match answer {
@@ -298,7 +298,7 @@ impl Membership {
         self.deleted.extend(self.tracked.values().filter(|tracked| over(tracked)).map(|tracked| tracked.id));
         if self.deleted.len() > deleted {
             self.tracked.retain(|_, tracked| !over(tracked));
-            self.end_rounds();
+            self.end_sweeps();
         }
     }
 
@@ -315,17 +315,17 @@ impl Membership {
         let asked: Vec<_> = self.questions().filter(|(due, _)| *due <= now).map(|(_, id)| id.clone()).collect();
         for matrix_room_id in asked.into_iter().take(limit.saturating_sub(actions.len())) {
             let interval = self.interval.filter(|_| !Mutant::CheckOnlyOnce.is_injected());
-            let Some(round) = self.round(&matrix_room_id) else { continue };
-            let (purpose, request) = if std::mem::take(&mut round.forbidden) {
+            let Some(sweep) = self.sweep(&matrix_room_id) else { continue };
+            let (purpose, request) = if std::mem::take(&mut sweep.forbidden) {
                 let request = Request::IsServerJoined { matrix_room_id: matrix_room_id.clone() };
                 (Purpose::Server { matrix_room_id, as_of_seq }, request)
             } else {
-                round.due = interval.map(|interval| now + interval);
+                sweep.due = interval.map(|interval| now + interval);
                 let request = Request::JoinedMembers { matrix_room_id: matrix_room_id.clone() };
                 (Purpose::Members { matrix_room_id, as_of_seq }, request)
             };
             let action_id = in_flight.start(InFlightAction { purpose, server_name: None, started_at: now });
-            round.action_id = Some(action_id);
+            sweep.action_id = Some(action_id);
             actions.push(Action { action_id, request });
         }
         self.removals(now, limit, in_flight, actions);
@@ -335,7 +335,7 @@ impl Membership {
     pub(crate) fn dues(&self) -> impl Iterator<Item = Timestamp> {
         let questions = self.questions().map(|(due, _)| due);
         let removals = self.tracked.values().filter_map(|tracked| tracked.removal?.due());
-        let deletions = self.rounds.iter().filter_map(|round| round.deletion?.due());
+        let deletions = self.sweeps.iter().filter_map(|sweep| sweep.deletion?.due());
         questions.chain(removals).chain(deletions).chain(self.tracked.values().filter_map(Tracked::forgotten_at))
     }
 
@@ -387,22 +387,22 @@ impl Membership {
     }
 
     /// Lets everybody who is tracked learn something.
-    fn each(&mut self, now: Timestamp, mut learn: impl FnMut(&mut Tracked) -> Option<Sighting>) {
+    fn each(&mut self, now: Timestamp, mut learn: impl FnMut(&mut Tracked) -> Option<PresenceChange>) {
         let heard_at = Seq(self.latest.0 + 1);
         for tracked in self.tracked.values_mut() {
             let before = tracked.presence.clone();
             let sighting = learn(tracked);
-            let forgotten = Mutant::ForgetWhoIsConnected.is_injected() && sighting == Some(Sighting::Come);
+            let forgotten = Mutant::ForgetWhoIsConnected.is_injected() && sighting == Some(PresenceChange::Joined);
             tracked.changed |= tracked.presence != before && !forgotten;
             if sighting.is_none() {
                 continue;
             }
             self.latest = heard_at;
             tracked.seen_seq = heard_at;
-            if sighting == Some(Sighting::Come)
-                && let Some(round) = self.rounds.iter_mut().find(|round| round.of == tracked.request.matrix_room_id)
+            if sighting == Some(PresenceChange::Joined)
+                && let Some(sweep) = self.sweeps.iter_mut().find(|sweep| sweep.of == tracked.request.matrix_room_id)
             {
-                round.due = Some(round.due.map_or(now, |due| due.min(now)));
+                sweep.due = Some(sweep.due.map_or(now, |due| due.min(now)));
             }
         }
     }
@@ -428,10 +428,10 @@ impl Membership {
         }
     }
 
-    /// It isn't known who is joined. It is asked again with the next round, or after a while where there is none.
+    /// It isn't known who is joined. It is asked again with the next sweep, or after a while where there is none.
     fn unknown(&mut self, now: Timestamp, matrix_room_id: &MatrixRoomId) {
-        if let Some(round) = self.round(matrix_room_id) {
-            round.due = round.due.or(Some(now + ASK_AGAIN));
+        if let Some(sweep) = self.sweep(matrix_room_id) {
+            sweep.due = sweep.due.or(Some(now + ASK_AGAIN));
         }
         self.tell_of(matrix_room_id, LogEventKind::MembershipUnknown);
     }
@@ -451,9 +451,9 @@ impl Membership {
         let places = REMOVALS_AT_ONCE.saturating_sub(in_flight.removing()).min(limit.saturating_sub(actions.len()));
         let is_due = |attempt: &&mut Attempt| attempt.due().is_some_and(|due| due <= now);
         let room = self.room().cloned();
-        let deletions = self.rounds.iter_mut().filter_map(|round| {
-            let attempt = round.deletion.as_mut().filter(is_due)?;
-            let purpose = Purpose::Delete { matrix_room_id: round.of.clone(), as_of_seq };
+        let deletions = self.sweeps.iter_mut().filter_map(|sweep| {
+            let attempt = sweep.deletion.as_mut().filter(is_due)?;
+            let purpose = Purpose::Delete { matrix_room_id: sweep.of.clone(), as_of_seq };
             Some((attempt, purpose, Request::DeleteRoom { room: room.clone()? }))
         });
         let removals = self.tracked.values_mut().filter_map(|tracked| {
@@ -471,10 +471,10 @@ impl Membership {
 
     /// When which Matrix room's members are to be asked for.
     fn questions(&self) -> impl Iterator<Item = (Timestamp, &MatrixRoomId)> {
-        self.rounds
+        self.sweeps
             .iter()
-            .filter(|round| round.action_id.is_none() && self.is_anybody_connected(&round.of))
-            .filter_map(|round| Some((if round.forbidden { Timestamp::default() } else { round.due? }, &round.of)))
+            .filter(|sweep| sweep.action_id.is_none() && self.is_anybody_connected(&sweep.of))
+            .filter_map(|sweep| Some((if sweep.forbidden { Timestamp::default() } else { sweep.due? }, &sweep.of)))
     }
 
     fn is_anybody_connected(&self, matrix_room_id: &MatrixRoomId) -> bool {
@@ -485,18 +485,18 @@ impl Membership {
 
     /// The identity belongs to another Matrix room now.
     fn moved(&mut self, now: Timestamp) {
-        self.end_rounds();
-        self.rounds.iter_mut().for_each(|round| round.due = Some(now));
+        self.end_sweeps();
+        self.sweeps.iter_mut().for_each(|sweep| sweep.due = Some(now));
     }
 
-    fn round(&mut self, of: &MatrixRoomId) -> Option<&mut Round> {
-        self.rounds.iter_mut().find(|round| round.of == *of)
+    fn sweep(&mut self, of: &MatrixRoomId) -> Option<&mut Sweep> {
+        self.sweeps.iter_mut().find(|sweep| sweep.of == *of)
     }
 
     /// The checks of that room, which begin if there were none.
-    fn begin(&mut self, of: MatrixRoomId) -> &mut Round {
-        let index = self.rounds.iter().position(|round| round.of == of).unwrap_or_else(|| {
-            self.rounds.push(Round {
+    fn begin(&mut self, of: MatrixRoomId) -> &mut Sweep {
+        let index = self.sweeps.iter().position(|sweep| sweep.of == of).unwrap_or_else(|| {
+            self.sweeps.push(Sweep {
                 of,
                 due: None,
                 action_id: None,
@@ -504,14 +504,14 @@ impl Membership {
                 deletion: None,
                 misconfigured: false,
             });
-            self.rounds.len() - 1
+            self.sweeps.len() - 1
         });
-        &mut self.rounds[index]
+        &mut self.sweeps[index]
     }
 
     /// Nobody has to be in those rooms any more.
-    fn end_rounds(&mut self) {
-        self.rounds.retain(|round| self.tracked.values().any(|tracked| tracked.request.matrix_room_id == round.of));
+    fn end_sweeps(&mut self) {
+        self.sweeps.retain(|sweep| self.tracked.values().any(|tracked| tracked.request.matrix_room_id == sweep.of));
     }
 
     fn tell_of(&mut self, matrix_room_id: &MatrixRoomId, event: LogEventKind) {

@@ -55,16 +55,16 @@ pub(crate) struct Seq(pub(crate) u64);
 
 /// What a webhook or an answer of the SFU means to somebody who is tracked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Sighting {
+pub(crate) enum PresenceChange {
     /// It is connected, by a connection that wasn't known.
-    Come,
+    Joined,
     /// It isn't connected any more.
-    Gone,
+    Left,
 }
 
 impl Tracked {
     /// What a webhook means here, if anything.
-    pub(crate) fn read_webhook(&mut self, now: Timestamp, event: &WebhookEvent) -> Option<Sighting> {
+    pub(crate) fn read_webhook(&mut self, now: Timestamp, event: &WebhookEvent) -> Option<PresenceChange> {
         let Presence { connected, connections, .. } = &mut self.presence;
         match &event.occurrence {
             Occurrence::ParticipantJoined(participant) if participant.identity == self.request.identity => {
@@ -115,7 +115,7 @@ impl Tracked {
         now: Timestamp,
         asked_at: Timestamp,
         there: &[Participant],
-    ) -> Option<Sighting> {
+    ) -> Option<PresenceChange> {
         let Presence { connected, connections, .. } = &mut self.presence;
         let mine = there.iter().find(|participant| {
             participant.identity == self.request.identity
@@ -151,12 +151,12 @@ impl Tracked {
     }
 
     /// It isn't there any more, or never was.
-    pub(crate) fn gone(&mut self, now: Timestamp) -> Option<Sighting> {
+    pub(crate) fn gone(&mut self, now: Timestamp) -> Option<PresenceChange> {
         let was_connected = std::mem::take(&mut self.presence.connected);
         self.removal = None;
         was_connected.then(|| {
             self.presence.gone_at = Some(now);
-            Sighting::Gone
+            PresenceChange::Left
         })
     }
 
@@ -218,14 +218,14 @@ impl Tracked {
         self.looked_at.is_some_and(|looked_at| looked_at >= instant)
     }
 
-    /// Its user isn't in the room. Each round that says so is a reason to try at once, however often the SFU has failed.
+    /// Its user isn't in the room. Each sweep that says so is a reason to try at once, however often the SFU has failed.
     pub(crate) fn remove(&mut self, now: Timestamp) {
         self.removal.get_or_insert(Attempt::new(now)).hasten(now);
     }
 
-    fn come(&mut self) -> Sighting {
+    fn come(&mut self) -> PresenceChange {
         self.presence.connected = true;
-        Sighting::Come
+        PresenceChange::Joined
     }
 }
 
