@@ -11,7 +11,7 @@ use crate::engine::backoff::{self, Jitter};
 use crate::engine::delegation::{Delegation, Ending, News, State};
 use crate::engine::in_flight::{InFlight, InFlightAction, Purpose};
 use crate::engine::log_event::LogEvent;
-use crate::engine::membership::Membership;
+use crate::engine::membership::MembershipMonitor;
 use crate::engine::mutant::Mutant;
 use crate::engine::storage::{Change, DelegationRow, RoomRow, Rows};
 use crate::engine::webhook::WebhookEvent;
@@ -27,7 +27,7 @@ use crate::time::Timestamp;
 pub struct Room {
     pub(crate) config: EngineConfig,
     pub(crate) delegations: BTreeMap<DelegationId, Delegation>,
-    pub(crate) membership: Membership,
+    pub(crate) membership: MembershipMonitor,
     pub(crate) in_flight: InFlight,
     pub(crate) sanity_check_due: Option<Timestamp>,
     newest: DelegationId,
@@ -100,7 +100,7 @@ impl Room {
         let Rows { delegations, tracked, room } = rows;
         let delegations: BTreeMap<_, _> = delegations.into_iter().map(|row| (row.id, row.resume(now))).collect();
         let connected = delegations.values().any(|delegation| delegation.progress.state == State::Connected);
-        let membership = Membership::load(config.membership_check_interval, now, tracked);
+        let membership = MembershipMonitor::load(config.membership_check_interval, now, tracked);
         // The interval may have been changed meanwhile, or sanity checks be switched on.
         let sanity_check_due = config
             .sanity_check_interval

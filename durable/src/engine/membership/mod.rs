@@ -22,7 +22,7 @@ use crate::time::Timestamp;
 
 /// Those who were given a token because they are in a Matrix room.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Membership {
+pub(crate) struct MembershipMonitor {
     /// How often it is checked who is in a room. `None`: only when somebody connects.
     interval: Option<Duration>,
     tracked: BTreeMap<Identity, Tracked>,
@@ -51,7 +51,7 @@ struct Sweep {
     misconfigured: bool,
 }
 
-impl Membership {
+impl MembershipMonitor {
     /// Those who are stored. Whoever is connected is checked at once: what was under way may have been about it.
     pub(crate) fn load(interval: Option<Duration>, now: Timestamp, rows: Vec<TrackedRow>) -> Self {
         let mut tracked: BTreeMap<_, _> = rows
