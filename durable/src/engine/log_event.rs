@@ -3,7 +3,7 @@
 use std::fmt;
 
 use crate::command::{Delegate, Track};
-use crate::engine::delegation::{Delegation, Ending, News, State};
+use crate::engine::delegation::{Delegation, Ending, Signal, State};
 use crate::ids::{Identity, MatrixRoomId, RoomName, ServerName, UserId};
 
 /// Something worth a line in the log. It tells nothing secret.
@@ -103,12 +103,12 @@ impl LogEvent {
         Self::of(&delegation.request, LogEventKind::Ended(ending))
     }
 
-    /// What the news has changed, if that is worth telling.
-    pub(crate) fn between(before: State, after: &Delegation, news: News) -> Option<Self> {
+    /// What the signal has changed, if that is worth telling.
+    pub(crate) fn between(before: State, after: &Delegation, signal: Signal) -> Option<Self> {
         let state = after.progress.state;
-        let event = match (news, state) {
-            (News::NotRestarted(_), State::Connected | State::Doubted { .. }) => LogEventKind::RestartFailed,
-            (News::NotSent(_), State::Leaving { .. }) => LogEventKind::SendFailed,
+        let event = match (signal, state) {
+            (Signal::RestartFailed(_), State::Connected | State::Doubted { .. }) => LogEventKind::RestartFailed,
+            (Signal::SendFailed(_), State::Leaving { .. }) => LogEventKind::SendFailed,
             _ if std::mem::discriminant(&before) == std::mem::discriminant(&state) => return None,
             (_, State::Waiting) => return None,
             (_, State::Connected) => LogEventKind::Connected,

@@ -8,7 +8,7 @@ use crate::engine::action::{
     Action, ActionId, DelegationId, HomeserverAnswer, MembersAnswer, RemovalAnswer, ServerAnswer, SfuAnswer,
 };
 use crate::engine::backoff::{self, Jitter};
-use crate::engine::delegation::{Delegation, Ending, News, State};
+use crate::engine::delegation::{Delegation, Ending, Signal, State};
 use crate::engine::in_flight::{InFlight, InFlightAction, Purpose};
 use crate::engine::log_event::LogEvent;
 use crate::engine::membership::MembershipMonitor;
@@ -191,8 +191,8 @@ impl Room {
         }
         let overdue: Vec<_> =
             self.delegations.values().filter_map(|delegation| Some((delegation.id, delegation.time(now)?))).collect();
-        for (id, news) in overdue {
-            self.touch(now, id, |_| Some(news));
+        for (id, signal) in overdue {
+            self.touch(now, id, |_| Some(signal));
         }
         let mut actions = Vec::new();
         if limit > 0 {
@@ -322,11 +322,11 @@ impl Room {
             let underway = if restart { &mut delegation.restarting } else { &mut delegation.sending };
             *underway = false;
             Some(match (answer, restart) {
-                (HomeserverAnswer::Done, true) => News::Restarted(action.started_at),
-                (HomeserverAnswer::Gone, true) => News::Finalised(Ending::EventGone),
-                (HomeserverAnswer::Done | HomeserverAnswer::Gone, false) => News::Finalised(Ending::Sent),
-                (HomeserverAnswer::Limited(_) | HomeserverAnswer::Failed, true) => News::NotRestarted(wait),
-                (HomeserverAnswer::Limited(_) | HomeserverAnswer::Failed, false) => News::NotSent(wait),
+                (HomeserverAnswer::Done, true) => Signal::Restarted(action.started_at),
+                (HomeserverAnswer::Gone, true) => Signal::Finalised(Ending::EventGone),
+                (HomeserverAnswer::Done | HomeserverAnswer::Gone, false) => Signal::Finalised(Ending::Sent),
+                (HomeserverAnswer::Limited(_) | HomeserverAnswer::Failed, true) => Signal::RestartFailed(wait),
+                (HomeserverAnswer::Limited(_) | HomeserverAnswer::Failed, false) => Signal::SendFailed(wait),
             })
         });
     }
@@ -345,8 +345,8 @@ impl Room {
                     SfuAnswer::Participants(participants) => {
                         delegation.read_participants(action.started_at, &scope, participants)
                     }
-                    SfuAnswer::Failed if Mutant::FailedAskMeansGone.is_injected() => News::Absent,
-                    SfuAnswer::Failed => News::Unclear,
+                    SfuAnswer::Failed if Mutant::FailedAskMeansGone.is_injected() => Signal::NotFound,
+                    SfuAnswer::Failed => Signal::Inconclusive,
                 })
             });
         }
@@ -381,7 +381,7 @@ impl Room {
             .map(|delegation| delegation.id)
             .collect();
         for id in ids {
-            self.touch(now, id, |_| Some(News::MaybeEnded));
+            self.touch(now, id, |_| Some(Signal::MaybeLeft));
         }
     }
 
@@ -390,23 +390,23 @@ impl Room {
     }
 
     /// Lets a delegation learn something, and notes what has to be stored for it.
-    fn touch(&mut self, now: Timestamp, id: DelegationId, learn: impl FnOnce(&mut Delegation) -> Option<News>) {
+    fn touch(&mut self, now: Timestamp, id: DelegationId, learn: impl FnOnce(&mut Delegation) -> Option<Signal>) {
         let Some(delegation) = self.delegations.get_mut(&id) else { return };
         let before = delegation.progress.clone();
-        let Some(news) = learn(delegation) else {
+        let Some(signal) = learn(delegation) else {
             if delegation.progress != before {
                 self.changed.insert(id);
             }
             return;
         };
-        if let Some(ending) = delegation.hear(now, news) {
+        if let Some(ending) = delegation.handle(now, signal) {
             return self.end(id, ending);
         }
-        let forgotten = Mutant::ForgetToStore.is_injected() && matches!(news, News::Restarted(_));
+        let forgotten = Mutant::ForgetToStore.is_injected() && matches!(signal, Signal::Restarted(_));
         if delegation.progress != before && !forgotten {
             self.changed.insert(id);
         }
-        self.log_events.extend(LogEvent::between(before.state, delegation, news));
+        self.log_events.extend(LogEvent::between(before.state, delegation, signal));
         if delegation.progress.state == State::Connected {
             self.schedule_sanity_check(now);
         }

@@ -64,35 +64,35 @@ pub(crate) enum State {
 
 /// What a delegation hears: what an input or the time means to it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum News {
+pub(crate) enum Signal {
     /// A connection that wasn't known stands.
-    Present,
+    Joined,
     /// Something that may be out of date hints at a connection.
-    Hint,
+    MaybeJoined,
     /// The connection has ended.
-    Ended,
+    Left,
     /// A connection has ended, but there may be a newer one.
-    MaybeEnded,
+    MaybeLeft,
     /// The connection has ended to make room for the next.
-    Returning,
+    Reconnecting,
     /// The SFU doesn't have the participant.
-    Absent,
+    NotFound,
     /// The SFU doesn't have one of the participant's identities.
-    AbsentAsAlias,
+    OneIdentityNotFound,
     /// The SFU couldn't tell, or the participant is just connecting.
-    Unclear,
+    Inconclusive,
     /// The homeserver has restarted its timer, at this time or later.
     Restarted(Timestamp),
     /// The homeserver hasn't restarted its timer; it is to be asked again after that time.
-    NotRestarted(Duration),
+    RestartFailed(Duration),
     /// The homeserver hasn't sent the event; it is to be asked again after that time.
-    NotSent(Duration),
+    SendFailed(Duration),
     /// The homeserver doesn't have the event any more, because of us or not.
     Finalised(Ending),
     /// The state has lasted as long as it may.
-    TimeUp,
+    StateTimeout,
     /// `T` has passed since the last successful restart, the latest attempt failed, and there is none under way.
-    Expired,
+    DelayElapsed,
 }
 
 /// How a delegation ended.
@@ -165,51 +165,51 @@ impl Delegation {
     }
 
     /// The transition table. What isn't in it does nothing.
-    pub(crate) fn hear(&mut self, now: Timestamp, news: News) -> Option<Ending> {
-        use News::*;
+    pub(crate) fn handle(&mut self, now: Timestamp, signal: Signal) -> Option<Ending> {
+        use Signal::*;
         use State::{Connected, Doubted, Leaving, Waiting};
 
-        match (self.progress.state, news) {
-            (Waiting, Present) => self.connect(now),
-            (Waiting, Ended | MaybeEnded | Returning) => {
+        match (self.progress.state, signal) {
+            (Waiting, Joined) => self.connect(now),
+            (Waiting, Left | MaybeLeft | Reconnecting) => {
                 self.progress.due = self.progress.due.min(now + COMING_BACK);
                 self.poll_from(now);
             }
-            (Waiting, Hint) => self.poll_from(now),
-            (Waiting, Absent | AbsentAsAlias | Unclear) => self.poll_again(now, None),
-            (Waiting, TimeUp) => self.leave(now, AbsenceEvidence::Unproven),
+            (Waiting, MaybeJoined) => self.poll_from(now),
+            (Waiting, NotFound | OneIdentityNotFound | Inconclusive) => self.poll_again(now, None),
+            (Waiting, StateTimeout) => self.leave(now, AbsenceEvidence::Unproven),
 
-            (Connected, Present | Hint) => self.overtake_poll(),
-            (Connected, Ended | Absent) => self.leave(now, AbsenceEvidence::Seen(now)),
-            (Connected, MaybeEnded | AbsentAsAlias) => self.doubt(now),
-            (Connected | Doubted { .. }, Returning) => self.await_return(now),
+            (Connected, Joined | MaybeJoined) => self.overtake_poll(),
+            (Connected, Left | NotFound) => self.leave(now, AbsenceEvidence::Seen(now)),
+            (Connected, MaybeLeft | OneIdentityNotFound) => self.doubt(now),
+            (Connected | Doubted { .. }, Reconnecting) => self.await_return(now),
 
-            (Doubted { .. }, Present) => self.trust(),
-            (Doubted { .. }, Ended) => self.leave(now, AbsenceEvidence::Seen(now)),
-            (Doubted { .. }, Hint | MaybeEnded) => self.poll_from(now),
-            (Doubted { believed_from, .. }, Absent) if now >= believed_from => {
+            (Doubted { .. }, Joined) => self.trust(),
+            (Doubted { .. }, Left) => self.leave(now, AbsenceEvidence::Seen(now)),
+            (Doubted { .. }, MaybeJoined | MaybeLeft) => self.poll_from(now),
+            (Doubted { believed_from, .. }, NotFound) if now >= believed_from => {
                 self.leave(now, AbsenceEvidence::Seen(now))
             }
-            (Doubted { believed_from, .. }, Absent | AbsentAsAlias | Unclear) => {
+            (Doubted { believed_from, .. }, NotFound | OneIdentityNotFound | Inconclusive) => {
                 self.poll_again(now, Some(believed_from));
             }
-            (Doubted { .. }, TimeUp) => self.leave(now, AbsenceEvidence::Unproven),
+            (Doubted { .. }, StateTimeout) => self.leave(now, AbsenceEvidence::Unproven),
 
-            (Leaving { .. }, Present) if Mutant::NoWayBack.is_injected() => self.absence = AbsenceEvidence::Seen(now),
-            (Leaving { .. }, Present) => self.connect(now),
-            (Leaving { .. }, Hint) => {
+            (Leaving { .. }, Joined) if Mutant::NoWayBack.is_injected() => self.absence = AbsenceEvidence::Seen(now),
+            (Leaving { .. }, Joined) => self.connect(now),
+            (Leaving { .. }, MaybeJoined) => {
                 self.absence = AbsenceEvidence::Unproven;
                 self.poll_from(now);
             }
-            (Leaving { .. }, Absent) => self.absence = AbsenceEvidence::Seen(now),
-            (Leaving { since }, AbsentAsAlias | Unclear) if now >= self.send_until(since) => {
+            (Leaving { .. }, NotFound) => self.absence = AbsenceEvidence::Seen(now),
+            (Leaving { since }, OneIdentityNotFound | Inconclusive) if now >= self.send_until(since) => {
                 self.absence = AbsenceEvidence::Presumed;
             }
-            (Leaving { since }, AbsentAsAlias | Unclear) => {
+            (Leaving { since }, OneIdentityNotFound | Inconclusive) => {
                 self.absence = AbsenceEvidence::Unproven;
                 self.poll_again(now, Some(self.send_until(since)));
             }
-            (Leaving { .. }, TimeUp) => return Some(Ending::GaveUp),
+            (Leaving { .. }, StateTimeout) => return Some(Ending::GaveUp),
 
             (_, Finalised(ending)) => return Some(ending),
             (Connected | Doubted { .. }, Restarted(at)) => {
@@ -217,22 +217,22 @@ impl Delegation {
                 self.call_homeserver_from(at + self.restart_after());
             }
             (_, Restarted(at)) => self.arm(at),
-            (Connected | Doubted { .. }, NotRestarted(_)) if Mutant::NoRestartAfterFailure.is_injected() => {
+            (Connected | Doubted { .. }, RestartFailed(_)) if Mutant::NoRestartAfterFailure.is_injected() => {
                 self.progress.due = now + HOUR * 24;
             }
-            (Leaving { .. }, NotSent(_)) if Mutant::GiveUpAfterFailure.is_injected() => return Some(Ending::GaveUp),
-            (Connected | Doubted { .. }, NotRestarted(wait)) | (Leaving { .. }, NotSent(wait)) => {
+            (Leaving { .. }, SendFailed(_)) if Mutant::GiveUpAfterFailure.is_injected() => return Some(Ending::GaveUp),
+            (Connected | Doubted { .. }, RestartFailed(wait)) | (Leaving { .. }, SendFailed(wait)) => {
                 self.try_homeserver_again(now + wait);
             }
-            (Connected | Doubted { .. }, Expired) => return Some(Ending::GaveUp),
+            (Connected | Doubted { .. }, DelayElapsed) => return Some(Ending::GaveUp),
 
             // Who is gone can't go.
-            (Leaving { .. }, Ended | MaybeEnded | Returning) => {}
+            (Leaving { .. }, Left | MaybeLeft | Reconnecting) => {}
             // A sanity check that finds nothing out.
-            (Connected, Unclear | TimeUp) => {}
+            (Connected, Inconclusive | StateTimeout) => {}
             // Results of what was under way when the state changed, and times that another state had.
-            (Waiting | Leaving { .. }, NotRestarted(_) | Expired) => {}
-            (Waiting | Connected | Doubted { .. }, NotSent(_)) => {}
+            (Waiting | Leaving { .. }, RestartFailed(_) | DelayElapsed) => {}
+            (Waiting | Connected | Doubted { .. }, SendFailed(_)) => {}
         }
         None
     }

@@ -6,7 +6,7 @@
 use crate::command::Delegate;
 use crate::engine::action::{Participant, ParticipantState};
 use crate::engine::connection::{Alias, Beginning, Connection, End};
-use crate::engine::delegation::{Delegation, News, State};
+use crate::engine::delegation::{Delegation, Signal, State};
 use crate::engine::mutant::Mutant;
 use crate::engine::webhook::{DisconnectReason, Occurrence, ParticipantRef, WebhookEvent};
 use crate::ids::Identity;
@@ -23,7 +23,7 @@ pub(crate) enum Scope {
 
 impl Delegation {
     /// What a webhook means here, if anything. Notes which connections have begun and ended.
-    pub(crate) fn read_webhook(&mut self, now: Timestamp, event: &WebhookEvent) -> Option<News> {
+    pub(crate) fn read_webhook(&mut self, now: Timestamp, event: &WebhookEvent) -> Option<Signal> {
         match &event.occurrence {
             Occurrence::ParticipantJoined(participant) => self.read_joined(now, event, participant),
             Occurrence::ParticipantLeft(participant, reason) => self.read_left(now, event, participant, *reason),
@@ -42,7 +42,7 @@ impl Delegation {
         asked_at: Timestamp,
         scope: &Scope,
         participants: &[Participant],
-    ) -> News {
+    ) -> Signal {
         let mut here: Vec<(Alias, &Participant)> = participants
             .iter()
             .filter(|participant| participant.state != ParticipantState::Disconnected)
@@ -51,8 +51,8 @@ impl Delegation {
             .collect();
         if here.is_empty() {
             return match scope {
-                Scope::One(_) if self.request.legacy_identity.is_some() => News::AbsentAsAlias,
-                Scope::One(_) | Scope::All => News::Absent,
+                Scope::One(_) if self.request.legacy_identity.is_some() => Signal::OneIdentityNotFound,
+                Scope::One(_) | Scope::All => Signal::NotFound,
             };
         }
         // Should both of a delegation's identities be connected, then the one that was known goes on being the one.
@@ -60,7 +60,7 @@ impl Delegation {
         let latest = known.and_then(|known| known.sid.clone());
         here.sort_by_key(|(_, participant)| participant.sid != latest);
         let Some((alias, participant)) = here.iter().find(|(_, there)| there.state == ParticipantState::Active) else {
-            return News::Unclear;
+            return Signal::Inconclusive;
         };
         let contested = match scope {
             // What was sure before is as sure as it was.
@@ -71,7 +71,7 @@ impl Delegation {
         let since = Some(participant.joined_at.unwrap_or(asked_at));
         let seen = Connection { alias: *alias, sid: participant.sid.clone(), since, contested };
         self.progress.connections.see(seen);
-        News::Present
+        Signal::Joined
     }
 
     /// Who to ask the SFU for: the connected participant by its identity, anybody else by all that it may have.
@@ -88,13 +88,13 @@ impl Delegation {
         }
     }
 
-    fn read_joined(&mut self, now: Timestamp, event: &WebhookEvent, participant: &ParticipantRef) -> Option<News> {
+    fn read_joined(&mut self, now: Timestamp, event: &WebhookEvent, participant: &ParticipantRef) -> Option<Signal> {
         let alias = self.alias_of(&participant.identity)?;
         let connections = &mut self.progress.connections;
         // If it had ended before the delegation was made, nobody would have told us.
         let same_second = event.happened_after(self.accepted_at) == Some(false);
         if event.happened_before(self.accepted_at) == Some(true) || (same_second && event.is_stale(now)) {
-            return connections.suspect(alias, participant.sid.as_ref()).then_some(News::Hint);
+            return connections.suspect(alias, participant.sid.as_ref()).then_some(Signal::MaybeJoined);
         }
         // The same goes for a connection that has made room for the next since, or migrated: it is looked for.
         let before_news = match self.progress.state {
@@ -105,9 +105,9 @@ impl Delegation {
         let since = participant.joined_at.or(event.created_at);
         let connection = Connection { alias, sid: participant.sid.clone(), since, contested: false };
         match (connections.begin(connection), before_news) {
-            (Beginning::New, Some(true)) if doubted => Some(News::Hint),
-            (Beginning::New, _) | (Beginning::Known, Some(false)) => Some(News::Present),
-            (Beginning::Known, _) => Some(News::Hint),
+            (Beginning::New, Some(true)) if doubted => Some(Signal::MaybeJoined),
+            (Beginning::New, _) | (Beginning::Known, Some(false)) => Some(Signal::Joined),
+            (Beginning::Known, _) => Some(Signal::MaybeJoined),
             (Beginning::Over, _) => None,
         }
     }
@@ -118,7 +118,7 @@ impl Delegation {
         event: &WebhookEvent,
         participant: &ParticipantRef,
         reason: DisconnectReason,
-    ) -> Option<News> {
+    ) -> Option<Signal> {
         let alias = self.alias_of(&participant.identity)?;
         let latest = self.progress.connections.latest.as_ref();
         let contested = latest.is_some_and(|latest| latest.contested);
@@ -137,22 +137,22 @@ impl Delegation {
         match end {
             // It was connected since the delegation was made, or it doesn't count.
             _ if self.is_waiting() => {
-                (event.happened_before(self.accepted_at) == Some(false)).then_some(News::MaybeEnded)
+                (event.happened_before(self.accepted_at) == Some(false)).then_some(Signal::MaybeLeft)
             }
             End::Older => None,
-            End::Later | End::Latest if returning => Some(News::Returning),
-            End::Latest if !contested && !is_doubtful(event, now) => Some(News::Ended),
-            End::Later | End::Latest => Some(News::MaybeEnded),
+            End::Later | End::Latest if returning => Some(Signal::Reconnecting),
+            End::Latest if !contested && !is_doubtful(event, now) => Some(Signal::Left),
+            End::Later | End::Latest => Some(Signal::MaybeLeft),
         }
     }
 
-    fn read_room_finished(&mut self, now: Timestamp, event: &WebhookEvent) -> Option<News> {
+    fn read_room_finished(&mut self, now: Timestamp, event: &WebhookEvent) -> Option<Signal> {
         let latest = self.progress.connections.latest.as_ref().filter(|_| !self.is_waiting())?;
         // About an earlier room of that name.
         if latest.since.is_some_and(|since| event.happened_before(since) == Some(true)) {
             return None;
         }
-        Some(if is_doubtful(event, now) { News::MaybeEnded } else { News::Ended })
+        Some(if is_doubtful(event, now) { Signal::MaybeLeft } else { Signal::Left })
     }
 
     fn is_waiting(&self) -> bool {

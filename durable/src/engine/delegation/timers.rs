@@ -3,14 +3,14 @@
 use std::time::Duration;
 
 use crate::delay::HOUR;
-use crate::engine::delegation::{AbsenceEvidence, Delegation, News, State};
+use crate::engine::delegation::{AbsenceEvidence, Delegation, Signal, State};
 use crate::engine::webhook::FRESH;
 use crate::time::Timestamp;
 
 impl Delegation {
     /// What the time alone has to tell.
-    pub(crate) fn time(&self, now: Timestamp) -> Option<News> {
-        self.ending().filter(|(at, _)| *at <= now).map(|(_, news)| news)
+    pub(crate) fn time(&self, now: Timestamp) -> Option<Signal> {
+        self.ending().filter(|(at, _)| *at <= now).map(|(_, signal)| signal)
     }
 
     /// When there is something to do or to decide for this delegation, apart from questions and what is under way.
@@ -64,16 +64,18 @@ impl Delegation {
     }
 
     /// When the present state ends if nothing happens, and what it hears then.
-    fn ending(&self) -> Option<(Timestamp, News)> {
-        let expiry = (self.tried && !self.restarting).then(|| (self.deadline(), News::Expired));
+    fn ending(&self) -> Option<(Timestamp, Signal)> {
+        let expiry = (self.tried && !self.restarting).then(|| (self.deadline(), Signal::DelayElapsed));
         match self.progress.state {
-            State::Waiting => Some((self.progress.due, News::TimeUp)),
+            State::Waiting => Some((self.progress.due, Signal::StateTimeout)),
             State::Connected => expiry,
             State::Doubted { since, .. } => {
-                let patience = (since + HOUR, News::TimeUp);
+                let patience = (since + HOUR, Signal::StateTimeout);
                 Some(expiry.filter(|expiry| expiry.0 <= patience.0).unwrap_or(patience))
             }
-            State::Leaving { since } => (self.tried && !self.sending).then(|| (self.send_until(since), News::TimeUp)),
+            State::Leaving { since } => {
+                (self.tried && !self.sending).then(|| (self.send_until(since), Signal::StateTimeout))
+            }
         }
     }
 
