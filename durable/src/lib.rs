@@ -21,17 +21,17 @@
 //!
 //! # The transition table of a delegation
 //!
-//! *Doubted* is connected, but said to be gone by news that is old or unclear, or by news that says it is coming back.
+//! *Suspected* is connected, but said to be gone by news that is old or unclear, or by news that says it is coming back.
 //!
-//! | what a delegation hears | waiting | connected | doubted | leaving |
+//! | what a delegation hears | waiting | connected | suspected | leaving |
 //! | --- | --- | --- | --- | --- |
 //! | a new connection stands | connected | | connected | connected |
 //! | a hint that one may | ask | | ask | ask before the next `send` |
 //! | the connection has ended | wait 15 s at most | leaving | leaving | |
-//! | one has ended, perhaps not the newest, or long ago | wait 15 s at most | doubted | ask | |
-//! | it has ended, to come back | wait 15 s at most | doubted for 15 s | doubted for 15 s | |
+//! | one has ended, perhaps not the newest, or long ago | wait 15 s at most | suspected | ask | |
+//! | it has ended, to come back | wait 15 s at most | suspected for 15 s | suspected for 15 s | |
 //! | SFU: not there | ask later | leaving | leaving if it is time, else ask later | `send` |
-//! | SFU: one identity isn't there | ask later | doubted | ask later | ask later |
+//! | SFU: one identity isn't there | ask later | suspected | ask later | ask later |
 //! | SFU: just connecting, or no answer | ask later | | ask later | ask later, `send` at the end of the window |
 //! | its time is up | leaving | | leaving | given up |
 //! | `restart` done | | next in time | next in time | longer window |

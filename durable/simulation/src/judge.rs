@@ -189,7 +189,7 @@ impl Judge {
                         continue;
                     }
                     case.told_end.push(about.name);
-                    let counted = matches!(case.state, StateColumn::Connected | StateColumn::Doubted);
+                    let counted = matches!(case.state, StateColumn::Connected | StateColumn::Suspected);
                     if reason.is_coming_back() && counted {
                         case.told_return.push((about.name, now));
                     }

@@ -48,7 +48,7 @@ pub enum LogEventKind {
     /// The participant is there, or there again.
     Connected,
     /// The participant is said to be gone; the SFU is asked.
-    Doubted,
+    Suspected,
     /// The participant is gone.
     Leaving,
     /// A `restart` has failed; it is tried again.
@@ -77,7 +77,7 @@ impl LogEventKind {
     pub const ALL: [Self; 16] = [
         Self::Delegated,
         Self::Connected,
-        Self::Doubted,
+        Self::Suspected,
         Self::Leaving,
         Self::RestartFailed,
         Self::SendFailed,
@@ -107,12 +107,12 @@ impl LogEvent {
     pub(crate) fn between(before: State, after: &Delegation, signal: Signal) -> Option<Self> {
         let state = after.progress.state;
         let event = match (signal, state) {
-            (Signal::RestartFailed(_), State::Connected | State::Doubted { .. }) => LogEventKind::RestartFailed,
+            (Signal::RestartFailed(_), State::Connected | State::Suspected { .. }) => LogEventKind::RestartFailed,
             (Signal::SendFailed(_), State::Leaving { .. }) => LogEventKind::SendFailed,
             _ if std::mem::discriminant(&before) == std::mem::discriminant(&state) => return None,
             (_, State::Waiting) => return None,
             (_, State::Connected) => LogEventKind::Connected,
-            (_, State::Doubted { .. }) => LogEventKind::Doubted,
+            (_, State::Suspected { .. }) => LogEventKind::Suspected,
             (_, State::Leaving { .. }) => LogEventKind::Leaving,
         };
         Some(Self::of(&after.request, event))
@@ -140,7 +140,7 @@ impl fmt::Display for LogEventKind {
         f.write_str(match self {
             Self::Delegated => "delayed leave delegated",
             Self::Connected => "participant connected",
-            Self::Doubted => "participant said to be gone, asking the SFU",
+            Self::Suspected => "participant said to be gone, asking the SFU",
             Self::Leaving => "participant gone, sending its leave",
             Self::RestartFailed => "homeserver didn't restart the delayed leave, trying again",
             Self::SendFailed => "homeserver didn't send the delayed leave, trying again",
@@ -169,7 +169,7 @@ mod tests {
             let expected = match event {
                 LogEventKind::Delegated => 0,
                 LogEventKind::Connected => 1,
-                LogEventKind::Doubted => 2,
+                LogEventKind::Suspected => 2,
                 LogEventKind::Leaving => 3,
                 LogEventKind::RestartFailed => 4,
                 LogEventKind::SendFailed => 5,

@@ -71,11 +71,11 @@ pub struct DelegationRow {
     pub accepted_at: Timestamp,
     /// Where it stands.
     pub state: StateColumn,
-    /// Since when, where that matters: doubted, leaving.
+    /// Since when, where that matters: suspected, leaving.
     pub since: Option<Timestamp>,
-    /// Doubted: from when on "not there" is believed.
+    /// Suspected: from when on "not there" is believed.
     pub believed_from: Option<Timestamp>,
-    /// Waiting: the end of the wait. Connected, doubted: the next `restart`. Leaving: the next `send`.
+    /// Waiting: the end of the wait. Connected, suspected: the next `restart`. Leaving: the next `send`.
     pub due: Timestamp,
     /// How often running the homeserver has failed.
     pub failures: u32,
@@ -102,7 +102,8 @@ pub enum StateColumn {
     /// The participant is there.
     Connected,
     /// The participant is said to be gone, but may be back already, or soon.
-    Doubted,
+    #[serde(rename = "doubted")]
+    Suspected,
     /// The participant is gone.
     Leaving,
 }
@@ -199,7 +200,7 @@ impl DelegationRow {
         let (state, since, believed_from) = match progress.state {
             State::Waiting => (StateColumn::Waiting, None, None),
             State::Connected => (StateColumn::Connected, None, None),
-            State::Doubted { since, believed_from } => (StateColumn::Doubted, Some(since), Some(believed_from)),
+            State::Suspected { since, believed_from } => (StateColumn::Suspected, Some(since), Some(believed_from)),
             State::Leaving { since } => (StateColumn::Leaving, Some(since), None),
         };
         let latest = progress.connections.latest.as_ref();
@@ -238,7 +239,7 @@ impl DelegationRow {
             StateColumn::Waiting => State::Waiting,
             StateColumn::Connected => State::Connected,
             StateColumn::Leaving if Mutant::ForgetLeavingOnLoad.is_injected() => State::Connected,
-            StateColumn::Doubted => State::Doubted { since, believed_from: self.believed_from.unwrap_or(now) },
+            StateColumn::Suspected => State::Suspected { since, believed_from: self.believed_from.unwrap_or(now) },
             StateColumn::Leaving => State::Leaving { since },
         };
         let latest = self.connected_as.map(|alias| Connection {

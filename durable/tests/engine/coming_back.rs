@@ -9,7 +9,7 @@ fn who_is_coming_back_is_looked_for_after_two_seconds_and_gone_after_fifteen() {
         let mut call = Call::with_alice(3600);
         call.left_because("alice", "PA_1", reason);
         let mut waits = Vec::new();
-        while call.state("alice") == Some(StateColumn::Doubted) {
+        while call.state("alice") == Some(StateColumn::Suspected) {
             waits.push(call.wait_for_due());
             assert_eq!(call.acts(), ["ask alice"]);
             call.sfu(&[]);
@@ -47,7 +47,7 @@ fn the_displaced_connection_shown_once_more_is_not_its_return() {
     call.left_because("alice", "PA_1", DuplicateIdentity);
     call.next_acts();
     call.sfu(&[("alice", "PA_1")]);
-    assert_eq!(call.state("alice"), Some(StateColumn::Doubted));
+    assert_eq!(call.state("alice"), Some(StateColumn::Suspected));
 }
 
 #[test]
@@ -68,7 +68,7 @@ fn a_join_from_before_the_migration_is_not_the_return() {
     call.wait(30.0);
     call.left_because("alice", "PA_1", Migration);
     call.webhook(joined, Occurrence::ParticipantJoined(participant("alice", "PA_1")));
-    assert_eq!(call.state("alice"), Some(StateColumn::Doubted));
+    assert_eq!(call.state("alice"), Some(StateColumn::Suspected));
 }
 
 #[test]
@@ -78,7 +78,7 @@ fn the_leave_goes_on_being_restarted_meanwhile() {
     call.wait(4.0);
     assert!(call.acts().contains(&"restart alice".to_owned()));
     call.homeserver(DONE);
-    assert_eq!(call.state("alice"), Some(StateColumn::Doubted));
+    assert_eq!(call.state("alice"), Some(StateColumn::Suspected));
 }
 
 #[test]
@@ -86,7 +86,7 @@ fn a_sfu_that_does_not_answer_is_asked_for_an_hour() {
     let mut call = Call::with_alice(7200);
     let start = call.now;
     call.left_because("alice", "PA_1", DuplicateIdentity);
-    while call.state("alice") == Some(StateColumn::Doubted) {
+    while call.state("alice") == Some(StateColumn::Suspected) {
         call.wait_for_due();
         if call.acts() == ["ask alice"] {
             call.sfu_fails();

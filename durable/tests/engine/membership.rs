@@ -566,7 +566,7 @@ fn who_is_removed_leaves_even_if_no_webhook_says_so() {
     call.members(&[]);
     assert_eq!(call.acts(), ["remove alice"]);
     call.removal(Done);
-    assert_eq!(call.state("alice"), Some(StateColumn::Doubted));
+    assert_eq!(call.state("alice"), Some(StateColumn::Suspected));
     assert_eq!(call.acts(), ["ask alice"]);
     call.sfu(&[]);
     assert_eq!(call.acts(), ["send alice"]);

@@ -117,7 +117,7 @@ fn connections_that_are_over_stay_so_after_a_crash() {
     call.left_because("alice", "PA_1", DisconnectReason::DuplicateIdentity);
     call.crash();
     call.joined("alice", "PA_1");
-    assert_eq!(call.state("alice"), Some(StateColumn::Doubted));
+    assert_eq!(call.state("alice"), Some(StateColumn::Suspected));
 }
 
 #[test]

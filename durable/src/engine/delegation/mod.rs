@@ -35,7 +35,7 @@ pub(crate) struct Delegation {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Progress {
     pub(crate) state: State,
-    /// Waiting: the end of the wait. Connected, doubted: the next `restart`. Leaving: the next `send`.
+    /// Waiting: the end of the wait. Connected, suspected: the next `restart`. Leaving: the next `send`.
     pub(crate) due: Timestamp,
     /// How often running the homeserver has failed.
     pub(crate) failures: u32,
@@ -53,7 +53,7 @@ pub(crate) enum State {
     /// The participant is there.
     Connected,
     /// The participant is said to be gone, but may be back already, or soon. Otherwise like connected.
-    Doubted {
+    Suspected {
         since: Timestamp,
         /// From when on the SFU's "not there" is believed.
         believed_from: Timestamp,
@@ -148,7 +148,7 @@ impl Delegation {
     ) -> Self {
         let asked = match progress.state {
             State::Waiting => backoff::polled_within(now.since(accepted_at)),
-            State::Doubted { since, .. } => backoff::polled_within(now.since(since)),
+            State::Suspected { since, .. } => backoff::polled_within(now.since(since)),
             State::Connected | State::Leaving { .. } => 0,
         };
         Self {
@@ -167,7 +167,7 @@ impl Delegation {
     /// The transition table. What isn't in it does nothing.
     pub(crate) fn handle(&mut self, now: Timestamp, signal: Signal) -> Option<Ending> {
         use Signal::*;
-        use State::{Connected, Doubted, Leaving, Waiting};
+        use State::{Connected, Leaving, Suspected, Waiting};
 
         match (self.progress.state, signal) {
             (Waiting, Joined) => self.connect(now),
@@ -181,19 +181,19 @@ impl Delegation {
 
             (Connected, Joined | MaybeJoined) => self.overtake_poll(),
             (Connected, Left | NotFound) => self.leave(now, AbsenceEvidence::Seen(now)),
-            (Connected, MaybeLeft | OneIdentityNotFound) => self.doubt(now),
-            (Connected | Doubted { .. }, Reconnecting) => self.await_return(now),
+            (Connected, MaybeLeft | OneIdentityNotFound) => self.suspect_end(now),
+            (Connected | Suspected { .. }, Reconnecting) => self.await_return(now),
 
-            (Doubted { .. }, Joined) => self.trust(),
-            (Doubted { .. }, Left) => self.leave(now, AbsenceEvidence::Seen(now)),
-            (Doubted { .. }, MaybeJoined | MaybeLeft) => self.poll_from(now),
-            (Doubted { believed_from, .. }, NotFound) if now >= believed_from => {
+            (Suspected { .. }, Joined) => self.trust(),
+            (Suspected { .. }, Left) => self.leave(now, AbsenceEvidence::Seen(now)),
+            (Suspected { .. }, MaybeJoined | MaybeLeft) => self.poll_from(now),
+            (Suspected { believed_from, .. }, NotFound) if now >= believed_from => {
                 self.leave(now, AbsenceEvidence::Seen(now))
             }
-            (Doubted { believed_from, .. }, NotFound | OneIdentityNotFound | Inconclusive) => {
+            (Suspected { believed_from, .. }, NotFound | OneIdentityNotFound | Inconclusive) => {
                 self.poll_again(now, Some(believed_from));
             }
-            (Doubted { .. }, StateTimeout) => self.leave(now, AbsenceEvidence::Unproven),
+            (Suspected { .. }, StateTimeout) => self.leave(now, AbsenceEvidence::Unproven),
 
             (Leaving { .. }, Joined) if Mutant::NoWayBack.is_injected() => self.absence = AbsenceEvidence::Seen(now),
             (Leaving { .. }, Joined) => self.connect(now),
@@ -212,19 +212,19 @@ impl Delegation {
             (Leaving { .. }, StateTimeout) => return Some(Ending::GaveUp),
 
             (_, Finalised(ending)) => return Some(ending),
-            (Connected | Doubted { .. }, Restarted(at)) => {
+            (Connected | Suspected { .. }, Restarted(at)) => {
                 self.arm(at);
                 self.call_homeserver_from(at + self.restart_after());
             }
             (_, Restarted(at)) => self.arm(at),
-            (Connected | Doubted { .. }, RestartFailed(_)) if Mutant::NoRestartAfterFailure.is_injected() => {
+            (Connected | Suspected { .. }, RestartFailed(_)) if Mutant::NoRestartAfterFailure.is_injected() => {
                 self.progress.due = now + HOUR * 24;
             }
             (Leaving { .. }, SendFailed(_)) if Mutant::GiveUpAfterFailure.is_injected() => return Some(Ending::GaveUp),
-            (Connected | Doubted { .. }, RestartFailed(wait)) | (Leaving { .. }, SendFailed(wait)) => {
+            (Connected | Suspected { .. }, RestartFailed(wait)) | (Leaving { .. }, SendFailed(wait)) => {
                 self.try_homeserver_again(now + wait);
             }
-            (Connected | Doubted { .. }, DelayElapsed) => return Some(Ending::GaveUp),
+            (Connected | Suspected { .. }, DelayElapsed) => return Some(Ending::GaveUp),
 
             // Who is gone can't go.
             (Leaving { .. }, Left | MaybeLeft | Reconnecting) => {}
@@ -232,7 +232,7 @@ impl Delegation {
             (Connected, Inconclusive | StateTimeout) => {}
             // Results of what was under way when the state changed, and times that another state had.
             (Waiting | Leaving { .. }, RestartFailed(_) | DelayElapsed) => {}
-            (Waiting | Connected | Doubted { .. }, SendFailed(_)) => {}
+            (Waiting | Connected | Suspected { .. }, SendFailed(_)) => {}
         }
         None
     }
@@ -270,13 +270,13 @@ impl Delegation {
         self.overtake_poll();
     }
 
-    fn doubt(&mut self, now: Timestamp) {
-        self.progress.state = State::Doubted { since: now, believed_from: now };
+    fn suspect_end(&mut self, now: Timestamp) {
+        self.progress.state = State::Suspected { since: now, believed_from: now };
         self.poll_from(now);
     }
 
     fn await_return(&mut self, now: Timestamp) {
-        self.progress.state = State::Doubted { since: now, believed_from: now + COMING_BACK };
+        self.progress.state = State::Suspected { since: now, believed_from: now + COMING_BACK };
         self.poll_from(now + FIRST_LOOK);
         self.poll.asked = 1;
     }

@@ -98,14 +98,14 @@ impl Delegation {
         }
         // The same goes for a connection that has made room for the next since, or migrated: it is looked for.
         let before_news = match self.progress.state {
-            State::Doubted { since, .. } | State::Leaving { since } => event.happened_before(since),
+            State::Suspected { since, .. } | State::Leaving { since } => event.happened_before(since),
             State::Waiting | State::Connected => None,
         };
-        let doubted = matches!(self.progress.state, State::Doubted { .. });
+        let suspected = matches!(self.progress.state, State::Suspected { .. });
         let since = participant.joined_at.or(event.created_at);
         let connection = Connection { alias, sid: participant.sid.clone(), since, contested: false };
         match (connections.begin(connection), before_news) {
-            (Beginning::New, Some(true)) if doubted => Some(Signal::MaybeJoined),
+            (Beginning::New, Some(true)) if suspected => Some(Signal::MaybeJoined),
             (Beginning::New, _) | (Beginning::Known, Some(false)) => Some(Signal::Joined),
             (Beginning::Known, _) => Some(Signal::MaybeJoined),
             (Beginning::Over, _) => None,

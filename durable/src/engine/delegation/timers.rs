@@ -20,7 +20,7 @@ impl Delegation {
 
     /// When the next `restart` is due.
     pub(crate) fn restart_at(&self) -> Option<Timestamp> {
-        let connected = matches!(self.progress.state, State::Connected | State::Doubted { .. });
+        let connected = matches!(self.progress.state, State::Connected | State::Suspected { .. });
         (connected && !self.restarting && !self.is_last_try_over(self.deadline())).then_some(self.progress.due)
     }
 
@@ -44,7 +44,7 @@ impl Delegation {
             return None;
         }
         match (self.progress.state, self.absence) {
-            (State::Waiting | State::Doubted { .. }, _) => self.poll.due,
+            (State::Waiting | State::Suspected { .. }, _) => self.poll.due,
             (State::Connected, _) | (State::Leaving { .. }, AbsenceEvidence::Presumed) => None,
             (State::Leaving { .. }, AbsenceEvidence::Unproven) => {
                 Some(self.unsent()?.max(self.poll.due.unwrap_or_default()))
@@ -69,7 +69,7 @@ impl Delegation {
         match self.progress.state {
             State::Waiting => Some((self.progress.due, Signal::StateTimeout)),
             State::Connected => expiry,
-            State::Doubted { since, .. } => {
+            State::Suspected { since, .. } => {
                 let patience = (since + HOUR, Signal::StateTimeout);
                 Some(expiry.filter(|expiry| expiry.0 <= patience.0).unwrap_or(patience))
             }
