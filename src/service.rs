@@ -22,7 +22,7 @@ use crate::matrix::homeserver::client_api::ClientApis;
 use crate::matrix::lookups::WaitUntil;
 use crate::rate_limit::{ClientAddress, RateLimits};
 use crate::response::Answer;
-use crate::room::client::Rooms;
+use crate::room::client::RoomClient;
 use crate::route::Endpoint;
 use crate::token::Exchange;
 use crate::token::homeserver::{HomeserverMode, HomeserverRequest};
@@ -176,7 +176,7 @@ impl<'a> Service<'a> {
             outbound: &outbound,
             federation: &federation,
             client_apis: &client_apis,
-            rooms: Rooms::of(self.env, self.config),
+            rooms: RoomClient::of(self.env, self.config),
             limits,
             log: self.log,
         };
@@ -195,7 +195,7 @@ impl<'a> Service<'a> {
             .map_err(ApiError::Webhook)?;
         let not_an_event = |_| ApiError::NotJson("The body is not a webhook of LiveKit's".to_owned());
         if let Webhook::Relevant { room, event } = event::parse(&body).map_err(not_an_event)? {
-            let stored = Rooms::of(self.env, self.config).send(&room, &RoomCommand::Webhook(event)).await;
+            let stored = RoomClient::of(self.env, self.config).send(&room, &RoomCommand::Webhook(event)).await;
             stored.map_err(|error| ApiError::NotStored(error.to_string()))?;
         }
         Ok(Answer::json(json!({})))

@@ -9,14 +9,14 @@
 //!
 //! # The engine
 //!
-//! [`Room`] holds the delegations and the tracked participants of one LiveKit room. It is a value without I/O, clock, storage and randomness:
-//! [`Room::handle`] takes what happens, [`Room::take_changes`] tells what to store, [`Room::next_due`] when there is
-//! something to do, and [`Room::take_due`] what. Whoever drives it
+//! [`RoomEngine`] holds the delegations and the tracked participants of one LiveKit room. It is a value without I/O, clock, storage and randomness:
+//! [`RoomEngine::handle`] takes what happens, [`RoomEngine::take_changes`] tells what to store, [`RoomEngine::next_due`] when there is
+//! something to do, and [`RoomEngine::take_due`] what. Whoever drives it
 //!
-//! - stores the changes of an input before acknowledging it, together with an alarm for [`Room::next_due`];
-//! - acts only when the alarm goes off: performs what [`Room::take_due`] returns, a few at a time, hands in each result,
+//! - stores the changes of an input before acknowledging it, together with an alarm for [`RoomEngine::next_due`];
+//! - acts only when the alarm goes off: performs what [`RoomEngine::take_due`] returns, a few at a time, hands in each result,
 //!   stores what that changes, and goes on until nothing is due and nothing is under way. While waiting for results it is
-//!   needed again at [`Room::next_due_after`], and after each command;
+//!   needed again at [`RoomEngine::next_due_after`], and after each command;
 //! - after a crash, or when it couldn't store something, loads the room anew: what was under way is due again.
 //!
 //! # The transition table of a delegation
@@ -63,7 +63,7 @@ pub use engine::delegation::Ending;
 pub use engine::log_event::{LogEvent, LogEventKind, Subject};
 #[cfg(feature = "mutants")]
 pub use engine::mutant::Mutant;
-pub use engine::room::{EngineConfig, Input, Room};
+pub use engine::room::{EngineConfig, Input, RoomEngine};
 pub use engine::storage::{AliasColumn, Change, DelegationRow, RoomRow, Rows, StateColumn, TrackedRow};
 pub use engine::webhook::{DisconnectReason, FRESH, Occurrence, ParticipantRef, ROUNDING, WebhookEvent};
 pub use ids::{DelayedEventsUrl, Identity, MatrixRoomId, ParticipantSid, RoomName, ServerName, UserId};

@@ -8,12 +8,12 @@ use crate::config::Config;
 
 /// The objects, one for each LiveKit room.
 #[derive(Clone, Copy)]
-pub struct Rooms<'a> {
+pub struct RoomClient<'a> {
     env: &'a Env,
     location: Option<LocationHint>,
 }
 
-impl<'a> Rooms<'a> {
+impl<'a> RoomClient<'a> {
     /// Those of this deployment.
     pub fn of(env: &'a Env, config: &Config) -> Self {
         Self { env, location: config.location_hint }

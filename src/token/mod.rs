@@ -23,7 +23,7 @@ use crate::matrix::homeserver::client_api::ClientApis;
 use crate::matrix::ids::room_id::RoomId;
 use crate::matrix::ids::user_id::UserId;
 use crate::rate_limit::RateLimits;
-use crate::room::client::Rooms;
+use crate::room::client::RoomClient;
 use crate::token::openid_request::{Claim, DelayedLeave, DelegationRequest, TokenRequest};
 
 /// What an exchange needs besides the request.
@@ -37,7 +37,7 @@ pub struct Exchange<'a> {
     /// The homeservers' client-server API.
     pub client_apis: &'a ClientApis,
     /// The rooms' objects.
-    pub rooms: Rooms<'a>,
+    pub rooms: RoomClient<'a>,
     /// How often a user may ask.
     pub limits: RateLimits<'a>,
     /// Where to report.

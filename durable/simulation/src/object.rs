@@ -7,7 +7,7 @@ use delegated_leaves::RoomCommand;
 use delegated_leaves::Timestamp;
 use delegated_leaves::{Action, DelegationId, TrackedId};
 use delegated_leaves::{Change, DelegationRow, RoomRow, Rows, TrackedRow};
-use delegated_leaves::{EngineConfig, Input, Room};
+use delegated_leaves::{EngineConfig, Input, RoomEngine};
 
 /// The object of the room.
 pub(super) struct Object {
@@ -18,7 +18,7 @@ pub(super) struct Object {
     room: RoomRow,
     pub(super) alarm: Option<Timestamp>,
     /// In memory.
-    pub(super) engine: Option<Room>,
+    pub(super) engine: Option<RoomEngine>,
     /// The alarm's handler is running.
     pub(super) handling: bool,
     /// It has nothing more to do but to set the next alarm.
@@ -77,7 +77,8 @@ impl Object {
     }
 
     pub(super) fn is_due(&self, now: Timestamp) -> bool {
-        self.under_way < CONNECTIONS && self.engine.as_ref().and_then(Room::next_due).is_some_and(|due| due <= now)
+        self.under_way < CONNECTIONS
+            && self.engine.as_ref().and_then(RoomEngine::next_due).is_some_and(|due| due <= now)
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -140,9 +141,9 @@ impl Object {
         self.life += 1;
     }
 
-    fn engine(&mut self, now: Timestamp) -> &mut Room {
+    fn engine(&mut self, now: Timestamp) -> &mut RoomEngine {
         let Self { config, rows, tracked, room, engine, .. } = self;
-        engine.get_or_insert_with(|| Room::load(*config, now, rows_of(rows, tracked, *room)))
+        engine.get_or_insert_with(|| RoomEngine::load(*config, now, rows_of(rows, tracked, *room)))
     }
 }
 

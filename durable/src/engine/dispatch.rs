@@ -6,11 +6,11 @@ use crate::engine::action::{Action, DelayedEvent, DelegationId, Request};
 use crate::engine::delegation::State;
 use crate::engine::delegation::signals::Scope;
 use crate::engine::in_flight::{InFlightAction, Purpose};
-use crate::engine::room::Room;
+use crate::engine::room::RoomEngine;
 use crate::ids::{RoomName, ServerName};
 use crate::time::Timestamp;
 
-impl Room {
+impl RoomEngine {
     /// The question to the SFU that answers all that is to be known now: `GetParticipant` for one participant,
     /// `ListParticipants` for several. One at a time.
     pub(crate) fn poll(&mut self, now: Timestamp) -> Option<Action> {

@@ -24,7 +24,7 @@ use crate::time::Timestamp;
 /// [`take_changes`](Self::take_changes) says what to store before the input is acknowledged, and
 /// [`next_due`](Self::next_due) when to call [`take_due`](Self::take_due), which says what to do then.
 #[derive(Clone, Debug)]
-pub struct Room {
+pub struct RoomEngine {
     pub(crate) config: EngineConfig,
     pub(crate) delegations: BTreeMap<DelegationId, Delegation>,
     pub(crate) membership: MembershipMonitor,
@@ -93,7 +93,7 @@ pub enum Input {
     },
 }
 
-impl Room {
+impl RoomEngine {
     /// The room as it was stored. `now` is the time at which it is loaded. What was under way when it was last stored is
     /// due again.
     pub fn load(config: EngineConfig, now: Timestamp, rows: Rows) -> Self {

@@ -1,4 +1,4 @@
-//! The Durable Object of one LiveKit room: the shell around [`Room`].
+//! The Durable Object of one LiveKit room: the shell around [`RoomEngine`].
 //!
 //! It stores one SQLite row for each delegation, from the moment it is accepted until its leave is sent or given up, and one
 //! for each tracked participant, from its first token until none lets it in any more; it drops everything with the last one. [`RoomObject::command`] records and sets the alarm; [`RoomObject::alarm`] acts. The
@@ -32,7 +32,7 @@ use crate::engine::action::{
 };
 use crate::engine::backoff::Jitter;
 use crate::engine::log_event::LogEvent;
-use crate::engine::room::{EngineConfig, Input, Room};
+use crate::engine::room::{EngineConfig, Input, RoomEngine};
 use crate::object::store::Store;
 use crate::time::Timestamp;
 
@@ -67,7 +67,7 @@ pub enum Outcome {
 pub struct RoomObject {
     storage: Storage,
     /// `None` until it is needed, and after a failure to store: then what is on disk is the truth.
-    room: RefCell<Option<Room>>,
+    room: RefCell<Option<RoomEngine>>,
     /// When the alarm is set to, as far as this instance knows.
     alarm_at: Cell<Option<Timestamp>>,
     /// Wakes the alarm that is acting, if one is.
@@ -119,7 +119,7 @@ impl RoomObject {
             outside.not_stored(&error);
             return self.storage.set_alarm(UNTIL_STORED_AGAIN).await;
         }
-        if self.room.borrow().as_ref().is_some_and(Room::is_empty) {
+        if self.room.borrow().as_ref().is_some_and(RoomEngine::is_empty) {
             // Nothing is awaited since the room was found empty: no command can have come in between.
             self.alarm_at.set(None);
             return self.storage.delete_all().await;
@@ -166,7 +166,7 @@ impl RoomObject {
         &self,
         config: EngineConfig,
         outside: &impl Outside,
-        work: impl FnOnce(Timestamp, &mut Room) -> T,
+        work: impl FnOnce(Timestamp, &mut RoomEngine) -> T,
     ) -> worker::Result<T> {
         let now = now();
         let store = Store::new(self.storage.sql());
@@ -175,7 +175,7 @@ impl RoomObject {
             Some(room) => room,
             empty => {
                 let rows = store.load()?;
-                empty.insert(Room::load(config, now, rows))
+                empty.insert(RoomEngine::load(config, now, rows))
             }
         };
         let done = work(now, room);
@@ -195,7 +195,7 @@ impl RoomObject {
 
     /// Sets the alarm, unless it comes early enough as it is.
     async fn set_alarm(&self, outside: &impl Outside) -> worker::Result<()> {
-        let Some(due) = self.room.borrow().as_ref().and_then(Room::next_due) else { return Ok(()) };
+        let Some(due) = self.room.borrow().as_ref().and_then(RoomEngine::next_due) else { return Ok(()) };
         if self.alarm_at.get().is_some_and(|set| set <= due) {
             return Ok(());
         }

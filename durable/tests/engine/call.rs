@@ -9,13 +9,13 @@ use delegated_leaves::{
     Action, Change, DelayId, DelayTimeout, DelayedEvent, DelayedEventsUrl, Delegate, DelegationId, DelegationRow,
     DisconnectReason, Ending, EngineConfig, HomeserverAnswer, Identity, Input, Jitter, LogEventKind, MatrixRoomId,
     MembersAnswer, Occurrence, Participant, ParticipantRef, ParticipantSid, ParticipantState, RemovalAnswer, Request,
-    Room, RoomCommand, RoomName, RoomRow, Rows, ServerAnswer, ServerName, SfuAnswer, StateColumn, Timestamp, Track,
-    TrackedId, TrackedRow, UserId, WebhookEvent,
+    RoomCommand, RoomEngine, RoomName, RoomRow, Rows, ServerAnswer, ServerName, SfuAnswer, StateColumn, Timestamp,
+    Track, TrackedId, TrackedRow, UserId, WebhookEvent,
 };
 
 pub struct Call {
     pub now: Timestamp,
-    pub room: Room,
+    pub room: RoomEngine,
     pub rows: BTreeMap<DelegationId, DelegationRow>,
     pub tracked: BTreeMap<TrackedId, TrackedRow>,
     pub rows_written: usize,
@@ -58,7 +58,7 @@ impl Call {
         let now = Timestamp::from_secs(1_790_000_000);
         Self {
             now,
-            room: Room::load(config, now, Rows::default()),
+            room: RoomEngine::load(config, now, Rows::default()),
             rows: BTreeMap::new(),
             tracked: BTreeMap::new(),
             rows_written: 0,
@@ -260,7 +260,7 @@ impl Call {
     /// Everything in memory is lost.
     pub fn crash(&mut self) {
         self.under_way.clear();
-        self.room = Room::load(self.config, self.now, self.stored());
+        self.room = RoomEngine::load(self.config, self.now, self.stored());
     }
 
     pub fn state(&self, who: &str) -> Option<StateColumn> {
