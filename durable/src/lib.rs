@@ -68,5 +68,5 @@ pub use engine::storage::{AliasColumn, Change, DelegationRow, RoomRow, Rows, Sta
 pub use engine::webhook::{DisconnectReason, FRESH, Occurrence, ParticipantRef, ROUNDING, WebhookEvent};
 pub use ids::{DelayedEventsUrl, Identity, MatrixRoomId, ParticipantSid, RoomName, ServerName, UserId};
 #[cfg(feature = "object")]
-pub use object::{Outcome, Outside, RoomObject};
+pub use object::{Outcome, RoomObject, Upstreams};
 pub use time::Timestamp;

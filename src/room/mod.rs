@@ -7,8 +7,8 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use delegated_leaves::{
-    Ending, EngineConfig, HomeserverAnswer, LogEvent, LogEventKind, MatrixRoomId, MembersAnswer, Outcome, Outside,
-    RemovalAnswer, Request as ActionRequest, RoomCommand, RoomObject, ServerAnswer, SfuAnswer, Subject,
+    Ending, EngineConfig, HomeserverAnswer, LogEvent, LogEventKind, MatrixRoomId, MembersAnswer, Outcome,
+    RemovalAnswer, Request as ActionRequest, RoomCommand, RoomObject, ServerAnswer, SfuAnswer, Subject, Upstreams,
 };
 use serde_json::json;
 use worker::{DurableObject, Env, Request, Response, State, durable_object};
@@ -41,14 +41,14 @@ impl DurableObject for Room {
         let command: RoomCommand = serde_json::from_str(&request.text().await?)?;
         let deployment = bindings::configuration(&self.env).await;
         let Ok(config) = deployment.as_ref() else { return Response::error("misconfigured", 503) };
-        let answer = self.object.command(engine_config(config), &self.surroundings(config), command).await?;
+        let answer = self.object.command(engine_config(config), &self.upstreams(config), command).await?;
         Response::ok(serde_json::to_string(&answer)?)
     }
 
     async fn alarm(&self) -> worker::Result<Response> {
         let deployment = bindings::configuration(&self.env).await;
         match deployment.as_ref() {
-            Ok(config) => self.object.alarm(engine_config(config), &self.surroundings(config)).await?,
+            Ok(config) => self.object.alarm(engine_config(config), &self.upstreams(config)).await?,
             // What is due stays due until somebody has mended the configuration.
             Err(errors) => {
                 let log = Log::of_new_request(Level::Info);
@@ -61,7 +61,7 @@ impl DurableObject for Room {
 }
 
 impl Room {
-    fn surroundings<'a>(&self, config: &'a Config) -> Surroundings<'a> {
+    fn upstreams<'a>(&self, config: &'a Config) -> WorkerUpstreams<'a> {
         let outbound = Outbound::from_env(&self.env);
         let state = Rc::clone(&self.state);
         let apis = ClientApis {
@@ -73,7 +73,7 @@ impl Room {
                 let _ = state.as_raw().wait_until(promise);
             }),
         };
-        Surroundings { config, outbound, apis, log: Log::of_new_request(config.log_level) }
+        WorkerUpstreams { config, outbound, apis, log: Log::of_new_request(config.log_level) }
     }
 }
 
@@ -99,14 +99,14 @@ fn engine_config(config: &Config) -> EngineConfig {
 }
 
 /// What is outside of an object, for the time of one command or alarm.
-struct Surroundings<'a> {
+struct WorkerUpstreams<'a> {
     config: &'a Config,
     outbound: Outbound,
     apis: ClientApis,
     log: Log,
 }
 
-impl Outside for Surroundings<'_> {
+impl Upstreams for WorkerUpstreams<'_> {
     async fn perform(&self, request: ActionRequest) -> Outcome {
         let sfu = RoomService { outbound: &self.outbound, sfu: &self.config.sfu, key: self.config.keys.signing() };
         let service = self.config.application_service.as_ref();
@@ -173,7 +173,7 @@ impl Outside for Surroundings<'_> {
     }
 }
 
-impl Surroundings<'_> {
+impl WorkerUpstreams<'_> {
     fn or_failed<E: ToString>(&self, homeserver: &str, outcome: Result<HomeserverAnswer, E>) -> HomeserverAnswer {
         outcome.unwrap_or_else(|error| {
             let fields = json!({"homeserver": homeserver, "cause": error.to_string()});

@@ -36,8 +36,8 @@ use crate::engine::room::{EngineConfig, Input, RoomEngine};
 use crate::object::store::Store;
 use crate::time::Timestamp;
 
-/// What the object needs from outside.
-pub trait Outside {
+/// What the object needs from upstreams.
+pub trait Upstreams {
     /// Does what an action asks for. It takes 30 s at most.
     fn perform(&self, request: Request) -> impl Future<Output = Outcome>;
     /// Tells the log what has happened.
@@ -89,10 +89,10 @@ impl RoomObject {
     pub async fn command(
         &self,
         config: EngineConfig,
-        outside: &impl Outside,
+        upstreams: &impl Upstreams,
         command: RoomCommand,
     ) -> worker::Result<RoomAnswer> {
-        let concerned = self.with_room(config, outside, |now, room| {
+        let concerned = self.with_room(config, upstreams, |now, room| {
             room.handle(now, Input::Command(command));
             !room.is_empty()
         })?;
@@ -103,7 +103,7 @@ impl RoomObject {
             // Should the alarm be over just now, it sets the next one itself.
             let _ = wake.send(());
         }
-        self.set_alarm(outside).await?;
+        self.set_alarm(upstreams).await?;
         Ok(RoomAnswer::Recorded)
     }
 
@@ -111,12 +111,12 @@ impl RoomObject {
     ///
     /// Where that can't be stored, it is tried again later. An error means that not even an alarm can be set; the platform runs
     /// this one again then, but not for ever.
-    pub async fn alarm(&self, config: EngineConfig, outside: &impl Outside) -> worker::Result<()> {
+    pub async fn alarm(&self, config: EngineConfig, upstreams: &impl Upstreams) -> worker::Result<()> {
         self.alarm_at.set(None);
-        let outcome = self.act(config, outside).await;
+        let outcome = self.act(config, upstreams).await;
         self.acting.take();
         if let Err(error) = outcome {
-            outside.not_stored(&error);
+            upstreams.not_stored(&error);
             return self.storage.set_alarm(UNTIL_STORED_AGAIN).await;
         }
         if self.room.borrow().as_ref().is_some_and(RoomEngine::is_empty) {
@@ -124,18 +124,18 @@ impl RoomObject {
             self.alarm_at.set(None);
             return self.storage.delete_all().await;
         }
-        self.set_alarm(outside).await
+        self.set_alarm(upstreams).await
     }
 
-    async fn act(&self, config: EngineConfig, outside: &impl Outside) -> worker::Result<()> {
+    async fn act(&self, config: EngineConfig, upstreams: &impl Upstreams) -> worker::Result<()> {
         let mut under_way = FuturesUnordered::new();
         let mut share = ACTIONS_PER_ALARM;
         loop {
             let free = CONCURRENT_ACTIONS.saturating_sub(under_way.len()).min(share);
-            let actions = self.with_room(config, outside, |now, room| room.take_due(now, free))?;
+            let actions = self.with_room(config, upstreams, |now, room| room.take_due(now, free))?;
             share = share.saturating_sub(actions.len());
             for action in actions {
-                under_way.push(async move { (action.action_id, outside.perform(action.request).await) });
+                under_way.push(async move { (action.action_id, upstreams.perform(action.request).await) });
             }
             if under_way.is_empty() {
                 return Ok(());
@@ -146,7 +146,7 @@ impl RoomObject {
             if let Either::Left((Some((action_id, outcome)), _)) =
                 select(under_way.next(), select(woken, until_due)).await
             {
-                self.with_room(config, outside, |now, room| room.handle(now, input(action_id, outcome)))?;
+                self.with_room(config, upstreams, |now, room| room.handle(now, input(action_id, outcome)))?;
             }
         }
     }
@@ -165,7 +165,7 @@ impl RoomObject {
     fn with_room<T>(
         &self,
         config: EngineConfig,
-        outside: &impl Outside,
+        upstreams: &impl Upstreams,
         work: impl FnOnce(Timestamp, &mut RoomEngine) -> T,
     ) -> worker::Result<T> {
         let now = now();
@@ -183,24 +183,24 @@ impl RoomObject {
         let log_events = room.take_log_events();
         match store.apply(&changes) {
             Ok(0) => {}
-            Ok(rows) => outside.stored(rows),
+            Ok(rows) => upstreams.stored(rows),
             Err(error) => {
                 *slot = None;
                 return Err(error);
             }
         }
-        log_events.iter().for_each(|log_event| outside.report(log_event));
+        log_events.iter().for_each(|log_event| upstreams.report(log_event));
         Ok(done)
     }
 
     /// Sets the alarm, unless it comes early enough as it is.
-    async fn set_alarm(&self, outside: &impl Outside) -> worker::Result<()> {
+    async fn set_alarm(&self, upstreams: &impl Upstreams) -> worker::Result<()> {
         let Some(due) = self.room.borrow().as_ref().and_then(RoomEngine::next_due) else { return Ok(()) };
         if self.alarm_at.get().is_some_and(|set| set <= due) {
             return Ok(());
         }
         self.alarm_at.set(Some(due));
-        outside.stored(1);
+        upstreams.stored(1);
         let set = self.storage.set_alarm(due.since(now())).await;
         if set.is_err() {
             self.alarm_at.set(None);
