@@ -19,7 +19,7 @@ use crate::fetch::{Deadline, Outbound};
 use crate::livekit::room_service::{RoomService, RoomServiceError};
 use crate::log::{Level, Log};
 use crate::matrix::homeserver::client_api::ClientApis;
-use crate::matrix::homeserver::delayed_events::Operation;
+use crate::matrix::homeserver::delayed_events::Action;
 use crate::matrix::homeserver::party::Party;
 use crate::matrix::homeserver::{Homeserver, HomeserverError};
 use crate::matrix::ids::room_id::RoomId;
@@ -112,11 +112,11 @@ impl Upstreams for WorkerUpstreams<'_> {
         let service = self.config.application_service.as_ref();
         match request {
             ActionRequest::Restart(event) => {
-                let outcome = Operation::Restart.perform(&self.apis, service, &event).await;
+                let outcome = Action::Restart.perform(&self.apis, service, &event).await;
                 Outcome::Homeserver(self.or_failed(event.server_name.as_str(), outcome))
             }
             ActionRequest::Send(event) => {
-                let outcome = Operation::Send.perform(&self.apis, service, &event).await;
+                let outcome = Action::Send.perform(&self.apis, service, &event).await;
                 Outcome::Homeserver(self.or_failed(event.server_name.as_str(), outcome))
             }
             ActionRequest::GetParticipant { room, identity } => {

@@ -50,14 +50,14 @@ impl Homeserver<'_> {
 
 /// What to do with a delayed event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Operation {
+pub enum Action {
     /// Begin its delay anew.
     Restart,
     /// Send it now.
     Send,
 }
 
-impl Operation {
+impl Action {
     /// Does it on the homeserver's client-server API, for 5 s at most once that is found.
     ///
     /// Where the event's owner is known, and `service` is the homeserver's, it is done in the owner's name. Otherwise the id
@@ -113,7 +113,7 @@ impl Operation {
     }
 }
 
-impl fmt::Display for Operation {
+impl fmt::Display for Action {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Restart => "restart",
@@ -188,7 +188,7 @@ mod tests {
     #[test]
     fn an_id_is_one_path_segment_whatever_is_in_it() {
         let id = DelayId::new("syd_a/../b?c#d%").unwrap();
-        let url = Operation::Restart.below("https://cs.example.com/delayed_events", &id);
+        let url = Action::Restart.below("https://cs.example.com/delayed_events", &id);
         assert_eq!(url, "https://cs.example.com/delayed_events/syd_a%2F..%2Fb%3Fc%23d%25/restart");
     }
 
