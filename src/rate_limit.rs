@@ -36,7 +36,7 @@ pub struct RateLimits<'a> {
 
 impl RateLimits<'_> {
     /// Counts a request from `client`. Before anything is sent to anybody on its behalf.
-    pub async fn admit_address(&self, client: &ClientAddress) -> Result<(), OverLimit> {
+    pub async fn check_address(&self, client: &ClientAddress) -> Result<(), OverLimit> {
         match self.is_within(BY_ADDRESS, &client.to_string()).await {
             true => Ok(()),
             false => {
@@ -47,7 +47,7 @@ impl RateLimits<'_> {
     }
 
     /// Counts a request of `user`, once it is known that it is theirs.
-    pub async fn admit_user(&self, user: &UserId) -> Result<(), OverLimit> {
+    pub async fn check_user(&self, user: &UserId) -> Result<(), OverLimit> {
         match self.is_within(BY_USER, user.as_str()).await {
             true => Ok(()),
             false => Err(OverLimit::User(user.clone())),

@@ -24,7 +24,7 @@ use crate::rate_limit::{ClientAddress, RateLimits};
 use crate::response::Answer;
 use crate::room::client::RoomClient;
 use crate::route::Endpoint;
-use crate::token::Exchange;
+use crate::token::TokenService;
 use crate::token::homeserver::{HomeserverMode, HomeserverRequest};
 use crate::token::homeserver_request::{self, ClientTokenRequest, FederationTokenRequest, LeaveRequest, Requester};
 use crate::token::openid_request::{DelegationRequest, TokenRequest};
@@ -67,7 +67,7 @@ pub async fn answer(request: &Request, env: &Env, context: Context) -> Answer {
 }
 
 /// What goes through the flow of a token, or of a leave.
-enum Asked<'a> {
+enum Operation<'a> {
     Token(TokenRequest),
     Delegation(DelegationRequest),
     OfHomeserver(&'a ApplicationService, HomeserverRequest),
@@ -91,31 +91,31 @@ impl<'a> Service<'a> {
             Endpoint::Healthz => Ok(Answer::json(json!({"status": "ok"}))),
             Endpoint::GetToken => {
                 let request = TokenRequest::from_get_token(&self.client_body().await?)?;
-                self.exchange(Asked::Token(request)).await
+                self.run(Operation::Token(request)).await
             }
             Endpoint::SfuGet => {
                 let request = TokenRequest::from_sfu_get(&self.client_body().await?)?;
-                self.exchange(Asked::Token(request)).await
+                self.run(Operation::Token(request)).await
             }
             Endpoint::DelegateDelayedLeave => {
                 let request = DelegationRequest::from_body(&self.client_body().await?)?;
-                self.exchange(Asked::Delegation(request)).await
+                self.run(Operation::Delegation(request)).await
             }
             Endpoint::SfuWebhook => self.webhook().await,
             Endpoint::ClientGetToken => {
                 let (service, user) = (self.verified_homeserver()?, self.requester()?);
                 let request = ClientTokenRequest::from_body(&self.client_body().await?)?;
-                self.exchange(Asked::OfHomeserver(service, HomeserverRequest::Token(user, request))).await
+                self.run(Operation::OfHomeserver(service, HomeserverRequest::Token(user, request))).await
             }
             Endpoint::FederationGetToken => {
                 let (service, origin) = (self.verified_homeserver()?, self.requester()?);
                 let request = FederationTokenRequest::from_body(&self.client_body().await?)?;
-                self.exchange(Asked::OfHomeserver(service, HomeserverRequest::FederatedToken(origin, request))).await
+                self.run(Operation::OfHomeserver(service, HomeserverRequest::FederatedToken(origin, request))).await
             }
             Endpoint::ClientDelegateDelayedLeave => {
                 let (service, user) = (self.verified_homeserver()?, self.requester()?);
                 let request = LeaveRequest::from_body(&self.client_body().await?)?;
-                self.exchange(Asked::OfHomeserver(service, HomeserverRequest::Leave(user, request))).await
+                self.run(Operation::OfHomeserver(service, HomeserverRequest::Leave(user, request))).await
             }
             Endpoint::Ping => {
                 self.verified_homeserver()?;
@@ -145,13 +145,13 @@ impl<'a> Service<'a> {
         body::read(self.request, MAX_CLIENT_BODY).await
     }
 
-    async fn exchange(self, asked: Asked<'a>) -> Result<Answer, ApiError> {
+    async fn run(self, operation: Operation<'a>) -> Result<Answer, ApiError> {
         let limits = RateLimits { env: self.env, log: self.log };
         // What comes through the homeserver comes from one address, whoever asks.
-        if !matches!(asked, Asked::OfHomeserver(..))
+        if !matches!(operation, Operation::OfHomeserver(..))
             && let Some(client) = client_address(self.request)
         {
-            limits.admit_address(&client).await?;
+            limits.check_address(&client).await?;
         }
         let outbound = Outbound::from_env(self.env);
         let context = Rc::new(self.context);
@@ -171,7 +171,7 @@ impl<'a> Service<'a> {
             overrides: Rc::clone(&self.config.cs_api_url_overrides),
             wait_until,
         };
-        let exchange = Exchange {
+        let tokens = TokenService {
             config: self.config,
             outbound: &outbound,
             federation: &federation,
@@ -180,10 +180,10 @@ impl<'a> Service<'a> {
             limits,
             log: self.log,
         };
-        let answer = match asked {
-            Asked::Token(request) => exchange.token(request).await,
-            Asked::Delegation(request) => exchange.delegate(request).await,
-            Asked::OfHomeserver(service, request) => HomeserverMode { exchange, service }.answer(request).await,
+        let answer = match operation {
+            Operation::Token(request) => tokens.handle_token(request).await,
+            Operation::Delegation(request) => tokens.handle_delegation(request).await,
+            Operation::OfHomeserver(service, request) => HomeserverMode { tokens, service }.answer(request).await,
         };
         answer.map(Answer::json)
     }

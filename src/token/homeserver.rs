@@ -18,7 +18,7 @@ use crate::matrix::ids::room_id::RoomId;
 use crate::matrix::ids::server_name::ServerName;
 use crate::matrix::ids::user_id::UserId;
 use crate::token::homeserver_request::{ClientTokenRequest, FederationTokenRequest, LeaveRequest, Membership};
-use crate::token::{Access, Admission, Exchange};
+use crate::token::{Access, JoinGrant, TokenService};
 
 /// A request that has been proven to be our homeserver's.
 pub enum HomeserverRequest {
@@ -33,7 +33,7 @@ pub enum HomeserverRequest {
 /// The doors, one for each request.
 pub struct HomeserverMode<'a> {
     /// What lies behind them.
-    pub exchange: Exchange<'a>,
+    pub tokens: TokenService<'a>,
     /// The homeserver.
     pub service: &'a ApplicationService,
 }
@@ -51,14 +51,14 @@ impl HomeserverMode<'_> {
     /// For our SFU there is a token, for another homeserver's what that one answers.
     async fn token(&self, user: UserId, request: ClientTokenRequest) -> Result<Value, ApiError> {
         let started = clock::now_ms();
-        self.exchange.limits.admit_user(&user).await?;
+        self.tokens.limits.check_user(&user).await?;
         let homeserver = self.homeserver().await.map_err(|error| ApiError::MembershipUnknown(error.into()))?;
         let membership = request.membership;
         let is_user_joined = expect_joined(&homeserver, &membership.room, Party::User(&user));
         match request.server.filter(|server| server != self.service.server_name()) {
             None => {
                 is_user_joined.await?;
-                self.admit(user, &membership, Access::Local(membership.room.clone()), started).await
+                self.issue_token(user, &membership, Access::Local(membership.room.clone()), started).await
             }
             Some(server) => {
                 let is_server_joined = expect_joined(&homeserver, &membership.room, Party::Server(&server));
@@ -73,7 +73,7 @@ impl HomeserverMode<'_> {
         let started = clock::now_ms();
         let user = UserId::parse(&request.user_id).ok().filter(|user| user.server_name() == origin.as_str());
         let user = user.ok_or(ApiError::NotOfOrigin)?;
-        self.exchange.limits.admit_user(&user).await?;
+        self.tokens.limits.check_user(&user).await?;
         let homeserver = self.homeserver().await.map_err(|error| ApiError::MembershipUnknown(error.into()))?;
         let membership = request.membership;
         let (are_we_joined, is_user_joined) = join(
@@ -82,11 +82,11 @@ impl HomeserverMode<'_> {
         )
         .await;
         are_we_joined.and(is_user_joined)?;
-        self.admit(user, &membership, Access::Federated(membership.room.clone()), started).await
+        self.issue_token(user, &membership, Access::Federated(membership.room.clone()), started).await
     }
 
     async fn delegate(&self, user: UserId, request: LeaveRequest) -> Result<Value, ApiError> {
-        self.exchange.limits.admit_user(&user).await?;
+        self.tokens.limits.check_user(&user).await?;
         let LeaveRequest { membership, delay_id } = request;
         self.expect_our_sfu(&membership)?;
         let no_such_event = || ApiError::InvalidParam("delay_id is no delayed event of this user and room".to_owned());
@@ -104,15 +104,15 @@ impl HomeserverMode<'_> {
             delay_id,
             delay_timeout: event.delay,
         };
-        self.exchange.take_over(delegate).await?;
+        self.tokens.register_leave(delegate).await?;
         Ok(json!({}))
     }
 
     async fn homeserver(&self) -> Result<Homeserver<'_>, ClientApiError> {
-        self.service.homeserver(self.exchange.client_apis, &Deadline::after(CLIENT_API_TIMEOUT)).await
+        self.service.homeserver(self.tokens.client_apis, &Deadline::after(CLIENT_API_TIMEOUT)).await
     }
 
-    async fn admit(
+    async fn issue_token(
         &self,
         user: UserId,
         membership: &Membership,
@@ -120,7 +120,7 @@ impl HomeserverMode<'_> {
         started: u64,
     ) -> Result<Value, ApiError> {
         self.expect_our_sfu(membership)?;
-        let admission = Admission {
+        let join = JoinGrant {
             identity: membership.identity_of(&user),
             user,
             room: membership.livekit_room(),
@@ -128,11 +128,11 @@ impl HomeserverMode<'_> {
             delegate: None,
             checked_in_ms: clock::now_ms().saturating_sub(started),
         };
-        Ok(json!({"jwt": self.exchange.admit(admission).await?}))
+        Ok(json!({"jwt": self.tokens.issue_token(join).await?}))
     }
 
     fn expect_our_sfu(&self, membership: &Membership) -> Result<(), ApiError> {
-        match membership.is_on(self.exchange.config.sfu.client()) {
+        match membership.is_on(self.tokens.config.sfu.client()) {
             true => Ok(()),
             false => Err(ApiError::InvalidParam("url is not that of this homeserver's SFU".to_owned())),
         }
@@ -156,7 +156,7 @@ impl HomeserverMode<'_> {
             "membership_ms": checked.saturating_sub(started),
             "relay_ms": clock::now_ms().saturating_sub(checked),
         });
-        self.exchange.log.write(Level::Info, "token relayed", fields);
+        self.tokens.log.write(Level::Info, "token relayed", fields);
         Ok(json!({"jwt": jwt}))
     }
 }

@@ -24,10 +24,10 @@ use crate::matrix::ids::room_id::RoomId;
 use crate::matrix::ids::user_id::UserId;
 use crate::rate_limit::RateLimits;
 use crate::room::client::RoomClient;
-use crate::token::openid_request::{Claim, DelayedLeave, DelegationRequest, TokenRequest};
+use crate::token::openid_request::{ClaimedIdentity, DelayedLeave, DelegationRequest, TokenRequest};
 
 /// What an exchange needs besides the request.
-pub struct Exchange<'a> {
+pub struct TokenService<'a> {
     /// The deployment's configuration.
     pub config: &'a Config,
     /// The ways out.
@@ -44,9 +44,9 @@ pub struct Exchange<'a> {
     pub log: &'a Log,
 }
 
-impl Exchange<'_> {
+impl TokenService<'_> {
     /// Turns `request` into the body of an answer: `{"url", "jwt"}`. The checks run in the order of §2.2.
-    pub async fn token(&self, request: TokenRequest) -> Result<Value, ApiError> {
+    pub async fn handle_token(&self, request: TokenRequest) -> Result<Value, ApiError> {
         let caller = self.verify(&request.openid_token, &request.claim).await?;
         let delegate = match request.delayed_leave {
             None => None,
@@ -54,9 +54,11 @@ impl Exchange<'_> {
                 let text = "delay_id can't be used: users of this homeserver may not delegate leaves here";
                 return Err(ApiError::BadJson(text.to_owned()));
             }
-            Some(leave) => Some(self.delegation(&caller, &request.room, leave, &request.openid_token, None).await?),
+            Some(leave) => {
+                Some(self.build_delegation(&caller, &request.room, leave, &request.openid_token, None).await?)
+            }
         };
-        let admission = Admission {
+        let join = JoinGrant {
             user: caller.user,
             identity: caller.identity,
             room: request.room,
@@ -64,33 +66,34 @@ impl Exchange<'_> {
             delegate,
             checked_in_ms: caller.verified_in_ms,
         };
-        Ok(json!({"url": self.config.sfu.client(), "jwt": self.admit(admission).await?}))
+        Ok(json!({"url": self.config.sfu.client(), "jwt": self.issue_token(join).await?}))
     }
 
     /// Takes over the leave of a member who is in the call already. The body of the answer is `{}`.
-    pub async fn delegate(&self, request: DelegationRequest) -> Result<Value, ApiError> {
+    pub async fn handle_delegation(&self, request: DelegationRequest) -> Result<Value, ApiError> {
         let legacy_device = request.is_legacy_slot.then(|| request.member.device_id.clone());
-        let caller = self.verify(&request.openid_token, &Claim::Member(request.member)).await?;
+        let caller = self.verify(&request.openid_token, &ClaimedIdentity::Member(request.member)).await?;
         if !caller.full_access {
             return Err(ApiError::DelegationForbidden);
         }
         let leave = request.delayed_leave;
-        let delegate = self.delegation(&caller, &request.room, leave, &request.openid_token, legacy_device).await?;
-        self.take_over(delegate).await?;
+        let delegate =
+            self.build_delegation(&caller, &request.room, leave, &request.openid_token, legacy_device).await?;
+        self.register_leave(delegate).await?;
         Ok(json!({}))
     }
 
     /// Lets somebody in, through whichever door they came: creates the room where they may, takes over their leave, and signs
     /// their token.
-    pub async fn admit(&self, admission: Admission) -> Result<String, ApiError> {
-        let Admission { user, identity, room, access, delegate, checked_in_ms } = admission;
+    pub async fn issue_token(&self, join: JoinGrant) -> Result<String, ApiError> {
+        let JoinGrant { user, identity, room, access, delegate, checked_in_ms } = join;
         let checked = clock::now_ms();
         if access.creates_rooms() {
             self.create_room(&room, delegate.is_some()).await?;
         }
         let created = clock::now_ms();
         if let Some(delegate) = delegate {
-            self.take_over(delegate).await?;
+            self.register_leave(delegate).await?;
         }
 
         let grant = Grant::Join {
@@ -125,23 +128,23 @@ impl Exchange<'_> {
     }
 
     /// Has the room's object look after a leave.
-    pub async fn take_over(&self, delegate: Delegate) -> Result<(), ApiError> {
+    pub async fn register_leave(&self, delegate: Delegate) -> Result<(), ApiError> {
         let room = delegate.room.clone();
         self.tell(&room, RoomCommand::Delegate(delegate)).await
     }
 
-    async fn verify(&self, token: &OpenIdToken, claim: &Claim) -> Result<Caller, ApiError> {
+    async fn verify(&self, token: &OpenIdToken, claim: &ClaimedIdentity) -> Result<VerifiedCaller, ApiError> {
         let started = clock::now_ms();
         let user = token.verify(self.federation).await?;
         let identity = claim.identity_of(&user).ok_or(ApiError::Unauthorized(Unauthorized::ClaimedUserDiffers))?;
-        self.limits.admit_user(&user).await?;
+        self.limits.check_user(&user).await?;
         let full_access = self.config.full_access.includes(&token.server);
-        Ok(Caller { user, identity, full_access, verified_in_ms: clock::now_ms().saturating_sub(started) })
+        Ok(VerifiedCaller { user, identity, full_access, verified_in_ms: clock::now_ms().saturating_sub(started) })
     }
 
-    async fn delegation(
+    async fn build_delegation(
         &self,
-        caller: &Caller,
+        caller: &VerifiedCaller,
         room: &RoomName,
         leave: DelayedLeave,
         token: &OpenIdToken,
@@ -185,7 +188,7 @@ impl Exchange<'_> {
 }
 
 /// Somebody who may join a LiveKit room: what the doors have found out.
-pub struct Admission {
+pub struct JoinGrant {
     /// Who it is.
     pub user: UserId,
     /// What they will be called on the SFU.
@@ -252,7 +255,7 @@ impl Access {
     }
 }
 
-struct Caller {
+struct VerifiedCaller {
     user: UserId,
     identity: Identity,
     full_access: bool,

@@ -12,7 +12,7 @@ pub struct TokenRequest {
     /// The LiveKit room.
     pub room: RoomName,
     /// Who wants to join it, as far as the caller says.
-    pub claim: Claim,
+    pub claim: ClaimedIdentity,
     /// What proves it.
     pub openid_token: OpenIdToken,
     /// The delayed leave that is handed over with it.
@@ -25,7 +25,7 @@ impl TokenRequest {
         let request = MemberRequest::parse(body)?;
         Ok(Self {
             room: request.room,
-            claim: Claim::Member(request.member),
+            claim: ClaimedIdentity::Member(request.member),
             openid_token: request.openid_token?,
             delayed_leave: request.delayed_leave,
         })
@@ -39,7 +39,7 @@ impl TokenRequest {
         let delayed_leave = DelayedLeave::parse(body.delay_id, body.delay_timeout)?;
         Ok(Self {
             room: RoomName::of_slot(&room_id, LEGACY_SLOT),
-            claim: Claim::Device { device_id: body.device_id.unwrap_or_default() },
+            claim: ClaimedIdentity::Device { device_id: body.device_id.unwrap_or_default() },
             openid_token: openid_token(&server_name, access_token)?,
             delayed_leave,
         })
@@ -131,7 +131,7 @@ impl DelayedLeave {
 
 /// Who the caller says they are.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Claim {
+pub enum ClaimedIdentity {
     /// A MatrixRTC member.
     Member(Member),
     /// A device of the token's user, the legacy form.
@@ -152,7 +152,7 @@ pub struct Member {
     pub device_id: String,
 }
 
-impl Claim {
+impl ClaimedIdentity {
     /// The participant's identity on the SFU (§4), once it is known whose token it is. `None` where that is somebody
     /// else.
     pub fn identity_of(&self, user: &UserId) -> Option<Identity> {
@@ -164,7 +164,7 @@ impl Claim {
 }
 
 impl Member {
-    /// See [`Claim::identity_of`].
+    /// See [`ClaimedIdentity::identity_of`].
     pub fn identity_of(&self, user: &UserId) -> Option<Identity> {
         (self.user_id == user.as_str()).then(|| Identity::of_member(&self.user_id, &self.device_id, &self.id))
     }
