@@ -16,21 +16,21 @@ use crate::clock;
 
 /// The two ways out of this worker. Cloning it costs nothing.
 #[derive(Clone)]
-pub struct Outbound(Rc<Ways>);
+pub struct Fetchers(Rc<Destinations>);
 
-struct Ways {
+struct Destinations {
     internet: Fetcher,
     configured: Fetcher,
 }
 
-impl Outbound {
+impl Fetchers {
     /// Takes them from the environment. Where there is no binding for configured destinations (on the edge), both
     /// are the global `fetch`.
     pub fn from_env(env: &Env) -> Self {
         let internet: Fetcher = js_sys::global().unchecked_into();
         let configured = Reflect::get(env, &CONFIGURED_BINDING.into()).ok().filter(JsValue::is_object);
         let configured = configured.map_or_else(|| internet.clone(), JsCast::unchecked_into);
-        Self(Rc::new(Ways { internet, configured }))
+        Self(Rc::new(Destinations { internet, configured }))
     }
 
     /// To what a caller has named: a local run lets it reach public addresses only.
@@ -56,11 +56,11 @@ extern "C" {
 
 impl Fetcher {
     /// Sends `call`, and waits until the head of the answer is here. Redirects are answers.
-    pub async fn send(&self, call: Call<'_>) -> Result<Reply, OutboundError> {
+    pub async fn send(&self, request: FetchRequest<'_>) -> Result<FetchResponse, FetchError> {
         let init = RequestInit::new();
         init.set_redirect(RequestRedirect::Manual);
-        init.set_signal(Some(&call.deadline.signal));
-        match call.method {
+        init.set_signal(Some(&request.deadline.signal));
+        match request.method {
             Method::Get { accept: None, authorization: None } => {}
             Method::Get { accept, authorization } => {
                 let headers = web_sys::Headers::new()?;
@@ -82,13 +82,13 @@ impl Fetcher {
                 init.set_headers(&headers);
             }
         }
-        let response = JsFuture::from(self.fetch(call.url, &init)?).await?;
-        Ok(Reply(response.unchecked_into()))
+        let response = JsFuture::from(self.fetch(request.url, &init)?).await?;
+        Ok(FetchResponse(response.unchecked_into()))
     }
 }
 
 /// A request to make.
-pub struct Call<'a> {
+pub struct FetchRequest<'a> {
     /// The absolute URL.
     pub url: &'a str,
     /// The method, with what it takes.
@@ -147,9 +147,9 @@ impl Deadline {
 }
 
 /// The head of an answer; its body is still to be read.
-pub struct Reply(Response);
+pub struct FetchResponse(Response);
 
-impl Reply {
+impl FetchResponse {
     /// The HTTP status.
     pub fn status(&self) -> u16 {
         self.0.status()
@@ -161,12 +161,12 @@ impl Reply {
     }
 
     /// Reads the body, of at most `limit` bytes.
-    pub async fn body(self, limit: usize) -> Result<Vec<u8>, OutboundError> {
+    pub async fn body(self, limit: usize) -> Result<Vec<u8>, FetchError> {
         let length = self.header("Content-Length").and_then(|length| length.parse::<usize>().ok());
         match length {
             Some(length) if length > limit => {
                 self.discard();
-                Err(OutboundError::TooLarge)
+                Err(FetchError::TooLarge)
             }
             // The length is that of what crosses the wire, so it bounds nothing where that is compressed.
             Some(_) if self.header("Content-Encoding").is_none() => {
@@ -177,7 +177,7 @@ impl Reply {
                 None => Ok(Vec::new()),
                 Some(stream) => match read_at_most(stream, limit).await? {
                     Some(body) => Ok(body),
-                    None => Err(OutboundError::TooLarge),
+                    None => Err(FetchError::TooLarge),
                 },
             },
         }
@@ -212,7 +212,7 @@ pub async fn read_at_most(stream: web_sys::ReadableStream, limit: usize) -> Resu
 
 /// Why there is no answer.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum OutboundError {
+pub enum FetchError {
     /// Not in time.
     TimedOut,
     /// No connection, no TLS, or a connection that broke; with what the platform says of it.
@@ -221,7 +221,7 @@ pub enum OutboundError {
     TooLarge,
 }
 
-impl From<JsValue> for OutboundError {
+impl From<JsValue> for FetchError {
     fn from(error: JsValue) -> Self {
         let property = |name: &str| Reflect::get(&error, &name.into()).ok().and_then(|value| value.as_string());
         match property("name").as_deref() {
@@ -238,7 +238,7 @@ impl From<JsValue> for OutboundError {
     }
 }
 
-impl fmt::Display for OutboundError {
+impl fmt::Display for FetchError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::TimedOut => f.write_str("no answer in time"),

@@ -12,7 +12,7 @@ use crate::clock;
 use crate::config::Config;
 use crate::config::bindings;
 use crate::error::ApiError;
-use crate::fetch::Outbound;
+use crate::fetch::Fetchers;
 use crate::livekit::webhook::event::{self, Webhook};
 use crate::livekit::webhook::signature;
 use crate::log::{Level, Log, new_request_id};
@@ -153,27 +153,27 @@ impl<'a> Service<'a> {
         {
             limits.check_address(&client).await?;
         }
-        let outbound = Outbound::from_env(self.env);
+        let fetchers = Fetchers::from_env(self.env);
         let context = Rc::new(self.context);
         let wait_until: WaitUntil = Rc::new(move |promise| {
             // It fails only where the invocation is over already, and then nobody waits.
             let _ = context.as_ref().as_ref().wait_until(promise);
         });
         let federation = Federation {
-            outbound: outbound.clone(),
+            fetchers: fetchers.clone(),
             policy: self.config.addresses,
             dns_over_https_url: Rc::clone(&self.config.dns_over_https_url),
             wait_until: Rc::clone(&wait_until),
         };
         let client_apis = ClientApis {
-            outbound: outbound.clone(),
+            fetchers: fetchers.clone(),
             policy: self.config.addresses,
             overrides: Rc::clone(&self.config.cs_api_url_overrides),
             wait_until,
         };
         let tokens = TokenService {
             config: self.config,
-            outbound: &outbound,
+            fetchers: &fetchers,
             federation: &federation,
             client_apis: &client_apis,
             rooms: RoomClient::of(self.env, self.config),

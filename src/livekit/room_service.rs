@@ -8,7 +8,7 @@ use delegated_leaves::{Identity, Participant, ParticipantSid, ParticipantState, 
 use prost::Message;
 
 use crate::clock;
-use crate::fetch::{Call, Deadline, Method, Outbound, OutboundError, Reply};
+use crate::fetch::{Deadline, FetchError, FetchRequest, FetchResponse, Fetchers, Method};
 use crate::livekit::keys::ApiKey;
 use crate::livekit::sfu_url::SfuUrl;
 use crate::livekit::token::{Grant, MintError};
@@ -16,7 +16,7 @@ use crate::livekit::token::{Grant, MintError};
 /// A client of the RoomService. Requests are given up after 10 s.
 pub struct RoomService<'a> {
     /// The way out.
-    pub outbound: &'a Outbound,
+    pub fetchers: &'a Fetchers,
     /// Where the SFU is.
     pub sfu: &'a SfuUrl,
     /// What signs the requests.
@@ -98,10 +98,10 @@ impl RoomService<'_> {
     }
 
     /// Messages are encoded before and decoded after: one that is generic over them is in the module once for each.
-    async fn call(&self, method: &str, grant: Grant<'_>, request: Vec<u8>) -> Result<Reply, RoomServiceError> {
+    async fn call(&self, method: &str, grant: Grant<'_>, request: Vec<u8>) -> Result<FetchResponse, RoomServiceError> {
         let token = self.key.api_token(grant, clock::now_ms())?;
         let deadline = Deadline::after(TIMEOUT);
-        let call = Call {
+        let call = FetchRequest {
             url: &format!("{}/twirp/livekit.RoomService/{method}", self.sfu.api()),
             method: Method::Post {
                 content_type: PROTOBUF,
@@ -110,7 +110,7 @@ impl RoomService<'_> {
             },
             deadline: &deadline,
         };
-        let reply = self.outbound.configured().send(call).await?;
+        let reply = self.fetchers.configured().send(call).await?;
         let status = reply.status();
         if status == 200 {
             // A page that a web server shows for every path is no answer.
@@ -137,7 +137,7 @@ pub enum RoomServiceError {
     /// There is no token to call it with.
     Token(MintError),
     /// There is no answer.
-    NoAnswer(OutboundError),
+    NoAnswer(FetchError),
     /// It isn't the protobuf message that belongs there.
     Unreadable,
     /// It isn't the wanted one.
@@ -172,8 +172,8 @@ impl From<MintError> for RoomServiceError {
     }
 }
 
-impl From<OutboundError> for RoomServiceError {
-    fn from(error: OutboundError) -> Self {
+impl From<FetchError> for RoomServiceError {
+    fn from(error: FetchError) -> Self {
         Self::NoAnswer(error)
     }
 }

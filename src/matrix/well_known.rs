@@ -9,13 +9,13 @@ use serde::Deserialize;
 use url::Url;
 
 use crate::clock;
-use crate::fetch::{Call, Deadline, Method, Outbound};
+use crate::fetch::{Deadline, FetchRequest, Fetchers, Method};
 use crate::matrix::federation::discovery::AddressPolicy;
 use crate::matrix::ids::server_name::{Host, ServerName};
 
 /// GETs `https://{authority}/.well-known/matrix/{kind}`, follows a few redirects, and gives the body with its lifetime.
 pub async fn fetch(
-    outbound: &Outbound,
+    fetchers: &Fetchers,
     policy: AddressPolicy,
     authority: impl Display,
     kind: &str,
@@ -24,9 +24,12 @@ pub async fn fetch(
     let url = format!("https://{authority}/.well-known/matrix/{kind}");
     let mut url = Url::parse(&url).map_err(|_| WellKnownError::Absent)?;
     for _ in 0..=MAX_REDIRECTS {
-        let call =
-            Call { url: url.as_str(), method: Method::Get { accept: None, authorization: None }, deadline: &deadline };
-        let reply = outbound.internet().send(call).await.map_err(|_| WellKnownError::Unreachable)?;
+        let call = FetchRequest {
+            url: url.as_str(),
+            method: Method::Get { accept: None, authorization: None },
+            deadline: &deadline,
+        };
+        let reply = fetchers.internet().send(call).await.map_err(|_| WellKnownError::Unreachable)?;
         match reply.status() {
             200 => {
                 let cache_control = reply.header("Cache-Control");

@@ -15,7 +15,7 @@ use worker::{DurableObject, Env, Request, Response, State, durable_object};
 
 use crate::config::Config;
 use crate::config::bindings;
-use crate::fetch::{Deadline, Outbound};
+use crate::fetch::{Deadline, Fetchers};
 use crate::livekit::room_service::{RoomService, RoomServiceError};
 use crate::log::{Level, Log};
 use crate::matrix::homeserver::client_api::ClientApis;
@@ -62,10 +62,10 @@ impl DurableObject for Room {
 
 impl Room {
     fn upstreams<'a>(&self, config: &'a Config) -> WorkerUpstreams<'a> {
-        let outbound = Outbound::from_env(&self.env);
+        let fetchers = Fetchers::from_env(&self.env);
         let state = Rc::clone(&self.state);
         let apis = ClientApis {
-            outbound: outbound.clone(),
+            fetchers: fetchers.clone(),
             policy: config.addresses,
             overrides: Rc::clone(&config.cs_api_url_overrides),
             wait_until: Rc::new(move |promise| {
@@ -73,7 +73,7 @@ impl Room {
                 let _ = state.as_raw().wait_until(promise);
             }),
         };
-        WorkerUpstreams { config, outbound, apis, log: Log::of_new_request(config.log_level) }
+        WorkerUpstreams { config, fetchers, apis, log: Log::of_new_request(config.log_level) }
     }
 }
 
@@ -101,14 +101,14 @@ fn engine_config(config: &Config) -> EngineConfig {
 /// What is outside of an object, for the time of one command or alarm.
 struct WorkerUpstreams<'a> {
     config: &'a Config,
-    outbound: Outbound,
+    fetchers: Fetchers,
     apis: ClientApis,
     log: Log,
 }
 
 impl Upstreams for WorkerUpstreams<'_> {
     async fn perform(&self, request: ActionRequest) -> Outcome {
-        let sfu = RoomService { outbound: &self.outbound, sfu: &self.config.sfu, key: self.config.keys.signing() };
+        let sfu = RoomService { fetchers: &self.fetchers, sfu: &self.config.sfu, key: self.config.keys.signing() };
         let service = self.config.application_service.as_ref();
         match request {
             ActionRequest::Restart(event) => {

@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use crate::clock;
 use crate::config::Config;
 use crate::error::{ApiError, Unauthorized};
-use crate::fetch::{Deadline, Outbound};
+use crate::fetch::{Deadline, Fetchers};
 use crate::livekit::room_service::RoomService;
 use crate::livekit::token::Grant;
 use crate::log::{Level, Log};
@@ -31,7 +31,7 @@ pub struct TokenService<'a> {
     /// The deployment's configuration.
     pub config: &'a Config,
     /// The ways out.
-    pub outbound: &'a Outbound,
+    pub fetchers: &'a Fetchers,
     /// The homeservers' federation API.
     pub federation: &'a Federation,
     /// The homeservers' client-server API.
@@ -167,7 +167,7 @@ impl TokenService<'_> {
     /// Creates the room. Where a leave is to be taken over, the room's object is woken meanwhile; it is told no more until
     /// the room exists, or a client that is refused would find its leave taken over.
     async fn create_room(&self, room: &RoomName, delegating: bool) -> Result<(), ApiError> {
-        let sfu = RoomService { outbound: self.outbound, sfu: &self.config.sfu, key: self.config.keys.signing() };
+        let sfu = RoomService { fetchers: self.fetchers, sfu: &self.config.sfu, key: self.config.keys.signing() };
         if delegating {
             let (created, _) = join(sfu.create_room(room), self.rooms.send(room, &RoomCommand::Wake)).await;
             return Ok(created?);

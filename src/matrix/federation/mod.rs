@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use url::Url;
 
-use crate::fetch::{Call, Deadline, Method, Outbound, OutboundError};
+use crate::fetch::{Deadline, FetchError, FetchRequest, Fetchers, Method};
 use crate::matrix::federation::discovery::{
     AddressPolicy, Destination, DiscoveryError, Network, Resolution, Step, WellKnown, discover,
 };
@@ -24,7 +24,7 @@ use crate::matrix::well_known::{self, WellKnownError};
 #[derive(Clone)]
 pub struct Federation {
     /// The ways out.
-    pub outbound: Outbound,
+    pub fetchers: Fetchers,
     /// Which addresses callers may name.
     pub policy: AddressPolicy,
     /// The resolver for SRV records.
@@ -72,18 +72,18 @@ impl Federation {
         destination: &Destination,
         path_and_query: &str,
         deadline: &Deadline,
-    ) -> Result<(u16, Vec<u8>), OutboundError> {
+    ) -> Result<(u16, Vec<u8>), FetchError> {
         match destination {
             Destination::Direct { host, port } => {
                 let url = format!("https://{host}:{port}{path_and_query}");
                 let method = Method::Get { accept: None, authorization: None };
-                let call = Call { url: &url, method, deadline };
-                let reply = self.outbound.internet().send(call).await?;
+                let call = FetchRequest { url: &url, method, deadline };
+                let reply = self.fetchers.internet().send(call).await?;
                 let status = reply.status();
                 Ok((status, reply.body(MAX_BODY).await?))
             }
             Destination::Srv { name, targets } => {
-                let mut outcome = Err(OutboundError::TimedOut);
+                let mut outcome = Err(FetchError::TimedOut);
                 for target in targets {
                     outcome = srv_socket::get(target, name, path_and_query, MAX_BODY, deadline).await;
                     if outcome.is_ok() || deadline.passed() {
@@ -98,7 +98,7 @@ impl Federation {
 
 impl Network for Federation {
     async fn well_known(&self, host: &Host) -> WellKnown {
-        match well_known::fetch(&self.outbound, self.policy, host, "server").await {
+        match well_known::fetch(&self.fetchers, self.policy, host, "server").await {
             Ok((body, lifetime)) => match well_known::delegated_name(&body) {
                 Some(name) => WellKnown { delegated: Some(name), lifetime },
                 None => WellKnown { delegated: None, lifetime: WellKnownError::Absent.lifetime() },
@@ -111,12 +111,12 @@ impl Network for Federation {
         let deadline = Deadline::after(DNS_TIMEOUT);
         let mut url = Url::clone(&self.dns_over_https_url);
         url.query_pairs_mut().append_pair("name", record).append_pair("type", "SRV");
-        let call = Call {
+        let call = FetchRequest {
             url: url.as_str(),
             method: Method::Get { accept: Some("application/dns-json"), authorization: None },
             deadline: &deadline,
         };
-        let reply = self.outbound.configured().send(call).await.ok()?;
+        let reply = self.fetchers.configured().send(call).await.ok()?;
         if reply.status() != 200 {
             reply.discard();
             return None;
@@ -139,7 +139,7 @@ pub enum FederationError {
         /// What was tried.
         destination: String,
         /// What happened.
-        cause: OutboundError,
+        cause: FetchError,
     },
 }
 

@@ -15,7 +15,7 @@ use js_sys::{Object, Promise, Reflect};
 use wasm_bindgen::prelude::*;
 use worker::{Socket, worker_sys};
 
-use crate::fetch::{Deadline, OutboundError};
+use crate::fetch::{Deadline, FetchError};
 use crate::matrix::federation::dns::SrvTarget;
 
 /// GETs `path_and_query` from `target`, as `name`. Gives the status and a body of at most `limit` bytes.
@@ -25,9 +25,9 @@ pub async fn get(
     path_and_query: &str,
     limit: usize,
     deadline: &Deadline,
-) -> Result<(u16, Vec<u8>), OutboundError> {
+) -> Result<(u16, Vec<u8>), FetchError> {
     let exchange = exchange(target, name, path_and_query, limit);
-    deadline.bound(exchange).await.unwrap_or(Err(OutboundError::TimedOut))
+    deadline.bound(exchange).await.unwrap_or(Err(FetchError::TimedOut))
 }
 
 async fn exchange(
@@ -35,7 +35,7 @@ async fn exchange(
     name: &str,
     path_and_query: &str,
     limit: usize,
-) -> Result<(u16, Vec<u8>), OutboundError> {
+) -> Result<(u16, Vec<u8>), FetchError> {
     let request = hyper::Request::get(path_and_query)
         .header("Host", name)
         .header("Connection", "close")
@@ -45,7 +45,7 @@ async fn exchange(
     let socket = connect(&address, &options("secureTransport", "starttls")?)?;
     // A socket that never opens is told only here, not by what is upgraded from it.
     let opened = Deadline::after(CONNECT_TIMEOUT).bound(JsFuture::from(socket.opened()?)).await;
-    opened.ok_or(OutboundError::TimedOut)??;
+    opened.ok_or(FetchError::TimedOut)??;
     let socket = socket.start_tls(&options("expectedServerHostname", name)?)?;
     let (mut sender, connection) = http1::handshake(TokioIo::new(Socket::from(socket))).await.map_err(failed)?;
     let answer = async {
@@ -53,7 +53,7 @@ async fn exchange(
         let status = response.status().as_u16();
         match Limited::new(response.into_body(), limit).collect().await {
             Ok(body) => Ok((status, body.to_bytes().to_vec())),
-            Err(error) if error.is::<http_body_util::LengthLimitError>() => Err(OutboundError::TooLarge),
+            Err(error) if error.is::<http_body_util::LengthLimitError>() => Err(FetchError::TooLarge),
             Err(error) => Err(failed(error)),
         }
     };
@@ -65,8 +65,8 @@ async fn exchange(
     }
 }
 
-fn failed(error: impl ToString) -> OutboundError {
-    OutboundError::Failed(error.to_string())
+fn failed(error: impl ToString) -> FetchError {
+    FetchError::Failed(error.to_string())
 }
 
 fn options(name: &str, value: &str) -> Result<Object, JsValue> {

@@ -9,7 +9,7 @@ use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, PercentEncode, utf8_percent_e
 use serde::Deserialize;
 use url::Url;
 
-use crate::fetch::{Call, Deadline, Fetcher, Method, Outbound};
+use crate::fetch::{Deadline, FetchRequest, Fetcher, Fetchers, Method};
 use crate::matrix::federation::discovery::AddressPolicy;
 use crate::matrix::ids::server_name::{Host, ServerName};
 use crate::matrix::lookups::{Lookups, WaitUntil};
@@ -19,7 +19,7 @@ use crate::matrix::well_known::{self, WellKnownError};
 #[derive(Clone)]
 pub struct ClientApis {
     /// The ways out.
-    pub outbound: Outbound,
+    pub fetchers: Fetchers,
     /// Which addresses well-known may name.
     pub policy: AddressPolicy,
     /// URLs that need no discovery: `LIVEKIT_CS_API_URL_OVERRIDES`.
@@ -58,7 +58,7 @@ impl ClientApis {
 
     async fn by_well_known(&self, server: &ServerName) -> Result<(Url, Duration), ClientApiError> {
         self.policy.check(server.host()).map_err(|_| ClientApiError::Forbidden)?;
-        let found = well_known::fetch(&self.outbound, self.policy, server, "client").await;
+        let found = well_known::fetch(&self.fetchers, self.policy, server, "client").await;
         let (body, lifetime) = found.map_err(ClientApiError::WellKnown)?;
         let url = well_known::client_base_url(&body).ok_or(ClientApiError::WellKnown(WellKnownError::Absent))?;
         let host = Host::of(&url).ok_or(ClientApiError::Forbidden)?;
@@ -75,8 +75,8 @@ impl ClientApis {
         }
         let deadline = Deadline::after(VERSIONS_TIMEOUT);
         let method = Method::Get { accept: None, authorization: None };
-        let call = Call { url: &api.url("versions"), method, deadline: &deadline };
-        let reply = api.way_out(&self.outbound).send(call).await.ok()?;
+        let call = FetchRequest { url: &api.url("versions"), method, deadline: &deadline };
+        let reply = api.fetcher(&self.fetchers).send(call).await.ok()?;
         if reply.status() != 200 {
             reply.discard();
             return None;
@@ -143,8 +143,8 @@ impl ClientApi {
     }
 
     /// How it is reached: the operator may name a private address, others may not.
-    pub fn way_out<'a>(&self, outbound: &'a Outbound) -> &'a Fetcher {
-        if self.configured { outbound.configured() } else { outbound.internet() }
+    pub fn fetcher<'a>(&self, fetchers: &'a Fetchers) -> &'a Fetcher {
+        if self.configured { fetchers.configured() } else { fetchers.internet() }
     }
 }
 

@@ -8,7 +8,7 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use crate::clock;
-use crate::fetch::{Call, Deadline, Method, OutboundError, Reply};
+use crate::fetch::{Deadline, FetchError, FetchRequest, FetchResponse, Method};
 use crate::matrix::homeserver::client_api::{ClientApis, escaped};
 use crate::matrix::homeserver::{ApplicationService, Homeserver, HomeserverError, read};
 use crate::matrix::ids::server_name::ServerName;
@@ -85,13 +85,13 @@ impl Action {
             }
             None => {
                 let found = apis.find(&server, &discovery).await;
-                let (base, way_out) = match &found {
-                    Ok(api) => (api.delayed_events(), api.way_out(&apis.outbound)),
-                    Err(_) => (event.url.clone(), apis.outbound.internet()),
+                let (base, fetcher) = match &found {
+                    Ok(api) => (api.delayed_events(), api.fetcher(&apis.fetchers)),
+                    Err(_) => (event.url.clone(), apis.fetchers.internet()),
                 };
                 let url = self.below(base.as_str(), &event.delay_id);
                 let method = Method::Post { content_type: "application/json", authorization: None, body: b"{}" };
-                way_out.send(Call { url: &url, method, deadline: &Deadline::after(TIMEOUT) }).await?
+                fetcher.send(FetchRequest { url: &url, method, deadline: &Deadline::after(TIMEOUT) }).await?
             }
         };
         let status = reply.status();
@@ -128,13 +128,13 @@ pub enum DelayedEventError {
     /// What was delegated names no homeserver.
     ServerName,
     /// It doesn't answer.
-    NoAnswer(OutboundError),
+    NoAnswer(FetchError),
     /// It answered that something is wrong.
     Status(u16),
 }
 
-impl From<OutboundError> for DelayedEventError {
-    fn from(error: OutboundError) -> Self {
+impl From<FetchError> for DelayedEventError {
+    fn from(error: FetchError) -> Self {
         Self::NoAnswer(error)
     }
 }
@@ -150,7 +150,7 @@ impl fmt::Display for DelayedEventError {
 }
 
 /// How long a 429 asks to wait: `Retry-After` in seconds or as a date, else `retry_after_ms` rounded up to seconds.
-async fn retry_after(reply: Reply) -> Option<Duration> {
+async fn retry_after(reply: FetchResponse) -> Option<Duration> {
     if let Some(wait) = reply.header("Retry-After").and_then(|header| from_header(&header, clock::now_ms())) {
         reply.discard();
         return Some(wait);

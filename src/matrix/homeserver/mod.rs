@@ -15,7 +15,7 @@ use serde_json::Value;
 use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
 
-use crate::fetch::{Call, Deadline, Method, Outbound, OutboundError, Reply};
+use crate::fetch::{Deadline, FetchError, FetchRequest, FetchResponse, Fetchers, Method};
 use crate::matrix::homeserver::client_api::{ClientApi, ClientApiError, ClientApis};
 use crate::matrix::ids::server_name::ServerName;
 
@@ -60,7 +60,7 @@ impl ApplicationService {
         deadline: &Deadline,
     ) -> Result<Homeserver<'a>, ClientApiError> {
         let api = apis.find(&self.server_name, deadline).await?;
-        Ok(Homeserver { server_name: &self.server_name, api, outbound: &apis.outbound, as_token: &self.as_token })
+        Ok(Homeserver { server_name: &self.server_name, api, fetchers: &apis.fetchers, as_token: &self.as_token })
     }
 }
 
@@ -96,7 +96,7 @@ pub enum HomeserverTokenError {
 pub struct Homeserver<'a> {
     server_name: &'a ServerName,
     api: ClientApi,
-    outbound: &'a Outbound,
+    fetchers: &'a Fetchers,
     as_token: &'a Token,
 }
 
@@ -112,22 +112,22 @@ impl Homeserver<'_> {
     }
 
     /// GETs what is at `path` below `/_matrix/client/`.
-    pub(super) async fn get(&self, path: &str, deadline: &Deadline) -> Result<Reply, OutboundError> {
+    pub(super) async fn get(&self, path: &str, deadline: &Deadline) -> Result<FetchResponse, FetchError> {
         let authorization = self.authorization();
         let authorization = Some(authorization.as_str());
         self.send(path, Method::Get { accept: None, authorization }, deadline).await
     }
 
     /// POSTs JSON to `path` below `/_matrix/client/`.
-    pub(super) async fn post(&self, path: &str, json: &[u8], deadline: &Deadline) -> Result<Reply, OutboundError> {
+    pub(super) async fn post(&self, path: &str, json: &[u8], deadline: &Deadline) -> Result<FetchResponse, FetchError> {
         let authorization = self.authorization();
         let authorization = Some(authorization.as_str());
         self.send(path, Method::Post { content_type: "application/json", authorization, body: json }, deadline).await
     }
 
-    async fn send(&self, path: &str, method: Method<'_>, deadline: &Deadline) -> Result<Reply, OutboundError> {
+    async fn send(&self, path: &str, method: Method<'_>, deadline: &Deadline) -> Result<FetchResponse, FetchError> {
         let url = self.api.url(path);
-        self.api.way_out(self.outbound).send(Call { url: &url, method, deadline }).await
+        self.api.fetcher(self.fetchers).send(FetchRequest { url: &url, method, deadline }).await
     }
 
     fn authorization(&self) -> String {
@@ -136,7 +136,7 @@ impl Homeserver<'_> {
 }
 
 /// The JSON of an answer of 200.
-pub(super) async fn read(reply: Reply) -> Result<Value, HomeserverError> {
+pub(super) async fn read(reply: FetchResponse) -> Result<Value, HomeserverError> {
     match reply.status() {
         200 => serde_json::from_slice(&reply.body(MAX_ANSWER).await?).map_err(|_| HomeserverError::Malformed),
         status => {
@@ -152,7 +152,7 @@ pub enum HomeserverError {
     /// Its client-server API isn't found.
     NotFound(ClientApiError),
     /// It doesn't answer.
-    NoAnswer(OutboundError),
+    NoAnswer(FetchError),
     /// It answered with a status that answers nothing.
     Status(u16),
     /// The answer isn't the JSON that belongs there.
@@ -165,8 +165,8 @@ impl From<ClientApiError> for HomeserverError {
     }
 }
 
-impl From<OutboundError> for HomeserverError {
-    fn from(error: OutboundError) -> Self {
+impl From<FetchError> for HomeserverError {
+    fn from(error: FetchError) -> Self {
         Self::NoAnswer(error)
     }
 }
