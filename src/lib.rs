@@ -26,5 +26,5 @@ fn start() {
 
 #[event(fetch)]
 async fn fetch(request: Request, env: Env, context: Context) -> worker::Result<Response> {
-    Ok(service::answer(&request, &env, context).await.into_response()?)
+    Ok(service::respond(&request, &env, context).await.into_web()?)
 }

@@ -4,21 +4,21 @@ use std::cell::RefCell;
 
 use serde_json::Value;
 use wasm_bindgen::JsValue;
-use web_sys::{Headers, Response, ResponseInit};
+use web_sys::{Headers, ResponseInit};
 
 use crate::error::ApiError;
 use crate::rate_limit::OverLimit;
 
 /// An answer that is still to be sent.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Answer {
+pub struct Response {
     status: u16,
     body: Option<Value>,
     headers: Vec<(&'static str, String)>,
     for_browsers: bool,
 }
 
-impl Answer {
+impl Response {
     /// 200 with a JSON body.
     pub fn json(body: Value) -> Self {
         Self { status: 200, body: Some(body), headers: Vec::new(), for_browsers: false }
@@ -36,13 +36,13 @@ impl Answer {
     }
 
     /// The platform's form of it.
-    pub fn into_response(self) -> Result<Response, JsValue> {
+    pub fn into_web(self) -> Result<web_sys::Response, JsValue> {
         let init = ResponseInit::new();
         init.set_status(self.status);
         let headers = self.headers()?;
         init.set_headers(&headers);
         let body = self.body.map(|body| body.to_string());
-        Response::new_with_opt_str_and_init(body.as_deref(), &init)
+        web_sys::Response::new_with_opt_str_and_init(body.as_deref(), &init)
     }
 
     fn headers(&self) -> Result<Headers, JsValue> {
@@ -69,7 +69,7 @@ impl Answer {
     }
 }
 
-impl From<&ApiError> for Answer {
+impl From<&ApiError> for Response {
     fn from(error: &ApiError) -> Self {
         let headers = match error {
             ApiError::MethodNotAllowed(allow) => vec![("Allow", (*allow).to_owned())],

@@ -21,7 +21,7 @@ use crate::matrix::homeserver::ApplicationService;
 use crate::matrix::homeserver::client_api::ClientApis;
 use crate::matrix::lookups::WaitUntil;
 use crate::rate_limit::{ClientAddress, RateLimits};
-use crate::response::Answer;
+use crate::response::Response;
 use crate::room::client::RoomClient;
 use crate::route::Endpoint;
 use crate::token::TokenService;
@@ -30,14 +30,14 @@ use crate::token::homeserver_request::{self, ClientTokenRequest, FederationToken
 use crate::token::openid_request::{DelegationRequest, TokenRequest};
 
 /// Answers `request`, errors included.
-pub async fn answer(request: &Request, env: &Env, context: Context) -> Answer {
+pub async fn respond(request: &Request, env: &Env, context: Context) -> Response {
     let url = request.url();
     let endpoint = Endpoint::at(path_of(&url));
     let method = request.method();
     let mut for_browsers = endpoint.is_none_or(Endpoint::is_for_browsers);
     let answer = match endpoint {
         // A preflight is answered even by a broken deployment: without it no page could read what is wrong.
-        Some(endpoint) if method == "OPTIONS" && endpoint.allows("OPTIONS") => Answer::preflight(),
+        Some(endpoint) if method == "OPTIONS" && endpoint.allows("OPTIONS") => Response::preflight(),
         _ => {
             let deployment = bindings::configuration(env).await;
             let log = Log {
@@ -59,7 +59,7 @@ pub async fn answer(request: &Request, env: &Env, context: Context) -> Answer {
             };
             outcome.unwrap_or_else(|error| {
                 report(&log, &error, endpoint);
-                Answer::from(&error)
+                Response::from(&error)
             })
         }
     };
@@ -82,13 +82,13 @@ struct Service<'a> {
 }
 
 impl<'a> Service<'a> {
-    async fn respond(self, endpoint: Option<Endpoint>, method: &str) -> Result<Answer, ApiError> {
+    async fn respond(self, endpoint: Option<Endpoint>, method: &str) -> Result<Response, ApiError> {
         let endpoint = endpoint.ok_or(ApiError::Unrecognized)?;
         if !endpoint.allows(method) {
             return Err(ApiError::MethodNotAllowed(endpoint.allow()));
         }
         match endpoint {
-            Endpoint::Healthz => Ok(Answer::json(json!({"status": "ok"}))),
+            Endpoint::Healthz => Ok(Response::json(json!({"status": "ok"}))),
             Endpoint::GetToken => {
                 let request = TokenRequest::from_get_token(&self.client_body().await?)?;
                 self.run(Operation::Token(request)).await
@@ -120,7 +120,7 @@ impl<'a> Service<'a> {
             Endpoint::Ping => {
                 self.verified_homeserver()?;
                 homeserver_request::check_ping(&self.client_body().await?)?;
-                Ok(Answer::json(json!({})))
+                Ok(Response::json(json!({})))
             }
         }
     }
@@ -145,7 +145,7 @@ impl<'a> Service<'a> {
         body::read(self.request, MAX_CLIENT_BODY).await
     }
 
-    async fn run(self, operation: Operation<'a>) -> Result<Answer, ApiError> {
+    async fn run(self, operation: Operation<'a>) -> Result<Response, ApiError> {
         let limits = RateLimits { env: self.env, log: self.log };
         // What comes through the homeserver comes from one address, whoever asks.
         if !matches!(operation, Operation::OfHomeserver(..))
@@ -185,10 +185,10 @@ impl<'a> Service<'a> {
             Operation::Delegation(request) => tokens.handle_delegation(request).await,
             Operation::OfHomeserver(service, request) => HomeserverMode { tokens, service }.answer(request).await,
         };
-        answer.map(Answer::json)
+        answer.map(Response::json)
     }
 
-    async fn webhook(self) -> Result<Answer, ApiError> {
+    async fn webhook(self) -> Result<Response, ApiError> {
         let body = body::read(self.request, MAX_WEBHOOK_BODY).await?;
         let authorization = self.header("Authorization");
         signature::verify(authorization.as_deref(), &body, &self.config.keys, clock::now_ms())
@@ -198,7 +198,7 @@ impl<'a> Service<'a> {
             let stored = RoomClient::of(self.env, self.config).send(&room, &RoomCommand::Webhook(event)).await;
             stored.map_err(|error| ApiError::NotStored(error.to_string()))?;
         }
-        Ok(Answer::json(json!({})))
+        Ok(Response::json(json!({})))
     }
 }
 
