@@ -18,7 +18,7 @@ use crate::matrix::ids::server_name::ServerName;
 pub type WaitUntil = Rc<dyn Fn(&Promise)>;
 
 /// The outcomes that one isolate knows.
-pub struct Lookups<V>(RefCell<HashMap<ServerName, Known<V>>>);
+pub struct SingleFlightCache<V>(RefCell<HashMap<ServerName, Known<V>>>);
 
 #[derive(Clone)]
 enum Known<V> {
@@ -26,13 +26,13 @@ enum Known<V> {
     Found { outcome: V, until: u64 },
 }
 
-impl<V> Default for Lookups<V> {
+impl<V> Default for SingleFlightCache<V> {
     fn default() -> Self {
         Self(RefCell::default())
     }
 }
 
-impl<V: Clone + 'static> Lookups<V> {
+impl<V: Clone + 'static> SingleFlightCache<V> {
     /// What is known of `name`, or else what `look_up` finds: an outcome, and for how long it holds. Who asks meanwhile
     /// waits for the same look-up. It ends by itself, however long its first caller stays. `None` at the deadline.
     pub async fn get(

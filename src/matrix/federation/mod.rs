@@ -17,7 +17,7 @@ use crate::matrix::federation::discovery::{
 };
 use crate::matrix::federation::dns::SrvAnswer;
 use crate::matrix::ids::server_name::{Host, ServerName};
-use crate::matrix::lookups::{Lookups, WaitUntil};
+use crate::matrix::lookups::{SingleFlightCache, WaitUntil};
 use crate::matrix::well_known::{self, WellKnownError};
 
 /// A client of the federation API, for as long as one request to this service lasts.
@@ -61,7 +61,7 @@ impl Federation {
             let lifetime = outcome.as_ref().map_or(well_known::MIN_LIFETIME, |resolution| resolution.lifetime);
             (outcome, lifetime)
         };
-        match Lookups::get(&RESOLUTIONS, server, deadline, &self.wait_until, look_up).await {
+        match SingleFlightCache::get(&RESOLUTIONS, server, deadline, &self.wait_until, look_up).await {
             Some(outcome) => outcome.map_err(FederationError::Discovery),
             None => Err(FederationError::DiscoveryTimedOut),
         }
@@ -170,7 +170,7 @@ impl fmt::Display for Destination {
 }
 
 thread_local! {
-    static RESOLUTIONS: Lookups<Result<Resolution, DiscoveryError>> = Lookups::default();
+    static RESOLUTIONS: SingleFlightCache<Result<Resolution, DiscoveryError>> = SingleFlightCache::default();
 }
 
 /// How much of an outside server's answer is read.

@@ -12,7 +12,7 @@ use url::Url;
 use crate::fetch::{Deadline, FetchRequest, Fetcher, Fetchers, Method};
 use crate::matrix::federation::discovery::AddressPolicy;
 use crate::matrix::ids::server_name::{Host, ServerName};
-use crate::matrix::lookups::{Lookups, WaitUntil};
+use crate::matrix::lookups::{SingleFlightCache, WaitUntil};
 use crate::matrix::well_known::{self, WellKnownError};
 
 /// Finds client-server APIs, for as long as one request to this service, or one alarm, lasts.
@@ -33,7 +33,7 @@ impl ClientApis {
     pub async fn find(&self, server: &ServerName, deadline: &Deadline) -> Result<ClientApi, ClientApiError> {
         let (apis, name) = (self.clone(), server.clone());
         let look_up = async move { apis.look_up(&name).await };
-        let found = Lookups::get(&CLIENT_APIS, server, deadline, &self.wait_until, look_up).await;
+        let found = SingleFlightCache::get(&CLIENT_APIS, server, deadline, &self.wait_until, look_up).await;
         found.unwrap_or(Err(ClientApiError::TimedOut))
     }
 
@@ -176,7 +176,7 @@ impl fmt::Display for ClientApiError {
 }
 
 thread_local! {
-    static CLIENT_APIS: Lookups<Result<ClientApi, ClientApiError>> = Lookups::default();
+    static CLIENT_APIS: SingleFlightCache<Result<ClientApi, ClientApiError>> = SingleFlightCache::default();
 }
 
 /// Everything but the unreserved characters of RFC 3986.
