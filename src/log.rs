@@ -91,7 +91,7 @@ pub fn new_request_id() -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::room::level_of;
+    use crate::room::upstreams::level_of;
     use delegated_leaves::LogEventKind;
     use serde_json::json;
     use std::collections::BTreeSet;

@@ -1,6 +1,7 @@
 //! The service's configuration (§9 of the protocol): read once, typed, with everything that is wrong in it at once.
 
 pub mod bindings;
+pub mod location_hint;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -9,13 +10,13 @@ use std::time::Duration;
 
 use url::Url;
 
+use crate::config::location_hint::LocationHint;
 use crate::livekit::keys::ApiKeys;
 use crate::livekit::sfu_url::SfuUrl;
 use crate::log::Level;
 use crate::matrix::federation::discovery::AddressPolicy;
 use crate::matrix::homeserver::{ApplicationService, Token};
 use crate::matrix::ids::server_name::ServerName;
-use crate::room::client::LocationHint;
 
 /// Everything that an operator can set.
 #[derive(Clone, Debug)]

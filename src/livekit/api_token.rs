@@ -1,7 +1,5 @@
 //! The tokens that this service calls the SFU's API with.
 
-use std::cell::RefCell;
-
 use crate::livekit::keys::ApiKey;
 use crate::livekit::token::{Grant, MintError};
 
@@ -16,25 +14,7 @@ impl ApiKey {
     }
 }
 
-/// The last token with which rooms are created: it names none of them, so one serves every client of some minutes.
-#[derive(Clone, Default)]
-pub struct LastToken(RefCell<Option<(u64, String)>>);
-
-impl LastToken {
-    fn get_or(&self, now_ms: u64, mint: impl FnOnce() -> Result<String, MintError>) -> Result<String, MintError> {
-        if let Some((minted_ms, token)) = &*self.0.borrow()
-            && now_ms.checked_sub(*minted_ms).is_some_and(|age| age < REUSED_FOR_MS)
-        {
-            return Ok(token.clone());
-        }
-        let token = mint()?;
-        self.0.replace(Some((now_ms, token.clone())));
-        Ok(token)
-    }
-}
-
 const LIFETIME_S: u32 = 600;
-const REUSED_FOR_MS: u64 = 300_000;
 
 #[cfg(test)]
 mod tests {

@@ -1,8 +1,8 @@
 //! The API keys that this service shares with the SFU.
 
-use jwt_compact::alg::Hs256Key;
+use std::cell::RefCell;
 
-use crate::livekit::api_token::LastToken;
+use jwt_compact::alg::Hs256Key;
 
 /// One API key with its secret. Printing it shows neither.
 #[derive(Clone)]
@@ -57,6 +57,26 @@ impl ApiKey {
         (!name.is_empty() && !secret.is_empty()).then(|| Self::new(name, secret))
     }
 }
+
+/// The last token signed for CreateRoom. It names no room, so that one serves every client for some minutes.
+#[derive(Clone, Default)]
+pub struct LastToken(RefCell<Option<(u64, String)>>);
+
+impl LastToken {
+    /// Returns the last token if it was minted less than five minutes before `now_ms`, and what `mint` returns otherwise.
+    pub fn get_or<E>(&self, now_ms: u64, mint: impl FnOnce() -> Result<String, E>) -> Result<String, E> {
+        if let Some((minted_ms, token)) = &*self.0.borrow()
+            && now_ms.checked_sub(*minted_ms).is_some_and(|age| age < REUSED_FOR_MS)
+        {
+            return Ok(token.clone());
+        }
+        let token = mint()?;
+        self.0.replace(Some((now_ms, token.clone())));
+        Ok(token)
+    }
+}
+
+const REUSED_FOR_MS: u64 = 300_000;
 
 impl std::fmt::Debug for ApiKeys {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {

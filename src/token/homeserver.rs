@@ -17,8 +17,9 @@ use crate::matrix::homeserver::{ApplicationService, Homeserver};
 use crate::matrix::ids::room_id::RoomId;
 use crate::matrix::ids::server_name::ServerName;
 use crate::matrix::ids::user_id::UserId;
+use crate::token::access::Access;
 use crate::token::homeserver_request::{ClientTokenRequest, FederationTokenRequest, LeaveRequest, Membership};
-use crate::token::{Access, JoinGrant, TokenService};
+use crate::token::{JoinGrant, TokenService};
 
 /// A request that has been proven to be our homeserver's.
 pub enum HomeserverRequest {

@@ -1,5 +1,6 @@
 //! The flow of a token: verify who asks, create the room where they may, take over their leave, sign what lets them in.
 
+pub mod access;
 pub mod homeserver;
 pub mod homeserver_request;
 pub mod openid_request;
@@ -20,10 +21,10 @@ use crate::log::{Level, Log};
 use crate::matrix::federation::Federation;
 use crate::matrix::federation::openid::OpenIdToken;
 use crate::matrix::homeserver::client_api::ClientApis;
-use crate::matrix::ids::room_id::RoomId;
 use crate::matrix::ids::user_id::UserId;
 use crate::rate_limit::RateLimits;
 use crate::room::client::RoomClient;
+use crate::token::access::Access;
 use crate::token::openid_request::{ClaimedIdentity, DelayedLeave, DelegationRequest, TokenRequest};
 
 /// What an exchange needs besides the request.
@@ -203,58 +204,6 @@ pub struct JoinGrant {
     pub checked_in_ms: u64,
 }
 
-/// What somebody may do, by the door that they came through.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Access {
-    /// With an OpenID token of a homeserver in `LIVEKIT_FULL_ACCESS_HOMESERVERS`.
-    Full,
-    /// With an OpenID token of another one.
-    Restricted,
-    /// Through our homeserver, as its user and a member of this room.
-    Local(RoomId),
-    /// Through our homeserver, as another one's user and a member of this room.
-    Federated(RoomId),
-}
-
-impl Access {
-    fn name(&self) -> &'static str {
-        match self {
-            Self::Full => "full",
-            Self::Restricted => "restricted",
-            Self::Local(_) => "local",
-            Self::Federated(_) => "federated",
-        }
-    }
-
-    fn creates_rooms(&self) -> bool {
-        !matches!(self, Self::Restricted)
-    }
-
-    fn can_publish(&self, config: &Config) -> bool {
-        match self {
-            Self::Full | Self::Local(_) => true,
-            Self::Restricted => config.restricted_can_publish,
-            // They publish on the SFU of their own homeserver.
-            Self::Federated(_) => false,
-        }
-    }
-
-    fn token_lifetime_s(&self, config: &Config) -> u32 {
-        match self {
-            Self::Full | Self::Restricted => TOKEN_LIFETIME_S,
-            Self::Local(_) | Self::Federated(_) => config.token_ttl_s,
-        }
-    }
-
-    /// The Matrix room whose member they have been found to be.
-    fn matrix_room(&self) -> Option<&RoomId> {
-        match self {
-            Self::Full | Self::Restricted => None,
-            Self::Local(room) | Self::Federated(room) => Some(room),
-        }
-    }
-}
-
 struct VerifiedCaller {
     user: UserId,
     identity: Identity,
@@ -262,5 +211,4 @@ struct VerifiedCaller {
     verified_in_ms: u64,
 }
 
-const TOKEN_LIFETIME_S: u32 = 3600;
 const CLIENT_API_TIMEOUT: Duration = Duration::from_secs(10);
