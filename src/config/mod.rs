@@ -1,59 +1,101 @@
-//! The service's configuration (§9 of the protocol): read once, typed, with everything that is wrong in it at once.
+//! The service's configuration: one table of variables, read once, typed, with all that is wrong in it at once
+//! (`docs/protocol.md#configuration`).
+//!
+//! How it works:
+//! - the table below is the only place that lists variables: name, help, default, parser;
+//! - [`Config`], the reading, [`VARIABLES`] and [`TABLE`] come from it, and a test holds README and `wrangler.toml` to it;
+//! - [`Reader`] collects the problems of all variables, so that an operator mends them in one go;
+//! - a problem names a variable and never its value, which may be a secret.
 
 pub mod bindings;
 pub mod location_hint;
+mod reader;
+mod table;
+mod values;
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::fmt;
+use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::time::Duration;
 
 use url::Url;
 
 use crate::config::location_hint::LocationHint;
+use crate::config::reader::Reader;
+pub use crate::config::reader::{ConfigErrors, Problem, Unreadable};
+use crate::config::table::configuration;
+pub use crate::config::table::{Presence, Variable};
+pub use crate::config::values::FullAccess;
+use crate::config::values::{
+    parse_address_policy, parse_bool, parse_interval, parse_level, parse_location_hint, parse_overrides,
+    parse_resolver, parse_sfu_url, parse_token_ttl,
+};
 use crate::livekit::keys::ApiKeys;
 use crate::livekit::sfu_url::SfuUrl;
 use crate::log::Level;
 use crate::matrix::federation::discovery::AddressPolicy;
-use crate::matrix::homeserver::{ApplicationService, Token};
+use crate::matrix::homeserver::ApplicationService;
 use crate::matrix::ids::server_name::ServerName;
 
-/// Everything that an operator can set.
-#[derive(Clone, Debug)]
-pub struct Config {
-    /// `LIVEKIT_URL`.
-    pub sfu: SfuUrl,
-    /// `LIVEKIT_KEY` and `LIVEKIT_SECRET`, or `LIVEKIT_KEYS`.
-    pub keys: ApiKeys,
-    /// `LIVEKIT_FULL_ACCESS_HOMESERVERS`.
-    pub full_access: FullAccess,
-    /// `LIVEKIT_SANITY_CHECK_INTERVAL_SECONDS`; `None` for never.
-    pub sanity_check_interval: Option<Duration>,
-    /// `LIVEKIT_LOG_LEVEL`.
-    pub log_level: Level,
-    /// `LIVEKIT_CS_API_URL_OVERRIDES`: client-server API URLs by server name, without a slash at their end.
-    pub cs_api_url_overrides: Rc<BTreeMap<ServerName, Url>>,
-    /// `LIVEKIT_CAN_UPDATE_OWN_METADATA`.
-    pub can_update_own_metadata: bool,
-    /// `LIVEKIT_RESTRICTED_CAN_PUBLISH`.
-    pub restricted_can_publish: bool,
-    /// `LIVEKIT_ALLOW_PRIVATE_ADDRESSES`.
-    pub addresses: AddressPolicy,
-    /// `LIVEKIT_DNS_OVER_HTTPS_URL`.
-    pub dns_over_https_url: Rc<Url>,
-    /// `LIVEKIT_LOCATION_HINT`; `None` leaves it to the platform.
-    pub location_hint: Option<LocationHint>,
-    /// Homeserver mode: `LIVEKIT_HS_SERVER_NAME`, `LIVEKIT_AS_TOKEN` and `LIVEKIT_HS_TOKEN`. `None` where it is off.
-    pub application_service: Option<ApplicationService>,
-    /// `LIVEKIT_TOKEN_TTL_SECONDS`: how long a token of homeserver mode is valid.
-    pub token_ttl_s: u32,
-    /// `LIVEKIT_MEMBERSHIP_CHECK_INTERVAL_SECONDS`: how often the members of a Matrix room are asked for while somebody is
-    /// in its call; `None` for never.
-    pub membership_check_interval: Option<Duration>,
+configuration! {
+    /// the SFU's WebSocket URL, handed to clients; its API has the same host and path
+    "LIVEKIT_URL" => sfu: SfuUrl = required(parse_sfu_url);
+
+    /// server names, by commas or spaces, whose users create rooms; `*` alone: everybody's
+    "LIVEKIT_FULL_ACCESS_HOMESERVERS" => full_access: FullAccess = required(FullAccess::parse);
+
+    /// seconds between two checks that connected participants are on the SFU; `0`: never
+    "LIVEKIT_SANITY_CHECK_INTERVAL_SECONDS" => sanity_check_interval: Option<Duration> = default("0", parse_interval);
+
+    /// `debug`, `info`, `warn` or `error`
+    "LIVEKIT_LOG_LEVEL" => log_level: Level = default("info", parse_level);
+
+    /// `name=url,name=url`: client-server APIs that aren't looked up; may be private
+    "LIVEKIT_CS_API_URL_OVERRIDES" => cs_api_url_overrides: Rc<BTreeMap<ServerName, Url>> = default("", parse_overrides);
+
+    /// whether participants may change their own name and metadata on the SFU
+    "LIVEKIT_CAN_UPDATE_OWN_METADATA" => can_update_own_metadata: bool = default("false", parse_bool);
+
+    /// whether users of other homeservers may publish media
+    "LIVEKIT_RESTRICTED_CAN_PUBLISH" => restricted_can_publish: bool = default("true", parse_bool);
+
+    /// whether homeservers may have private addresses; for a test setup
+    "LIVEKIT_ALLOW_PRIVATE_ADDRESSES" => addresses: AddressPolicy = default("false", parse_address_policy);
+
+    /// resolver for SRV records, with `application/dns-json` answers
+    "LIVEKIT_DNS_OVER_HTTPS_URL" => dns_over_https_url: Rc<Url> =
+        default("https://cloudflare-dns.com/dns-query", parse_resolver);
+
+    /// where Cloudflare makes the rooms' objects: `wnam`, `enam`, `sam`, `weur`, `eeur`, `apac`, `oc`, `afr`, `me`
+    "LIVEKIT_LOCATION_HINT" => location_hint: Option<LocationHint> = optional(parse_location_hint);
+
+    /// homeserver mode: seconds that a token is valid, from `1` to `3600`
+    "LIVEKIT_TOKEN_TTL_SECONDS" => token_ttl_s: u32 = default("3600", parse_token_ttl);
+
+    /// homeserver mode: seconds between two checks of who is in the Matrix room; `0`: never
+    "LIVEKIT_MEMBERSHIP_CHECK_INTERVAL_SECONDS" => membership_check_interval: Option<Duration> =
+        default("60", parse_interval);
+
+    group keys: ApiKeys {
+        /// the SFU's API key; required, unless `LIVEKIT_KEYS` is set
+        "LIVEKIT_KEY";
+        /// its secret; required with `LIVEKIT_KEY` (a secret)
+        "LIVEKIT_SECRET";
+        /// in place of both, `key: secret` lines: the first signs, all verify webhooks (a secret)
+        "LIVEKIT_KEYS";
+    }
+
+    group application_service: Option<ApplicationService> {
+        /// homeserver mode: the homeserver whose application service this is; with both tokens
+        "LIVEKIT_HS_SERVER_NAME";
+        /// homeserver mode: `as_token` of the registration file (a secret)
+        "LIVEKIT_AS_TOKEN";
+        /// homeserver mode: `hs_token` of the registration file (a secret)
+        "LIVEKIT_HS_TOKEN";
+    }
 }
 
 impl Config {
-    /// Reads the configuration from `lookup`, which gives the value of a variable where there is one. An empty value
+    /// Reads the configuration from `lookup`, which returns the value of a variable where there is one. An empty value
     /// counts as none.
     ///
     /// Fails with every variable that is missing or wrong.
@@ -61,324 +103,52 @@ impl Config {
         Self::from_source(|variable| Ok(lookup(variable)))
     }
 
-    /// Likewise from a `source` that may fail to give a value that is there. No default takes the place of such a value.
+    /// Reads it from a `source` that may fail to return a value that is there. No default takes the place of such a value.
     pub fn from_source(source: impl Fn(&str) -> Result<Option<String>, Unreadable>) -> Result<Self, ConfigErrors> {
         let mut reader = Reader { source, problems: Vec::new() };
-        let config = Self::read(&mut reader);
-        match config {
+        match Self::read(&mut reader) {
             Some(config) if reader.problems.is_empty() => Ok(config),
             _ => Err(ConfigErrors(reader.problems)),
         }
     }
-
-    /// Every variable is read before the first problem ends it, so that all of them are told.
-    fn read<S: Fn(&str) -> Result<Option<String>, Unreadable>>(reader: &mut Reader<S>) -> Option<Self> {
-        let sfu = reader.required(URL, |text| SfuUrl::parse(text).map_err(str::to_owned));
-        let keys = reader.keys();
-        let full_access = reader.required(FULL_ACCESS_HOMESERVERS, FullAccess::parse);
-        let sanity_check_interval = reader.optional(SANITY_CHECK_INTERVAL_SECONDS, parse_interval, None);
-        let log_level = reader.optional(LOG_LEVEL, parse_level, Level::Info);
-        let cs_api_url_overrides = reader.optional(CS_API_URL_OVERRIDES, parse_overrides, BTreeMap::new());
-        let can_update_own_metadata = reader.optional(CAN_UPDATE_OWN_METADATA, parse_bool, false);
-        let restricted_can_publish = reader.optional(RESTRICTED_CAN_PUBLISH, parse_bool, true);
-        let allow_private = reader.optional(ALLOW_PRIVATE_ADDRESSES, parse_bool, false);
-        let default_resolver = parse_http_url(DEFAULT_DNS_OVER_HTTPS_URL).ok();
-        let dns_over_https_url =
-            reader.optional(DNS_OVER_HTTPS_URL, |text| parse_http_url(text).map(Some), default_resolver);
-        let location_hint = reader.optional(LOCATION_HINT, parse_location_hint, None);
-        let application_service = reader.application_service();
-        let token_ttl_s = reader.optional(TOKEN_TTL_SECONDS, parse_token_ttl, LONGEST_TOKEN_TTL_S);
-        let membership_check_interval =
-            reader.optional(MEMBERSHIP_CHECK_INTERVAL_SECONDS, parse_interval, Some(DEFAULT_MEMBERSHIP_CHECK_INTERVAL));
-        Some(Self {
-            sfu: sfu?,
-            keys: keys?,
-            full_access: full_access?,
-            sanity_check_interval: sanity_check_interval?,
-            log_level: log_level?,
-            cs_api_url_overrides: Rc::new(cs_api_url_overrides?),
-            can_update_own_metadata: can_update_own_metadata?,
-            restricted_can_publish: restricted_can_publish?,
-            addresses: match allow_private? {
-                true => AddressPolicy::Any,
-                false => AddressPolicy::PublicOnly,
-            },
-            dns_over_https_url: Rc::new(dns_over_https_url??),
-            location_hint: location_hint?,
-            application_service: application_service?,
-            token_ttl_s: token_ttl_s?,
-            membership_check_interval: membership_check_interval?,
-        })
-    }
 }
 
-/// Whose users may create rooms and delegate leaves.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum FullAccess {
-    /// Everybody's.
-    Everybody,
-    /// Those of the listed homeservers.
-    Listed(BTreeSet<ServerName>),
-}
-
-impl FullAccess {
-    /// Whether users of `server` have full access.
-    pub fn includes(&self, server: &ServerName) -> bool {
-        match self {
-            Self::Everybody => true,
-            Self::Listed(servers) => servers.contains(server),
-        }
+/// The names in [`TABLE`].
+pub const VARIABLES: [&str; TABLE.len()] = {
+    let mut names = [""; TABLE.len()];
+    let mut at = 0;
+    while at < names.len() {
+        names[at] = TABLE[at].name;
+        at += 1;
     }
-
-    fn parse(text: &str) -> Result<Self, String> {
-        let entries: Vec<&str> =
-            text.split(|c: char| c == ',' || c.is_whitespace()).filter(|entry| !entry.is_empty()).collect();
-        match entries.as_slice() {
-            [] => Err("is empty".to_owned()),
-            ["*"] => Ok(Self::Everybody),
-            entries if entries.contains(&"*") => Err("`*` must be its only entry".to_owned()),
-            entries => (entries.iter().enumerate())
-                .map(|(n, entry)| ServerName::parse(entry).map_err(|error| format!("entry {} is {error}", n + 1)))
-                .collect::<Result<_, _>>()
-                .map(Self::Listed),
-        }
-    }
-}
-
-/// What is wrong with a configuration. Names variables, never values.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ConfigErrors(pub Vec<Problem>);
-
-/// What is wrong with one variable.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Problem {
-    /// The variable.
-    pub variable: &'static str,
-    /// What is wrong, to be read behind the name.
-    pub problem: String,
-}
-
-impl fmt::Display for ConfigErrors {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (n, Problem { variable, problem }) in self.0.iter().enumerate() {
-            let separator = if n == 0 { "" } else { "; " };
-            write!(f, "{separator}{variable} {problem}")?;
-        }
-        Ok(())
-    }
-}
-
-impl std::error::Error for ConfigErrors {}
-
-/// A value is there, and can't be read just now.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Unreadable;
-
-struct Reader<S> {
-    source: S,
-    problems: Vec<Problem>,
-}
-
-impl<S: Fn(&str) -> Result<Option<String>, Unreadable>> Reader<S> {
-    /// The variable's value, if it has one. An error is among the problems already.
-    fn value(&mut self, variable: &'static str) -> Result<Option<String>, Unreadable> {
-        let value = (self.source)(variable).inspect_err(|Unreadable| {
-            self.problems.push(Problem { variable, problem: UNREADABLE.to_owned() });
-        })?;
-        Ok(value.filter(|value| !value.trim().is_empty()))
-    }
-
-    fn problem<T>(&mut self, variable: &'static str, problem: impl Into<String>) -> Option<T> {
-        let problem = problem.into();
-        self.problems.push(Problem { variable, problem });
-        None
-    }
-
-    fn required<T>(&mut self, variable: &'static str, parse: impl FnOnce(&str) -> Result<T, String>) -> Option<T> {
-        let value = self.value(variable);
-        self.given(variable, value, parse)
-    }
-
-    /// What a variable that can't be left out says, its value having been read.
-    fn given<T>(
-        &mut self,
-        variable: &'static str,
-        value: Result<Option<String>, Unreadable>,
-        parse: impl FnOnce(&str) -> Result<T, String>,
-    ) -> Option<T> {
-        match value.ok()? {
-            Some(value) => self.parsed(variable, &value, parse),
-            None => self.problem(variable, "is not set"),
-        }
-    }
-
-    fn optional<T>(
-        &mut self,
-        variable: &'static str,
-        parse: impl FnOnce(&str) -> Result<T, String>,
-        default: T,
-    ) -> Option<T> {
-        match self.value(variable).ok()? {
-            Some(value) => self.parsed(variable, &value, parse),
-            None => Some(default),
-        }
-    }
-
-    fn parsed<T>(
-        &mut self,
-        variable: &'static str,
-        value: &str,
-        parse: impl FnOnce(&str) -> Result<T, String>,
-    ) -> Option<T> {
-        parse(value).map_err(|problem| self.problem::<T>(variable, problem)).ok()
-    }
-
-    fn keys(&mut self) -> Option<ApiKeys> {
-        // All three are read before the first that can't be ends it.
-        let (name, secret, lines) = (self.value(KEY), self.value(SECRET), self.value(KEYS));
-        match (name.ok()?, secret.ok()?, lines.ok()?) {
-            (None, None, Some(lines)) => match ApiKeys::from_lines(&lines) {
-                Some(keys) => Some(keys),
-                None => self.problem(KEYS, "must consist of `key: secret` lines"),
-            },
-            (Some(name), Some(secret), None) => ApiKeys::single(&name, &secret),
-            (_, _, Some(_)) => self.problem(KEYS, format!("can't be combined with {KEY} and {SECRET}")),
-            (name, secret, None) => {
-                if name.is_none() {
-                    self.problem::<()>(KEY, "is not set");
-                }
-                if secret.is_none() {
-                    self.problem::<()>(SECRET, "is not set");
-                }
-                None
-            }
-        }
-    }
-
-    /// All of its three variables, or none. The outer `None` is a problem.
-    fn application_service(&mut self) -> Option<Option<ApplicationService>> {
-        let [as_token, hs_token, server_name] =
-            [AS_TOKEN, HS_TOKEN, HS_SERVER_NAME].map(|variable| self.value(variable));
-        if let (Ok(None), Ok(None), Ok(None)) = (&as_token, &hs_token, &server_name) {
-            return Some(None);
-        }
-        let parse_token = |text: &str| Token::parse(text).ok_or_else(|| "can't be sent in a header".to_owned());
-        let parse_name = |text: &str| ServerName::parse(text.trim()).map_err(|error| format!("is {error}"));
-        let as_token = self.given(AS_TOKEN, as_token, parse_token);
-        let hs_token = self.given(HS_TOKEN, hs_token, parse_token);
-        let server_name = self.given(HS_SERVER_NAME, server_name, parse_name);
-        Some(Some(ApplicationService::new(server_name?, as_token?, hs_token?)))
-    }
-}
-
-fn parse_token_ttl(text: &str) -> Result<u32, String> {
-    match text.trim().parse() {
-        Ok(seconds @ 1..=LONGEST_TOKEN_TTL_S) => Ok(seconds),
-        _ => Err(format!("is not a whole number of seconds from 1 to {LONGEST_TOKEN_TTL_S}")),
-    }
-}
-
-fn parse_interval(text: &str) -> Result<Option<Duration>, String> {
-    match text.trim().parse::<u32>() {
-        Ok(0) => Ok(None),
-        Ok(seconds) => Ok(Some(Duration::from_secs(seconds.into()))),
-        Err(_) => Err("is not a whole number of seconds".to_owned()),
-    }
-}
-
-fn parse_level(text: &str) -> Result<Level, String> {
-    Level::parse(text.trim()).ok_or_else(|| "must be debug, info, warn or error".to_owned())
-}
-
-fn parse_bool(text: &str) -> Result<bool, String> {
-    match text.trim() {
-        "true" => Ok(true),
-        "false" => Ok(false),
-        _ => Err("must be true or false".to_owned()),
-    }
-}
-
-fn parse_location_hint(text: &str) -> Result<Option<LocationHint>, String> {
-    match LocationHint::parse(text.trim()) {
-        Some(hint) => Ok(Some(hint)),
-        None => Err(format!("must be one of {}", LocationHint::ALL.join(", "))),
-    }
-}
-
-fn parse_http_url(text: &str) -> Result<Url, String> {
-    match Url::parse(text.trim()) {
-        Ok(url) if matches!(url.scheme(), "http" | "https") && url.has_host() => Ok(url),
-        _ => Err("is not an http or https URL".to_owned()),
-    }
-}
-
-/// `name=url,name=url`; a URL without a scheme means https, as the established service reads it.
-fn parse_overrides(text: &str) -> Result<BTreeMap<ServerName, Url>, String> {
-    let entries = text.split(',').map(str::trim).filter(|entry| !entry.is_empty());
-    (entries.enumerate())
-        .map(|(n, entry)| {
-            let entry_is = |problem: &str| format!("entry {} {problem}", n + 1);
-            let (name, url) = entry.split_once('=').ok_or_else(|| entry_is("has no `=`"))?;
-            let name = ServerName::parse(name.trim()).map_err(|_| entry_is("doesn't begin with a server name"))?;
-            let url = match url.contains("://") {
-                true => parse_http_url(url),
-                false => parse_http_url(&format!("https://{}", url.trim())),
-            };
-            Ok((name, url.map_err(|_| entry_is("doesn't end with an http or https URL"))?))
-        })
-        .collect()
-}
-
-/// Every variable that the service reads.
-pub const VARIABLES: [&str; 18] = [
-    URL,
-    KEY,
-    SECRET,
-    KEYS,
-    FULL_ACCESS_HOMESERVERS,
-    SANITY_CHECK_INTERVAL_SECONDS,
-    LOG_LEVEL,
-    CS_API_URL_OVERRIDES,
-    CAN_UPDATE_OWN_METADATA,
-    RESTRICTED_CAN_PUBLISH,
-    ALLOW_PRIVATE_ADDRESSES,
-    DNS_OVER_HTTPS_URL,
-    LOCATION_HINT,
-    AS_TOKEN,
-    HS_TOKEN,
-    HS_SERVER_NAME,
-    TOKEN_TTL_SECONDS,
-    MEMBERSHIP_CHECK_INTERVAL_SECONDS,
-];
-
-const URL: &str = "LIVEKIT_URL";
-const KEY: &str = "LIVEKIT_KEY";
-const SECRET: &str = "LIVEKIT_SECRET";
-const KEYS: &str = "LIVEKIT_KEYS";
-const FULL_ACCESS_HOMESERVERS: &str = "LIVEKIT_FULL_ACCESS_HOMESERVERS";
-const SANITY_CHECK_INTERVAL_SECONDS: &str = "LIVEKIT_SANITY_CHECK_INTERVAL_SECONDS";
-const LOG_LEVEL: &str = "LIVEKIT_LOG_LEVEL";
-const CS_API_URL_OVERRIDES: &str = "LIVEKIT_CS_API_URL_OVERRIDES";
-const CAN_UPDATE_OWN_METADATA: &str = "LIVEKIT_CAN_UPDATE_OWN_METADATA";
-const RESTRICTED_CAN_PUBLISH: &str = "LIVEKIT_RESTRICTED_CAN_PUBLISH";
-const ALLOW_PRIVATE_ADDRESSES: &str = "LIVEKIT_ALLOW_PRIVATE_ADDRESSES";
-const DNS_OVER_HTTPS_URL: &str = "LIVEKIT_DNS_OVER_HTTPS_URL";
-const LOCATION_HINT: &str = "LIVEKIT_LOCATION_HINT";
-const AS_TOKEN: &str = "LIVEKIT_AS_TOKEN";
-const HS_TOKEN: &str = "LIVEKIT_HS_TOKEN";
-const HS_SERVER_NAME: &str = "LIVEKIT_HS_SERVER_NAME";
-const TOKEN_TTL_SECONDS: &str = "LIVEKIT_TOKEN_TTL_SECONDS";
-const MEMBERSHIP_CHECK_INTERVAL_SECONDS: &str = "LIVEKIT_MEMBERSHIP_CHECK_INTERVAL_SECONDS";
-/// A token outlives the membership it was issued for, so MSC4195 wants an hour at most.
-const LONGEST_TOKEN_TTL_S: u32 = 3600;
-const DEFAULT_MEMBERSHIP_CHECK_INTERVAL: Duration = Duration::from_secs(60);
-const DEFAULT_DNS_OVER_HTTPS_URL: &str = "https://cloudflare-dns.com/dns-query";
-const UNREADABLE: &str = "can't be read from the Secrets Store";
+    names
+};
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::reader::UNREADABLE;
     use proptest::prelude::*;
+    use std::collections::{BTreeMap, BTreeSet};
+
+    const URL: &str = "LIVEKIT_URL";
+    const KEY: &str = "LIVEKIT_KEY";
+    const SECRET: &str = "LIVEKIT_SECRET";
+    const KEYS: &str = "LIVEKIT_KEYS";
+    const FULL_ACCESS_HOMESERVERS: &str = "LIVEKIT_FULL_ACCESS_HOMESERVERS";
+    const SANITY_CHECK_INTERVAL_SECONDS: &str = "LIVEKIT_SANITY_CHECK_INTERVAL_SECONDS";
+    const LOG_LEVEL: &str = "LIVEKIT_LOG_LEVEL";
+    const CS_API_URL_OVERRIDES: &str = "LIVEKIT_CS_API_URL_OVERRIDES";
+    const CAN_UPDATE_OWN_METADATA: &str = "LIVEKIT_CAN_UPDATE_OWN_METADATA";
+    const RESTRICTED_CAN_PUBLISH: &str = "LIVEKIT_RESTRICTED_CAN_PUBLISH";
+    const ALLOW_PRIVATE_ADDRESSES: &str = "LIVEKIT_ALLOW_PRIVATE_ADDRESSES";
+    const DNS_OVER_HTTPS_URL: &str = "LIVEKIT_DNS_OVER_HTTPS_URL";
+    const LOCATION_HINT: &str = "LIVEKIT_LOCATION_HINT";
+    const AS_TOKEN: &str = "LIVEKIT_AS_TOKEN";
+    const HS_TOKEN: &str = "LIVEKIT_HS_TOKEN";
+    const HS_SERVER_NAME: &str = "LIVEKIT_HS_SERVER_NAME";
+    const TOKEN_TTL_SECONDS: &str = "LIVEKIT_TOKEN_TTL_SECONDS";
+    const MEMBERSHIP_CHECK_INTERVAL_SECONDS: &str = "LIVEKIT_MEMBERSHIP_CHECK_INTERVAL_SECONDS";
 
     const MINIMAL: [(&str, &str); 4] = [
         (URL, "wss://sfu.example.com"),
@@ -412,8 +182,8 @@ mod tests {
     fn every_missing_variable_is_named_at_once() {
         let errors = Config::from_lookup(|_| None).unwrap_err();
         let variables: Vec<_> = errors.0.iter().map(|problem| problem.variable).collect();
-        assert_eq!(variables, [URL, KEY, SECRET, FULL_ACCESS_HOMESERVERS]);
-        assert_eq!(config(&[(KEY, " "), (LOG_LEVEL, "loud")]).unwrap_err(), [KEY, LOG_LEVEL]);
+        assert_eq!(variables, [URL, FULL_ACCESS_HOMESERVERS, KEY, SECRET]);
+        assert_eq!(config(&[(KEY, " "), (LOG_LEVEL, "loud")]).unwrap_err(), [LOG_LEVEL, KEY]);
     }
 
     #[test]
@@ -514,6 +284,46 @@ mod tests {
             None
         });
         assert_eq!(*asked.borrow(), VARIABLES.iter().map(|name| (*name).to_owned()).collect());
+    }
+
+    #[test]
+    fn every_default_is_a_value() {
+        for variable in TABLE {
+            if let Presence::Default(text) = variable.presence {
+                let lookup = |name: &str| match MINIMAL.iter().find(|(known, _)| *known == name) {
+                    Some((_, value)) => Some((*value).to_owned()),
+                    None => (name == variable.name).then(|| text.to_owned()),
+                };
+                assert!(Config::from_lookup(lookup).is_ok(), "{}", variable.name);
+            }
+        }
+    }
+
+    /// The table in the README, and the comment in `wrangler.toml`, say what [`TABLE`] says.
+    #[test]
+    fn readme_and_wrangler_configuration_have_the_same_table() {
+        let default = |variable: &Variable| match variable.presence {
+            Presence::Required => "required".to_owned(),
+            Presence::Default("") | Presence::Optional | Presence::Grouped => String::new(),
+            Presence::Default(text) => format!("`{text}`"),
+        };
+        let row = |variable: &Variable| match default(variable) {
+            default if default.is_empty() => format!("| `{}` | {} | |", variable.name, variable.help),
+            default => format!("| `{}` | {} | {default} |", variable.name, variable.help),
+        };
+        let comment = |variable: &Variable| match default(variable) {
+            default if default.is_empty() => format!("#   {}: {}", variable.name, variable.help),
+            default => format!("#   {}: {} ({default})", variable.name, variable.help),
+        };
+        let lines = |text: &'static str, start: &'static str| -> Vec<&'static str> {
+            text.lines().filter(|line| line.starts_with(start)).collect()
+        };
+        let readme = lines(include_str!("../../README.md"), "| `LIVEKIT_");
+        let wrangler = lines(include_str!("../../wrangler.toml"), "#   LIVEKIT_");
+        let rows: Vec<_> = TABLE.iter().map(row).collect();
+        assert_eq!(readme, rows, "README.md:\n{}\n", rows.join("\n"));
+        let comments: Vec<_> = TABLE.iter().map(comment).collect();
+        assert_eq!(wrangler, comments, "wrangler.toml:\n{}\n", comments.join("\n"));
     }
 
     proptest! {

@@ -1,0 +1,164 @@
+//! Reads variables one by one, and collects all problems before any is reported.
+//!
+//! How it works:
+//! - a source returns the text of a variable, `None`, or [`Unreadable`] for a secret that is there and can't be read now;
+//! - white space alone counts as no value;
+//! - each method returns `None` after it has noted a problem, so that the caller goes on to the next variable;
+//! - the variables that only make sense together (the keys, homeserver mode) have a method of their own.
+
+use std::fmt;
+
+use crate::livekit::keys::ApiKeys;
+use crate::matrix::homeserver::{ApplicationService, Token};
+use crate::matrix::ids::server_name::ServerName;
+
+/// What is wrong with a configuration. Names variables, never values.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ConfigErrors(pub Vec<Problem>);
+
+/// What is wrong with one variable.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Problem {
+    /// The variable.
+    pub variable: &'static str,
+    /// What is wrong, to be read behind the name.
+    pub problem: String,
+}
+
+impl fmt::Display for ConfigErrors {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (n, Problem { variable, problem }) in self.0.iter().enumerate() {
+            let separator = if n == 0 { "" } else { "; " };
+            write!(f, "{separator}{variable} {problem}")?;
+        }
+        Ok(())
+    }
+}
+
+impl std::error::Error for ConfigErrors {}
+
+/// A value is there, and can't be read just now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Unreadable;
+
+/// Reads variables from a source, and collects every problem on the way.
+pub(super) struct Reader<S> {
+    pub(super) source: S,
+    pub(super) problems: Vec<Problem>,
+}
+
+impl<S: Fn(&str) -> Result<Option<String>, Unreadable>> Reader<S> {
+    /// The variable's value, if it has one. An error is among the problems already.
+    fn value(&mut self, variable: &'static str) -> Result<Option<String>, Unreadable> {
+        let value = (self.source)(variable).inspect_err(|Unreadable| {
+            self.problems.push(Problem { variable, problem: UNREADABLE.to_owned() });
+        })?;
+        Ok(value.filter(|value| !value.trim().is_empty()))
+    }
+
+    fn problem<T>(&mut self, variable: &'static str, problem: impl Into<String>) -> Option<T> {
+        let problem = problem.into();
+        self.problems.push(Problem { variable, problem });
+        None
+    }
+
+    pub(super) fn required<T>(
+        &mut self,
+        variable: &'static str,
+        parse: impl FnOnce(&str) -> Result<T, String>,
+    ) -> Option<T> {
+        let value = self.value(variable);
+        self.given(variable, value, parse)
+    }
+
+    /// What a variable that can't be left out says, its value having been read.
+    fn given<T>(
+        &mut self,
+        variable: &'static str,
+        value: Result<Option<String>, Unreadable>,
+        parse: impl FnOnce(&str) -> Result<T, String>,
+    ) -> Option<T> {
+        match value.ok()? {
+            Some(value) => self.parsed(variable, &value, parse),
+            None => self.problem(variable, "is not set"),
+        }
+    }
+
+    /// Parses the variable's value, or `default` where it has none.
+    pub(super) fn default<T>(
+        &mut self,
+        variable: &'static str,
+        default: &str,
+        parse: impl FnOnce(&str) -> Result<T, String>,
+    ) -> Option<T> {
+        let value = self.value(variable).ok()?;
+        self.parsed(variable, value.as_deref().unwrap_or(default), parse)
+    }
+
+    /// Parses the variable's value, where it has one.
+    pub(super) fn optional<T>(
+        &mut self,
+        variable: &'static str,
+        parse: impl FnOnce(&str) -> Result<T, String>,
+    ) -> Option<Option<T>> {
+        match self.value(variable).ok()? {
+            Some(value) => self.parsed(variable, &value, parse).map(Some),
+            None => Some(None),
+        }
+    }
+
+    fn parsed<T>(
+        &mut self,
+        variable: &'static str,
+        value: &str,
+        parse: impl FnOnce(&str) -> Result<T, String>,
+    ) -> Option<T> {
+        parse(value).map_err(|problem| self.problem::<T>(variable, problem)).ok()
+    }
+
+    /// Reads `LIVEKIT_KEY` and `LIVEKIT_SECRET`, or `LIVEKIT_KEYS` in their place.
+    pub(super) fn keys(&mut self) -> Option<ApiKeys> {
+        // All three are read before the first that can't be ends it.
+        let (name, secret, lines) = (self.value(KEY), self.value(SECRET), self.value(KEYS));
+        match (name.ok()?, secret.ok()?, lines.ok()?) {
+            (None, None, Some(lines)) => match ApiKeys::from_lines(&lines) {
+                Some(keys) => Some(keys),
+                None => self.problem(KEYS, "must consist of `key: secret` lines"),
+            },
+            (Some(name), Some(secret), None) => ApiKeys::single(&name, &secret),
+            (_, _, Some(_)) => self.problem(KEYS, format!("can't be combined with {KEY} and {SECRET}")),
+            (name, secret, None) => {
+                if name.is_none() {
+                    self.problem::<()>(KEY, "is not set");
+                }
+                if secret.is_none() {
+                    self.problem::<()>(SECRET, "is not set");
+                }
+                None
+            }
+        }
+    }
+
+    /// All of its three variables, or none. The outer `None` is a problem.
+    pub(super) fn application_service(&mut self) -> Option<Option<ApplicationService>> {
+        let [as_token, hs_token, server_name] =
+            [AS_TOKEN, HS_TOKEN, HS_SERVER_NAME].map(|variable| self.value(variable));
+        if let (Ok(None), Ok(None), Ok(None)) = (&as_token, &hs_token, &server_name) {
+            return Some(None);
+        }
+        let parse_token = |text: &str| Token::parse(text).ok_or_else(|| "can't be sent in a header".to_owned());
+        let parse_name = |text: &str| ServerName::parse(text.trim()).map_err(|error| format!("is {error}"));
+        let as_token = self.given(AS_TOKEN, as_token, parse_token);
+        let hs_token = self.given(HS_TOKEN, hs_token, parse_token);
+        let server_name = self.given(HS_SERVER_NAME, server_name, parse_name);
+        Some(Some(ApplicationService::new(server_name?, as_token?, hs_token?)))
+    }
+}
+
+const KEY: &str = "LIVEKIT_KEY";
+const SECRET: &str = "LIVEKIT_SECRET";
+const KEYS: &str = "LIVEKIT_KEYS";
+const AS_TOKEN: &str = "LIVEKIT_AS_TOKEN";
+const HS_TOKEN: &str = "LIVEKIT_HS_TOKEN";
+const HS_SERVER_NAME: &str = "LIVEKIT_HS_SERVER_NAME";
+pub(super) const UNREADABLE: &str = "can't be read from the Secrets Store";
