@@ -170,14 +170,14 @@ mod tests {
 
     #[test]
     fn what_clients_and_operators_are_told_is_what_is_deployed() {
-        let (wrangler, readme) = (include_str!("../wrangler.toml"), include_str!("../README.md"));
+        let (wrangler, guide) = (include_str!("../wrangler.toml"), include_str!("../docs/guides/cloudflare.md"));
         for (binding, limit, promise) in
             [(BY_ADDRESS, 300, "300 requests from one address"), (BY_USER, 30, "30 of one user")]
         {
             let deployed = wrangler.split("[[ratelimits]]").find(|entry| entry.contains(&format!("\"{binding}\"")));
             let simple = format!("simple = {{ limit = {limit}, period = {} }}", OverLimit::RETRY_AFTER_S);
             assert!(deployed.is_some_and(|entry| entry.contains(&simple)), "{binding}");
-            assert!(readme.contains(promise), "{binding}");
+            assert!(guide.contains(promise), "{binding}");
         }
     }
 

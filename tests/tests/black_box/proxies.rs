@@ -1,15 +1,15 @@
-//! The service at home behind real reverse proxies, configured as the README shows.
+//! The service on its own machine behind real reverse proxies, configured as `docs/guides/own-machine.md` shows.
 
 use std::net::{Ipv4Addr, SocketAddr};
 
-use black_box::{Answer, Client, Endpoint, Homeserver, Lab, Package, Proxy, Readme, Service, Webhook};
+use black_box::{Answer, Client, Endpoint, Guide, Homeserver, Lab, Package, Proxy, Service, Webhook};
 use hyper::Method;
 use serde_json::json;
 
 #[tokio::test]
 async fn nginx_may_strip_the_prefix() {
     let stage = Stage::new().await;
-    let block = Readme::read().block_with("nginx", "proxy_pass http://127.0.0.1:8080/;");
+    let block = Guide::read(GUIDE).block_with("nginx", "proxy_pass http://127.0.0.1:8080/;");
 
     let (_proxy, client) = Proxy::nginx(&stage.lab, NAME, &block).await;
 
@@ -19,7 +19,7 @@ async fn nginx_may_strip_the_prefix() {
 #[tokio::test]
 async fn nginx_may_keep_the_prefix() {
     let stage = Stage::new().await;
-    let block = Readme::read().block_with("nginx", "proxy_pass http://127.0.0.1:8080;");
+    let block = Guide::read(GUIDE).block_with("nginx", "proxy_pass http://127.0.0.1:8080;");
 
     let (_proxy, client) = Proxy::nginx(&stage.lab, NAME, &block).await;
 
@@ -30,7 +30,7 @@ async fn nginx_may_keep_the_prefix() {
 #[tokio::test]
 async fn nginx_may_double_the_slash() {
     let stage = Stage::new().await;
-    let block = Readme::read().block_with("nginx", "proxy_pass http://127.0.0.1:8080/;");
+    let block = Guide::read(GUIDE).block_with("nginx", "proxy_pass http://127.0.0.1:8080/;");
     let without_slash = block.replace("location /livekit/jwt/ {", "location /livekit/jwt {");
     assert_ne!(without_slash, block);
 
@@ -42,7 +42,7 @@ async fn nginx_may_double_the_slash() {
 #[tokio::test]
 async fn caddy_may_strip_the_prefix() {
     let stage = Stage::new().await;
-    let block = Readme::read().block_with("caddyfile", "handle_path /livekit/jwt/* {");
+    let block = Guide::read(GUIDE).block_with("caddyfile", "handle_path /livekit/jwt/* {");
 
     let (_proxy, client) = Proxy::caddy(&stage.lab, NAME, &block).await;
 
@@ -52,7 +52,7 @@ async fn caddy_may_strip_the_prefix() {
 #[tokio::test]
 async fn caddy_may_keep_the_prefix() {
     let stage = Stage::new().await;
-    let block = Readme::read().block_with("caddyfile", "handle /livekit/jwt/* {");
+    let block = Guide::read(GUIDE).block_with("caddyfile", "handle /livekit/jwt/* {");
 
     let (_proxy, client) = Proxy::caddy(&stage.lab, NAME, &block).await;
 
@@ -62,8 +62,8 @@ async fn caddy_may_keep_the_prefix() {
 #[tokio::test]
 async fn either_announces_the_service() {
     let lab = Lab::new().await;
-    let nginx = Readme::read().block_with("nginx", "location = /.well-known/matrix/client {");
-    let caddy = Readme::read().block_with("caddyfile", "handle /.well-known/matrix/client {");
+    let nginx = Guide::read(GUIDE).block_with("nginx", "location = /.well-known/matrix/client {");
+    let caddy = Guide::read(GUIDE).block_with("caddyfile", "handle /.well-known/matrix/client {");
     let proxies = [Proxy::nginx(&lab, BARE_NAME, &nginx).await, {
         // Two servers at one address would be in each other's way.
         lab.network.point(BARE_NAME, lab.network.unused_address());
@@ -82,7 +82,7 @@ async fn either_announces_the_service() {
     }
 }
 
-/// The package where the README's configurations have it.
+/// The package where the guide's configurations have it.
 struct Stage {
     _service: Service,
     home: Homeserver,
@@ -145,6 +145,7 @@ fn values<'a>(answer: &'a Answer, header: &str) -> Vec<&'a str> {
     answer.headers.get_all(header).iter().map(|value| value.to_str().unwrap()).collect()
 }
 
+const GUIDE: &str = "docs/guides/own-machine.md";
 const NAME: &str = "matrix-rtc.example.com";
 const BARE_NAME: &str = "example.com";
 const PREFIX: &str = "/livekit/jwt";

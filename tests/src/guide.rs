@@ -2,14 +2,14 @@ use std::fs;
 
 use xtask::workspace;
 
-/// The README, as far as tests hold it to its word.
-pub struct Readme(String);
+/// A page of documentation, as far as tests hold it to its word.
+pub struct Guide(String);
 
-impl Readme {
-    /// As it is in the repository.
-    pub fn read() -> Self {
-        let path = workspace::root().expect("the repository").join("README.md");
-        Self(fs::read_to_string(path).expect("the README"))
+impl Guide {
+    /// Reads the page at `path`, which is relative to the repository's root.
+    pub fn read(path: &str) -> Self {
+        let path = workspace::root().expect("the repository").join(path);
+        Self(fs::read_to_string(path).expect("the guide"))
     }
 
     /// The blocks of code in a language, in order.
