@@ -6,9 +6,8 @@ use matrixrtc_edge::matrix::ids::server_name::ServerName;
 use serde_json::{Value, json};
 use url::Url;
 
-use crate::doctor::examination::Verdict;
-use crate::doctor::report::Outcome;
-use crate::doctor::service::allows_any_origin;
+use crate::doctor::proxy::allows_any_origin;
+use crate::doctor::report::{Outcome, Verdict};
 use crate::doctor::service_url::ServiceUrl;
 use crate::doctor::trust::Trust;
 use crate::doctor::web::{Answer, ORIGIN, Web};

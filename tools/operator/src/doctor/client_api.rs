@@ -4,8 +4,8 @@ use matrixrtc_edge::matrix::ids::server_name::Host;
 use matrixrtc_edge::matrix::well_known::client_base_url;
 use url::Url;
 
-use crate::doctor::examination::{Subject, Verdict};
-use crate::doctor::report::Outcome;
+use crate::doctor::report::{Outcome, Verdict};
+use crate::doctor::subject::Subject;
 use crate::doctor::web::{Answer, Failure, Request, Web};
 
 /// A client-server API that answers.

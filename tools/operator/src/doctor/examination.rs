@@ -3,99 +3,20 @@
 use std::future::Future;
 use std::time::{Duration, Instant};
 
-use matrixrtc_edge::livekit::keys::{ApiKey, ApiKeys};
-use matrixrtc_edge::livekit::sfu_url::SfuUrl;
-use matrixrtc_edge::matrix::federation::discovery::AddressPolicy;
 use matrixrtc_edge::matrix::ids::server_name::ServerName;
 use tokio::time::{MissedTickBehavior, interval_at};
-use url::Url;
 
 use crate::doctor::announcement;
 use crate::doctor::client_api::{self, ClientApi};
 use crate::doctor::federation;
-use crate::doctor::homeserver_mode::{self, Homeserver, RegistrationToken};
-use crate::doctor::report::{Check, Finding, Outcome, Report, Status};
+use crate::doctor::homeserver_mode::{self, Homeserver};
+use crate::doctor::report::{Check, Finding, Outcome, Report, Verdict};
 use crate::doctor::service;
-use crate::doctor::service_url::ServiceUrl;
 use crate::doctor::sfu::Sfu;
-use crate::doctor::trust::Trust;
+use crate::doctor::subject::Subject;
 use crate::doctor::watch::Watcher;
 use crate::doctor::web::Web;
 use crate::doctor::webhook;
-
-/// What is to be examined.
-#[derive(Clone, Debug)]
-pub struct Subject {
-    /// Where the service is.
-    pub service: ServiceUrl,
-    /// A homeserver whose users call with it.
-    pub server_name: Option<ServerName>,
-    /// The SFU's URL that clients get.
-    pub sfu_url: Option<SfuUrl>,
-    /// The key pair that the service and the SFU share.
-    pub credentials: Option<SfuCredentials>,
-    /// The `as_token` of the registration file at `server_name`, or why it isn't there.
-    pub as_token: Result<RegistrationToken, &'static str>,
-    /// The `hs_token` of that file, or why it isn't there.
-    pub hs_token: Result<RegistrationToken, &'static str>,
-    /// Which certificates are trusted.
-    pub trust: Trust,
-    /// Where homeservers may be.
-    pub addresses: AddressPolicy,
-    /// The resolver for SRV records.
-    pub dns_over_https_url: Url,
-}
-
-/// A key pair, as the service reads it and as it was given. Printing it shows neither.
-#[derive(Clone)]
-pub struct SfuCredentials {
-    /// As the service reads it: without white space around it.
-    pub(crate) keys: ApiKeys,
-    /// As it was given.
-    name: String,
-    secret: String,
-}
-
-impl SfuCredentials {
-    /// A pair; `None` when either is empty.
-    pub fn parse(name: &str, secret: &str) -> Option<Self> {
-        Some(Self { keys: ApiKeys::single(name, secret)?, name: name.to_owned(), secret: secret.to_owned() })
-    }
-
-    /// What the service signs with.
-    pub(crate) fn key(&self) -> &ApiKey {
-        self.keys.signing()
-    }
-
-    /// Whether the key or the secret was given with white space around it: which of them.
-    pub(crate) fn padded(&self) -> Option<&'static str> {
-        match (self.name.trim() != self.name, self.secret.trim() != self.secret) {
-            (true, _) => Some("key"),
-            (_, true) => Some("secret"),
-            _ => None,
-        }
-    }
-
-    /// The pair with white space that may have got into one of the two at the SFU, and what that is.
-    pub(crate) fn variants(&self) -> impl Iterator<Item = (&'static str, ApiKey)> + '_ {
-        let (name, secret) = (self.name.trim(), self.secret.trim());
-        [
-            ("a line feed at the end of the secret", ApiKey::new(name, &format!("{secret}\n"))),
-            ("a line feed at the end of the secret", ApiKey::new(name, &format!("{secret}\r\n"))),
-            ("a space at the end of the secret", ApiKey::new(name, &format!("{secret} "))),
-            ("a space at the beginning of the secret", ApiKey::new(name, &format!(" {secret}"))),
-            ("a line feed at the end of the key", ApiKey::new(&format!("{name}\n"), secret)),
-            ("a space at the end of the key", ApiKey::new(&format!("{name} "), secret)),
-        ]
-        .into_iter()
-    }
-}
-
-impl std::fmt::Debug for SfuCredentials {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("SfuCredentials")
-    }
-}
 
 /// Examines `subject`; `watcher` hears of it as it goes on.
 pub async fn examine(subject: &Subject, watcher: &mut dyn Watcher) -> Report {
@@ -238,9 +159,6 @@ async fn the_webhooks(round: &mut Round<'_>, web: &Web, subject: &Subject, healt
         .await;
 }
 
-/// What a check has come to, with what it leaves to those that follow: nothing where they can't go on.
-pub(crate) type Verdict<T> = (Outcome, Option<T>);
-
 struct Round<'a> {
     report: Report,
     watcher: &'a mut dyn Watcher,
@@ -284,12 +202,6 @@ impl Round<'_> {
         self.watcher.found(&finding);
         self.report.findings.push(finding);
     }
-}
-
-/// The outcome, and leave to go on unless it is a problem.
-pub(crate) fn unless_problem(outcome: Outcome) -> Verdict<()> {
-    let go_on = (outcome.status != Status::Problem).then_some(());
-    (outcome, go_on)
 }
 
 /// Those that need the service's address.

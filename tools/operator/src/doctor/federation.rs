@@ -12,8 +12,8 @@ use matrixrtc_edge::matrix::well_known::delegated_name;
 use url::Url;
 
 use crate::doctor::address;
-use crate::doctor::examination::{Subject, Verdict};
-use crate::doctor::report::{Outcome, Status};
+use crate::doctor::report::{Outcome, Status, Verdict};
+use crate::doctor::subject::Subject;
 use crate::doctor::web::{Answer, Failure, Request, Web};
 
 /// Finds the federation API as the service does. Leaves where it is.

@@ -2,42 +2,18 @@
 //!
 //! The `as_token` is sent to the homeserver's client-server API, the `hs_token` to the service, and neither anywhere else.
 
-use std::fmt;
-
 use matrixrtc_edge::livekit::sfu_url::SfuUrl;
-use matrixrtc_edge::matrix::homeserver::Token;
 use matrixrtc_edge::matrix::homeserver::client_api::escaped;
 use matrixrtc_edge::matrix::ids::server_name::ServerName;
 use matrixrtc_edge::matrix::ids::user_id::UserId;
 use serde_json::Value;
 
 use crate::doctor::client_api::{self, ClientApi};
-use crate::doctor::examination::{Verdict, unless_problem};
-use crate::doctor::report::Outcome;
-use crate::doctor::service::{unexpected, unreached};
+use crate::doctor::credentials::RegistrationToken;
+use crate::doctor::proxy::{unexpected, unreached};
+use crate::doctor::report::{Outcome, Verdict, unless_problem};
 use crate::doctor::service_url::ServiceUrl;
 use crate::doctor::web::{Answer, Failure, Request, Web, is_loopback};
-
-/// One of the two tokens, as the service reads it. Printing it doesn't show it.
-#[derive(Clone)]
-pub struct RegistrationToken(String);
-
-impl RegistrationToken {
-    /// White space around it doesn't count. `None` for what can't be in a header.
-    pub fn parse(text: &str) -> Option<Self> {
-        Token::parse(text).map(|_| Self(text.trim().to_owned()))
-    }
-
-    fn bearer(&self) -> String {
-        format!("Bearer {}", self.0)
-    }
-}
-
-impl fmt::Debug for RegistrationToken {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("RegistrationToken")
-    }
-}
 
 /// The service believes who has the `hs_token`, and nobody else. Leaves nothing where it isn't in homeserver mode.
 pub(crate) async fn ping(web: &Web, service: &ServiceUrl, token: &RegistrationToken) -> Verdict<()> {
@@ -274,14 +250,6 @@ mod tests {
 
     fn sfu() -> SfuUrl {
         SfuUrl::parse("wss://sfu.example.com").unwrap()
-    }
-
-    #[test]
-    fn a_token_is_read_as_the_service_reads_it_and_never_shown() {
-        let token = RegistrationToken::parse(" nobody-may-see\n").unwrap();
-        assert_eq!(token.bearer(), "Bearer nobody-may-see");
-        assert_eq!(format!("{token:?}"), "RegistrationToken");
-        assert!(RegistrationToken::parse(" ").is_none() && RegistrationToken::parse("two words").is_none());
     }
 
     #[test]

@@ -13,9 +13,10 @@ use matrixrtc_edge::matrix::federation::discovery::AddressPolicy;
 use matrixrtc_edge::matrix::ids::server_name::ServerName;
 use url::Url;
 
-use crate::doctor::examination::{SfuCredentials, Subject, examine};
-use crate::doctor::homeserver_mode::RegistrationToken;
+use crate::doctor::credentials::{RegistrationToken, SfuCredentials};
+use crate::doctor::examination::examine;
 use crate::doctor::service_url::ServiceUrl;
+use crate::doctor::subject::Subject;
 use crate::doctor::trust::Trust;
 use crate::doctor::watch::Terminal;
 

@@ -145,6 +145,15 @@ impl Outcome {
     }
 }
 
+/// What a check has come to, with what it leaves to those that follow: nothing where they can't go on.
+pub(crate) type Verdict<T> = (Outcome, Option<T>);
+
+/// The outcome, and leave to go on unless it is a problem.
+pub(crate) fn unless_problem(outcome: Outcome) -> Verdict<()> {
+    let go_on = (outcome.status != Status::Problem).then_some(());
+    (outcome, go_on)
+}
+
 /// A line of the report.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Finding {

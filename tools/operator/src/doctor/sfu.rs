@@ -10,8 +10,8 @@ use serde_json::{Value, json};
 use url::Url;
 
 use crate::doctor::address;
-use crate::doctor::examination::{SfuCredentials, Verdict, unless_problem};
-use crate::doctor::report::{Outcome, Status};
+use crate::doctor::credentials::SfuCredentials;
+use crate::doctor::report::{Outcome, Status, Verdict, unless_problem};
 use crate::doctor::web::{Answer, Failure, Request, Web, is_loopback, place};
 
 /// The SFU.

@@ -3,9 +3,9 @@
 use matrixrtc_edge::livekit::keys::ApiKey;
 use serde_json::json;
 
-use crate::doctor::examination::{SfuCredentials, Verdict};
-use crate::doctor::report::Outcome;
-use crate::doctor::service::{unexpected, unreached};
+use crate::doctor::credentials::SfuCredentials;
+use crate::doctor::proxy::{unexpected, unreached};
+use crate::doctor::report::{Outcome, Verdict};
 use crate::doctor::service_url::ServiceUrl;
 use crate::doctor::sfu::{now_ms, test_room};
 use crate::doctor::web::{Answer, Failure, Request, Web};
