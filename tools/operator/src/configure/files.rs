@@ -8,15 +8,12 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use crate::doctor::announcement;
 use anyhow::{Context, Result, bail};
 use toml_edit::{Array, DocumentMut, Item, Table, value};
 
-use super::{
-    Plan,
-    homeserver_mode::{HOMESERVER, REGISTRATION, homeserver_fragment, quoted},
-    plan::SECRETS,
-};
+use crate::configure::homeserver_mode::{HOMESERVER, REGISTRATION, homeserver_fragment, quoted};
+use crate::configure::plan::{Plan, SECRETS};
+use crate::doctor::announcement;
 
 /// Files, with what is in them.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -127,7 +124,7 @@ impl fmt::Display for Files {
 /// Adds what the plan says.
 fn configure(wrangler: &mut DocumentMut, plan: &Plan) {
     let mut routes = Array::new();
-    routes.push(plan.place.wrangler_route());
+    routes.push(plan.place().wrangler_route());
     wrangler["routes"] = value(routes);
     let vars = wrangler.entry("vars").or_insert(Item::Table(Table::new()));
     for (variable, text) in plan.vars() {
@@ -167,6 +164,11 @@ fn well_known(plan: &Plan) -> File {
     let purpose =
         "to be added to https://(server name)/.well-known/matrix/client, served with `Access-Control-Allow-Origin: *`";
     File::new(WELL_KNOWN, purpose, content)
+}
+
+/// The name of a file as a user can type it, from where the command ran.
+pub(super) fn in_directory(directory: &Path, file: &str) -> String {
+    directory.join(file).display().to_string()
 }
 
 /// wrangler's whole configuration.

@@ -6,10 +6,11 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use crate::doctor::{Check, Finding, Trust, announcement};
 use anyhow::{Context, Result, bail};
 use clap::Args;
 use matrixrtc_edge::matrix::ids::server_name::ServerName;
+
+use crate::doctor::{Check, Finding, Trust, announcement};
 
 pub use files::Files;
 use homeserver_mode::REGISTRATION;
@@ -21,6 +22,7 @@ mod files;
 mod homeserver_mode;
 mod place;
 mod plan;
+mod steps;
 
 /// Print, or write, what a deployment needs: wrangler's configuration, the SFU's, and what the homeserver announces
 ///
@@ -84,7 +86,7 @@ pub fn run(options: &Options, root: &Path) -> Result<()> {
         }
         None => print!("{}", Files::to_print(&plan)),
     }
-    println!("\n{}", plan.steps(options.write.as_deref()));
+    println!("\n{}", steps::steps(&plan, options.write.as_deref()));
     match options.review(&plan)? {
         Some(finding) => println!("\nWhat is there now:\n{finding}"),
         None => println!("\nTo see what is wrong with what is there, name it: --server-name or --well-known."),
@@ -237,11 +239,6 @@ fn until<T>(
             Err(problem) => asked = format!("That {problem}. {question}"),
         }
     }
-}
-
-/// The name of a file as a user can type it, from where the command ran.
-fn in_directory(directory: &Path, file: &str) -> String {
-    directory.join(file).display().to_string()
 }
 
 #[cfg(test)]

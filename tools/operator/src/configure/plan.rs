@@ -1,17 +1,18 @@
 //! What is to be configured, checked as the worker will check it.
 
-use std::{collections::BTreeMap, path::Path};
+use std::collections::BTreeMap;
 
-use crate::doctor::ServiceUrl;
 use anyhow::Result;
 use matrixrtc_edge::config::{Config, Problem};
 
-use super::{HomeserverMode, Place, files, homeserver_mode, in_directory};
+use crate::configure::homeserver_mode::HomeserverMode;
+use crate::configure::place::Place;
+use crate::doctor::ServiceUrl;
 
 /// A deployment to be.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Plan {
-    pub(super) place: Place,
+    place: Place,
     sfu_url: String,
     homeservers: String,
     location_hint: Option<String>,
@@ -49,6 +50,11 @@ impl Plan {
         self.place.url()
     }
 
+    /// The domain or path at which the service answers.
+    pub(super) fn place(&self) -> &Place {
+        &self.place
+    }
+
     /// The variables that are no secrets.
     #[must_use]
     pub fn vars(&self) -> Vec<(&'static str, String)> {
@@ -74,6 +80,11 @@ impl Plan {
         &self.sfu_url
     }
 
+    /// The homeservers whose users create rooms, separated by commas; `*` for all of them.
+    pub(super) fn homeservers(&self) -> &str {
+        &self.homeservers
+    }
+
     /// The homeserver that has it for an application service, if there is one.
     pub(super) fn homeserver_mode(&self) -> Option<&HomeserverMode> {
         self.homeserver_mode.as_ref()
@@ -82,51 +93,6 @@ impl Plan {
     /// The name of the API key, if it is known.
     pub(super) fn sfu_key(&self) -> Option<&str> {
         self.sfu_key.as_deref()
-    }
-
-    /// What to do with the files, once they are where they belong.
-    pub(super) fn steps(&self, directory: Option<&Path>) -> String {
-        let (config, wrangler) = match directory {
-            Some(directory) => {
-                let file = in_directory(directory, files::WRANGLER);
-                (format!(" -c {file}"), file)
-            }
-            None => (String::new(), String::from("wrangler.toml")),
-        };
-        let mut steps = format!("Then, with {wrangler} in place:\n\n  npm ci\n  npx wrangler deploy{config}\n");
-        for secret in self.secrets() {
-            steps += &format!("  npx wrangler secret put {secret}{config}\n");
-        }
-        let first = self.homeservers.split(',').next().map(str::trim).filter(|name| *name != "*");
-        let (server_name, restarted) = match &self.homeserver_mode {
-            Some(mode) => {
-                steps += &format!(
-                    "\nThe tokens to put are in {}, which goes to the homeserver. Nobody else may read it.\n",
-                    directory.map_or_else(
-                        || String::from(homeserver_mode::REGISTRATION),
-                        |directory| in_directory(directory, homeserver_mode::REGISTRATION)
-                    )
-                );
-                (mode.server_name().as_str(), "the SFU and the homeserver")
-            }
-            None => (first.unwrap_or("example.com"), "the SFU"),
-        };
-        steps += &format!(
-            "\nand, with {restarted} restarted and the announcement in place, with {} in the environment:\n\n  \
-             cargo xtask doctor {} --server-name {server_name} --sfu-url {}",
-            and(&self.secrets()),
-            self.service_url(),
-            self.sfu_url
-        );
-        steps
-    }
-}
-
-/// `A, B and C`.
-fn and(names: &[&str]) -> String {
-    match names {
-        [rest @ .., last] if !rest.is_empty() => format!("{} and {last}", rest.join(", ")),
-        _ => names.concat(),
     }
 }
 
