@@ -10,7 +10,7 @@ use crate::doctor::proxy::allows_any_origin;
 use crate::doctor::report::{Outcome, Verdict};
 use crate::doctor::service_url::ServiceUrl;
 use crate::doctor::trust::Trust;
-use crate::doctor::web::{Answer, ORIGIN, Web};
+use crate::doctor::web::{ORIGIN, Response, Web};
 
 /// The entry to add to the file, as JSON: the key and its value.
 pub fn fragment(service: &ServiceUrl) -> Value {
@@ -22,18 +22,18 @@ pub async fn examine(trust: Trust, service: &ServiceUrl, server_name: &ServerNam
     check(&Web { trust }, service, server_name).await.0
 }
 
-/// Leaves the file's answer.
-pub(crate) async fn check(web: &Web, service: &ServiceUrl, server_name: &ServerName) -> Verdict<Answer> {
+/// Leaves the file's response.
+pub(crate) async fn check(web: &Web, service: &ServiceUrl, server_name: &ServerName) -> Verdict<Response> {
     let url = format!("https://{server_name}{PATH}");
     let put_it = format!("put the file at {url}, on the bare server name, with what `cargo xtask configure` prints");
-    let answers = match web.follow(&url, &[("origin", ORIGIN)]).await {
-        Ok(answers) => answers,
+    let responses = match web.follow(&url, &[("origin", ORIGIN)]).await {
+        Ok(responses) => responses,
         Err(failure) => {
             let host = format!("the web server of {server_name}");
             return (Outcome::problem(format!("{url}: {failure}"), failure.change(&host)), None);
         }
     };
-    let Some((last, hops)) = answers.split_last() else {
+    let Some((last, hops)) = responses.split_last() else {
         return (Outcome::problem(format!("{url} gives no answer"), put_it), None);
     };
     if last.status != 200 {
@@ -42,13 +42,15 @@ pub(crate) async fn check(web: &Web, service: &ServiceUrl, server_name: &ServerN
     }
     let outcome = match judge(&last.body, service) {
         Err(outcome) => outcome,
-        Ok(outcome) => match hops.iter().chain([last]).find_map(|answer| allows_any_origin(&answer.headers).err()) {
-            Some(wrong) => Outcome::problem(
-                format!("{url} can't be read by pages of other origins: {wrong}"),
-                "serve it with `Access-Control-Allow-Origin: *`, exactly once, redirects included",
-            ),
-            None => outcome,
-        },
+        Ok(outcome) => {
+            match hops.iter().chain([last]).find_map(|response| allows_any_origin(&response.headers).err()) {
+                Some(wrong) => Outcome::problem(
+                    format!("{url} can't be read by pages of other origins: {wrong}"),
+                    "serve it with `Access-Control-Allow-Origin: *`, exactly once, redirects included",
+                ),
+                None => outcome,
+            }
+        }
     };
     (outcome, Some(last.clone()))
 }
@@ -103,7 +105,7 @@ enum Reading {
     SfuUrl,
     PlainHttp,
     OtherPath,
-    OtherPlace,
+    OtherService,
 }
 
 impl Reading {
@@ -120,7 +122,7 @@ impl Reading {
             Ok(parsed) if parsed == *service => Self::Same,
             _ if url.scheme() == "http" && expected.scheme() == "https" => Self::PlainHttp,
             _ if same_host && url.scheme() == expected.scheme() => Self::OtherPath,
-            _ => Self::OtherPlace,
+            _ => Self::OtherService,
         }
     }
 
@@ -134,7 +136,7 @@ impl Reading {
             }
             Self::PlainHttp => format!("{announced} is announced: pages under https:// may not ask it"),
             Self::OtherPath => format!("{announced} is announced: the right host with another path"),
-            Self::OtherPlace | Self::Same | Self::SlashAtEnd => format!("{announced} is announced, another service"),
+            Self::OtherService | Self::Same | Self::SlashAtEnd => format!("{announced} is announced, another service"),
         }
     }
 }

@@ -6,7 +6,7 @@ use url::Url;
 
 use crate::doctor::report::{Outcome, Verdict};
 use crate::doctor::subject::Subject;
-use crate::doctor::web::{Answer, Failure, Request, Web};
+use crate::doctor::web::{Failure, Request, Response, Web};
 
 /// A client-server API that answers.
 pub(crate) struct ClientApi {
@@ -43,7 +43,7 @@ enum Form {
 }
 
 /// Finds it by the well-known file, and asks for its versions.
-pub(crate) async fn find(web: &Web, subject: &Subject, well_known: &Answer) -> Verdict<ClientApi> {
+pub(crate) async fn find(web: &Web, subject: &Subject, well_known: &Response) -> Verdict<ClientApi> {
     let Some(base) = client_base_url(&well_known.body) else {
         return (
             Outcome::problem(
@@ -59,12 +59,12 @@ pub(crate) async fn find(web: &Web, subject: &Subject, well_known: &Answer) -> V
     }
     let base = base.as_str().trim_end_matches('/').to_owned();
     let url = format!("{base}/_matrix/client/versions");
-    let answer = match web.send(&Request::get(&url, &[])).await {
-        Ok(answer) => answer,
+    let response = match web.send(&Request::get(&url, &[])).await {
+        Ok(response) => response,
         Err(failure) => return (unreached(&base, &failure), None),
     };
-    match answer.json() {
-        Some(body) if answer.status == 200 && body["versions"].is_array() => {
+    match response.json() {
+        Some(body) if response.status == 200 && body["versions"].is_array() => {
             let has = |feature: &str| body["unstable_features"][feature] == true;
             let delayed_events = match (has("org.matrix.msc4140.stable"), has("org.matrix.msc4140")) {
                 (true, _) => Some(Form::Stable),
@@ -76,7 +76,7 @@ pub(crate) async fn find(web: &Web, subject: &Subject, well_known: &Answer) -> V
         }
         _ => (
             Outcome::problem(
-                format!("what answers at {url} is no homeserver ({})", answer.status),
+                format!("what answers at {url} is no homeserver ({})", response.status),
                 "let m.homeserver.base_url name the client-server API, and the proxy pass /_matrix on to the homeserver",
             ),
             None,
@@ -99,7 +99,7 @@ pub(crate) async fn delayed_events(web: &Web, api: &ClientApi) -> Verdict<()> {
     let url = api.url(&format!("{path}/delayed_events/{MADE_UP}/restart"));
     let outcome = match web.send(&Request::post(&url, &[("content-type", "application/json")], b"{}")).await {
         Err(failure) => unreached(&api.base, &failure),
-        Ok(answer) => match (answer.status, answer.errcode().as_deref()) {
+        Ok(response) => match (response.status, response.errcode().as_deref()) {
             (404, Some("M_NOT_FOUND")) => Outcome::ok("there, and unknown ids are refused"),
             (404 | 405, Some(_)) => Outcome::problem(
                 "the homeserver announces delayed events, but doesn't know `restart` without a login",
@@ -108,7 +108,7 @@ pub(crate) async fn delayed_events(web: &Web, api: &ClientApi) -> Verdict<()> {
             (401 | 403, _) => Outcome::problem(
                 format!(
                     "the homeserver wants a login for `restart` ({}), which this service doesn't have",
-                    answer.status
+                    response.status
                 ),
                 "update the homeserver: who knows the id of a delayed event needs no login (Synapse: 1.143 or newer)",
             ),

@@ -107,14 +107,14 @@ async fn homeserver_mode(round: &mut Round<'_>, web: &Web, subject: &Subject, he
         Ok(homeserver) => homeserver,
         Err(reason) => return round.skip_all(&AS_TOKEN_CHECKS, reason),
     };
-    if !round.gate(Check::AsToken, homeserver.takes_as_token()).await {
+    if !round.gate(Check::AsToken, homeserver.accepts_as_token()).await {
         round.skip_all(&AS_TOKEN_CHECKS[1..], "the homeserver must take the as_token first");
         return;
     }
-    round.check(Check::IsJoined, homeserver.tells_who_is_joined()).await;
-    round.check(Check::Transports, homeserver.announces(subject.sfu_url.as_ref())).await;
+    round.check(Check::IsJoined, homeserver.reports_is_joined()).await;
+    round.check(Check::Transports, homeserver.announces_sfu(subject.sfu_url.as_ref())).await;
     match is_on {
-        true => _ = round.check(Check::Proxying, homeserver.passes_requests_on()).await,
+        true => _ = round.check(Check::Proxying, homeserver.forwards_requests()).await,
         false => round.skip(Check::Proxying, "the service must be well, and in homeserver mode, first"),
     }
 }
@@ -130,12 +130,12 @@ async fn the_sfu(round: &mut Round<'_>, web: &Web, subject: &Subject) {
         round.skip_all(&SFU_CHECKS[1..], "no SFU answers");
         return;
     }
-    round.check(Check::WebSockets, sfu.lets_websockets_through()).await;
+    round.check(Check::WebSockets, sfu.passes_websockets()).await;
     let Some(credentials) = &subject.credentials else {
         round.skip_all(&SFU_CHECKS[2..], NO_CREDENTIALS);
         return;
     };
-    if !round.gate(Check::SfuKeys, sfu.takes_key(credentials)).await {
+    if !round.gate(Check::SfuKeys, sfu.accepts_key(credentials)).await {
         round.skip_all(&SFU_CHECKS[3..], "the SFU must take the key first");
         return;
     }
@@ -150,7 +150,7 @@ async fn the_webhooks(round: &mut Round<'_>, web: &Web, subject: &Subject, healt
     }
     match &subject.credentials {
         Some(credentials) => {
-            _ = round.check(Check::Webhook, webhook::is_taken(web, &subject.service, credentials.key())).await;
+            _ = round.check(Check::Webhook, webhook::is_accepted(web, &subject.service, credentials.key())).await;
         }
         None => round.skip(Check::Webhook, NO_CREDENTIALS),
     }

@@ -14,13 +14,17 @@ use url::Url;
 use crate::doctor::address;
 use crate::doctor::report::{Outcome, Status, Verdict};
 use crate::doctor::subject::Subject;
-use crate::doctor::web::{Answer, Failure, Request, Web};
+use crate::doctor::web::{Failure, Request, Response, Web};
 
 /// Finds the federation API as the service does. Leaves where it is.
 pub(crate) async fn discovery(web: &Web, subject: &Subject, server_name: &ServerName) -> Verdict<Resolution> {
-    let outside =
-        Outside { web, resolver: &subject.dns_over_https_url, trouble: RefCell::default(), silent: Cell::new(false) };
-    let resolution = match discover(&outside, subject.addresses, server_name).await {
+    let network = LocalNetwork {
+        web,
+        resolver: &subject.dns_over_https_url,
+        misconfiguration: RefCell::default(),
+        silent: Cell::new(false),
+    };
+    let resolution = match discover(&network, subject.addresses, server_name).await {
         Ok(resolution) => resolution,
         Err(error) => {
             let change = "let .well-known/matrix/server and SRV records name a public host; for a laboratory, say \
@@ -29,13 +33,13 @@ pub(crate) async fn discovery(web: &Web, subject: &Subject, server_name: &Server
         }
     };
     let mut found = format!("{} (found by: {})", resolution.destination, resolution.step);
-    if outside.silent.get() {
+    if network.silent.get() {
         found += &format!(", but {} didn't tell whether there are SRV records", subject.dns_over_https_url);
     }
-    if let Some(Trouble { seen, change }) = outside.trouble.into_inner() {
+    if let Some(Misconfiguration { seen, change }) = network.misconfiguration.into_inner() {
         return (Outcome::problem(format!("{seen}; so it would be {found}"), change), Some(resolution));
     }
-    for (host, port) in places(&resolution.destination) {
+    for (host, port) in authorities(&resolution.destination) {
         let server = format!("the homeserver, or the proxy before it, at port {port}");
         match address::check(&host, port, &server).await {
             Ok(Outcome { status: Status::Ok, .. }) => {}
@@ -61,9 +65,9 @@ pub(crate) async fn openid(web: &Web, found: &Resolution) -> Verdict<()> {
             format!("{authority}: {failure} (clients say OPEN_ID_ERROR)"),
             failure.change("the homeserver's federation port, or the proxy before it,"),
         ),
-        Ok(answer) => match (answer.status, answer.errcode().as_deref()) {
+        Ok(response) => match (response.status, response.errcode().as_deref()) {
             (401, Some("M_UNKNOWN_TOKEN")) => {
-                Outcome::ok(format!("{authority} answers, and refuses a token that it didn't issue"))
+                Outcome::ok(format!("{authority} responses, and refuses a token that it didn't issue"))
             }
             (404, Some(_)) => Outcome::problem(
                 format!("{authority} is a homeserver, but has no OpenID endpoint there (404)"),
@@ -91,25 +95,25 @@ pub(crate) async fn openid(web: &Web, found: &Resolution) -> Verdict<()> {
 }
 
 /// The look-ups of discovery, over this machine's network.
-struct Outside<'a> {
+struct LocalNetwork<'a> {
     web: &'a Web,
     resolver: &'a Url,
-    trouble: RefCell<Option<Trouble>>,
+    misconfiguration: RefCell<Option<Misconfiguration>>,
     /// The resolver didn't answer.
     silent: Cell<bool>,
 }
 
 /// Discovery goes on in spite of it, but not to where the operator meant.
-struct Trouble {
+struct Misconfiguration {
     seen: String,
     change: String,
 }
 
-impl Network for Outside<'_> {
+impl Network for LocalNetwork<'_> {
     async fn well_known(&self, host: &Host) -> WellKnown {
         let url = format!("https://{host}/.well-known/matrix/server");
         let delegated = match self.web.follow(&url, &[]).await {
-            Ok(answers) => answers.last().and_then(|answer| self.read(&url, answer)),
+            Ok(responses) => responses.last().and_then(|response| self.read(&url, response)),
             // Nothing there is a choice; a certificate that isn't trusted, or silence, isn't.
             Err(Failure::Unreachable(_) | Failure::NoAddress { .. }) => None,
             Err(failure) => {
@@ -123,17 +127,17 @@ impl Network for Outside<'_> {
     async fn srv(&self, record: &str) -> Option<SrvAnswer> {
         let mut url = self.resolver.clone();
         url.query_pairs_mut().append_pair("name", record).append_pair("type", "SRV");
-        let answer = self.web.send(&Request::get(url.as_str(), &[("accept", "application/dns-json")])).await;
-        let found = answer.ok().and_then(|answer| SrvAnswer::parse(&answer.body));
+        let response = self.web.send(&Request::get(url.as_str(), &[("accept", "application/dns-json")])).await;
+        let found = response.ok().and_then(|response| SrvAnswer::parse(&response.body));
         self.silent.set(self.silent.get() || found.is_none());
         found
     }
 }
 
-impl Outside<'_> {
-    fn read(&self, url: &str, answer: &Answer) -> Option<ServerName> {
-        match answer.status {
-            200 => match delegated_name(&answer.body) {
+impl LocalNetwork<'_> {
+    fn read(&self, url: &str, response: &Response) -> Option<ServerName> {
+        match response.status {
+            200 => match delegated_name(&response.body) {
                 Some(name) => Some(name),
                 None => self.note(
                     format!("{url} isn't JSON with a valid m.server, so it doesn't count"),
@@ -149,7 +153,7 @@ impl Outside<'_> {
     }
 
     fn note<T>(&self, seen: String, change: String) -> Option<T> {
-        self.trouble.replace(Some(Trouble { seen, change }));
+        self.misconfiguration.replace(Some(Misconfiguration { seen, change }));
         None
     }
 }
@@ -158,7 +162,7 @@ fn with_way(outcome: Outcome, found: &str) -> Outcome {
     Outcome { seen: format!("{found}: {}", outcome.seen), ..outcome }
 }
 
-fn places(destination: &Destination) -> Vec<(String, u16)> {
+fn authorities(destination: &Destination) -> Vec<(String, u16)> {
     match destination {
         Destination::Direct { host, port } => vec![(host.to_string(), *port)],
         Destination::Srv { targets, .. } => targets.iter().map(|target| (target.host.clone(), target.port)).collect(),

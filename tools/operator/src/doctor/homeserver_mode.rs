@@ -13,7 +13,7 @@ use crate::doctor::credentials::RegistrationToken;
 use crate::doctor::proxy::{unexpected, unreached};
 use crate::doctor::report::{Outcome, Verdict, unless_problem};
 use crate::doctor::service_url::ServiceUrl;
-use crate::doctor::web::{Answer, Failure, Request, Web, is_loopback};
+use crate::doctor::web::{Failure, Request, Response, Web, is_loopback};
 
 /// The service believes who has the `hs_token`, and nobody else. Leaves nothing where it isn't in homeserver mode.
 pub(crate) async fn ping(web: &Web, service: &ServiceUrl, token: &RegistrationToken) -> Verdict<()> {
@@ -21,12 +21,12 @@ pub(crate) async fn ping(web: &Web, service: &ServiceUrl, token: &RegistrationTo
         return (Outcome::skipped("the hs_token isn't sent without TLS"), Some(()));
     }
     let what = format!("POST {}", service.at(PING));
-    let answer = match post_ping(web, service, &token.bearer()).await {
-        Ok(answer) => answer,
+    let response = match post_ping(web, service, &token.bearer()).await {
+        Ok(response) => response,
         Err(failure) => return (unreached(&failure), None),
     };
-    match (answer.status, answer.errcode().as_deref()) {
-        (200, None) if answer.json().is_some() => {}
+    match (response.status, response.errcode().as_deref()) {
+        (200, None) if response.json().is_some() => {}
         (401, Some("M_UNKNOWN_TOKEN")) => {
             let seen = "the service refuses the hs_token (401): it isn't the service's LIVEKIT_HS_TOKEN";
             let change = "set LIVEKIT_HS_TOKEN (`npx wrangler secret put LIVEKIT_HS_TOKEN`) to the hs_token of the registration file";
@@ -37,20 +37,20 @@ pub(crate) async fn ping(web: &Web, service: &ServiceUrl, token: &RegistrationTo
             let change = "set LIVEKIT_HS_SERVER_NAME, LIVEKIT_AS_TOKEN and LIVEKIT_HS_TOKEN";
             return (Outcome::problem(seen, change), None);
         }
-        _ => return (unexpected(service, &what, &answer), None),
+        _ => return (unexpected(service, &what, &response), None),
     }
     let outcome = match post_ping(web, service, &format!("Bearer {MADE_UP}")).await {
-        Ok(answer) if (answer.status, answer.errcode().as_deref()) == (401, Some("M_UNKNOWN_TOKEN")) => {
+        Ok(response) if (response.status, response.errcode().as_deref()) == (401, Some("M_UNKNOWN_TOKEN")) => {
             Outcome::ok("answered with the hs_token, refused with another")
         }
-        Ok(answer) if answer.status < 300 => Outcome::problem(
+        Ok(response) if response.status < 300 => Outcome::problem(
             format!(
                 "{what} with a wrong token is answered with {}: something answers in the service's place",
-                answer.status
+                response.status
             ),
             "let the URL lead to this service, and nothing before it answer in its place or put a token in",
         ),
-        Ok(answer) => unexpected(service, &format!("{what} with a wrong token"), &answer),
+        Ok(response) => unexpected(service, &format!("{what} with a wrong token"), &response),
         Err(failure) => unreached(&failure),
     };
     (outcome, Some(()))
@@ -70,13 +70,13 @@ pub(crate) struct Homeserver<'a> {
 
 impl Homeserver<'_> {
     /// It has read the registration file.
-    pub(crate) async fn takes_as_token(&self) -> Verdict<()> {
-        let answer = match self.get("v3/account/whoami").await {
-            Ok(answer) => answer,
+    pub(crate) async fn accepts_as_token(&self) -> Verdict<()> {
+        let response = match self.get("v3/account/whoami").await {
+            Ok(response) => response,
             Err(failure) => return (self.unreached(&failure), None),
         };
-        let user = answer.json().and_then(|body| UserId::parse(body["user_id"].as_str()?).ok());
-        unless_problem(match (answer.status, user) {
+        let user = response.json().and_then(|body| UserId::parse(body["user_id"].as_str()?).ok());
+        unless_problem(match (response.status, user) {
             (200, Some(user)) if user.server_name() == self.server_name.as_str() => {
                 Outcome::ok(format!("the service is {user} there"))
             }
@@ -95,19 +95,19 @@ impl Homeserver<'_> {
                 "name the registration file under app_service_config_files in homeserver.yaml and restart the homeserver (each of its \
                  workers, too); set LIVEKIT_AS_TOKEN to the file's as_token",
             ),
-            _ => self.unlike_a_homeserver("GET …/account/whoami", &answer),
+            _ => self.unlike_a_homeserver("GET …/account/whoami", &response),
         })
     }
 
     /// It tells the service who is joined to a room (MSC4502).
-    pub(crate) async fn tells_who_is_joined(&self) -> Verdict<()> {
+    pub(crate) async fn reports_is_joined(&self) -> Verdict<()> {
         let room = format!("!{MADE_UP}:{}", self.server_name);
         let user = format!("@{MADE_UP}:{}", self.server_name);
         let rooms = self.api.is_joined_rooms_path();
         let path = format!("{rooms}/{}/is_joined?mxid={}", escaped(&room), escaped(&user));
         let outcome = match self.get(&path).await {
             Err(failure) => self.unreached(&failure),
-            Ok(answer) => match (answer.status, answer.json()) {
+            Ok(response) => match (response.status, response.json()) {
                 (200, Some(body)) if body["joined"] == false => {
                     Outcome::ok("told of a room that doesn't exist: nobody")
                 }
@@ -120,36 +120,36 @@ impl Homeserver<'_> {
                     "the homeserver can't be asked who is in a room (404): MSC4502 is off, or not known",
                     "Synapse, 1.161 or newer: set msc4502_enabled: true under experimental_features in homeserver.yaml, and restart it",
                 ),
-                _ => self.unlike_a_homeserver("GET …/is_joined", &answer),
+                _ => self.unlike_a_homeserver("GET …/is_joined", &response),
             },
         };
         (outcome, Some(()))
     }
 
     /// It tells clients of the SFU (MSC4143): of `sfu`, if that is known.
-    pub(crate) async fn announces(&self, sfu: Option<&SfuUrl>) -> Verdict<()> {
+    pub(crate) async fn announces_sfu(&self, sfu: Option<&SfuUrl>) -> Verdict<()> {
         let outcome = match self.get("unstable/org.matrix.msc4143/rtc/transports").await {
             Err(failure) => self.unreached(&failure),
-            Ok(answer) => match (answer.status, answer.json()) {
+            Ok(response) => match (response.status, response.json()) {
                 (200, Some(body)) => judge_transports(&body, sfu),
                 (404, _) => Outcome::warning(
                     "the homeserver tells clients of no SFU (404): MSC4143 is off, and no client uses homeserver mode",
                     "Synapse: set msc4143_enabled: true under experimental_features in homeserver.yaml, and restart it",
                 ),
-                _ => self.unlike_a_homeserver("GET …/rtc/transports", &answer),
+                _ => self.unlike_a_homeserver("GET …/rtc/transports", &response),
             },
         };
         (outcome, Some(()))
     }
 
     /// It passes its users' requests on to the service, with a token that the service takes (MSC4512).
-    pub(crate) async fn passes_requests_on(&self) -> Verdict<()> {
+    pub(crate) async fn forwards_requests(&self) -> Verdict<()> {
         let url = self.api.url(GET_TOKEN);
         let authorization = self.as_token.bearer();
         let headers = [("authorization", authorization.as_str()), ("content-type", "application/json")];
         let outcome = match self.web.send(&Request::post(&url, &headers, b"{}")).await {
             Err(failure) => self.unreached(&failure),
-            Ok(answer) => match (answer.status, answer.errcode().as_deref()) {
+            Ok(response) => match (response.status, response.errcode().as_deref()) {
                 (400, Some("M_BAD_JSON")) => Outcome::ok("a request to the homeserver arrives at the service"),
                 // The homeserver has taken the as_token before.
                 (401, Some("M_UNKNOWN_TOKEN" | "M_MISSING_TOKEN")) => Outcome::problem(
@@ -158,7 +158,7 @@ impl Homeserver<'_> {
                     "set LIVEKIT_HS_TOKEN to the file's hs_token; if the file has changed, restart the homeserver",
                 ),
                 (404 | 405, Some(_)) => Outcome::problem(
-                    format!("the homeserver doesn't pass requests on to the service ({})", answer.status),
+                    format!("the homeserver doesn't pass requests on to the service ({})", response.status),
                     "Synapse, 1.161 or newer: set msc4512_enabled: true under experimental_features in homeserver.yaml; in the registration \
                      file, have `io.element.msc4512.proxy_prefix: rtc/livekit` and a proxy_url that leads to this service; restart it, and \
                      let the proxy before it pass on everything below /_matrix/client",
@@ -166,7 +166,7 @@ impl Homeserver<'_> {
                 (500 | 502..=504, _) => Outcome::problem(
                     format!(
                         "the homeserver can't reach the service, or takes its certificate for wrong ({})",
-                        answer.status
+                        response.status
                     ),
                     "in the registration file, let `io.element.msc4512.proxy_url` be the URL of this service, and let the homeserver's \
                      machine reach that; the homeserver's log says what fails",
@@ -182,7 +182,7 @@ impl Homeserver<'_> {
         (outcome, Some(()))
     }
 
-    async fn get(&self, path: &str) -> Result<Answer, Failure> {
+    async fn get(&self, path: &str) -> Result<Response, Failure> {
         let authorization = self.as_token.bearer();
         self.web.send(&Request::get(&self.api.url(path), &[("authorization", &authorization)])).await
     }
@@ -191,12 +191,12 @@ impl Homeserver<'_> {
         client_api::unreached(self.api.base(), failure)
     }
 
-    fn unlike_a_homeserver(&self, what: &str, answer: &Answer) -> Outcome {
+    fn unlike_a_homeserver(&self, what: &str, response: &Response) -> Outcome {
         Outcome::problem(
             format!(
                 "{what} at {} is answered with {}, which isn't a homeserver's answer",
                 self.api.base(),
-                answer.status
+                response.status
             ),
             "let the proxy pass everything below /_matrix/client on to the homeserver, with every method and the Authorization header",
         )
@@ -230,7 +230,7 @@ fn bare(url: &str) -> &str {
     url.trim_end_matches('/')
 }
 
-async fn post_ping(web: &Web, service: &ServiceUrl, authorization: &str) -> Result<Answer, Failure> {
+async fn post_ping(web: &Web, service: &ServiceUrl, authorization: &str) -> Result<Response, Failure> {
     let headers = [("authorization", authorization), ("content-type", "application/json")];
     web.send(&Request::post(&service.at(PING), &headers, b"{}")).await
 }

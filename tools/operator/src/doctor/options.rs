@@ -125,12 +125,12 @@ impl Options {
         };
         // The environment's tokens are that homeserver's, and no other may see them.
         let is_other = self.server_name.is_some() && own_homeserver.is_some() && self.server_name != own_homeserver;
-        let token = |given: Option<Secret>, name: &str, untold: &'static str| {
+        let token = |given: Option<Secret>, name: &str, missing: &'static str| {
             let text = match (given, variable(name)) {
                 (Some(Secret(text)), _) => text,
                 (None, Some(_)) if is_other => return Ok(Err(NOT_OF_THIS_HOMESERVER)),
                 (None, Some(text)) => text,
-                (None, None) => return Ok(Err(untold)),
+                (None, None) => return Ok(Err(missing)),
             };
             RegistrationToken::parse(&text)
                 .map(Ok)

@@ -4,9 +4,9 @@ use hyper::header::{ACCESS_CONTROL_ALLOW_ORIGIN, HeaderMap};
 
 use crate::doctor::report::Outcome;
 use crate::doctor::service_url::ServiceUrl;
-use crate::doctor::web::{Answer, Failure, ORIGIN, values};
+use crate::doctor::web::{Failure, ORIGIN, Response, values};
 
-/// Whether the headers let pages of any origin read an answer; otherwise, what is wrong.
+/// Whether the headers let pages of any origin read a response; otherwise, what is wrong.
 pub(crate) fn allows_any_origin(headers: &HeaderMap) -> Result<(), String> {
     match values(headers, &ACCESS_CONTROL_ALLOW_ORIGIN).as_slice() {
         ["*"] => Ok(()),
@@ -25,24 +25,24 @@ pub(crate) fn unreached(failure: &Failure) -> Outcome {
 }
 
 /// What it means that something other than this service answers a request to it.
-pub(crate) fn unexpected(service: &ServiceUrl, what: &str, answer: &Answer) -> Outcome {
-    if let Some(to) = answer.redirect() {
+pub(crate) fn unexpected(service: &ServiceUrl, what: &str, response: &Response) -> Outcome {
+    if let Some(to) = response.redirect() {
         return Outcome::problem(
-            format!("{what} is redirected ({} to {to}), which turns a client's POST into a GET", answer.status),
+            format!("{what} is redirected ({} to {to}), which turns a client's POST into a GET", response.status),
             "announce the URL that the redirect leads to, or switch the redirect off in the proxy (nginx redirects where `location` lacks the \
              slash at its end; Cloudflare where a redirect rule applies)",
         );
     }
-    match answer.status {
+    match response.status {
         401 | 403 => Outcome::problem(
-            format!("{what} is answered with {}: something before the service refuses strangers", answer.status),
+            format!("{what} is answered with {}: something before the service refuses strangers", response.status),
             "take logins, bot challenges and firewall rules off this URL (on Cloudflare: Access, WAF, Bot Fight Mode)",
         ),
         404 | 405 => Outcome::problem(
-            format!("{what} is answered with {}: this URL doesn't lead to the service", answer.status),
+            format!("{what} is answered with {}: this URL doesn't lead to the service", response.status),
             lead_to_it(service),
         ),
-        status @ 500..=599 if answer.errcode().is_none() => Outcome::problem(
+        status @ 500..=599 if response.errcode().is_none() => Outcome::problem(
             format!("{what} is answered with {status}: the proxy doesn't reach the service"),
             "see whether the service runs and whether the proxy names its address and port; on Cloudflare, look into the worker's log",
         ),

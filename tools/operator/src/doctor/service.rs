@@ -6,11 +6,11 @@ use crate::doctor::address;
 use crate::doctor::proxy::{THE_SERVICE, allows_any_origin, lead_to_it, unexpected, unreached};
 use crate::doctor::report::{Outcome, Verdict, unless_problem};
 use crate::doctor::service_url::ServiceUrl;
-use crate::doctor::web::{Answer, Failure, ORIGIN, Request, Web, is_loopback, place, values};
+use crate::doctor::web::{Failure, ORIGIN, Request, Response, Web, authority, is_loopback, values};
 
 /// Its name has addresses, and they answer.
 pub(crate) async fn address(service: &ServiceUrl) -> Verdict<()> {
-    match place(service.url()) {
+    match authority(service.url()) {
         Ok((host, port)) => match address::check(host, port, THE_SERVICE).await {
             Ok(outcome) => (outcome, Some(())),
             Err(outcome) => (outcome, None),
@@ -31,7 +31,7 @@ pub(crate) async fn certificate(web: &Web, service: &ServiceUrl) -> Verdict<()> 
         };
         return (outcome, Some(()));
     }
-    match web.greet(service.url()).await {
+    match web.handshake(service.url()).await {
         Ok(()) => (Outcome::ok("trusted"), Some(())),
         Err(failure) => (unreached(&failure), None),
     }
@@ -42,9 +42,9 @@ pub(crate) async fn healthz(web: &Web, service: &ServiceUrl) -> Verdict<()> {
     let url = service.at("/healthz");
     let outcome = match web.send(&Request::get(&url, &[])).await {
         Err(failure) => unreached(&failure),
-        Ok(answer) => match (answer.status, answer.json()) {
+        Ok(response) => match (response.status, response.json()) {
             (200, Some(body)) if body["status"] == "ok" => Outcome::ok("200"),
-            (200, _) if answer.body.is_empty() => Outcome::warning(
+            (200, _) if response.body.is_empty() => Outcome::warning(
                 "200, but with nothing in it: that is another implementation, lk-jwt-service perhaps",
                 "if you have moved to this one, let the URL lead to it",
             ),
@@ -61,19 +61,19 @@ pub(crate) async fn healthz(web: &Web, service: &ServiceUrl) -> Verdict<()> {
                 format!("something else answers at {url}: 200, but not this service's {{\"status\":\"ok\"}}"),
                 lead_to_it(service),
             ),
-            _ => unexpected(service, &url, &answer),
+            _ => unexpected(service, &url, &response),
         },
     };
     unless_problem(outcome)
 }
 
 /// The client endpoints answer a POST with an error of the service's own. Leaves those errors.
-pub(crate) async fn endpoints(web: &Web, service: &ServiceUrl) -> Verdict<Vec<(&'static str, Answer)>> {
-    let mut answers = Vec::new();
+pub(crate) async fn endpoints(web: &Web, service: &ServiceUrl) -> Verdict<Vec<(&'static str, Response)>> {
+    let mut responses = Vec::new();
     for path in ENDPOINTS {
         match post(web, &service.at(path)).await {
-            Ok(answer) if is_ours(&answer) => answers.push((path, answer)),
-            Ok(answer) => return (unexpected(service, &format!("POST {}", service.at(path)), &answer), None),
+            Ok(response) if is_ours(&response) => responses.push((path, response)),
+            Ok(response) => return (unexpected(service, &format!("POST {}", service.at(path)), &response), None),
             Err(failure) => {
                 let failed = unreached(&failure);
                 let seen = format!("POST {path}: {}", failed.seen);
@@ -81,7 +81,7 @@ pub(crate) async fn endpoints(web: &Web, service: &ServiceUrl) -> Verdict<Vec<(&
             }
         }
     }
-    (Outcome::ok(format!("{} answer a POST", ENDPOINTS.join(", "))), Some(answers))
+    (Outcome::ok(format!("{} answer a POST", ENDPOINTS.join(", "))), Some(responses))
 }
 
 /// A doubled slash leads to the same.
@@ -90,8 +90,8 @@ pub(crate) async fn slashes(web: &Web, service: &ServiceUrl) -> Verdict<()> {
     let change = "announce the URL without a slash at its end; with nginx, end both `location` and `proxy_pass` with a slash, \
                   or neither";
     let outcome = match post(web, &url).await {
-        Ok(answer) if is_ours(&answer) => Outcome::ok("//sfu/get is taken as /sfu/get"),
-        Ok(answer) => match answer.redirect() {
+        Ok(response) if is_ours(&response) => Outcome::ok("//sfu/get is taken as /sfu/get"),
+        Ok(response) => match response.redirect() {
             Some(to) => Outcome::warning(
                 format!(
                     "POST {url} is redirected to {to}, which turns it into a GET: clients that are told a URL with a slash at its end fail"
@@ -101,7 +101,7 @@ pub(crate) async fn slashes(web: &Web, service: &ServiceUrl) -> Verdict<()> {
             None => Outcome::warning(
                 format!(
                     "POST {url} is answered with {}: clients that are told a URL with a slash at its end fail",
-                    answer.status
+                    response.status
                 ),
                 change,
             ),
@@ -121,8 +121,8 @@ pub(crate) async fn preflight(web: &Web, service: &ServiceUrl) -> Verdict<()> {
     for path in ENDPOINTS {
         let url = service.at(path);
         let request = Request { method: "OPTIONS", ..Request::get(&url, &headers) };
-        let answer = match web.send(&request).await {
-            Ok(answer) => answer,
+        let response = match web.send(&request).await {
+            Ok(response) => response,
             Err(failure) => return (unreached(&failure), None),
         };
         let problem = |seen: String| {
@@ -130,16 +130,16 @@ pub(crate) async fn preflight(web: &Web, service: &ServiceUrl) -> Verdict<()> {
                           Access-Control-… headers";
             (Outcome::problem(format!("OPTIONS {path}: {seen}"), change), None)
         };
-        if let Some(to) = answer.redirect() {
+        if let Some(to) = response.redirect() {
             return problem(format!("it is redirected to {to}; browsers don't follow"));
         }
-        if !(200..300).contains(&answer.status) {
-            return problem(format!("the answer is {}; browsers want 200", answer.status));
+        if !(200..300).contains(&response.status) {
+            return problem(format!("the answer is {}; browsers want 200", response.status));
         }
-        if let Err(wrong) = allows_any_origin(&answer.headers) {
+        if let Err(wrong) = allows_any_origin(&response.headers) {
             return problem(wrong);
         }
-        let allowed = values(&answer.headers, &ACCESS_CONTROL_ALLOW_HEADERS);
+        let allowed = values(&response.headers, &ACCESS_CONTROL_ALLOW_HEADERS);
         if !allowed.iter().any(|name| *name == "*" || name.eq_ignore_ascii_case("content-type")) {
             return problem(String::from("Access-Control-Allow-Headers lacks Content-Type"));
         }
@@ -148,26 +148,29 @@ pub(crate) async fn preflight(web: &Web, service: &ServiceUrl) -> Verdict<()> {
 }
 
 /// A browser may read the service's errors, which these are.
-pub(crate) async fn cors_on_errors(errors: &[(&str, Answer)]) -> Verdict<()> {
-    for (path, answer) in errors {
-        if let Err(wrong) = allows_any_origin(&answer.headers) {
+pub(crate) async fn cors_on_errors(errors: &[(&str, Response)]) -> Verdict<()> {
+    for (path, response) in errors {
+        if let Err(wrong) = allows_any_origin(&response.headers) {
             let change = "leave Access-Control-… headers to the service: a proxy that adds its own doubles them, and one that hides the \
                           service's drops them from errors (nginx's add_header works for errors only with `always`)";
-            return (Outcome::problem(format!("POST {path}, answered with {}: {wrong}", answer.status), change), None);
+            return (
+                Outcome::problem(format!("POST {path}, answered with {}: {wrong}", response.status), change),
+                None,
+            );
         }
     }
     (Outcome::ok("pages of any origin may read errors"), Some(()))
 }
 
-async fn post(web: &Web, url: &str) -> Result<Answer, Failure> {
+async fn post(web: &Web, url: &str) -> Result<Response, Failure> {
     web.send(&Request::post(url, &[("origin", ORIGIN), ("content-type", "application/json")], b"{}")).await
 }
 
 /// Whether this is how the service answers a body without the required fields, or to one request too many.
-fn is_ours(answer: &Answer) -> bool {
-    let errcode = answer.errcode();
+fn is_ours(response: &Response) -> bool {
+    let errcode = response.errcode();
     matches!(
-        (answer.status, errcode.as_deref()),
+        (response.status, errcode.as_deref()),
         (400, Some("M_BAD_JSON" | "M_NOT_JSON")) | (429, Some("M_LIMIT_EXCEEDED"))
     )
 }

@@ -12,7 +12,7 @@ use url::Url;
 use crate::doctor::address;
 use crate::doctor::credentials::SfuCredentials;
 use crate::doctor::report::{Outcome, Status, Verdict, unless_problem};
-use crate::doctor::web::{Answer, Failure, Request, Web, is_loopback, place};
+use crate::doctor::web::{Failure, Request, Response, Web, authority, is_loopback};
 
 /// The SFU.
 pub(crate) struct Sfu<'a> {
@@ -28,7 +28,7 @@ impl Sfu<'_> {
         let Ok(api) = Url::parse(self.url.api()) else {
             return unless_problem(Outcome::problem("LIVEKIT_URL is no URL", "set it to wss://…"));
         };
-        let reached = match place(&api) {
+        let reached = match authority(&api) {
             Ok((host, port)) => address::check(host, port, THE_SFU).await,
             Err(failure) => Err(unreached(&failure)),
         };
@@ -36,12 +36,12 @@ impl Sfu<'_> {
             Ok(outcome) => outcome,
             Err(outcome) => return (outcome, None),
         };
-        let answer = match self.web.send(&Request::get(&format!("{}/", self.url.api()), &[])).await {
-            Ok(answer) => answer,
+        let response = match self.web.send(&Request::get(&format!("{}/", self.url.api()), &[])).await {
+            Ok(response) => response,
             Err(failure) => return (unreached(&failure), None),
         };
-        let outcome = match answer.status {
-            200 if answer.body.trim_ascii() == b"OK" => match (addresses.status, api.scheme()) {
+        let outcome = match response.status {
+            200 if response.body.trim_ascii() == b"OK" => match (addresses.status, api.scheme()) {
                 (Status::Ok, "http") if !is_loopback(&api) => Outcome::problem(
                     "the SFU answers, but without TLS: pages under https:// may not open a ws:// URL",
                     "put TLS before the SFU, and set LIVEKIT_URL to its wss:// URL",
@@ -53,7 +53,7 @@ impl Sfu<'_> {
                 format!("the proxy before the SFU can't reach it ({status})"),
                 "see whether the SFU runs, and let the proxy use its HTTP port (`port:` in its configuration, 7880 by default)",
             ),
-            _ => match answer.redirect() {
+            _ => match response.redirect() {
                 Some(to) => Outcome::problem(
                     format!("{} is redirected to {to}", self.url.api()),
                     "set LIVEKIT_URL to the SFU's own URL, with wss:// where there is TLS",
@@ -62,7 +62,7 @@ impl Sfu<'_> {
                     format!(
                         "what answers at {} is no LiveKit SFU ({}, and not its `OK`)",
                         self.url.api(),
-                        answer.status
+                        response.status
                     ),
                     "set LIVEKIT_URL to host, port and path at which the proxy leads to the SFU, and let the proxy strip that path",
                 ),
@@ -74,11 +74,11 @@ impl Sfu<'_> {
     /// A request to open a WebSocket reaches it as one.
     ///
     /// Without a token it is refused; but LiveKit refuses what is no such request any more in another way.
-    pub(crate) async fn lets_websockets_through(&self) -> Verdict<()> {
+    pub(crate) async fn passes_websockets(&self) -> Verdict<()> {
         let url = format!("{}/rtc", self.url.api());
         let outcome = match self.web.send(&Request::get(&url, &UPGRADE)).await {
             Err(failure) => unreached(&failure),
-            Ok(answer) => match (answer.status, answer.body.is_empty()) {
+            Ok(response) => match (response.status, response.body.is_empty()) {
                 (401, _) => Outcome::ok("a request to open one arrives, and is refused without a token"),
                 (404, true) => Outcome::problem(
                     "the proxy before the SFU makes ordinary requests of those that open a WebSocket: clients can't connect",
@@ -97,7 +97,7 @@ impl Sfu<'_> {
     }
 
     /// It takes tokens that this pair signs.
-    pub(crate) async fn takes_key(&self, credentials: &SfuCredentials) -> Verdict<()> {
+    pub(crate) async fn accepts_key(&self, credentials: &SfuCredentials) -> Verdict<()> {
         let refusal = match self.call(credentials.key(), "ListRooms", Grant::ListRooms, &json!({})).await {
             Ok(_) => {
                 let outcome = match credentials.padded() {
@@ -112,7 +112,7 @@ impl Sfu<'_> {
                 };
                 return (outcome, Some(()));
             }
-            Err(CallError::Answer(answer)) if answer.status == 401 => answer,
+            Err(CallError::Response(response)) if response.status == 401 => response,
             Err(error) => return (error.outcome(), None),
         };
         for (what, key) in credentials.variants() {
@@ -177,8 +177,8 @@ impl Sfu<'_> {
         let url = format!("{}/rtc/validate?access_token={token}", self.url.api());
         let outcome = match self.web.send(&Request::get(&url, &[])).await {
             Err(failure) => unreached(&failure),
-            Ok(answer) => match answer.status {
-                404 if answer.body.starts_with(b"requested room does not exist") => {
+            Ok(response) => match response.status {
+                404 if response.body.starts_with(b"requested room does not exist") => {
                     Outcome::ok("a room that doesn't exist can't be joined")
                 }
                 200 => Outcome::problem(
@@ -186,7 +186,7 @@ impl Sfu<'_> {
                     "in the SFU's configuration, set `auto_create: false` under `room:`, and restart it",
                 ),
                 401 | 403 => Outcome::problem(
-                    format!("the SFU refuses a client's token ({})", answer.status),
+                    format!("the SFU refuses a client's token ({})", response.status),
                     "see whether the clocks of the SFU and of this machine agree, and whether the proxy passes the query on",
                 ),
                 status => Outcome::problem(
@@ -204,11 +204,11 @@ impl Sfu<'_> {
         let authorization = format!("Bearer {token}");
         let headers = [("authorization", authorization.as_str()), ("content-type", "application/json")];
         let body = body.to_string();
-        let answer =
-            self.web.send(&Request::post(&url, &headers, body.as_bytes())).await.map_err(CallError::NoAnswer)?;
-        match (answer.status, answer.json()) {
+        let response =
+            self.web.send(&Request::post(&url, &headers, body.as_bytes())).await.map_err(CallError::NoResponse)?;
+        match (response.status, response.json()) {
             (200, Some(body)) => Ok(body),
-            _ => Err(CallError::Answer(answer)),
+            _ => Err(CallError::Response(response)),
         }
     }
 }
@@ -216,20 +216,20 @@ impl Sfu<'_> {
 /// Why a call of the server API failed.
 enum CallError {
     Token(MintError),
-    NoAnswer(Failure),
-    Answer(Answer),
+    NoResponse(Failure),
+    Response(Response),
 }
 
 impl CallError {
     fn outcome(self) -> Outcome {
         match self {
             Self::Token(error) => Outcome::skipped(error.to_string()),
-            Self::NoAnswer(failure) => unreached(&failure),
-            Self::Answer(answer) if answer.status == 200 => {
+            Self::NoResponse(failure) => unreached(&failure),
+            Self::Response(response) if response.status == 200 => {
                 Outcome::problem("what answers at LIVEKIT_URL's /twirp is no LiveKit SFU (200, but not JSON)", AS_ROOT)
             }
             // The service's own words for it, which are in its log, too.
-            Self::Answer(Answer { status, body, .. }) => {
+            Self::Response(Response { status, body, .. }) => {
                 let twirp: Option<TwirpError> = serde_json::from_slice(&body).ok();
                 Outcome::problem(RoomServiceError::Answer { status, twirp }.to_string(), AS_ROOT)
             }

@@ -44,22 +44,22 @@ impl Trust {
         Ok(Self { verifier, provider })
     }
 
-    /// The TLS of one connection, with what it will have shown.
-    pub(crate) fn client(&self) -> Result<(ClientConfig, Arc<Shown>), Error> {
-        let shown = Arc::new(Shown::default());
-        let verifier = Observer { inner: Arc::clone(&self.verifier), shown: Arc::clone(&shown) };
+    /// The TLS of one connection, with what it will have presented.
+    pub(crate) fn client(&self) -> Result<(ClientConfig, Arc<Presented>), Error> {
+        let presented = Arc::new(Presented::default());
+        let verifier = Observer { inner: Arc::clone(&self.verifier), presented: Arc::clone(&presented) };
         let config = ClientConfig::builder_with_provider(Arc::clone(&self.provider))
             .with_safe_default_protocol_versions()?
             .dangerous()
             .with_custom_certificate_verifier(Arc::new(verifier))
             .with_no_client_auth();
-        Ok((config, shown))
+        Ok((config, presented))
     }
 }
 
 /// What a server showed, trusted or not: the cause of mistrust is in it.
 #[derive(Debug, Default)]
-pub(crate) struct Shown(Mutex<Option<Chain>>);
+pub(crate) struct Presented(Mutex<Option<Chain>>);
 
 /// The certificates of a server.
 #[derive(Clone, Copy, Debug)]
@@ -70,7 +70,7 @@ pub(crate) struct Chain {
     pub(crate) alone: bool,
 }
 
-impl Shown {
+impl Presented {
     pub(crate) fn chain(&self) -> Option<Chain> {
         self.0.lock().ok().and_then(|chain| *chain)
     }
@@ -80,7 +80,7 @@ impl Shown {
 #[derive(Debug)]
 struct Observer {
     inner: Arc<WebPkiServerVerifier>,
-    shown: Arc<Shown>,
+    presented: Arc<Presented>,
 }
 
 impl ServerCertVerifier for Observer {
@@ -92,9 +92,11 @@ impl ServerCertVerifier for Observer {
         ocsp_response: &[u8],
         now: UnixTime,
     ) -> Result<ServerCertVerified, Error> {
-        if let (Ok(certificate), Ok(mut shown)) = (webpki::EndEntityCert::try_from(end_entity), self.shown.0.lock()) {
+        if let (Ok(certificate), Ok(mut presented)) =
+            (webpki::EndEntityCert::try_from(end_entity), self.presented.0.lock())
+        {
             let self_signed = certificate.issuer() == certificate.subject();
-            *shown = Some(Chain { self_signed, alone: intermediates.is_empty() });
+            *presented = Some(Chain { self_signed, alone: intermediates.is_empty() });
         }
         self.inner.verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now)
     }

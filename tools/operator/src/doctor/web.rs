@@ -21,7 +21,7 @@ use tokio_rustls::rustls::pki_types::ServerName;
 use tokio_rustls::rustls::{AlertDescription, CertificateError, Error as TlsError};
 use url::{Host, Url};
 
-use crate::doctor::trust::{Shown, Trust};
+use crate::doctor::trust::{Presented, Trust};
 
 /// The way to other machines.
 #[derive(Debug)]
@@ -59,7 +59,7 @@ impl<'a> Request<'a> {
 
 /// What came back.
 #[derive(Clone, Debug)]
-pub(crate) struct Answer {
+pub(crate) struct Response {
     /// The HTTP status.
     pub(crate) status: u16,
     /// All headers.
@@ -68,7 +68,7 @@ pub(crate) struct Answer {
     pub(crate) body: Vec<u8>,
 }
 
-impl Answer {
+impl Response {
     /// A header's text.
     pub(crate) fn header(&self, name: &str) -> Option<&str> {
         self.headers.get(name).and_then(|value| value.to_str().ok())
@@ -91,41 +91,41 @@ impl Answer {
 }
 
 impl Web {
-    /// Sends `request` and reads the answer, for ten seconds at most.
-    pub(crate) async fn send(&self, request: &Request<'_>) -> Result<Answer, Failure> {
+    /// Sends `request` and reads the response, for ten seconds at most.
+    pub(crate) async fn send(&self, request: &Request<'_>) -> Result<Response, Failure> {
         timeout(TIMEOUT, self.exchange(request)).await.unwrap_or(Err(Failure::TimedOut))
     }
 
-    /// GETs `url`, and follows redirects. Gives all answers, the last one last.
-    pub(crate) async fn follow(&self, url: &str, headers: &[(&str, &str)]) -> Result<Vec<Answer>, Failure> {
+    /// GETs `url`, and follows redirects. Gives all responses, the last one last.
+    pub(crate) async fn follow(&self, url: &str, headers: &[(&str, &str)]) -> Result<Vec<Response>, Failure> {
         let mut url = url.to_owned();
-        let mut answers = Vec::new();
+        let mut responses = Vec::new();
         loop {
-            let answer = self.send(&Request::get(&url, headers)).await?;
-            let next = answer.redirect().and_then(|location| Url::parse(&url).ok()?.join(location).ok());
-            answers.push(answer);
+            let response = self.send(&Request::get(&url, headers)).await?;
+            let next = response.redirect().and_then(|location| Url::parse(&url).ok()?.join(location).ok());
+            responses.push(response);
             match next {
-                Some(next) if answers.len() <= MAX_REDIRECTS => url = next.into(),
-                _ => return Ok(answers),
+                Some(next) if responses.len() <= MAX_REDIRECTS => url = next.into(),
+                _ => return Ok(responses),
             }
         }
     }
 
     /// Tries TLS with the host of `url`, and says nothing.
-    pub(crate) async fn greet(&self, url: &Url) -> Result<(), Failure> {
-        let (host, port) = place(url)?;
-        let greeting = async { self.secure(connect(host, port).await?, host).await.map(drop) };
-        timeout(TIMEOUT, greeting).await.unwrap_or(Err(Failure::TimedOut))
+    pub(crate) async fn handshake(&self, url: &Url) -> Result<(), Failure> {
+        let (host, port) = authority(url)?;
+        let handshake = async { self.secure(connect(host, port).await?, host).await.map(drop) };
+        timeout(TIMEOUT, handshake).await.unwrap_or(Err(Failure::TimedOut))
     }
 
-    async fn exchange(&self, request: &Request<'_>) -> Result<Answer, Failure> {
+    async fn exchange(&self, request: &Request<'_>) -> Result<Response, Failure> {
         let url = Url::parse(request.url).map_err(|_| Failure::NotHttp(format!("{} is no URL", request.url)))?;
-        let (host, port) = place(&url)?;
+        let (host, port) = authority(&url)?;
         let (to_host, to_port) = request.via.unwrap_or((host, port));
         let stream = connect(to_host, to_port).await?;
         match url.scheme() {
-            "https" => speak(self.secure(stream, host).await?, &url, request).await,
-            _ => speak(stream, &url, request).await,
+            "https" => exchange_over(self.secure(stream, host).await?, &url, request).await,
+            _ => exchange_over(stream, &url, request).await,
         }
     }
 
@@ -134,28 +134,28 @@ impl Web {
         stream: TcpStream,
         host: &str,
     ) -> Result<impl AsyncRead + AsyncWrite + Unpin + use<>, Failure> {
-        let (config, shown) = self.trust.client().map_err(|error| Failure::Tls(error.to_string()))?;
+        let (config, presented) = self.trust.client().map_err(|error| Failure::Tls(error.to_string()))?;
         let name = ServerName::try_from(unbracketed(host).to_owned())
             .map_err(|_| Failure::Tls(format!("{host} can't have a certificate")))?;
         let handshake = TlsConnector::from(std::sync::Arc::new(config)).connect(name, stream).await;
-        handshake.map_err(|error| Failure::of_handshake(&error, &shown, host))
+        handshake.map_err(|error| Failure::of_handshake(&error, &presented, host))
     }
 }
 
-async fn speak<S>(stream: S, url: &Url, request: &Request<'_>) -> Result<Answer, Failure>
+async fn exchange_over<S>(stream: S, url: &Url, request: &Request<'_>) -> Result<Response, Failure>
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
     let not_http = |error: hyper::Error| Failure::NotHttp(error.to_string());
     let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(not_http)?;
     let exchange = async {
-        let response = sender.send_request(assemble(url, request)?).await.map_err(not_http)?;
+        let response = sender.send_request(to_hyper(url, request)?).await.map_err(not_http)?;
         let (head, body) = response.into_parts();
         let body = match Limited::new(body, MAX_BODY).collect().await {
             Ok(body) => body.to_bytes().to_vec(),
             Err(_) => Vec::new(),
         };
-        Ok(Answer { status: head.status.as_u16(), headers: head.headers, body })
+        Ok(Response { status: head.status.as_u16(), headers: head.headers, body })
     };
     // The connection wants to be driven for as long as the exchange takes; when it fails, so does the exchange.
     let driven = async {
@@ -163,12 +163,12 @@ where
         std::future::pending::<Infallible>().await
     };
     tokio::select! {
-        answer = exchange => answer,
+        response = exchange => response,
         never = driven => match never {},
     }
 }
 
-fn assemble(url: &Url, request: &Request<'_>) -> Result<hyper::Request<Full<Bytes>>, Failure> {
+fn to_hyper(url: &Url, request: &Request<'_>) -> Result<hyper::Request<Full<Bytes>>, Failure> {
     let target = &url[url::Position::BeforePath..url::Position::AfterQuery];
     let authority = &url[url::Position::BeforeHost..url::Position::AfterPort];
     let mut assembled = hyper::Request::builder()
@@ -191,14 +191,14 @@ impl Addresses {
     /// Looks `host` up and tries to connect to all of its addresses.
     pub(crate) async fn of(host: &str, port: u16) -> Result<Self, Failure> {
         let tries =
-            look_up(host, port).await?.into_iter().map(async |address| (address, dial(address).await.map(drop)));
+            resolve(host, port).await?.into_iter().map(async |address| (address, dial(address).await.map(drop)));
         Ok(Self(join_all(tries).await))
     }
 }
 
-/// The first of a host's addresses that answers.
+/// The first of a host's addresses that responses.
 async fn connect(host: &str, port: u16) -> Result<TcpStream, Failure> {
-    let addresses = look_up(host, port).await?;
+    let addresses = resolve(host, port).await?;
     let mut tries: FuturesUnordered<_> =
         addresses.into_iter().map(async |address| (address, dial(address).await)).collect();
     let mut failures = Vec::new();
@@ -211,9 +211,9 @@ async fn connect(host: &str, port: u16) -> Result<TcpStream, Failure> {
     Err(Failure::Unreachable(failures))
 }
 
-async fn look_up(host: &str, port: u16) -> Result<Vec<SocketAddr>, Failure> {
+async fn resolve(host: &str, port: u16) -> Result<Vec<SocketAddr>, Failure> {
     let no_address = |cause: &str| Failure::NoAddress { host: host.to_owned(), cause: cause.to_owned() };
-    let found = timeout(LOOK_UP_TIMEOUT, lookup_host((unbracketed(host), port))).await;
+    let found = timeout(RESOLVE_TIMEOUT, lookup_host((unbracketed(host), port))).await;
     let mut addresses: Vec<_> = match found {
         Ok(Ok(addresses)) => addresses.collect(),
         Ok(Err(error)) => {
@@ -262,7 +262,7 @@ impl fmt::Display for ConnectFailure {
     }
 }
 
-/// Why there is no answer.
+/// Why there is no response.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Failure {
     /// The name has no address.
@@ -305,12 +305,12 @@ impl Failure {
         }
     }
 
-    fn of_handshake(error: &io::Error, shown: &Shown, host: &str) -> Self {
+    fn of_handshake(error: &io::Error, presented: &Presented, host: &str) -> Self {
         let Some(error) = error.get_ref().and_then(|inner| inner.downcast_ref::<TlsError>()) else {
             return Self::Tls(format!("the TLS handshake with {host} breaks off ({error})"));
         };
         let certificate = |cause: String, change: String| Self::Certificate { cause, change };
-        let chain = shown.chain();
+        let chain = presented.chain();
         match error {
             TlsError::InvalidCertificate(CertificateError::Expired | CertificateError::ExpiredContext { .. }) => certificate(
                 format!("the certificate of {host} has expired"),
@@ -380,7 +380,7 @@ impl fmt::Display for Failure {
 }
 
 /// The host and the port of a URL.
-pub(crate) fn place(url: &Url) -> Result<(&str, u16), Failure> {
+pub(crate) fn authority(url: &Url) -> Result<(&str, u16), Failure> {
     let host = url.host_str().ok_or_else(|| Failure::NotHttp(format!("{url} has no host")))?;
     Ok((host, url.port_or_known_default().unwrap_or(443)))
 }
@@ -419,5 +419,5 @@ const MAX_NAMES: usize = 5;
 const MAX_REDIRECTS: usize = 5;
 const TIMEOUT: Duration = Duration::from_secs(10);
 const DIAL_TIMEOUT: Duration = Duration::from_secs(5);
-const LOOK_UP_TIMEOUT: Duration = Duration::from_secs(5);
+const RESOLVE_TIMEOUT: Duration = Duration::from_secs(5);
 const USER_AGENT: &str = concat!("matrixrtc-doctor/", env!("CARGO_PKG_VERSION"));
