@@ -124,7 +124,7 @@ impl fmt::Display for Files {
 /// Adds what the plan says.
 fn configure(wrangler: &mut DocumentMut, plan: &Plan) {
     let mut routes = Array::new();
-    routes.push(plan.place().wrangler_route());
+    routes.push(plan.route().wrangler_route());
     wrangler["routes"] = value(routes);
     let vars = wrangler.entry("vars").or_insert(Item::Table(Table::new()));
     for (variable, text) in plan.vars() {

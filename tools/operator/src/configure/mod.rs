@@ -15,13 +15,13 @@ use crate::doctor::{Check, Finding, Trust, announcement};
 pub use files::Files;
 use homeserver_mode::REGISTRATION;
 pub use homeserver_mode::{HomeserverMode, Tokens};
-pub use place::Place;
 pub use plan::Plan;
+pub use route::Route;
 
 mod files;
 mod homeserver_mode;
-mod place;
 mod plan;
+mod route;
 mod steps;
 
 /// Print, or write, what a deployment needs: wrangler's configuration, the SFU's, and what the homeserver announces
@@ -30,13 +30,13 @@ mod steps;
 #[derive(Debug, Default, Args)]
 pub struct Options {
     /// Answer at a name of its own, which Cloudflare makes, e.g. matrix-rtc.example.com
-    #[arg(long, value_name = "NAME", conflicts_with = "route", value_parser = Place::custom_domain)]
-    domain: Option<Place>,
+    #[arg(long, value_name = "NAME", conflicts_with = "route", value_parser = Route::custom_domain)]
+    domain: Option<Route>,
     /// Answer below a path of a name that is in use, e.g. example.com/livekit/jwt
-    #[arg(long, value_name = "NAME/PATH", value_parser = Place::route)]
-    route: Option<Place>,
+    #[arg(long, value_name = "NAME/PATH", value_parser = Route::below_path)]
+    route: Option<Route>,
     /// The domain at Cloudflare that the route's name belongs to; by default the name itself
-    #[arg(long, value_name = "NAME", requires = "route", value_parser = place::host_name)]
+    #[arg(long, value_name = "NAME", requires = "route", value_parser = route::host_name)]
     zone: Option<String>,
     /// The SFU's URL that clients get, e.g. wss://sfu.example.com
     #[arg(long, value_name = "URL", value_parser = plan::sfu_url)]
@@ -74,7 +74,7 @@ pub struct Options {
 /// Something isn't given and nobody can be asked, an answer ends early, or a file can't be read or written.
 pub fn run(options: &Options, root: &Path) -> Result<()> {
     let plan = if io::stdin().is_terminal() && io::stderr().is_terminal() {
-        options.ask(&mut io::stdin().lock(), &mut io::stderr())?
+        options.prompt(&mut io::stdin().lock(), &mut io::stderr())?
     } else {
         options.plan()?
     };
@@ -102,7 +102,7 @@ impl Options {
     /// Something isn't given; all of it is named.
     pub fn plan(&self) -> Result<Plan> {
         let mut missing = Vec::new();
-        if self.place().is_none() {
+        if self.route().is_none() {
             missing.push("--domain or --route");
         }
         if self.sfu_url.is_none() {
@@ -111,11 +111,11 @@ impl Options {
         if self.homeserver.is_empty() {
             missing.push("--homeserver");
         }
-        let (Some(place), Some(sfu_url), []) = (self.place(), self.sfu_url.clone(), missing.as_slice()) else {
+        let (Some(route), Some(sfu_url), []) = (self.route(), self.sfu_url.clone(), missing.as_slice()) else {
             bail!("{} must be given: there is no terminal to ask on", missing.join(", "));
         };
         let homeserver_mode = self.homeserver_mode.clone();
-        self.planned(place, sfu_url, self.homeserver.join(","), self.location_hint.clone(), homeserver_mode)
+        self.build_plan(route, sfu_url, self.homeserver.join(","), self.location_hint.clone(), homeserver_mode)
     }
 
     /// The plan, asking `output` for what isn't given and reading `input` until the answer can be used.
@@ -123,8 +123,8 @@ impl Options {
     /// # Errors
     ///
     /// The answers end.
-    pub fn ask(&self, input: &mut impl BufRead, output: &mut impl Write) -> Result<Plan> {
-        let mut ask = |question: &str| -> Result<String> {
+    pub fn prompt(&self, input: &mut impl BufRead, output: &mut impl Write) -> Result<Plan> {
+        let mut prompt = |question: &str| -> Result<String> {
             write!(output, "{question} ")?;
             output.flush()?;
             let mut answer = String::new();
@@ -133,23 +133,25 @@ impl Options {
             }
             Ok(answer.trim().to_owned())
         };
-        let place = match self.place() {
-            Some(place) => place,
-            None => until(
-                &mut ask,
+        let route = match self.route() {
+            Some(route) => route,
+            None => prompt_until_valid(
+                &mut prompt,
                 "Where is it to answer: a name of its own (matrix-rtc.example.com), or name/path?",
                 |answer| {
-                    if answer.contains('/') { Place::route(answer) } else { Place::custom_domain(answer) }
+                    if answer.contains('/') { Route::below_path(answer) } else { Route::custom_domain(answer) }
                 },
             )?,
         };
         let sfu_url = match &self.sfu_url {
             Some(url) => url.clone(),
-            None => until(&mut ask, "The SFU's URL for clients (wss://sfu.example.com)?", plan::sfu_url)?,
+            None => {
+                prompt_until_valid(&mut prompt, "The SFU's URL for clients (wss://sfu.example.com)?", plan::sfu_url)?
+            }
         };
         let homeservers = if self.homeserver.is_empty() {
-            until(
-                &mut ask,
+            prompt_until_valid(
+                &mut prompt,
                 "Whose users create rooms: server names, separated by commas, or * for everybody?",
                 plan::homeservers,
             )?
@@ -158,8 +160,8 @@ impl Options {
         };
         let location_hint = match &self.location_hint {
             Some(hint) => Some(hint.clone()),
-            None => until(
-                &mut ask,
+            None => prompt_until_valid(
+                &mut prompt,
                 "Where is the SFU: weur, eeur, wnam, enam, sam, apac, oc, afr, me (empty: Cloudflare decides)?",
                 |answer| {
                     if answer.is_empty() { Ok(None) } else { plan::location_hint(answer).map(Some) }
@@ -168,8 +170,8 @@ impl Options {
         };
         let homeserver_mode = match &self.homeserver_mode {
             Some(server_name) => Some(server_name.clone()),
-            None => until(
-                &mut ask,
+            None => prompt_until_valid(
+                &mut prompt,
                 "Which homeserver is to ask it for its users, in homeserver mode (empty: none)?",
                 |answer| match answer {
                     "" => Ok(None),
@@ -177,18 +179,18 @@ impl Options {
                 },
             )?,
         };
-        self.planned(place, sfu_url, homeservers, location_hint, homeserver_mode)
+        self.build_plan(route, sfu_url, homeservers, location_hint, homeserver_mode)
     }
 
-    fn planned(
+    fn build_plan(
         &self,
-        place: Place,
+        route: Route,
         sfu_url: String,
         homeservers: String,
         location_hint: Option<String>,
         homeserver_mode: Option<ServerName>,
     ) -> Result<Plan> {
-        let plan = Plan::new(place, sfu_url, homeservers, location_hint, self.sfu_key.clone())?;
+        let plan = Plan::new(route, sfu_url, homeservers, location_hint, self.sfu_key.clone())?;
         Ok(match homeserver_mode {
             Some(server_name) => plan.in_homeserver_mode(HomeserverMode::new(server_name, self.tokens()?)),
             None => plan,
@@ -201,11 +203,11 @@ impl Options {
         there.and_then(|registration| Tokens::read(&registration)).map_or_else(Tokens::generate, Ok)
     }
 
-    fn place(&self) -> Option<Place> {
-        let place = self.domain.clone().or_else(|| self.route.clone())?;
+    fn route(&self) -> Option<Route> {
+        let route = self.domain.clone().or_else(|| self.route.clone())?;
         Some(match &self.zone {
-            Some(zone) => place.in_zone(zone),
-            None => place,
+            Some(zone) => route.in_zone(zone),
+            None => route,
         })
     }
 
@@ -227,16 +229,16 @@ impl Options {
 }
 
 /// Asks until `parse` takes the answer.
-fn until<T>(
-    ask: &mut impl FnMut(&str) -> Result<String>,
+fn prompt_until_valid<T>(
+    prompt: &mut impl FnMut(&str) -> Result<String>,
     question: &str,
     parse: impl Fn(&str) -> Result<T, String>,
 ) -> Result<T> {
-    let mut asked = question.to_owned();
+    let mut text = question.to_owned();
     loop {
-        match parse(&ask(&asked)?) {
+        match parse(&prompt(&text)?) {
             Ok(value) => return Ok(value),
-            Err(problem) => asked = format!("That {problem}. {question}"),
+            Err(problem) => text = format!("That {problem}. {question}"),
         }
     }
 }
@@ -245,9 +247,9 @@ fn until<T>(
 mod tests {
     use super::*;
 
-    fn asked(options: &Options, answers: &str) -> (Result<Plan>, String) {
+    fn prompted(options: &Options, answers: &str) -> (Result<Plan>, String) {
         let mut output = Vec::new();
-        let plan = options.ask(&mut answers.as_bytes(), &mut output);
+        let plan = options.prompt(&mut answers.as_bytes(), &mut output);
         (plan, String::from_utf8(output).unwrap())
     }
 
@@ -260,7 +262,7 @@ mod tests {
     #[test]
     fn whoever_answers_wrongly_is_asked_again() {
         let answers = "https://rtc.example.com\nrtc.example.com\nsfu.example.com\nwss://sfu.example.com\nhttps://x\nexample.com, example.org\n\nhttps://x\nexample.com\n";
-        let (plan, output) = asked(&Options::default(), answers);
+        let (plan, output) = prompted(&Options::default(), answers);
         let plan = plan.unwrap();
         assert_eq!(plan.service_url().as_str(), "https://rtc.example.com");
         let vars = plan.vars();
@@ -276,19 +278,19 @@ mod tests {
     #[test]
     fn only_what_is_missing_is_asked_for() {
         let options = Options {
-            domain: Place::custom_domain("rtc.example.com").ok(),
+            domain: Route::custom_domain("rtc.example.com").ok(),
             homeserver: vec![String::from("example.com")],
             location_hint: Some(String::from("weur")),
             homeserver_mode: ServerName::parse("example.com").ok(),
             ..Options::default()
         };
-        let (plan, output) = asked(&options, "wss://sfu.example.com\n");
+        let (plan, output) = prompted(&options, "wss://sfu.example.com\n");
         assert!(plan.is_ok() && output.matches('?').count() == 1, "{output}");
     }
 
     #[test]
     fn answers_that_end_are_an_error() {
-        let (plan, _) = asked(&Options::default(), "rtc.example.com\n");
+        let (plan, _) = prompted(&Options::default(), "rtc.example.com\n");
         assert!(plan.unwrap_err().to_string().contains("ended"));
     }
 }

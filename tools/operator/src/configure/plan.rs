@@ -6,13 +6,13 @@ use anyhow::Result;
 use matrixrtc_edge::config::{Config, Problem};
 
 use crate::configure::homeserver_mode::HomeserverMode;
-use crate::configure::place::Place;
+use crate::configure::route::Route;
 use crate::doctor::ServiceUrl;
 
 /// A deployment to be.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Plan {
-    place: Place,
+    route: Route,
     sfu_url: String,
     homeservers: String,
     location_hint: Option<String>,
@@ -27,13 +27,13 @@ impl Plan {
     ///
     /// The worker wouldn't take it.
     pub fn new(
-        place: Place,
+        route: Route,
         sfu_url: String,
         homeservers: String,
         location_hint: Option<String>,
         sfu_key: Option<String>,
     ) -> Result<Self> {
-        let plan = Self { place, sfu_url, homeservers, location_hint, sfu_key, homeserver_mode: None };
+        let plan = Self { route, sfu_url, homeservers, location_hint, sfu_key, homeserver_mode: None };
         read(&plan.vars().into_iter().collect())?;
         Ok(plan)
     }
@@ -47,12 +47,12 @@ impl Plan {
     /// Where clients find it.
     #[must_use]
     pub fn service_url(&self) -> &ServiceUrl {
-        self.place.url()
+        self.route.url()
     }
 
     /// The domain or path at which the service answers.
-    pub(super) fn place(&self) -> &Place {
-        &self.place
+    pub(super) fn route(&self) -> &Route {
+        &self.route
     }
 
     /// The variables that are no secrets.

@@ -6,13 +6,13 @@ use toml_edit::{InlineTable, Value};
 
 /// A custom domain or a route.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Place {
+pub struct Route {
     url: ServiceUrl,
     /// The domain at Cloudflare that a route belongs to; a custom domain needs none.
     zone: Option<String>,
 }
 
-impl Place {
+impl Route {
     /// A name of its own.
     ///
     /// # Errors
@@ -28,7 +28,7 @@ impl Place {
     /// # Errors
     ///
     /// The text is no such thing.
-    pub fn route(text: &str) -> Result<Self, String> {
+    pub fn below_path(text: &str) -> Result<Self, String> {
         let text = text.trim().trim_end_matches('*');
         let (host, path) = text.split_once('/').ok_or("has no path: for a whole name, use a custom domain")?;
         let host = host_name(host)?;
@@ -92,7 +92,7 @@ mod tests {
 
     #[test]
     fn a_name_is_a_custom_domain_and_a_path_a_route() {
-        let domain = Place::custom_domain(" Matrix-RTC.example.com\n").unwrap();
+        let domain = Route::custom_domain(" Matrix-RTC.example.com\n").unwrap();
         assert_eq!(domain.url().as_str(), "https://matrix-rtc.example.com");
         assert_eq!(
             domain.wrangler_route().to_string(),
@@ -101,7 +101,7 @@ mod tests {
         for text in
             ["matrix.example.com/livekit/jwt", "matrix.example.com/livekit/jwt/", "matrix.example.com/livekit/jwt/*"]
         {
-            let route = Place::route(text).unwrap().in_zone("example.com");
+            let route = Route::below_path(text).unwrap().in_zone("example.com");
             assert_eq!(route.url().as_str(), "https://matrix.example.com/livekit/jwt");
             let expected = r#"{ pattern = "matrix.example.com/livekit/jwt/*", zone_name = "example.com" }"#;
             assert_eq!(route.wrangler_route().to_string(), expected);
@@ -109,9 +109,9 @@ mod tests {
     }
 
     #[test]
-    fn other_places_are_refused() {
+    fn other_texts_are_refused() {
         for text in ["", "https://example.com", "example.com:8443", "10.0.0.1", "localhost", "example.com/path"] {
-            assert!(Place::custom_domain(text).is_err(), "{text}");
+            assert!(Route::custom_domain(text).is_err(), "{text}");
         }
         for text in [
             "example.com",
@@ -121,7 +121,7 @@ mod tests {
             "example.com/a?b",
             "example.com/a*b",
         ] {
-            assert!(Place::route(text).is_err(), "{text}");
+            assert!(Route::below_path(text).is_err(), "{text}");
         }
     }
 }
