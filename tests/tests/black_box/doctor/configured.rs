@@ -1,5 +1,5 @@
 use black_box::Lab;
-use operator::configure::{Files, Route, Plan};
+use operator::configure::{Files, Plan, Route};
 use serde_json::{Value, json};
 
 use super::{SERVICE_URL, SFU_URL, World, well_known};

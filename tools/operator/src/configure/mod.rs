@@ -10,7 +10,7 @@ use anyhow::{Context, Result, bail};
 use clap::Args;
 use matrixrtc_edge::matrix::ids::server_name::ServerName;
 
-use crate::doctor::{Check, Finding, Trust, announcement};
+use crate::doctor::{Finding, Trust, announcement};
 
 pub use files::Files;
 use homeserver_mode::REGISTRATION;
@@ -224,7 +224,7 @@ impl Options {
         } else {
             return Ok(None);
         };
-        Ok(Some(Finding { check: Check::Announcement, outcome }))
+        Ok(Some(Finding { check: announcement::ID, title: announcement::TITLE, outcome }))
     }
 }
 

@@ -141,6 +141,10 @@ impl Reading {
     }
 }
 
+/// The id of the check.
+pub const ID: &str = "announcement";
+/// The title of the check.
+pub const TITLE: &str = "homeserver: announces the service";
 /// The key in the file (MSC4143).
 pub const KEY: &str = "org.matrix.msc4143.rtc_foci";
 const LIVEKIT: &str = "livekit";

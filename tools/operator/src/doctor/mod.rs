@@ -9,6 +9,7 @@
 
 mod address;
 pub mod announcement;
+mod checks;
 mod client_api;
 mod credentials;
 mod examination;
@@ -29,7 +30,7 @@ mod webhook;
 pub use credentials::{RegistrationToken, SfuCredentials};
 pub use examination::examine;
 pub use options::{Options, run};
-pub use report::{Check, Finding, Outcome, Report, Status};
+pub use report::{Finding, Outcome, Report, Status};
 pub use service_url::ServiceUrl;
 pub use subject::Subject;
 pub use trust::Trust;

@@ -5,92 +5,6 @@ use std::process::ExitCode;
 
 use serde::Serialize;
 
-/// Everything that is checked, in the order in which it is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Check {
-    /// The service's name has addresses, and all of them answer.
-    ServiceAddress,
-    /// Clients trust its certificate.
-    ServiceCertificate,
-    /// `/healthz`.
-    Healthz,
-    /// The three client endpoints answer a POST, unredirected.
-    Endpoints,
-    /// So they do behind a doubled slash.
-    Slashes,
-    /// Browsers are allowed to ask.
-    Preflight,
-    /// Browsers are allowed to read error answers.
-    CorsOnErrors,
-    /// `.well-known/matrix/client` announces this very URL.
-    Announcement,
-    /// `.well-known/matrix/server` and SRV records lead to the federation API.
-    FederationDiscovery,
-    /// The federation API answers about OpenID tokens.
-    OpenId,
-    /// `.well-known/matrix/client` leads to the client-server API.
-    ClientApi,
-    /// The homeserver has delayed events (MSC4140).
-    DelayedEvents,
-    /// The service takes the `hs_token`, and no other.
-    Ping,
-    /// The homeserver takes the `as_token`.
-    AsToken,
-    /// It tells who is joined to a room.
-    IsJoined,
-    /// It tells clients of the SFU.
-    Transports,
-    /// It passes requests on to the service.
-    Proxying,
-    /// The SFU answers at the URL that clients get.
-    Sfu,
-    /// WebSockets, over which clients talk to it, get through to the SFU.
-    WebSockets,
-    /// The SFU takes the key pair.
-    SfuKeys,
-    /// Rooms can be created and deleted.
-    SfuRooms,
-    /// The SFU makes no room of its own accord.
-    AutoCreate,
-    /// The service believes a webhook of the SFU's.
-    Webhook,
-    /// It believes none of anybody else's.
-    ForgedWebhook,
-}
-
-impl Check {
-    /// What is checked, in a few words.
-    pub fn about(self) -> &'static str {
-        match self {
-            Self::ServiceAddress => "service: address",
-            Self::ServiceCertificate => "service: certificate",
-            Self::Healthz => "service: /healthz",
-            Self::Endpoints => "service: client endpoints",
-            Self::Slashes => "service: doubled slashes",
-            Self::Preflight => "service: CORS, preflight",
-            Self::CorsOnErrors => "service: CORS, errors",
-            Self::Announcement => "homeserver: announces the service",
-            Self::FederationDiscovery => "homeserver: federation is found",
-            Self::OpenId => "homeserver: verifies OpenID tokens",
-            Self::ClientApi => "homeserver: client API is found",
-            Self::DelayedEvents => "homeserver: delayed events",
-            Self::Ping => "homeserver mode: ping",
-            Self::AsToken => "homeserver mode: as_token",
-            Self::IsJoined => "homeserver mode: is_joined",
-            Self::Transports => "homeserver mode: SFU is announced",
-            Self::Proxying => "homeserver mode: requests arrive",
-            Self::Sfu => "SFU: answers",
-            Self::WebSockets => "SFU: WebSockets get through",
-            Self::SfuKeys => "SFU: takes the key",
-            Self::SfuRooms => "SFU: creates rooms",
-            Self::AutoCreate => "SFU: auto_create is off",
-            Self::Webhook => "webhook: taken",
-            Self::ForgedWebhook => "webhook: forgery refused",
-        }
-    }
-}
-
 /// How something is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
@@ -157,8 +71,11 @@ pub(crate) fn unless_problem(outcome: Outcome) -> Verdict<()> {
 /// A line of the report.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Finding {
-    /// What was checked.
-    pub check: Check,
+    /// The id of the check.
+    pub check: &'static str,
+    /// Its title, in a few words.
+    #[serde(skip)]
+    pub title: &'static str,
     /// What came of it.
     #[serde(flatten)]
     pub outcome: Outcome,
@@ -172,7 +89,7 @@ impl fmt::Display for Finding {
             Status::Problem => "PROBLEM",
             Status::Skipped => "skipped",
         };
-        write!(f, "{status:<8} {:<34} {}", self.check.about(), self.outcome.seen)?;
+        write!(f, "{status:<8} {:<34} {}", self.title, self.outcome.seen)?;
         match &self.outcome.change {
             Some(change) => write!(f, "\n         change: {change}"),
             None => Ok(()),

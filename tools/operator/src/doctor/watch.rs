@@ -2,22 +2,22 @@
 
 use std::time::Duration;
 
-use crate::doctor::report::{Check, Finding};
+use crate::doctor::report::Finding;
 
 /// Hears of an examination while it goes on.
 pub trait Watcher {
     /// A check has ended.
     fn found(&mut self, finding: &Finding);
 
-    /// A check is still under way, after this time.
-    fn waiting(&mut self, check: Check, elapsed: Duration);
+    /// The check of this title is still under way, after this time.
+    fn waiting(&mut self, title: &str, elapsed: Duration);
 }
 
 /// Nobody looks.
 impl Watcher for () {
     fn found(&mut self, _: &Finding) {}
 
-    fn waiting(&mut self, _: Check, _: Duration) {}
+    fn waiting(&mut self, _: &str, _: Duration) {}
 }
 
 /// A line on standard output for each finding, where they are wanted at once, and one on standard error for each check that
@@ -34,7 +34,7 @@ impl Watcher for Terminal {
         }
     }
 
-    fn waiting(&mut self, check: Check, elapsed: Duration) {
-        eprintln!("…        {} (waiting for {} s)", check.about(), elapsed.as_secs());
+    fn waiting(&mut self, title: &str, elapsed: Duration) {
+        eprintln!("…        {title} (waiting for {} s)", elapsed.as_secs());
     }
 }
