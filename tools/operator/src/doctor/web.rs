@@ -1,7 +1,6 @@
 //! One request as a client sends it, followed nowhere, and what can go wrong on its way, told apart.
 
 use std::convert::Infallible;
-use std::fmt;
 use std::io;
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -13,6 +12,7 @@ use hyper::body::Bytes;
 use hyper::client::conn::http1;
 use hyper::header::{HeaderMap, HeaderName, HeaderValue};
 use hyper_util::rt::TokioIo;
+use thiserror::Error;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpStream, lookup_host};
 use tokio::time::timeout;
@@ -239,33 +239,27 @@ async fn dial(address: SocketAddr) -> Result<TcpStream, ConnectFailure> {
 }
 
 /// Why an address doesn't take a connection.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub(crate) enum ConnectFailure {
     /// Nothing listens there.
+    #[error("connection refused, nothing listens there")]
     Refused,
     /// Silence.
+    #[error("no answer, a firewall perhaps")]
     TimedOut,
     /// This machine has no way there: no IPv6, mostly.
+    #[error("this machine has no way there")]
     NoWay,
     /// Something else.
+    #[error("{0}")]
     Other(String),
 }
 
-impl fmt::Display for ConnectFailure {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Refused => f.write_str("connection refused, nothing listens there"),
-            Self::TimedOut => f.write_str("no answer, a firewall perhaps"),
-            Self::NoWay => f.write_str("this machine has no way there"),
-            Self::Other(error) => f.write_str(error),
-        }
-    }
-}
-
 /// Why there is no response.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub(crate) enum Failure {
     /// The name has no address.
+    #[error("there is no address for {host} ({cause})")]
     NoAddress {
         /// The name.
         host: String,
@@ -273,8 +267,10 @@ pub(crate) enum Failure {
         cause: String,
     },
     /// No address takes a connection.
+    #[error("{}", list(.0))]
     Unreachable(Vec<(SocketAddr, ConnectFailure)>),
     /// The certificate isn't trusted.
+    #[error("{cause}")]
     Certificate {
         /// Why not.
         cause: String,
@@ -282,12 +278,16 @@ pub(crate) enum Failure {
         change: String,
     },
     /// What listens speaks no TLS.
+    #[error("what listens there speaks no TLS")]
     NoTls,
     /// TLS fails in another way.
+    #[error("{0}")]
     Tls(String),
     /// What answers isn't HTTP.
+    #[error("what listens there breaks off, or speaks no HTTP ({0})")]
     NotHttp(String),
     /// Ten seconds are over.
+    #[error("no answer within {} s", TIMEOUT.as_secs())]
     TimedOut,
 }
 
@@ -359,24 +359,9 @@ impl Failure {
     }
 }
 
-impl fmt::Display for Failure {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::NoAddress { host, cause } => write!(f, "there is no address for {host} ({cause})"),
-            Self::Unreachable(addresses) => {
-                for (n, (address, failure)) in addresses.iter().enumerate() {
-                    let separator = if n == 0 { "" } else { "; " };
-                    write!(f, "{separator}{address}: {failure}")?;
-                }
-                Ok(())
-            }
-            Self::Certificate { cause, .. } => f.write_str(cause),
-            Self::NoTls => f.write_str("what listens there speaks no TLS"),
-            Self::Tls(error) => f.write_str(error),
-            Self::NotHttp(error) => write!(f, "what listens there breaks off, or speaks no HTTP ({error})"),
-            Self::TimedOut => write!(f, "no answer within {} s", TIMEOUT.as_secs()),
-        }
-    }
+fn list(addresses: &[(SocketAddr, ConnectFailure)]) -> String {
+    let lines: Vec<_> = addresses.iter().map(|(address, failure)| format!("{address}: {failure}")).collect();
+    lines.join("; ")
 }
 
 /// The host and the port of a URL.
