@@ -57,6 +57,6 @@ fn a_wrong_call_ends_otherwise_than_a_problem() {
     assert_eq!(doctor(&["wss://sfu.example.com"], &[]).status.code(), Some(2));
     let output = doctor(&[&nowhere(), "--sfu-key", "devkey"], &[]);
     let said = String::from_utf8(output.stderr).unwrap();
-    assert!(output.status.code() == Some(2) && said.contains("there is an API key, but no secret"), "{said}");
+    assert!(output.status.code() == Some(2) && said.contains("an API key is given, but no secret"), "{said}");
     assert!(output.stdout.is_empty(), "nothing is checked");
 }

@@ -101,6 +101,6 @@ async fn whoever_waits_is_told_for_what() {
 
     let report = examine(&world.subject(), &mut notes).await;
 
-    World::assert_problem(&report, "healthz", "no answer within 10 s");
+    World::assert_problem(&report, "healthz", "no response within 10 s");
     assert!(notes.0.iter().all(|(title, _)| title == "service: /healthz") && notes.0.len() >= 2, "{:?}", notes.0);
 }

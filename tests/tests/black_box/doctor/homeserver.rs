@@ -11,7 +11,11 @@ async fn no_announcement() {
 
     let report = world.examine().await;
 
-    World::assert_problem(&report, "announcement", "there is no https://example.org/.well-known/matrix/client");
+    World::assert_problem(
+        &report,
+        "announcement",
+        "https://example.org/.well-known/matrix/client doesn't exist (the response is 404)",
+    );
     World::assert_skipped(&report, &["client-api", "delayed-events"]);
 }
 
@@ -35,7 +39,7 @@ async fn an_announcement_that_pages_may_not_read() {
     let doubled = well_known(&announcement(SERVICE_URL)).header("access-control-allow-origin", "*");
     world.own.home.set_client_well_known(doubled);
     let report = world.examine().await;
-    World::assert_problem(&report, "announcement", "is there 2 times");
+    World::assert_problem(&report, "announcement", "there are 2 Access-Control-Allow-Origin headers");
 }
 
 #[tokio::test]
@@ -66,7 +70,7 @@ async fn an_announcement_with_a_slash_at_its_end() {
 
     let report = world.examine().await;
 
-    World::assert_warning(&report, "announcement", "a slash at its end");
+    World::assert_warning(&report, "announcement", "ends with a slash");
 }
 
 #[tokio::test]
@@ -86,7 +90,7 @@ async fn a_delegation_that_cannot_be_read() {
     for (reply, cause) in [
         (Reply::html(200), "isn't JSON with a valid m.server"),
         (Reply::json(200, &json!({ "m.server": "https://matrix.example.org" })), "isn't JSON with a valid m.server"),
-        (Reply::html(500), "answered with 500"),
+        (Reply::html(500), "returned 500"),
     ] {
         world.own.home.set_well_known(reply);
 
@@ -142,7 +146,7 @@ async fn a_resolver_that_does_not_tell() {
 
     let report = world.examine().await;
 
-    World::assert_problem(&report, "federation-discovery", "didn't tell whether there are SRV records");
+    World::assert_problem(&report, "federation-discovery", "returned no result for SRV records");
 }
 
 #[tokio::test]
@@ -153,7 +157,7 @@ async fn a_federation_api_whose_ipv6_address_does_not_answer() {
 
     let report = world.examine().await;
 
-    World::assert_problem(&report, "federation-discovery", "announces the IPv6 address");
+    World::assert_problem(&report, "federation-discovery", "has the IPv6 address");
 }
 
 #[tokio::test]
@@ -175,10 +179,10 @@ async fn a_federation_api_that_does_not_answer_about_openid_tokens() {
     let world = World::new().await;
     for (reply, cause) in [
         (error(404, "M_UNRECOGNIZED"), "no OpenID endpoint"),
-        (Reply::html(404), "no homeserver's federation API (404)"),
-        (Reply::html(502), "no homeserver's federation API (502)"),
-        (error(403, "M_FORBIDDEN"), "refuses to answer strangers"),
-        (error(500, "M_UNKNOWN"), "answers 500 to an unknown token"),
+        (Reply::html(404), "isn't that of a homeserver's federation API (404)"),
+        (Reply::html(502), "isn't that of a homeserver's federation API (502)"),
+        (error(403, "M_FORBIDDEN"), "refuses requests without authentication"),
+        (error(500, "M_UNKNOWN"), "returned 500 for an unknown token"),
     ] {
         world.own.home.set_userinfo(reply);
 
@@ -216,7 +220,7 @@ async fn something_else_in_place_of_the_client_api() {
 
     let report = world.examine().await;
 
-    World::assert_problem(&report, "client-api", "is no homeserver (200)");
+    World::assert_problem(&report, "client-api", "isn't a homeserver's (200)");
 }
 
 #[tokio::test]
@@ -226,7 +230,7 @@ async fn a_homeserver_without_delayed_events() {
 
     let report = world.examine().await;
 
-    World::assert_problem(&report, "delayed-events", "doesn't say in /versions");
+    World::assert_problem(&report, "delayed-events", "doesn't announce delayed events");
     let change = World::finding(&report, "delayed-events").outcome.change.as_deref().unwrap();
     assert!(change.contains("max_event_delay_duration"), "{change}");
 }
@@ -235,10 +239,10 @@ async fn a_homeserver_without_delayed_events() {
 async fn delayed_events_that_are_not_as_they_should_be() {
     let world = World::new().await;
     for (reply, cause) in [
-        (error(404, "M_UNRECOGNIZED"), "doesn't know `restart` without a login"),
-        (error(401, "M_MISSING_TOKEN"), "wants a login"),
-        (Reply::html(404), "is answered with 404, where 404 M_NOT_FOUND belongs"),
-        (Reply::html(502), "is answered with 502"),
+        (error(404, "M_UNRECOGNIZED"), "has no `restart` without a login"),
+        (error(401, "M_MISSING_TOKEN"), "requires a login"),
+        (Reply::html(404), "restart is 404; 404 M_NOT_FOUND is expected"),
+        (Reply::html(502), "restart is 502"),
     ] {
         world.own.events.answer_always(MADE_UP, Operation::Restart, reply);
 

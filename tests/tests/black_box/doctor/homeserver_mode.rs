@@ -95,14 +95,14 @@ async fn something_that_answers_a_ping_in_the_service_s_place() {
         false => reply,
     });
     let report = world.examine().await;
-    World::assert_problem(&report, "ping", "with a wrong token is answered with 200");
+    World::assert_problem(&report, "ping", "with a wrong token returned 200");
 
     world.proxy.meddle(|request, reply| match request.path.ends_with("/ping") {
         true => Reply::html(404),
         false => reply,
     });
     let report = world.examine().await;
-    World::assert_problem(&report, "ping", "this URL doesn't lead to the service");
+    World::assert_problem(&report, "ping", "this URL isn't routed to the service");
 }
 
 #[tokio::test]
@@ -135,7 +135,7 @@ async fn a_homeserver_that_does_not_say_who_it_is() {
 
         let report = world.examine().await;
 
-        World::assert_problem(&report, "as-token", "isn't a homeserver's answer");
+        World::assert_problem(&report, "as-token", "in a response that isn't a homeserver's");
     }
 }
 
@@ -145,8 +145,8 @@ async fn a_homeserver_that_does_not_tell_who_is_joined() {
     for (reply, cause) in [
         (error(403, "M_FORBIDDEN"), "lacks the scope"),
         (error(404, "M_UNRECOGNIZED"), "MSC4502 is off"),
-        (Reply::html(502), "answered with 502"),
-        (Reply::json(200, &json!({ "joined": true })), "isn't a homeserver's answer"),
+        (Reply::html(502), "returned 502"),
+        (Reply::json(200, &json!({ "joined": true })), "in a response that isn't a homeserver's"),
     ] {
         world.own.answer_always(Question::IsUserJoined, reply);
 
@@ -162,7 +162,7 @@ async fn a_homeserver_that_announces_another_sfu_or_none() {
     let other = json!({ "rtc_transports": [{ "type": "livekit", "url": "wss://other.example.org" }] });
     world.own.answer_always(Question::Transports, Reply::json(200, &other));
     let report = world.examine().await;
-    World::assert_problem(&report, "transports", "wss://other.example.org, for which the service gives no token");
+    World::assert_problem(&report, "transports", "wss://other.example.org, for which the service issues no token");
 
     for (reply, cause) in
         [(Reply::json(200, &json!({})), "no SFU with a `url`"), (error(404, "M_UNRECOGNIZED"), "MSC4143 is off")]
@@ -179,7 +179,7 @@ async fn a_homeserver_that_announces_another_sfu_or_none() {
 async fn a_homeserver_that_does_not_pass_requests_on() {
     let world = World::in_homeserver_mode().await;
     for (reply, cause) in [
-        (error(404, "M_UNRECOGNIZED"), "doesn't pass requests on to the service (404)"),
+        (error(404, "M_UNRECOGNIZED"), "doesn't forward requests to the service (404)"),
         (Reply::html(502), "can't reach the service"),
         (Reply::html(504), "can't reach the service"),
         (Reply::html(404), "something that isn't this service (404)"),

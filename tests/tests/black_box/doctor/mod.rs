@@ -1,4 +1,4 @@
-//! The doctor finds everything well where it is, and names the cause of each problem that it knows.
+//! Black-box tests of the doctor: it finds nothing wrong with a correct deployment, and names the cause of each known problem.
 
 mod configured;
 mod healthy;
@@ -13,7 +13,7 @@ use clap::Parser;
 use operator::doctor::{Finding, Report, Status, Subject, examine};
 use serde_json::{Value, json};
 
-/// A deployment as it should be, with all its parts and real names, for a test to break one thing in it.
+/// Correct deployment with all its parts and real names, in which a test breaks one part.
 struct World {
     proxy: MeddlingProxy,
     own: OwnHomeserver,
@@ -28,12 +28,12 @@ impl World {
         Self::with(Lab::new().await, |deployment| deployment).await
     }
 
-    /// With another configuration of the service.
+    /// Sets up the deployment with another configuration of the service.
     async fn with(lab: Lab, configure: impl FnOnce(Deployment) -> Deployment) -> Self {
         Self::with_homeserver(lab, |deployment, _| configure(deployment)).await
     }
 
-    /// The homeserver has the service for an application service, and the doctor is told the tokens.
+    /// The homeserver has the service as an application service, and the doctor gets the tokens.
     async fn in_homeserver_mode() -> Self {
         let mut world = Self::with_homeserver(Lab::new().await, Deployment::homeserver_mode).await;
         let (as_token, hs_token) = (world.own.as_token().to_owned(), world.own.hs_token().to_owned());
@@ -64,13 +64,13 @@ impl World {
         world
     }
 
-    /// Gives an option, in place of the one that is there.
+    /// Sets an option of the doctor, replacing its value.
     fn set(&mut self, option: &str, value: &str) {
         self.unset(option);
         self.arguments.extend([option.to_owned(), value.to_owned()]);
     }
 
-    /// Takes an option away.
+    /// Removes an option of the doctor.
     fn unset(&mut self, option: &str) {
         if let Some(at) = self.arguments.iter().position(|argument| argument == option) {
             self.arguments.drain(at..at + 2);
@@ -141,11 +141,11 @@ impl World {
         assert!(checked.all(|finding| finding.outcome.status == Status::Ok), "{:#?}", report.findings);
     }
 
-    /// Whether a check was skipped because the deployment isn't in that mode, as far as the doctor is told.
+    /// Whether a check was skipped because the deployment isn't in that mode, as far as the doctor's options say.
     fn is_for_homeserver_mode_only(finding: &Finding) -> bool {
         let of_the_mode = ["ping", "as-token", "is-joined", "transports", "proxying"];
-        let untold = finding.outcome.seen.contains("in homeserver mode only");
-        of_the_mode.contains(&finding.check) && finding.outcome.status == Status::Skipped && untold
+        let not_given = finding.outcome.seen.contains("for homeserver mode only");
+        of_the_mode.contains(&finding.check) && finding.outcome.status == Status::Skipped && not_given
     }
 
     #[track_caller]
@@ -166,7 +166,7 @@ impl World {
     }
 }
 
-/// The file, as a web server should serve it.
+/// Well-known file, as a web server should serve it.
 fn well_known(content: &Value) -> Reply {
     Reply::json(200, content).header("access-control-allow-origin", "*")
 }

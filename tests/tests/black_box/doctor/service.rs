@@ -34,7 +34,7 @@ async fn an_address_from_which_nothing_comes() {
 
     let report = world.examine().await;
 
-    World::assert_problem(&report, "service-address", "no answer, a firewall perhaps");
+    World::assert_problem(&report, "service-address", "no answer, perhaps because of a firewall");
     World::assert_skipped(&report, &AFTER_ADDRESS);
 }
 
@@ -45,7 +45,7 @@ async fn a_server_that_takes_connections_and_says_nothing() {
 
     let report = world.examine().await;
 
-    World::assert_problem(&report, "service-certificate", "no answer within 10 s");
+    World::assert_problem(&report, "service-certificate", "no response within 10 s");
     World::assert_skipped(&report, &AFTER_ADDRESS[1..]);
 }
 
@@ -57,11 +57,7 @@ async fn an_ipv6_address_that_does_not_answer() {
 
     let report = world.examine().await;
 
-    World::assert_problem(
-        &report,
-        "service-address",
-        "announces the IPv6 address 2606:2800:220:1::5, which doesn't answer",
-    );
+    World::assert_problem(&report, "service-address", "has the IPv6 address 2606:2800:220:1::5, which doesn't answer");
     World::assert_skipped(&report, &[]);
 }
 
@@ -74,7 +70,7 @@ async fn an_ipv6_address_to_which_this_machine_has_no_way() {
     let report = world.examine().await;
 
     let address = World::finding(&report, "service-address");
-    assert!(address.outcome.seen.contains("2a00::1 can't be tried from here"), "{address:?}");
+    assert!(address.outcome.seen.contains("2a00::1 can't be reached from this machine"), "{address:?}");
     World::assert_well(&report);
 }
 
@@ -106,7 +102,7 @@ async fn something_else_than_http() {
 
     let report = world.examine().await;
 
-    World::assert_problem(&report, "healthz", "speaks no HTTP");
+    World::assert_problem(&report, "healthz", "doesn't speak HTTP");
     World::assert_skipped(&report, &AFTER_ADDRESS[2..]);
 }
 
@@ -128,14 +124,14 @@ async fn a_self_signed_certificate() {
 async fn a_certificate_without_its_issuer() {
     let mut world = World::new().await;
     world.proxy.show(Some(CertificateAuthority::named("another authority").certificate("rtc.example.org"))).await;
-    assert_certificate(&world, "comes without that of its issuer, or its issuer is no public authority").await;
+    assert_certificate(&world, "comes without its issuer's, or its issuer isn't a public authority").await;
 }
 
 #[tokio::test]
 async fn a_port_without_tls() {
     let mut world = World::new().await;
     world.proxy.show(None).await;
-    assert_certificate(&world, "speaks no TLS").await;
+    assert_certificate(&world, "doesn't speak TLS").await;
 }
 
 #[tokio::test]
@@ -147,7 +143,7 @@ async fn a_misconfigured_service() {
 
     let report = world.examine().await;
 
-    World::assert_problem(&report, "healthz", "503: missing or wrong are LIVEKIT_SECRET, LIVEKIT_LOG_LEVEL");
+    World::assert_problem(&report, "healthz", "503: missing or invalid: LIVEKIT_SECRET, LIVEKIT_LOG_LEVEL");
     World::assert_skipped(&report, &AFTER_ADDRESS[2..]);
 }
 
@@ -155,10 +151,10 @@ async fn a_misconfigured_service() {
 async fn a_url_that_leads_elsewhere() {
     let world = World::new().await;
     for (reply, cause) in [
-        (Reply::html(404), "404: this URL doesn't lead to the service"),
-        (Reply::html(200), "something else answers"),
+        (Reply::html(404), "404: this URL isn't routed to the service"),
+        (Reply::html(200), "returned 200, but not this service's"),
         (Reply::html(502), "502: the proxy doesn't reach the service"),
-        (Reply::html(403), "403: something before the service refuses strangers"),
+        (Reply::html(403), "403: something in front of the service requires authentication"),
         (Reply::redirect(302, "https://login.example.org/"), "redirected (302 to https://login.example.org/)"),
     ] {
         world.proxy.meddle(move |_, _| reply.clone());
@@ -221,7 +217,7 @@ async fn an_endpoint_that_is_not_passed_on() {
 
     let report = world.examine().await;
 
-    World::assert_problem(&report, "endpoints", "/delegate_delayed_leave is answered with 404");
+    World::assert_problem(&report, "endpoints", "/delegate_delayed_leave returned 404");
 }
 
 #[tokio::test]
@@ -241,7 +237,7 @@ async fn a_doubled_slash_that_is_redirected() {
 async fn a_preflight_that_the_proxy_answers() {
     let world = World::new().await;
     for (reply, cause) in [
-        (Reply::html(405), "the answer is 405"),
+        (Reply::html(405), "it returned 405"),
         (Reply::redirect(308, "/elsewhere"), "redirected to /elsewhere"),
         (Reply::new(204, "text/plain", ""), "no Access-Control-Allow-Origin"),
         (
@@ -281,7 +277,7 @@ async fn cors_headers_that_a_proxy_doubles() {
 
     let report = world.examine().await;
 
-    World::assert_problem(&report, "cors-on-errors", "is there 2 times");
+    World::assert_problem(&report, "cors-on-errors", "there are 2 Access-Control-Allow-Origin headers");
 }
 
 #[tokio::test]
@@ -306,7 +302,7 @@ async fn an_error_that_is_no_longer_the_services() {
 
     let report = world.examine().await;
 
-    World::assert_finding(&report, "endpoints", Status::Problem, "400, which isn't the service's answer");
+    World::assert_finding(&report, "endpoints", Status::Problem, "400, in a response that isn't the service's");
 }
 
 async fn assert_certificate(world: &World, cause: &str) {
@@ -315,7 +311,7 @@ async fn assert_certificate(world: &World, cause: &str) {
     World::assert_skipped(&report, &AFTER_ADDRESS[1..]);
 }
 
-/// What needs the service, in order.
+/// Checks that need the service, in order.
 const AFTER_ADDRESS: [&str; 8] = [
     "service-certificate",
     "healthz",

@@ -25,7 +25,7 @@ async fn a_webhook_path_that_leads_elsewhere() {
 
     let report = world.examine().await;
 
-    World::assert_problem(&report, "forged-webhook", "a wrong secret signs is answered with 200");
+    World::assert_problem(&report, "forged-webhook", "signed with a wrong secret returned 200");
 }
 
 #[tokio::test]
@@ -52,6 +52,6 @@ async fn a_webhook_path_that_is_not_passed_on() {
     let report = world.examine().await;
 
     for check in ["webhook", "forged-webhook"] {
-        World::assert_finding(&report, check, operator::doctor::Status::Problem, "/sfu_webhook is answered with 404");
+        World::assert_finding(&report, check, operator::doctor::Status::Problem, "/sfu_webhook returned 404");
     }
 }

@@ -1,4 +1,14 @@
-//! `cargo xtask configure`: what to write where, so that clients, homeserver, SFU and service find each other.
+//! `cargo xtask configure`: configuration files by which clients, homeserver, SFU and service find each other.
+//!
+//! # How it works
+//!
+//! - [`Options`] is the command line. On a terminal it prompts for missing values; elsewhere they are an error.
+//! - A [`Plan`] is a complete deployment, each of its values checked by the worker's own parser.
+//! - [`Files`] renders a plan: as fragments to print, or as files to write. Files that exist with other content are never
+//!   overwritten, and the tokens of a registration file written before are kept.
+//! - `steps` lists the commands that remain. Secrets are put by `wrangler secret put`; no output has them but the registration
+//!   file.
+//! - With `--well-known` or `--server-name`, the present announcement is judged by the doctor's check.
 
 use std::{
     fs,
@@ -24,45 +34,45 @@ mod plan;
 mod route;
 mod steps;
 
-/// Print, or write, what a deployment needs: wrangler's configuration, the SFU's, and what the homeserver announces
+/// Print, or write, the configuration files of a deployment: wrangler's, the SFU's, and the homeserver's announcement
 ///
-/// Asks for what isn't given, where there is somebody to ask.
+/// Prompts for values that aren't given, if it runs on a terminal.
 #[derive(Debug, Default, Args)]
 pub struct Options {
-    /// Answer at a name of its own, which Cloudflare makes, e.g. matrix-rtc.example.com
+    /// Host name for the service alone, which Cloudflare creates, e.g. matrix-rtc.example.com
     #[arg(long, value_name = "NAME", conflicts_with = "route", value_parser = Route::custom_domain)]
     domain: Option<Route>,
-    /// Answer below a path of a name that is in use, e.g. example.com/livekit/jwt
+    /// Path for the service at a host name that is in use, e.g. example.com/livekit/jwt
     #[arg(long, value_name = "NAME/PATH", value_parser = Route::below_path)]
     route: Option<Route>,
-    /// The domain at Cloudflare that the route's name belongs to; by default the name itself
+    /// Domain at Cloudflare of the route's host name; by default the host name itself
     #[arg(long, value_name = "NAME", requires = "route", value_parser = route::host_name)]
     zone: Option<String>,
-    /// The SFU's URL that clients get, e.g. wss://sfu.example.com
+    /// URL of the SFU, as clients get it, e.g. wss://sfu.example.com
     #[arg(long, value_name = "URL", value_parser = plan::sfu_url)]
     sfu_url: Option<String>,
-    /// A homeserver whose users create rooms; several, or * alone for everybody
+    /// Homeservers whose users can create rooms, separated by commas; * alone for all
     #[arg(long, value_name = "NAME", value_delimiter = ',', value_parser = plan::homeserver)]
     homeserver: Vec<String>,
-    /// Where the rooms' objects are to live: near the SFU (weur, eeur, wnam, enam, sam, apac, oc, afr, me)
+    /// Location of the rooms' objects, which should be near the SFU (weur, eeur, wnam, enam, sam, apac, oc, afr, me)
     #[arg(long, value_name = "HINT", value_parser = plan::location_hint)]
     location_hint: Option<String>,
-    /// The name of the API key that the service and the SFU share; never its secret
+    /// Name of the API key that the service and the SFU share; never its secret
     #[arg(long, value_name = "KEY")]
     sfu_key: Option<String>,
-    /// A homeserver that is to ask it for its users, in homeserver mode
+    /// Homeserver that sends its users' requests to the service, in homeserver mode
     #[arg(long, value_name = "NAME", value_parser = ServerName::parse)]
     homeserver_mode: Option<ServerName>,
-    /// Write the files into this directory instead of printing them
+    /// Directory to write the files to, instead of printing them
     #[arg(long, value_name = "DIR")]
     write: Option<PathBuf>,
-    /// Say what is wrong with this .well-known/matrix/client
+    /// File with the present .well-known/matrix/client, to check
     #[arg(long, value_name = "FILE")]
     well_known: Option<PathBuf>,
-    /// Say what is wrong with the .well-known/matrix/client that this homeserver's domain has
+    /// Homeserver whose present .well-known/matrix/client is fetched and checked
     #[arg(long, value_name = "NAME", conflicts_with = "well_known", value_parser = ServerName::parse)]
     server_name: Option<ServerName>,
-    /// Trust these certificates, too, when asking it
+    /// File with certificates to trust for that, in addition to the public authorities'
     #[arg(long, value_name = "PEM")]
     trust_ca: Vec<PathBuf>,
 }
@@ -71,7 +81,7 @@ pub struct Options {
 ///
 /// # Errors
 ///
-/// Something isn't given and nobody can be asked, an answer ends early, or a file can't be read or written.
+/// A value isn't given and there is no terminal, the input ends early, or a file can't be read or written.
 pub fn run(options: &Options, root: &Path) -> Result<()> {
     let plan = if io::stdin().is_terminal() && io::stderr().is_terminal() {
         options.prompt(&mut io::stdin().lock(), &mut io::stderr())?
@@ -88,18 +98,18 @@ pub fn run(options: &Options, root: &Path) -> Result<()> {
     }
     println!("\n{}", steps::steps(&plan, options.write.as_deref()));
     match options.review(&plan)? {
-        Some(finding) => println!("\nWhat is there now:\n{finding}"),
-        None => println!("\nTo see what is wrong with what is there, name it: --server-name or --well-known."),
+        Some(finding) => println!("\nThe present announcement:\n{finding}"),
+        None => println!("\nTo check the present announcement, give --server-name or --well-known."),
     }
     Ok(())
 }
 
 impl Options {
-    /// The plan, from what is given.
+    /// Builds the plan from the given values.
     ///
     /// # Errors
     ///
-    /// Something isn't given; all of it is named.
+    /// Values are missing; the error lists all of them.
     pub fn plan(&self) -> Result<Plan> {
         let mut missing = Vec::new();
         if self.route().is_none() {
@@ -112,24 +122,24 @@ impl Options {
             missing.push("--homeserver");
         }
         let (Some(route), Some(sfu_url), []) = (self.route(), self.sfu_url.clone(), missing.as_slice()) else {
-            bail!("{} must be given: there is no terminal to ask on", missing.join(", "));
+            bail!("{} must be given: there is no terminal to prompt on", missing.join(", "));
         };
         let homeserver_mode = self.homeserver_mode.clone();
         self.build_plan(route, sfu_url, self.homeserver.join(","), self.location_hint.clone(), homeserver_mode)
     }
 
-    /// The plan, asking `output` for what isn't given and reading `input` until the answer can be used.
+    /// Builds the plan, prompting on `output` for missing values and reading `input` until each is valid.
     ///
     /// # Errors
     ///
-    /// The answers end.
+    /// `input` ends.
     pub fn prompt(&self, input: &mut impl BufRead, output: &mut impl Write) -> Result<Plan> {
         let mut prompt = |question: &str| -> Result<String> {
             write!(output, "{question} ")?;
             output.flush()?;
             let mut answer = String::new();
             if input.read_line(&mut answer)? == 0 {
-                bail!("the answers have ended");
+                bail!("the input has ended");
             }
             Ok(answer.trim().to_owned())
         };
@@ -137,7 +147,7 @@ impl Options {
             Some(route) => route,
             None => prompt_until_valid(
                 &mut prompt,
-                "Where is it to answer: a name of its own (matrix-rtc.example.com), or name/path?",
+                "Host name for the service alone (matrix-rtc.example.com), or name/path?",
                 |answer| {
                     if answer.contains('/') { Route::below_path(answer) } else { Route::custom_domain(answer) }
                 },
@@ -146,13 +156,13 @@ impl Options {
         let sfu_url = match &self.sfu_url {
             Some(url) => url.clone(),
             None => {
-                prompt_until_valid(&mut prompt, "The SFU's URL for clients (wss://sfu.example.com)?", plan::sfu_url)?
+                prompt_until_valid(&mut prompt, "URL of the SFU for clients (wss://sfu.example.com)?", plan::sfu_url)?
             }
         };
         let homeservers = if self.homeserver.is_empty() {
             prompt_until_valid(
                 &mut prompt,
-                "Whose users create rooms: server names, separated by commas, or * for everybody?",
+                "Homeservers whose users can create rooms: server names, separated by commas, or * for all?",
                 plan::homeservers,
             )?
         } else {
@@ -162,7 +172,7 @@ impl Options {
             Some(hint) => Some(hint.clone()),
             None => prompt_until_valid(
                 &mut prompt,
-                "Where is the SFU: weur, eeur, wnam, enam, sam, apac, oc, afr, me (empty: Cloudflare decides)?",
+                "Location of the SFU: weur, eeur, wnam, enam, sam, apac, oc, afr, me (empty: Cloudflare decides)?",
                 |answer| {
                     if answer.is_empty() { Ok(None) } else { plan::location_hint(answer).map(Some) }
                 },
@@ -172,10 +182,10 @@ impl Options {
             Some(server_name) => Some(server_name.clone()),
             None => prompt_until_valid(
                 &mut prompt,
-                "Which homeserver is to ask it for its users, in homeserver mode (empty: none)?",
+                "Homeserver that sends its users' requests to the service, in homeserver mode (empty: none)?",
                 |answer| match answer {
                     "" => Ok(None),
-                    name => ServerName::parse(name).map(Some).map_err(|_| String::from("is no server name")),
+                    name => ServerName::parse(name).map(Some).map_err(|_| String::from("is not a server name")),
                 },
             )?,
         };
@@ -197,7 +207,7 @@ impl Options {
         })
     }
 
-    /// Those of the registration file that was written before, or new ones.
+    /// Returns the tokens of the registration file that was written before, or generates new ones.
     fn tokens(&self) -> Result<Tokens> {
         let there = self.write.as_ref().and_then(|directory| fs::read_to_string(directory.join(REGISTRATION)).ok());
         there.and_then(|registration| Tokens::read(&registration)).map_or_else(Tokens::generate, Ok)
@@ -211,7 +221,7 @@ impl Options {
         })
     }
 
-    /// What is wrong with the announcement that is there, in the doctor's words; `None` where none is named.
+    /// Finding of the doctor's check of the present announcement; `None` if no announcement is given.
     fn review(&self, plan: &Plan) -> Result<Option<Finding>> {
         let service = plan.service_url();
         let outcome = if let Some(file) = &self.well_known {
@@ -228,7 +238,7 @@ impl Options {
     }
 }
 
-/// Asks until `parse` takes the answer.
+/// Prompts until `parse` accepts the answer.
 fn prompt_until_valid<T>(
     prompt: &mut impl FnMut(&str) -> Result<String>,
     question: &str,
@@ -254,13 +264,13 @@ mod tests {
     }
 
     #[test]
-    fn what_is_missing_is_named_where_nobody_can_be_asked() {
+    fn missing_values_are_listed_without_a_terminal() {
         let error = Options::default().plan().unwrap_err().to_string();
         assert!(error.starts_with("--domain or --route, --sfu-url, --homeserver must be given"), "{error}");
     }
 
     #[test]
-    fn whoever_answers_wrongly_is_asked_again() {
+    fn a_wrong_answer_is_prompted_for_again() {
         let answers = "https://rtc.example.com\nrtc.example.com\nsfu.example.com\nwss://sfu.example.com\nhttps://x\nexample.com, example.org\n\nhttps://x\nexample.com\n";
         let (plan, output) = prompted(&Options::default(), answers);
         let plan = plan.unwrap();
@@ -276,7 +286,7 @@ mod tests {
     }
 
     #[test]
-    fn only_what_is_missing_is_asked_for() {
+    fn only_missing_values_are_prompted_for() {
         let options = Options {
             domain: Route::custom_domain("rtc.example.com").ok(),
             homeserver: vec![String::from("example.com")],
@@ -289,7 +299,7 @@ mod tests {
     }
 
     #[test]
-    fn answers_that_end_are_an_error() {
+    fn input_that_ends_is_an_error() {
         let (plan, _) = prompted(&Options::default(), "rtc.example.com\n");
         assert!(plan.unwrap_err().to_string().contains("ended"));
     }

@@ -1,4 +1,4 @@
-//! The steps that remain once the files of a plan are where they belong.
+//! Steps that remain once the files of a plan are in place.
 
 use std::path::Path;
 
@@ -6,7 +6,7 @@ use crate::configure::files::{WRANGLER, in_directory};
 use crate::configure::homeserver_mode::REGISTRATION;
 use crate::configure::plan::Plan;
 
-/// What to do with the files, once they are where they belong.
+/// Lists the steps as text, for files in `directory` or for printed ones.
 pub(super) fn steps(plan: &Plan, directory: Option<&Path>) -> String {
     let (config, wrangler) = match directory {
         Some(directory) => {
@@ -23,7 +23,7 @@ pub(super) fn steps(plan: &Plan, directory: Option<&Path>) -> String {
     let (server_name, restarted) = match plan.homeserver_mode() {
         Some(mode) => {
             steps += &format!(
-                "\nThe tokens to put are in {}, which goes to the homeserver. Nobody else may read it.\n",
+                "\nThe tokens to put are in {}, which belongs on the homeserver. Keep it secret.\n",
                 directory.map_or_else(|| String::from(REGISTRATION), |directory| in_directory(directory, REGISTRATION))
             );
             (mode.server_name().as_str(), "the SFU and the homeserver")
@@ -40,7 +40,7 @@ pub(super) fn steps(plan: &Plan, directory: Option<&Path>) -> String {
     steps
 }
 
-/// `A, B and C`.
+/// Joins names: `A, B and C`.
 fn and(names: &[&str]) -> String {
     match names {
         [rest @ .., last] if !rest.is_empty() => format!("{} and {last}", rest.join(", ")),

@@ -3,13 +3,13 @@
 //! # How it works
 //!
 //! - A [`Check`] is one value in [`CHECKS`]: its id, its title, its needs and the function that runs it. A new check is a new
-//!   value, and the function in the module of what it looks at.
+//!   value, and a function in the module of the part that it examines.
 //! - A [`Need`] is either an option of the command line, or an earlier check. While one isn't met, the check is skipped, and the
 //!   need says why.
 //! - Needs are transitive: a check that needs a skipped one is skipped for the same reason.
-//! - [`Round`] is what runs share: the deployment, the way to other machines, and what earlier checks have found. A run reads
-//!   only what the check needs.
-//! - The functions know neither the table nor the round: they take what they need and return a [`Verdict`].
+//! - [`Round`] is shared by the runs: the deployment, an HTTP client, and the results of earlier checks. A run reads only results
+//!   of checks that its own check needs.
+//! - The functions depend neither on the table nor on the round: they take their arguments and return a [`Verdict`].
 
 use futures_util::future::LocalBoxFuture;
 use matrixrtc_edge::livekit::sfu_url::SfuUrl;
@@ -27,23 +27,23 @@ use crate::doctor::{announcement, client_api, federation, homeserver_mode, servi
 
 /// One check of a deployment.
 pub(crate) struct Check {
-    /// Its name in `--json`; scripts rely on it.
+    /// Name in `--json`, on which scripts rely.
     pub(crate) id: &'static str,
-    /// Its name in the report.
+    /// Name in the report.
     pub(crate) title: &'static str,
-    /// Conditions without which it is skipped; the first that isn't met gives the reason.
+    /// Conditions without which the check is skipped; the first unmet one gives the reason.
     pub(crate) needs: &'static [Need],
-    /// Runs it.
+    /// Starts the check.
     pub(crate) run: for<'r> fn(&'r mut Round<'_>) -> Run<'r>,
 }
 
-/// A check under way. `Err` skips it after all.
+/// Running check. `Err` is a skipped one.
 pub(crate) type Run<'r> = LocalBoxFuture<'r, Result<Verdict<()>, Reason>>;
 
-/// The reason for which a check is skipped.
+/// Reason for skipping a check.
 pub(crate) type Reason = &'static str;
 
-/// A condition of a check.
+/// Condition of a check.
 pub(crate) enum Need {
     /// A homeserver's name is given.
     ServerName,
@@ -55,25 +55,25 @@ pub(crate) enum Need {
     SfuUrl,
     /// The SFU's key pair is given.
     KeyPair,
-    /// The check of this id has passed; if it ran and didn't, the reason is this.
+    /// The check of this id has passed. The second value is the reason if it has failed; the reason of a skipped one is passed on.
     Passed(&'static str, Reason),
-    /// The check of this id has passed or couldn't run; if it failed, the reason is this.
+    /// The check of this id has passed or was skipped. The second value is the reason if it has failed.
     NotFailed(&'static str, Reason),
 }
 
 const REACHABLE: Need = Need::Passed("service-address", "no connection to the service");
 const TRUSTED: Need = Need::Passed("service-certificate", "no trusted TLS connection to the service");
-const HEALTHY: Need = Need::Passed("healthz", "the service must be well first");
-const ERRORS: Need = Need::Passed("endpoints", "no endpoint answers with an error of the service's");
+const HEALTHY: Need = Need::Passed("healthz", "the service must be healthy first");
+const ERRORS: Need = Need::Passed("endpoints", "no endpoint returns an error of the service's own");
 const WELL_KNOWN: Need = Need::Passed("announcement", "there is no .well-known/matrix/client");
 const FEDERATION: Need = Need::Passed("federation-discovery", "the federation API isn't found");
-const CLIENT_API: Need = Need::Passed("client-api", "the client-server API isn't there");
-const APPLICATION_SERVICE: Need = Need::Passed("as-token", "the homeserver must take the as_token first");
+const CLIENT_API: Need = Need::Passed("client-api", "the client-server API isn't found");
+const APPLICATION_SERVICE: Need = Need::Passed("as-token", "the homeserver must accept the as_token first");
 const HOMESERVER_MODE: Need = Need::NotFailed("ping", "the service must be in homeserver mode first");
-const SFU: Need = Need::Passed("sfu", "no SFU answers");
-const SFU_KEYS: Need = Need::Passed("sfu-keys", "the SFU must take the key first");
+const SFU: Need = Need::Passed("sfu", "no SFU responds");
+const SFU_KEYS: Need = Need::Passed("sfu-keys", "the SFU must accept the key pair first");
 
-/// All checks.
+/// Table of all checks.
 pub(crate) const CHECKS: &[Check] = &[
     Check {
         id: "service-address",
@@ -201,7 +201,7 @@ pub(crate) const CHECKS: &[Check] = &[
     },
     Check {
         id: "sfu",
-        title: "SFU: answers",
+        title: "SFU: responds",
         needs: &[Need::SfuUrl],
         run: |round| Box::pin(async { Ok(round.sfu()?.answers().await) }),
     },
@@ -213,7 +213,7 @@ pub(crate) const CHECKS: &[Check] = &[
     },
     Check {
         id: "sfu-keys",
-        title: "SFU: takes the key",
+        title: "SFU: accepts the key",
         needs: &[SFU, Need::KeyPair],
         run: |round| Box::pin(async { Ok(round.sfu()?.accepts_key(round.credentials()?).await) }),
     },
@@ -231,7 +231,7 @@ pub(crate) const CHECKS: &[Check] = &[
     },
     Check {
         id: "webhook",
-        title: "webhook: taken",
+        title: "webhook: accepted",
         needs: &[HEALTHY, Need::KeyPair],
         run: |round| {
             Box::pin(async {
@@ -253,12 +253,12 @@ pub(crate) const CHECKS: &[Check] = &[
     },
 ];
 
-/// One examination: the deployment, and what its checks have found so far.
+/// State of one examination: the deployment, and the results of the checks so far.
 pub(crate) struct Round<'a> {
-    /// The deployment.
+    /// Deployment to examine.
     pub(crate) subject: &'a Subject,
     web: Web,
-    /// Responses of the client endpoints, by path.
+    /// Errors returned by the client endpoints, by path.
     errors: Option<Vec<(&'static str, Response)>>,
     well_known: Option<Response>,
     federation: Option<Resolution>,
@@ -266,13 +266,13 @@ pub(crate) struct Round<'a> {
 }
 
 impl<'a> Round<'a> {
-    /// A round in which nothing has been found yet.
+    /// Starts a round without results.
     pub(crate) fn new(subject: &'a Subject) -> Self {
         let web = Web { trust: subject.trust.clone() };
         Self { subject, web, errors: None, well_known: None, federation: None, client_api: None }
     }
 
-    /// The reason for which an option that a check needs isn't met. Earlier checks are none of the round's business.
+    /// Reason for skipping a check that needs an option which isn't given. Needs of earlier checks are met here.
     pub(crate) fn lacks(&self, need: &Need) -> Option<Reason> {
         match need {
             Need::ServerName => self.server_name().err(),
@@ -314,20 +314,21 @@ impl<'a> Round<'a> {
     }
 }
 
-/// Keeps what a check has found for the checks that need it.
+/// Keeps the result of a check for the checks that need it.
 fn keep<T>((outcome, found): Verdict<T>, slot: &mut Option<T>) -> Verdict<()> {
     *slot = found;
     (outcome, slot.as_ref().map(drop))
 }
 
-/// What an earlier check has found: there, as long as the check that asks declares that it needs that one.
+/// Result of an earlier check; present if the check that reads it declares that it needs that one.
 fn found<T>(slot: &Option<T>) -> Result<&T, Reason> {
-    slot.as_ref().ok_or("it needs an earlier check, which has found nothing")
+    slot.as_ref().ok_or("the result of an earlier check is missing")
 }
 
-const NO_SERVER_NAME: Reason = "no homeserver is named: --server-name";
-const NO_SFU_URL: Reason = "clients are told the SFU's URL with a token, which takes a login: name it with --sfu-url";
-const NO_KEY_PAIR: Reason = "the key pair isn't told: --sfu-key and --sfu-secret, or LIVEKIT_KEY and LIVEKIT_SECRET";
+const NO_SERVER_NAME: Reason = "no homeserver is given: --server-name";
+const NO_SFU_URL: Reason =
+    "no SFU is given: --sfu-url or LIVEKIT_URL (clients get its URL with a token, which requires a login)";
+const NO_KEY_PAIR: Reason = "no key pair is given: --sfu-key and --sfu-secret, or LIVEKIT_KEY and LIVEKIT_SECRET";
 
 #[cfg(test)]
 mod tests {

@@ -1,32 +1,33 @@
-//! The secrets of a deployment: the key pair of the SFU and the tokens of the registration file.
+//! Secrets of a deployment: the SFU's key pair, and the tokens of the registration file in homeserver mode. Their `Debug`
+//! output shows none of them.
 
 use std::fmt;
 
 use matrixrtc_edge::livekit::keys::{ApiKey, ApiKeys};
 use matrixrtc_edge::matrix::homeserver::Token;
 
-/// A key pair, as the service reads it and as it was given. Printing it shows neither.
+/// Key pair that the service and the SFU share, as the service reads it and as it was given.
 #[derive(Clone)]
 pub struct SfuCredentials {
-    /// As the service reads it: without white space around it.
+    /// Pair as the service reads it: trimmed.
     pub(crate) keys: ApiKeys,
-    /// As it was given.
+    /// Key and secret as given.
     name: String,
     secret: String,
 }
 
 impl SfuCredentials {
-    /// A pair; `None` when either is empty.
+    /// Parses a pair; `None` if either half is empty.
     pub fn parse(name: &str, secret: &str) -> Option<Self> {
         Some(Self { keys: ApiKeys::single(name, secret)?, name: name.to_owned(), secret: secret.to_owned() })
     }
 
-    /// What the service signs with.
+    /// The key that the service signs with.
     pub(crate) fn key(&self) -> &ApiKey {
         self.keys.signing()
     }
 
-    /// Whether the key or the secret was given with white space around it: which of them.
+    /// Which half was given with white space around it, if one was.
     pub(crate) fn padded(&self) -> Option<&'static str> {
         match (self.name.trim() != self.name, self.secret.trim() != self.secret) {
             (true, _) => Some("key"),
@@ -35,7 +36,7 @@ impl SfuCredentials {
         }
     }
 
-    /// The pair with white space that may have got into one of the two at the SFU, and what that is.
+    /// The pair with white space that the SFU's configuration may contain by mistake, each with a description.
     pub(crate) fn variants(&self) -> impl Iterator<Item = (&'static str, ApiKey)> + '_ {
         let (name, secret) = (self.name.trim(), self.secret.trim());
         [
@@ -56,17 +57,17 @@ impl fmt::Debug for SfuCredentials {
     }
 }
 
-/// One of the two tokens, as the service reads it. Printing it doesn't show it.
+/// One of the two tokens of the registration file, as the service reads it.
 #[derive(Clone)]
 pub struct RegistrationToken(String);
 
 impl RegistrationToken {
-    /// White space around it doesn't count. `None` for what can't be in a header.
+    /// Parses a token, trimmed. `None` if it can't be sent in a header.
     pub fn parse(text: &str) -> Option<Self> {
         Token::parse(text).map(|_| Self(text.trim().to_owned()))
     }
 
-    /// The value of an `Authorization` header.
+    /// Value of the `Authorization` header.
     pub(crate) fn bearer(&self) -> String {
         format!("Bearer {}", self.0)
     }

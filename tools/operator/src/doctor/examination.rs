@@ -1,4 +1,4 @@
-//! One examination: runs the table of checks, and skips those whose needs aren't met.
+//! Examination of a deployment: runs the table of checks, and skips those whose needs aren't met.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -10,7 +10,7 @@ use crate::doctor::report::{Finding, Outcome, Report};
 use crate::doctor::subject::Subject;
 use crate::doctor::watch::Watcher;
 
-/// Examines `subject`, and reports each finding to `watcher` as it is made.
+/// Examines `subject`, and passes each finding to `watcher` as it is made.
 pub async fn examine(subject: &Subject, watcher: &mut dyn Watcher) -> Report {
     run_all(CHECKS, subject, watcher).await
 }
@@ -37,14 +37,14 @@ async fn run_all(checks: &[Check], subject: &Subject, watcher: &mut dyn Watcher)
     report
 }
 
-/// What has become of a check, for those that need it.
+/// State of an earlier check, for the checks that need it.
 enum State {
     Passed,
     Failed,
     Skipped(Reason),
 }
 
-/// The reason for which an earlier check that is needed doesn't do.
+/// Reason for skipping a check that needs an earlier one which hasn't passed.
 fn unmet(done: &BTreeMap<&str, State>, need: &Need) -> Option<Reason> {
     match need {
         Need::Passed(id, failed) => match done.get(id) {
@@ -57,7 +57,7 @@ fn unmet(done: &BTreeMap<&str, State>, need: &Need) -> Option<Reason> {
     }
 }
 
-/// Drives a check to its end, and reports to the watcher while it takes long.
+/// Drives a check to its end, and notifies the watcher while it takes longer.
 async fn watched<'r>(check: &Check, mut run: Run<'r>, watcher: &mut dyn Watcher) -> <Run<'r> as Future>::Output {
     let begun = Instant::now();
     let mut ticks = interval_at(tokio::time::Instant::now() + FIRST_SIGN, LATER_SIGNS);

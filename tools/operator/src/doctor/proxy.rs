@@ -1,4 +1,4 @@
-//! What a proxy before the service does to it: recognised by answers that aren't the service's.
+//! Proxies in front of the service: responses that can't be the service's own, their likely causes, and the change.
 
 use hyper::header::{ACCESS_CONTROL_ALLOW_ORIGIN, HeaderMap};
 
@@ -6,7 +6,7 @@ use crate::doctor::report::Outcome;
 use crate::doctor::service_url::ServiceUrl;
 use crate::doctor::web::{Failure, ORIGIN, Response, values};
 
-/// Whether the headers let pages of any origin read a response; otherwise, what is wrong.
+/// Checks that a response's headers let pages of any origin read it; `Err` with the mistake.
 pub(crate) fn allows_any_origin(headers: &HeaderMap) -> Result<(), String> {
     match values(headers, &ACCESS_CONTROL_ALLOW_ORIGIN).as_slice() {
         ["*"] => Ok(()),
@@ -14,58 +14,61 @@ pub(crate) fn allows_any_origin(headers: &HeaderMap) -> Result<(), String> {
         [ORIGIN] => Ok(()),
         [other] => Err(format!("Access-Control-Allow-Origin is {other} instead of *")),
         several => {
-            Err(format!("Access-Control-Allow-Origin is there {} times; browsers accept it once", several.len()))
+            Err(format!("there are {} Access-Control-Allow-Origin headers; browsers accept only one", several.len()))
         }
     }
 }
 
-/// Why the service isn't reached, as an outcome.
+/// Outcome of a check that doesn't reach the service.
 pub(crate) fn unreached(failure: &Failure) -> Outcome {
     Outcome::problem(failure.to_string(), failure.change(THE_SERVICE))
 }
 
-/// What it means that something other than this service answers a request to it.
-pub(crate) fn unexpected(service: &ServiceUrl, what: &str, response: &Response) -> Outcome {
+/// Outcome of a check whose `request` to the service is answered by something else.
+pub(crate) fn unexpected(service: &ServiceUrl, request: &str, response: &Response) -> Outcome {
     if let Some(to) = response.redirect() {
         return Outcome::problem(
-            format!("{what} is redirected ({} to {to}), which turns a client's POST into a GET", response.status),
-            "announce the URL that the redirect leads to, or switch the redirect off in the proxy (nginx redirects where `location` lacks the \
+            format!("{request} is redirected ({} to {to}), which turns a client's POST into a GET", response.status),
+            "announce the URL to which it is redirected, or disable the redirect in the proxy (nginx redirects where `location` lacks the \
              slash at its end; Cloudflare where a redirect rule applies)",
         );
     }
     match response.status {
         401 | 403 => Outcome::problem(
-            format!("{what} is answered with {}: something before the service refuses strangers", response.status),
-            "take logins, bot challenges and firewall rules off this URL (on Cloudflare: Access, WAF, Bot Fight Mode)",
+            format!(
+                "{request} returned {}: something in front of the service requires authentication",
+                response.status
+            ),
+            "exempt this URL from logins, bot challenges and firewall rules (on Cloudflare: Access, WAF, Bot Fight Mode)",
         ),
         404 | 405 => Outcome::problem(
-            format!("{what} is answered with {}: this URL doesn't lead to the service", response.status),
-            lead_to_it(service),
+            format!("{request} returned {}: this URL isn't routed to the service", response.status),
+            route_to_service(service),
         ),
         status @ 500..=599 if response.errcode().is_none() => Outcome::problem(
-            format!("{what} is answered with {status}: the proxy doesn't reach the service"),
-            "see whether the service runs and whether the proxy names its address and port; on Cloudflare, look into the worker's log",
+            format!("{request} returned {status}: the proxy doesn't reach the service"),
+            "check that the service is running and that the proxy has its address and port; on Cloudflare, read the worker's log",
         ),
         status => Outcome::problem(
-            format!("{what} is answered with {status}, which isn't the service's answer"),
-            lead_to_it(service),
+            format!("{request} returned {status}, in a response that isn't the service's"),
+            route_to_service(service),
         ),
     }
 }
 
-/// How to lead requests to the service.
-pub(crate) fn lead_to_it(service: &ServiceUrl) -> String {
+/// Change that routes requests to the service.
+pub(crate) fn route_to_service(service: &ServiceUrl) -> String {
     let prefix = service.prefix();
     match prefix {
         "" => String::from(
-            "let the custom domain in wrangler.toml's `routes`, or the proxy's configuration, lead this name to the service",
+            "route this name to the service, by the custom domain in wrangler.toml's `routes` or by the proxy's configuration",
         ),
         _ => format!(
-            "let everything below {prefix}/ lead to the service: a route with the pattern `…{prefix}/*` in wrangler.toml, or \
-             `location {prefix}/` in the proxy; whether the prefix is stripped doesn't matter"
+            "route everything below {prefix}/ to the service: by a route with the pattern `…{prefix}/*` in wrangler.toml, or by \
+             `location {prefix}/` in the proxy, with or without stripping the prefix"
         ),
     }
 }
 
-/// The party to change when the service isn't reached.
-pub(crate) const THE_SERVICE: &str = "the service, or the proxy before it,";
+/// Server to change if the service isn't reached.
+pub(crate) const THE_SERVICE: &str = "the service, or the proxy in front of it,";

@@ -1,4 +1,4 @@
-//! A deployment, as far as it is known to the doctor.
+//! The deployment to examine, as far as options and environment describe it.
 
 use matrixrtc_edge::livekit::sfu_url::SfuUrl;
 use matrixrtc_edge::matrix::federation::discovery::AddressPolicy;
@@ -9,25 +9,25 @@ use crate::doctor::credentials::{RegistrationToken, SfuCredentials};
 use crate::doctor::service_url::ServiceUrl;
 use crate::doctor::trust::Trust;
 
-/// What is to be examined.
+/// Deployment to examine.
 #[derive(Clone, Debug)]
 pub struct Subject {
-    /// Where the service is.
+    /// URL of the service.
     pub service: ServiceUrl,
-    /// A homeserver whose users call with it.
+    /// Name of a homeserver whose users use the service.
     pub server_name: Option<ServerName>,
-    /// The SFU's URL that clients get.
+    /// URL of the SFU that clients get.
     pub sfu_url: Option<SfuUrl>,
-    /// The key pair that the service and the SFU share.
+    /// Key pair that the service and the SFU share.
     pub credentials: Option<SfuCredentials>,
-    /// The `as_token` of the registration file at `server_name`, or why it isn't there.
+    /// `as_token` of the registration file at `server_name`, or the reason for its absence.
     pub as_token: Result<RegistrationToken, &'static str>,
-    /// The `hs_token` of that file, or why it isn't there.
+    /// `hs_token` of that file, or the reason for its absence.
     pub hs_token: Result<RegistrationToken, &'static str>,
-    /// Which certificates are trusted.
+    /// Trusted certificates.
     pub trust: Trust,
-    /// Where homeservers may be.
+    /// Addresses at which homeservers may be.
     pub addresses: AddressPolicy,
-    /// The resolver for SRV records.
+    /// Resolver for SRV records.
     pub dns_over_https_url: Url,
 }

@@ -1,4 +1,4 @@
-//! Which certificates are trusted: the public authorities', as browsers and the platform do, and those that are named.
+//! Trusted certificates: those of the public authorities, as in browsers and on the platform, and those of given PEM files.
 
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
@@ -11,7 +11,7 @@ use tokio_rustls::rustls::pki_types::pem::PemObject;
 use tokio_rustls::rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use tokio_rustls::rustls::{ClientConfig, DigitallySignedStruct, Error, RootCertStore, SignatureScheme};
 
-/// Whom to trust.
+/// Set of trusted authorities.
 #[derive(Clone, Debug)]
 pub struct Trust {
     verifier: Arc<WebPkiServerVerifier>,
@@ -19,7 +19,7 @@ pub struct Trust {
 }
 
 impl Trust {
-    /// The public authorities, and the certificates of these PEM files.
+    /// Trusts the public authorities and the certificates of these PEM files.
     ///
     /// # Errors
     ///
@@ -44,7 +44,7 @@ impl Trust {
         Ok(Self { verifier, provider })
     }
 
-    /// The TLS of one connection, with what it will have presented.
+    /// Configures TLS for one connection. The second value receives the presented chain during the handshake.
     pub(crate) fn client(&self) -> Result<(ClientConfig, Arc<Presented>), Error> {
         let presented = Arc::new(Presented::default());
         let verifier = Observer { inner: Arc::clone(&self.verifier), presented: Arc::clone(&presented) };
@@ -57,16 +57,16 @@ impl Trust {
     }
 }
 
-/// What a server showed, trusted or not: the cause of mistrust is in it.
+/// Chain that a server has presented, trusted or not: it shows why it isn't trusted.
 #[derive(Debug, Default)]
 pub(crate) struct Presented(Mutex<Option<Chain>>);
 
-/// The certificates of a server.
+/// Properties of a presented chain.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Chain {
-    /// Whether it has issued its certificate itself.
+    /// Whether the server's certificate is its own issuer's.
     pub(crate) self_signed: bool,
-    /// Whether it sends its certificate alone, without that of who issued it.
+    /// Whether the server's certificate comes without its issuer's.
     pub(crate) alone: bool,
 }
 
@@ -76,7 +76,7 @@ impl Presented {
     }
 }
 
-/// Decides nothing itself: it notes, and asks the real verifier.
+/// Verifier that records the chain and leaves all decisions to `inner`.
 #[derive(Debug)]
 struct Observer {
     inner: Arc<WebPkiServerVerifier>,
