@@ -1,4 +1,5 @@
-//! Black-box tests of the doctor: it finds nothing wrong with a correct deployment, and names the cause of each known problem.
+//! Black-box tests of the doctor: it finds nothing wrong with a correct deployment, and names the cause of each known
+//! problem.
 
 mod configured;
 mod healthy;

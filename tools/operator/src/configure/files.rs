@@ -39,7 +39,8 @@ impl Files {
         Self::of(File::new("wrangler.toml", purpose, wrangler.to_string()), plan)
     }
 
-    /// Renders files for `directory`. Wrangler's configuration is complete: that of the repository at `root`, with the plan's values.
+    /// Renders files for `directory`. Wrangler's configuration is complete: that of the repository at `root`, with
+    /// the plan's values.
     ///
     /// # Errors
     ///

@@ -69,7 +69,8 @@ impl Tokens {
         Ok(Self { as_token: token()?, hs_token: token()? })
     }
 
-    /// Reads the tokens of a registration file that was rendered here with [`Self::generate`]d ones; `None` for any other file.
+    /// Reads the tokens of a registration file that was rendered here with [`Self::generate`]d ones; `None` for any
+    /// other file.
     #[must_use]
     pub fn read(registration: &str) -> Option<Self> {
         let value = |key: &str| {

@@ -4,10 +4,10 @@
 //!
 //! - [`Options`] is the command line. On a terminal it prompts for missing values; elsewhere they are an error.
 //! - A [`Plan`] is a complete deployment, each of its values checked by the worker's own parser.
-//! - [`Files`] renders a plan: as fragments to print, or as files to write. Files that exist with other content are never
-//!   overwritten, and the tokens of a registration file written before are kept.
-//! - `steps` lists the commands that remain. Secrets are put by `wrangler secret put`; no output has them but the registration
-//!   file.
+//! - [`Files`] renders a plan: as fragments to print, or as files to write. Files that exist with other content are
+//!   never overwritten, and the tokens of a registration file written before are kept.
+//! - `steps` lists the commands that remain. Secrets are put by `wrangler secret put`; no output has them but the
+//!   registration file.
 //! - With `--well-known` or `--server-name`, the present announcement is judged by the doctor's check.
 
 use std::{

@@ -1,5 +1,5 @@
-//! The announcement by which clients find the service: `org.matrix.msc4143.rtc_foci` in `.well-known/matrix/client` of the
-//! homeserver's server name (MSC4143).
+//! The announcement by which clients find the service: `org.matrix.msc4143.rtc_foci` in `.well-known/matrix/client`
+//! of the homeserver's server name (MSC4143).
 
 use std::borrow::Cow;
 

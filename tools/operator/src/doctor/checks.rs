@@ -2,13 +2,13 @@
 //!
 //! # How it works
 //!
-//! - A [`Check`] is one value in [`CHECKS`]: its id, its title, its needs and the function that runs it. A new check is a new
-//!   value, and a function in the module of the part that it examines.
-//! - A [`Need`] is either an option of the command line, or an earlier check. While one isn't met, the check is skipped, and the
-//!   need says why.
+//! - A [`Check`] is one value in [`CHECKS`]: its id, its title, its needs and the function that runs it. A new check
+//!   is a new value, and a function in the module of the part that it examines.
+//! - A [`Need`] is either an option of the command line, or an earlier check. While one isn't met, the check is
+//!   skipped, and the need gives the reason.
 //! - Needs are transitive: a check that needs a skipped one is skipped for the same reason.
-//! - [`Round`] is shared by the runs: the deployment, an HTTP client, and the results of earlier checks. A run reads only results
-//!   of checks that its own check needs.
+//! - [`Round`] is shared by the runs: the deployment, an HTTP client, and the results of earlier checks. A run reads
+//!   only results of checks that its own check needs.
 //! - The functions depend neither on the table nor on the round: they take their arguments and return a [`Verdict`].
 
 use futures_util::future::LocalBoxFuture;
@@ -55,7 +55,8 @@ pub(crate) enum Need {
     SfuUrl,
     /// The SFU's key pair is given.
     KeyPair,
-    /// The check of this id has passed. The second value is the reason if it has failed; the reason of a skipped one is passed on.
+    /// The check of this id has passed. The second value is the reason if it has failed; the reason of a skipped one
+    /// is passed on.
     Passed(&'static str, Reason),
     /// The check of this id has passed or was skipped. The second value is the reason if it has failed.
     NotFailed(&'static str, Reason),

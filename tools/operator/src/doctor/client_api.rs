@@ -1,5 +1,5 @@
-//! The homeserver's client-server API and its delayed events, by which the service restarts and sends delegated leaves
-//! (`docs/protocol.md#delayed-events`).
+//! The homeserver's client-server API and its delayed events, by which the service restarts and sends delegated
+//! leaves (`docs/protocol.md#delayed-events`).
 
 use matrixrtc_edge::matrix::ids::server_name::Host;
 use matrixrtc_edge::matrix::well_known::client_base_url;

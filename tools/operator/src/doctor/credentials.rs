@@ -1,5 +1,5 @@
-//! Secrets of a deployment: the SFU's key pair, and the tokens of the registration file in homeserver mode. Their `Debug`
-//! output shows none of them.
+//! Secrets of a deployment: the SFU's key pair, and the tokens of the registration file in homeserver mode. Their
+//! `Debug` output shows none of them.
 
 use std::fmt;
 

@@ -17,7 +17,8 @@ use crate::doctor::report::{Outcome, Status, Verdict};
 use crate::doctor::subject::Subject;
 use crate::doctor::web::{Failure, Request, Response, Web};
 
-/// Finds the federation API as the service does (`docs/protocol.md#finding-homeservers`), and connects to all its addresses.
+/// Finds the federation API as the service does (`docs/protocol.md#finding-homeservers`), and connects to all its
+/// addresses.
 pub(crate) async fn discovery(web: &Web, subject: &Subject, server_name: &ServerName) -> Verdict<Resolution> {
     let network = LocalNetwork {
         web,
@@ -86,7 +87,7 @@ pub(crate) async fn openid(web: &Web, found: &Resolution) -> Verdict<()> {
             ),
             (status, Some(_)) => Outcome::problem(
                 format!("{authority} returned {status} for an unknown token; 401 is expected"),
-                "look into the homeserver's log",
+                "read the homeserver's log",
             ),
         },
     };

@@ -3,11 +3,13 @@
 //!
 //! # How it works
 //!
-//! - The registration file has two tokens. The `as_token` is sent to the homeserver's client-server API only, the `hs_token` to
-//!   the service only.
-//! - [`ping`] is the homeserver's request to the service, sent by the doctor: with the `hs_token`, and with a wrong one.
-//! - [`Homeserver`] has the service's requests to the homeserver: its own user, the members of a room, the announced SFUs.
-//! - [`Homeserver::forwards_requests`] takes the whole way: a request to the homeserver, forwarded to the service.
+//! - The registration file has two tokens. The `as_token` is sent to the homeserver's client-server API only, the
+//!   `hs_token` to the service only.
+//! - [`ping`] is the homeserver's request to the service, sent by the doctor: with the `hs_token`, and with a wrong
+//!   one.
+//! - [`Homeserver`] has the service's requests to the homeserver: its own user, the members of a room, the announced
+//!   SFUs.
+//! - [`Homeserver::forwards_requests`] covers both: a request to the homeserver, which forwards it to the service.
 
 use matrixrtc_edge::livekit::sfu_url::SfuUrl;
 use matrixrtc_edge::matrix::homeserver::client_api::escaped;
@@ -146,7 +148,8 @@ impl Homeserver<'_> {
         (outcome, Some(()))
     }
 
-    /// Checks that the homeserver forwards its users' requests to the service with a token that the service accepts (MSC4512).
+    /// Checks that the homeserver forwards its users' requests to the service with a token that the service accepts
+    /// (MSC4512).
     pub(crate) async fn forwards_requests(&self) -> Verdict<()> {
         let url = self.api.url(GET_TOKEN);
         let authorization = self.as_token.bearer();

@@ -1,17 +1,17 @@
-//! The doctor: examines a deployment from outside, as clients, homeservers and SFUs reach it, and names the cause of each
-//! problem and the setting to change.
+//! The doctor: examines a deployment from outside, as clients, homeservers and SFUs reach it, and names the cause of
+//! each problem and the setting to change.
 //!
 //! # How it works
 //!
-//! - [`Options`] is the command line, for any program to embed as a subcommand. It turns options and environment into a
-//!   [`Subject`]: all that is known about the deployment.
-//! - [`examine`] runs the table of checks (`checks`) from top to bottom. A check makes real requests and reads nothing else, so
-//!   the doctor runs wherever a client does.
+//! - [`Options`] is the command line, for any program to embed as a subcommand. It turns options and environment into
+//!   a [`Subject`]: all that is known about the deployment.
+//! - [`examine`] runs the table of checks (`checks`) from top to bottom. A check makes real requests and reads
+//!   nothing else, so the doctor runs wherever a client does.
 //! - Each check ends with one [`Finding`]: ok, warning, problem or skipped. A problem names its cause and a change.
-//! - A check is skipped when an option that it needs isn't given, or when an earlier check that it needs hasn't passed; the
-//!   finding gives the reason.
-//! - `web` sends one request on a connection of its own, follows no redirect and gives up after ten seconds. Its errors tell
-//!   apart DNS, TCP, TLS and HTTP, because the fix differs.
+//! - A check is skipped when an option that it needs isn't given, or when an earlier check that it needs hasn't
+//!   passed; the finding gives the reason.
+//! - `web` sends one request on a connection of its own, follows no redirect and gives up after ten seconds. Its
+//!   errors distinguish DNS, TCP, TLS and HTTP, because the fix differs.
 //! - Texts from servers are stripped of control characters and cut; secrets reach no finding.
 //!
 //! [`run`] is the subcommand; [`examine`] is the same without a terminal.

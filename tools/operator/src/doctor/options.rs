@@ -22,14 +22,16 @@ use crate::doctor::watch::Terminal;
 
 /// Check a deployment from outside, as clients, homeservers and SFUs reach it
 ///
-/// Prints a line for each check: ok, warning, PROBLEM or skipped, and for a problem its cause and the setting to change. Exits
-/// with 1 if there is a problem, and with 2 if the command line is invalid. Checks that need an option that isn't given are skipped.
+/// Prints a line for each check: ok, warning, PROBLEM or skipped, and for a problem its cause and the setting to
+/// change. Exits with 1 if there is a problem, and with 2 if the command line is invalid. Checks that need an option
+/// that isn't given are skipped.
 #[derive(Debug, Args)]
 pub struct Options {
     /// URL of the service, as .well-known/matrix/client announces it
     #[arg(value_name = "URL", value_parser = ServiceUrl::parse)]
     service: ServiceUrl,
-    /// Name of a homeserver whose users use the service: the part of their ids after the colon [env: LIVEKIT_HS_SERVER_NAME]
+    /// Name of a homeserver whose users use the service: the part of their ids after the colon [env:
+    /// LIVEKIT_HS_SERVER_NAME]
     #[arg(long, value_name = "NAME", value_parser = ServerName::parse)]
     server_name: Option<ServerName>,
     /// URL of the SFU, as clients get it [env: LIVEKIT_URL]
@@ -38,7 +40,8 @@ pub struct Options {
     /// API key that the service and the SFU share [env: LIVEKIT_KEY, or the first line of LIVEKIT_KEYS]
     #[arg(long, value_name = "KEY")]
     sfu_key: Option<String>,
-    /// Secret of the API key; other users of this machine can read it here, but not in the environment [env: LIVEKIT_SECRET]
+    /// Secret of the API key; other users of this machine can read it here, but not in the environment [env:
+    /// LIVEKIT_SECRET]
     #[arg(long, value_name = "SECRET", value_parser = Secret::read)]
     sfu_secret: Option<Secret>,
     /// as_token of the registration file, in homeserver mode [env: LIVEKIT_AS_TOKEN]

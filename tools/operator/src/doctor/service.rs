@@ -68,7 +68,8 @@ pub(crate) async fn healthz(web: &Web, service: &ServiceUrl) -> Verdict<()> {
     unless_problem(outcome)
 }
 
-/// Checks that the client endpoints respond to a POST with an error of the service's own, and returns those responses.
+/// Checks that the client endpoints respond to a POST with an error of the service's own, and returns those
+/// responses.
 pub(crate) async fn endpoints(web: &Web, service: &ServiceUrl) -> Verdict<Vec<(&'static str, Response)>> {
     let mut responses = Vec::new();
     for path in ENDPOINTS {

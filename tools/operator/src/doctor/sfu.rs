@@ -73,8 +73,8 @@ impl Sfu<'_> {
 
     /// Checks that a request to open a WebSocket reaches the SFU as one.
     ///
-    /// The request has no token and is refused: with 401 if it is still an upgrade, with an empty 404 if a proxy has made it an
-    /// ordinary request.
+    /// The request has no token and is refused: with 401 if it is still an upgrade, with an empty 404 if a proxy has
+    /// made it an ordinary request.
     pub(crate) async fn passes_websockets(&self) -> Verdict<()> {
         let url = format!("{}/rtc", self.url.api());
         let outcome = match self.web.send(&Request::get(&url, &UPGRADE)).await {

@@ -1,4 +1,5 @@
-//! Trusted certificates: those of the public authorities, as in browsers and on the platform, and those of given PEM files.
+//! Trusted certificates: those of the public authorities, as in browsers and on the platform, and those of given PEM
+//! files.
 
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};

@@ -20,7 +20,8 @@ impl Watcher for () {
     fn waiting(&mut self, _: &str, _: Duration) {}
 }
 
-/// Printer of a line on standard output for each finding, and of one on standard error for each check that takes longer.
+/// Printer of a line on standard output for each finding, and of one on standard error for each check that takes
+/// longer.
 pub(crate) struct Terminal {
     /// Whether findings are printed as they are made.
     pub(crate) findings: bool,

@@ -1,14 +1,15 @@
-//! HTTP client of the doctor: one request on a connection of its own, with errors that tell apart DNS, TCP, TLS and HTTP.
+//! HTTP client of the doctor: one request on a connection of its own, with errors that distinguish DNS, TCP, TLS and
+//! HTTP.
 //!
 //! # How it works
 //!
-//! - [`Web::send`] resolves the host, connects to all of its addresses at once and uses the first connection, then speaks TLS
-//!   where the URL is `https`, and HTTP/1.1. It follows no redirect; [`Web::follow`] does.
+//! - [`Web::send`] resolves the host, connects to all of its addresses at once and uses the first connection, then
+//!   speaks TLS where the URL is `https`, and HTTP/1.1. It follows no redirect; [`Web::follow`] does.
 //! - Each step has its own [`Failure`], which names the cause and, by [`Failure::change`], the setting to change.
-//! - The verifier of `trust` records the presented chain, so that an untrusted certificate gets a precise cause: self-signed, without
-//!   its issuer's, or from an unknown authority.
-//! - Look-up and connection give up after 5 seconds each, the whole request after 10. Bodies are read up to 64 KiB; a longer one
-//!   counts as empty.
+//! - The verifier of `trust` records the presented chain, so that an untrusted certificate gets a precise cause:
+//!   self-signed, without its issuer's, or from an unknown authority.
+//! - Look-up and connection give up after 5 seconds each, the whole request after 10. Bodies are read up to 64 KiB; a
+//!   longer one counts as empty.
 //! - [`Addresses`] connects to each address of a host, to find the ones that don't answer.
 
 use std::convert::Infallible;
