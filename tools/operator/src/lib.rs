@@ -1,4 +1,4 @@
-//! What the operator of a deployment runs: [`configure`] before it, [`doctor`] after it.
+//! The operator's tools: [`configure`] prepares a deployment, [`doctor`] examines it afterwards.
 
 pub mod configure;
 pub mod doctor;

@@ -33,7 +33,7 @@ fn without_a_terminal_what_is_missing_is_an_error() {
 #[test]
 fn a_wrong_value_is_an_error_that_says_what_is_wrong() {
     for (option, value, problem) in [
-        ("--domain", "https://rtc.example.com", "is no host name"),
+        ("--domain", "https://rtc.example.com", "is not a host name"),
         ("--route", "rtc.example.com", "has no path"),
         ("--sfu-url", "sfu.example.com", "is not a URL"),
         ("--homeserver", "https://example.com", "not a Matrix server name"),
@@ -97,7 +97,7 @@ fn what_is_there_already_is_not_overwritten() {
     let output = configure(&[&COMPLETE[..], &["--write", directory.path().to_str().unwrap()]].concat());
 
     assert_eq!(output.status.code(), Some(1));
-    assert!(text(&output.stderr).contains("is there already"));
+    assert!(text(&output.stderr).contains("exists with other content"));
     assert_eq!(fs::read_to_string(&file).unwrap(), "mine");
     assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 1);
 }
@@ -132,7 +132,7 @@ fn the_registration_file_is_for_its_owner_only_and_keeps_its_tokens() {
 
     fs::write(&file, "mine").unwrap();
     let refused = configure(&arguments);
-    assert!(!refused.status.success() && text(&refused.stderr).contains("is there already"));
+    assert!(!refused.status.success() && text(&refused.stderr).contains("exists with other content"));
     assert_eq!(fs::read_to_string(&file).unwrap(), "mine");
 }
 

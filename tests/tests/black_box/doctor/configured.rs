@@ -1,13 +1,13 @@
 use black_box::Lab;
-use operator::configure::{Files, Place, Plan};
+use operator::configure::{Files, Plan, Route};
 use serde_json::{Value, json};
 
 use super::{SERVICE_URL, SFU_URL, World, well_known};
 
 #[tokio::test]
 async fn what_configure_prints_is_what_the_doctor_finds_well() {
-    let place = Place::route("rtc.example.org/livekit/jwt").unwrap();
-    let plan = Plan::new(place, SFU_URL.to_owned(), String::from("example.org"), None, None).unwrap();
+    let route = Route::below_path("rtc.example.org/livekit/jwt").unwrap();
+    let plan = Plan::new(route, SFU_URL.to_owned(), String::from("example.org"), None, None).unwrap();
     let files = Files::to_print(&plan);
     let wrangler: toml::Table = files.content("wrangler.toml").unwrap().parse().unwrap();
     let vars = wrangler["vars"].as_table().unwrap().clone();

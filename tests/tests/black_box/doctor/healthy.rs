@@ -1,5 +1,5 @@
 use black_box::Lab;
-use operator::doctor::{Check, Status, Watcher, examine};
+use operator::doctor::{Status, Watcher, examine};
 use std::time::Duration;
 
 use super::World;
@@ -11,7 +11,8 @@ async fn nothing_is_wrong_with_a_deployment_as_it_should_be() {
     let report = world.examine().await;
 
     World::assert_well(&report);
-    assert_eq!(report.to_string(), "0 problems, 0 warnings, 19 ok, 5 skipped");
+    assert!(report.to_string().starts_with("0 problems, 0 warnings, "), "{report}");
+    World::assert_skipped(&report, &[]);
     assert_eq!(world.sfu.test_rooms().len(), 0, "a test room is left");
 }
 
@@ -43,9 +44,9 @@ async fn srv_records_lead_to_the_federation_api() {
 
     let report = world.examine().await;
 
-    let found = World::finding(&report, Check::FederationDiscovery);
+    let found = World::finding(&report, "federation-discovery");
     assert!(found.outcome.status == Status::Ok && found.outcome.seen.contains("SRV record"), "{found:?}");
-    assert_eq!(World::finding(&report, Check::OpenId).outcome.status, Status::Ok, "{:#?}", report.findings);
+    assert_eq!(World::finding(&report, "open-id").outcome.status, Status::Ok, "{:#?}", report.findings);
 }
 
 #[tokio::test]
@@ -59,33 +60,33 @@ async fn what_is_not_told_is_skipped_with_the_reason() {
 
     assert!(!report.has_problem(), "{:#?}", report.findings);
     let skipped = [
-        Check::Announcement,
-        Check::FederationDiscovery,
-        Check::OpenId,
-        Check::ClientApi,
-        Check::DelayedEvents,
-        Check::Sfu,
-        Check::WebSockets,
-        Check::SfuKeys,
-        Check::SfuRooms,
-        Check::AutoCreate,
-        Check::Webhook,
+        "announcement",
+        "federation-discovery",
+        "open-id",
+        "client-api",
+        "delayed-events",
+        "sfu",
+        "web-sockets",
+        "sfu-keys",
+        "sfu-rooms",
+        "auto-create",
+        "webhook",
     ];
     World::assert_skipped(&report, &skipped);
     let reason = |check| World::finding(&report, check).outcome.seen.as_str();
-    assert!(reason(Check::Announcement).contains("--server-name"));
-    assert!(reason(Check::Sfu).contains("--sfu-url"));
-    assert!(reason(Check::Webhook).contains("--sfu-key"));
+    assert!(reason("announcement").contains("--server-name"));
+    assert!(reason("sfu").contains("--sfu-url"));
+    assert!(reason("webhook").contains("--sfu-key"));
 }
 
 #[tokio::test]
 async fn whoever_waits_is_told_for_what() {
-    struct Notes(Vec<(Check, Duration)>);
+    struct Notes(Vec<(String, Duration)>);
     impl Watcher for Notes {
         fn found(&mut self, _: &operator::doctor::Finding) {}
 
-        fn waiting(&mut self, check: Check, elapsed: Duration) {
-            self.0.push((check, elapsed));
+        fn waiting(&mut self, title: &str, elapsed: Duration) {
+            self.0.push((title.to_owned(), elapsed));
         }
     }
     let mut world = World::new().await;
@@ -100,6 +101,6 @@ async fn whoever_waits_is_told_for_what() {
 
     let report = examine(&world.subject(), &mut notes).await;
 
-    World::assert_problem(&report, Check::Healthz, "no answer within 10 s");
-    assert!(notes.0.iter().all(|(check, _)| *check == Check::Healthz) && notes.0.len() >= 2, "{:?}", notes.0);
+    World::assert_problem(&report, "healthz", "no response within 10 s");
+    assert!(notes.0.iter().all(|(title, _)| title == "service: /healthz") && notes.0.len() >= 2, "{:?}", notes.0);
 }

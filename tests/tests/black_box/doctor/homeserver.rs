@@ -1,5 +1,5 @@
 use black_box::{Lab, Operation, PUBLIC_V6, Reply};
-use operator::doctor::{Check, Status};
+use operator::doctor::Status;
 use serde_json::json;
 
 use super::{MADE_UP, SERVICE_URL, World, announcement, error, well_known};
@@ -11,8 +11,12 @@ async fn no_announcement() {
 
     let report = world.examine().await;
 
-    World::assert_problem(&report, Check::Announcement, "there is no https://example.org/.well-known/matrix/client");
-    World::assert_skipped(&report, &[Check::ClientApi, Check::DelayedEvents]);
+    World::assert_problem(
+        &report,
+        "announcement",
+        "https://example.org/.well-known/matrix/client doesn't exist (the response is 404)",
+    );
+    World::assert_skipped(&report, &["client-api", "delayed-events"]);
 }
 
 #[tokio::test]
@@ -22,7 +26,7 @@ async fn a_web_server_that_is_away() {
 
     let report = world.examine().await;
 
-    World::assert_finding(&report, Check::Announcement, Status::Problem, "connection refused");
+    World::assert_finding(&report, "announcement", Status::Problem, "connection refused");
 }
 
 #[tokio::test]
@@ -30,12 +34,12 @@ async fn an_announcement_that_pages_may_not_read() {
     let world = World::new().await;
     world.own.home.set_client_well_known(Reply::json(200, &announcement(SERVICE_URL)));
     let report = world.examine().await;
-    World::assert_problem(&report, Check::Announcement, "there is no Access-Control-Allow-Origin");
+    World::assert_problem(&report, "announcement", "there is no Access-Control-Allow-Origin");
 
     let doubled = well_known(&announcement(SERVICE_URL)).header("access-control-allow-origin", "*");
     world.own.home.set_client_well_known(doubled);
     let report = world.examine().await;
-    World::assert_problem(&report, Check::Announcement, "is there 2 times");
+    World::assert_problem(&report, "announcement", "there are 2 Access-Control-Allow-Origin headers");
 }
 
 #[tokio::test]
@@ -55,7 +59,7 @@ async fn an_announcement_of_something_else() {
 
         let report = world.examine().await;
 
-        World::assert_problem(&report, Check::Announcement, cause);
+        World::assert_problem(&report, "announcement", cause);
     }
 }
 
@@ -66,7 +70,7 @@ async fn an_announcement_with_a_slash_at_its_end() {
 
     let report = world.examine().await;
 
-    World::assert_warning(&report, Check::Announcement, "a slash at its end");
+    World::assert_warning(&report, "announcement", "ends with a slash");
 }
 
 #[tokio::test]
@@ -76,8 +80,8 @@ async fn an_announcement_that_is_not_json() {
 
     let report = world.examine().await;
 
-    World::assert_finding(&report, Check::Announcement, Status::Problem, "isn't JSON");
-    World::assert_finding(&report, Check::ClientApi, Status::Problem, "no m.homeserver.base_url");
+    World::assert_finding(&report, "announcement", Status::Problem, "isn't JSON");
+    World::assert_finding(&report, "client-api", Status::Problem, "no m.homeserver.base_url");
 }
 
 #[tokio::test]
@@ -86,14 +90,14 @@ async fn a_delegation_that_cannot_be_read() {
     for (reply, cause) in [
         (Reply::html(200), "isn't JSON with a valid m.server"),
         (Reply::json(200, &json!({ "m.server": "https://matrix.example.org" })), "isn't JSON with a valid m.server"),
-        (Reply::html(500), "answered with 500"),
+        (Reply::html(500), "returned 500"),
     ] {
         world.own.home.set_well_known(reply);
 
         let report = world.examine().await;
 
-        World::assert_finding(&report, Check::FederationDiscovery, Status::Problem, cause);
-        World::assert_finding(&report, Check::FederationDiscovery, Status::Problem, "example.org:8448");
+        World::assert_finding(&report, "federation-discovery", Status::Problem, cause);
+        World::assert_finding(&report, "federation-discovery", Status::Problem, "example.org:8448");
     }
 }
 
@@ -104,8 +108,8 @@ async fn a_delegation_to_a_private_address() {
 
     let report = world.examine().await;
 
-    World::assert_problem(&report, Check::FederationDiscovery, "10.1.2.3 is a private address");
-    World::assert_skipped(&report, &[Check::OpenId]);
+    World::assert_problem(&report, "federation-discovery", "10.1.2.3 is a private address");
+    World::assert_skipped(&report, &["open-id"]);
 }
 
 #[tokio::test]
@@ -118,7 +122,7 @@ async fn a_name_with_a_private_address() {
 
     let report = world.examine().await;
 
-    let seen = World::finding(&report, Check::FederationDiscovery);
+    let seen = World::finding(&report, "federation-discovery");
     assert!(seen.outcome.seen.contains("10.1.2.3, a private address"), "{seen:?}");
 }
 
@@ -129,14 +133,9 @@ async fn a_federation_port_that_is_closed() {
 
     let report = world.examine().await;
 
-    World::assert_problem(&report, Check::FederationDiscovery, ":8448: connection refused");
-    World::assert_finding(
-        &report,
-        Check::FederationDiscovery,
-        Status::Problem,
-        "no valid well-known and no SRV record",
-    );
-    World::assert_skipped(&report, &[Check::OpenId]);
+    World::assert_problem(&report, "federation-discovery", ":8448: connection refused");
+    World::assert_finding(&report, "federation-discovery", Status::Problem, "no valid well-known and no SRV record");
+    World::assert_skipped(&report, &["open-id"]);
 }
 
 #[tokio::test]
@@ -147,7 +146,7 @@ async fn a_resolver_that_does_not_tell() {
 
     let report = world.examine().await;
 
-    World::assert_problem(&report, Check::FederationDiscovery, "didn't tell whether there are SRV records");
+    World::assert_problem(&report, "federation-discovery", "returned no result for SRV records");
 }
 
 #[tokio::test]
@@ -158,7 +157,7 @@ async fn a_federation_api_whose_ipv6_address_does_not_answer() {
 
     let report = world.examine().await;
 
-    World::assert_problem(&report, Check::FederationDiscovery, "announces the IPv6 address");
+    World::assert_problem(&report, "federation-discovery", "has the IPv6 address");
 }
 
 #[tokio::test]
@@ -171,8 +170,8 @@ async fn a_federation_api_with_an_untrusted_certificate() {
 
     let report = world.examine().await;
 
-    World::assert_finding(&report, Check::OpenId, Status::Problem, "the certificate of matrix.example.net has expired");
-    World::assert_finding(&report, Check::OpenId, Status::Problem, "OPEN_ID_ERROR");
+    World::assert_finding(&report, "open-id", Status::Problem, "the certificate of matrix.example.net has expired");
+    World::assert_finding(&report, "open-id", Status::Problem, "OPEN_ID_ERROR");
 }
 
 #[tokio::test]
@@ -180,16 +179,16 @@ async fn a_federation_api_that_does_not_answer_about_openid_tokens() {
     let world = World::new().await;
     for (reply, cause) in [
         (error(404, "M_UNRECOGNIZED"), "no OpenID endpoint"),
-        (Reply::html(404), "no homeserver's federation API (404)"),
-        (Reply::html(502), "no homeserver's federation API (502)"),
-        (error(403, "M_FORBIDDEN"), "refuses to answer strangers"),
-        (error(500, "M_UNKNOWN"), "answers 500 to an unknown token"),
+        (Reply::html(404), "isn't that of a homeserver's federation API (404)"),
+        (Reply::html(502), "isn't that of a homeserver's federation API (502)"),
+        (error(403, "M_FORBIDDEN"), "refuses requests without authentication"),
+        (error(500, "M_UNKNOWN"), "returned 500 for an unknown token"),
     ] {
         world.own.home.set_userinfo(reply);
 
         let report = world.examine().await;
 
-        World::assert_problem(&report, Check::OpenId, cause);
+        World::assert_problem(&report, "open-id", cause);
     }
 }
 
@@ -200,7 +199,7 @@ async fn a_federation_api_that_limits() {
 
     let report = world.examine().await;
 
-    World::assert_warning(&report, Check::OpenId, "429");
+    World::assert_warning(&report, "open-id", "429");
 }
 
 #[tokio::test]
@@ -210,8 +209,8 @@ async fn a_client_api_that_is_not_there() {
 
     let report = world.examine().await;
 
-    World::assert_problem(&report, Check::ClientApi, "connection refused");
-    World::assert_skipped(&report, &[Check::DelayedEvents]);
+    World::assert_problem(&report, "client-api", "connection refused");
+    World::assert_skipped(&report, &["delayed-events"]);
 }
 
 #[tokio::test]
@@ -221,7 +220,7 @@ async fn something_else_in_place_of_the_client_api() {
 
     let report = world.examine().await;
 
-    World::assert_problem(&report, Check::ClientApi, "is no homeserver (200)");
+    World::assert_problem(&report, "client-api", "isn't a homeserver's (200)");
 }
 
 #[tokio::test]
@@ -231,8 +230,8 @@ async fn a_homeserver_without_delayed_events() {
 
     let report = world.examine().await;
 
-    World::assert_problem(&report, Check::DelayedEvents, "doesn't say in /versions");
-    let change = World::finding(&report, Check::DelayedEvents).outcome.change.as_deref().unwrap();
+    World::assert_problem(&report, "delayed-events", "doesn't announce delayed events");
+    let change = World::finding(&report, "delayed-events").outcome.change.as_deref().unwrap();
     assert!(change.contains("max_event_delay_duration"), "{change}");
 }
 
@@ -240,16 +239,16 @@ async fn a_homeserver_without_delayed_events() {
 async fn delayed_events_that_are_not_as_they_should_be() {
     let world = World::new().await;
     for (reply, cause) in [
-        (error(404, "M_UNRECOGNIZED"), "doesn't know `restart` without a login"),
-        (error(401, "M_MISSING_TOKEN"), "wants a login"),
-        (Reply::html(404), "is answered with 404, where 404 M_NOT_FOUND belongs"),
-        (Reply::html(502), "is answered with 502"),
+        (error(404, "M_UNRECOGNIZED"), "has no `restart` without a login"),
+        (error(401, "M_MISSING_TOKEN"), "requires a login"),
+        (Reply::html(404), "restart is 404; 404 M_NOT_FOUND is expected"),
+        (Reply::html(502), "restart is 502"),
     ] {
         world.own.events.answer_always(MADE_UP, Operation::Restart, reply);
 
         let report = world.examine().await;
 
-        World::assert_problem(&report, Check::DelayedEvents, cause);
+        World::assert_problem(&report, "delayed-events", cause);
     }
 }
 
@@ -260,5 +259,5 @@ async fn delayed_events_that_are_limited() {
 
     let report = world.examine().await;
 
-    World::assert_warning(&report, Check::DelayedEvents, "429");
+    World::assert_warning(&report, "delayed-events", "429");
 }

@@ -1,5 +1,5 @@
 use black_box::{HomeserverQuestion as Question, Reply};
-use operator::doctor::{Check, Status};
+use operator::doctor::Status;
 use serde_json::json;
 
 use super::{World, error};
@@ -11,7 +11,6 @@ async fn nothing_is_wrong_with_homeserver_mode_as_it_should_be() {
     let report = world.examine().await;
 
     assert_eq!(report.count(Status::Ok), report.findings.len(), "{:#?}", report.findings);
-    assert_eq!(report.to_string(), "0 problems, 0 warnings, 24 ok, 0 skipped");
     World::assert_no_secret(&report);
 }
 
@@ -35,14 +34,16 @@ async fn a_token_that_is_not_told() {
     let mut world = World::in_homeserver_mode().await;
     world.unset("--as-token");
     let report = world.examine().await;
-    assert_eq!(report.to_string(), "0 problems, 0 warnings, 20 ok, 4 skipped");
-    assert!(World::finding(&report, Check::AsToken).outcome.seen.contains("--as-token"));
+    assert_eq!(World::skipped(&report), ["as-token", "is-joined", "transports", "proxying"]);
+    World::assert_well(&report);
+    assert!(World::finding(&report, "as-token").outcome.seen.contains("--as-token"));
 
     let mut world = World::in_homeserver_mode().await;
     world.unset("--hs-token");
     let report = world.examine().await;
-    assert_eq!(report.to_string(), "0 problems, 0 warnings, 23 ok, 1 skipped");
-    assert!(World::finding(&report, Check::Ping).outcome.seen.contains("--hs-token"));
+    assert_eq!(World::skipped(&report), ["ping"]);
+    World::assert_well(&report);
+    assert!(World::finding(&report, "ping").outcome.seen.contains("--hs-token"));
 }
 
 #[tokio::test]
@@ -55,8 +56,8 @@ async fn a_service_that_is_not_in_homeserver_mode() {
 
     let report = world.examine().await;
 
-    World::assert_problem(&report, Check::Ping, "isn't in homeserver mode (404)");
-    World::assert_skipped(&report, &[Check::Proxying]);
+    World::assert_problem(&report, "ping", "isn't in homeserver mode (404)");
+    World::assert_skipped(&report, &["proxying"]);
 }
 
 #[tokio::test]
@@ -66,7 +67,7 @@ async fn a_service_with_another_hs_token() {
 
     let report = world.examine().await;
 
-    World::assert_problem(&report, Check::Ping, "isn't the service's LIVEKIT_HS_TOKEN");
+    World::assert_problem(&report, "ping", "isn't the service's LIVEKIT_HS_TOKEN");
 }
 
 #[tokio::test]
@@ -81,9 +82,9 @@ async fn a_service_without_tls_is_not_told_the_hs_token() {
 
     let report = world.examine().await;
 
-    World::assert_finding(&report, Check::ServiceCertificate, Status::Problem, "no TLS");
-    World::assert_skipped(&report, &[Check::Ping]);
-    assert!(World::finding(&report, Check::Ping).outcome.seen.contains("isn't sent without TLS"));
+    World::assert_finding(&report, "service-certificate", Status::Problem, "no TLS");
+    World::assert_skipped(&report, &["ping"]);
+    assert!(World::finding(&report, "ping").outcome.seen.contains("isn't sent without TLS"));
 }
 
 #[tokio::test]
@@ -94,14 +95,14 @@ async fn something_that_answers_a_ping_in_the_service_s_place() {
         false => reply,
     });
     let report = world.examine().await;
-    World::assert_problem(&report, Check::Ping, "with a wrong token is answered with 200");
+    World::assert_problem(&report, "ping", "with a wrong token returned 200");
 
     world.proxy.meddle(|request, reply| match request.path.ends_with("/ping") {
         true => Reply::html(404),
         false => reply,
     });
     let report = world.examine().await;
-    World::assert_problem(&report, Check::Ping, "this URL doesn't lead to the service");
+    World::assert_problem(&report, "ping", "this URL isn't routed to the service");
 }
 
 #[tokio::test]
@@ -111,8 +112,8 @@ async fn a_homeserver_that_has_not_read_the_registration_file() {
 
     let report = world.examine().await;
 
-    World::assert_problem(&report, Check::AsToken, "it hasn't read the registration file");
-    World::assert_skipped(&report, &[Check::IsJoined, Check::Transports, Check::Proxying]);
+    World::assert_problem(&report, "as-token", "it hasn't read the registration file");
+    World::assert_skipped(&report, &["is-joined", "transports", "proxying"]);
 }
 
 #[tokio::test]
@@ -123,7 +124,7 @@ async fn a_homeserver_of_another_name() {
 
     let report = world.examine().await;
 
-    World::assert_problem(&report, Check::AsToken, "is matrix.example.org, not example.org");
+    World::assert_problem(&report, "as-token", "is matrix.example.org, not example.org");
 }
 
 #[tokio::test]
@@ -134,7 +135,7 @@ async fn a_homeserver_that_does_not_say_who_it_is() {
 
         let report = world.examine().await;
 
-        World::assert_problem(&report, Check::AsToken, "isn't a homeserver's answer");
+        World::assert_problem(&report, "as-token", "in a response that isn't a homeserver's");
     }
 }
 
@@ -144,14 +145,14 @@ async fn a_homeserver_that_does_not_tell_who_is_joined() {
     for (reply, cause) in [
         (error(403, "M_FORBIDDEN"), "lacks the scope"),
         (error(404, "M_UNRECOGNIZED"), "MSC4502 is off"),
-        (Reply::html(502), "answered with 502"),
-        (Reply::json(200, &json!({ "joined": true })), "isn't a homeserver's answer"),
+        (Reply::html(502), "returned 502"),
+        (Reply::json(200, &json!({ "joined": true })), "in a response that isn't a homeserver's"),
     ] {
         world.own.answer_always(Question::IsUserJoined, reply);
 
         let report = world.examine().await;
 
-        World::assert_problem(&report, Check::IsJoined, cause);
+        World::assert_problem(&report, "is-joined", cause);
     }
 }
 
@@ -161,7 +162,7 @@ async fn a_homeserver_that_announces_another_sfu_or_none() {
     let other = json!({ "rtc_transports": [{ "type": "livekit", "url": "wss://other.example.org" }] });
     world.own.answer_always(Question::Transports, Reply::json(200, &other));
     let report = world.examine().await;
-    World::assert_problem(&report, Check::Transports, "wss://other.example.org, for which the service gives no token");
+    World::assert_problem(&report, "transports", "wss://other.example.org, for which the service issues no token");
 
     for (reply, cause) in
         [(Reply::json(200, &json!({})), "no SFU with a `url`"), (error(404, "M_UNRECOGNIZED"), "MSC4143 is off")]
@@ -170,7 +171,7 @@ async fn a_homeserver_that_announces_another_sfu_or_none() {
 
         let report = world.examine().await;
 
-        World::assert_warning(&report, Check::Transports, cause);
+        World::assert_warning(&report, "transports", cause);
     }
 }
 
@@ -178,7 +179,7 @@ async fn a_homeserver_that_announces_another_sfu_or_none() {
 async fn a_homeserver_that_does_not_pass_requests_on() {
     let world = World::in_homeserver_mode().await;
     for (reply, cause) in [
-        (error(404, "M_UNRECOGNIZED"), "doesn't pass requests on to the service (404)"),
+        (error(404, "M_UNRECOGNIZED"), "doesn't forward requests to the service (404)"),
         (Reply::html(502), "can't reach the service"),
         (Reply::html(504), "can't reach the service"),
         (Reply::html(404), "something that isn't this service (404)"),
@@ -188,7 +189,7 @@ async fn a_homeserver_that_does_not_pass_requests_on() {
 
         let report = world.examine().await;
 
-        World::assert_problem(&report, Check::Proxying, cause);
+        World::assert_problem(&report, "proxying", cause);
     }
 }
 
@@ -199,7 +200,7 @@ async fn a_homeserver_that_passes_requests_on_to_where_nobody_answers() {
 
     let report = world.examine().await;
 
-    World::assert_problem(&report, Check::Proxying, "can't reach the service");
+    World::assert_problem(&report, "proxying", "can't reach the service");
 }
 
 #[tokio::test]
@@ -209,7 +210,7 @@ async fn a_homeserver_that_passes_requests_on_with_another_hs_token() {
 
     let report = world.examine().await;
 
-    World::assert_problem(&report, Check::Proxying, "LIVEKIT_HS_TOKEN isn't the hs_token");
+    World::assert_problem(&report, "proxying", "LIVEKIT_HS_TOKEN isn't the hs_token");
 }
 
 #[tokio::test]
@@ -219,5 +220,5 @@ async fn a_homeserver_that_limits() {
 
     let report = world.examine().await;
 
-    World::assert_warning(&report, Check::Proxying, "429");
+    World::assert_warning(&report, "proxying", "429");
 }

@@ -1,4 +1,4 @@
-//! The files of a plan: printed as what is to be added, or written whole where this program knows the rest.
+//! Files of a plan: fragments to print, or whole files to write where the rest is known.
 
 use std::{
     fmt,
@@ -8,32 +8,29 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use crate::doctor::announcement;
 use anyhow::{Context, Result, bail};
 use toml_edit::{Array, DocumentMut, Item, Table, value};
 
-use super::{
-    Plan,
-    homeserver_mode::{HOMESERVER, REGISTRATION, homeserver_fragment, quoted},
-    plan::SECRETS,
-};
+use crate::configure::homeserver_mode::{HOMESERVER, REGISTRATION, homeserver_fragment, quoted};
+use crate::configure::plan::{Plan, SECRETS};
+use crate::doctor::announcement;
 
-/// Files, with what is in them.
+/// Files with their content.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Files(Vec<File>);
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct File {
     name: &'static str,
-    /// What to do with it.
+    /// Use of the file, for the operator.
     purpose: String,
     content: String,
-    /// Whether it holds secrets.
+    /// Whether it contains secrets.
     secret: bool,
 }
 
 impl Files {
-    /// What to add to files that are there.
+    /// Renders fragments to add to existing files.
     #[must_use]
     pub fn to_print(plan: &Plan) -> Self {
         let mut wrangler = DocumentMut::new();
@@ -42,22 +39,23 @@ impl Files {
         Self::of(File::new("wrangler.toml", purpose, wrangler.to_string()), plan)
     }
 
-    /// The same as files for `directory`, with a whole configuration for wrangler: that of the repository at `root`, completed.
+    /// Renders files for `directory`. Wrangler's configuration is complete: that of the repository at `root`, with
+    /// the plan's values.
     ///
     /// # Errors
     ///
-    /// The repository's configuration can't be read, or the directory can't be made.
+    /// The repository's configuration can't be read, or the directory can't be created.
     pub fn for_directory(plan: &Plan, root: &Path, directory: &Path) -> Result<Self> {
         fs::create_dir_all(directory).with_context(|| format!("can't create {}", directory.display()))?;
         let template = root.join("wrangler.toml");
         let text = fs::read_to_string(&template).with_context(|| format!("can't read {}", template.display()))?;
         let mut wrangler: DocumentMut = text.parse().with_context(|| format!("can't read {}", template.display()))?;
-        // It describes the variables that could be added to the file it is in.
+        // The trailing comment describes variables to add to the template itself.
         wrangler.set_trailing("");
         configure(&mut wrangler, plan);
         let root = root.canonicalize().with_context(|| format!("can't find {}", root.display()))?;
         if directory.canonicalize().with_context(|| format!("can't find {}", directory.display()))? != root {
-            lead_back(&mut wrangler, &root);
+            make_paths_absolute(&mut wrangler, &root);
         }
         Ok(Self::of(File::new(WRANGLER, "for `wrangler … -c`", wrangler.to_string()), plan))
     }
@@ -65,20 +63,21 @@ impl Files {
     fn of(wrangler: File, plan: &Plan) -> Self {
         let mut files = vec![wrangler, livekit(plan), well_known(plan)];
         if let Some(mode) = plan.homeserver_mode() {
-            let purpose = "for the homeserver, and for nobody else's eyes";
+            let purpose = "for the homeserver; keep it secret";
             let registration = File::new(REGISTRATION, purpose, mode.registration(plan.service_url()));
             files.push(File { secret: true, ..registration });
-            let purpose = "to be added to homeserver.yaml; its last section once clients are to use homeserver mode";
+            let purpose =
+                "to be added to homeserver.yaml; its last section only when clients should use homeserver mode";
             files.push(File::new(HOMESERVER, purpose, homeserver_fragment(plan.sfu_url())));
         }
         Self(files)
     }
 
-    /// Writes them, and gives their names. What is there already stays as it is.
+    /// Writes the files and returns their paths. Files with the same content stay untouched.
     ///
     /// # Errors
     ///
-    /// One is there already with other content, and then none is written; or one can't be written.
+    /// A file exists with other content, in which case none is written; or one can't be written.
     pub fn write(&self, directory: &Path) -> Result<Vec<PathBuf>> {
         let paths: Vec<_> = self.0.iter().map(|file| directory.join(file.name)).collect();
         let mut missing = Vec::new();
@@ -86,7 +85,7 @@ impl Files {
             if !path.exists() {
                 missing.push((file, path));
             } else if !fs::read(path).is_ok_and(|there| there == file.content.as_bytes()) {
-                bail!("{} is there already, and different: move it away first", path.display());
+                bail!("{} exists with other content: move it away first", path.display());
             }
         }
         for (file, path) in missing {
@@ -95,7 +94,7 @@ impl Files {
         Ok(paths)
     }
 
-    /// What is in the file of that name.
+    /// Content of the file of that name.
     #[must_use]
     pub fn content(&self, name: &str) -> Option<&str> {
         self.0.iter().find(|file| file.name == name).map(|file| file.content.as_str())
@@ -107,7 +106,7 @@ impl File {
         Self { name, purpose: purpose.to_owned(), content, secret: false }
     }
 
-    /// Where nothing is yet. Secrets are for their owner's eyes only.
+    /// Creates the file. Only its owner can read a file with secrets.
     fn write(&self, path: &Path) -> std::io::Result<()> {
         let mode = if self.secret { 0o600 } else { 0o666 };
         OpenOptions::new().write(true).create_new(true).mode(mode).open(path)?.write_all(self.content.as_bytes())
@@ -124,10 +123,10 @@ impl fmt::Display for Files {
     }
 }
 
-/// Adds what the plan says.
+/// Adds the plan's routes and variables.
 fn configure(wrangler: &mut DocumentMut, plan: &Plan) {
     let mut routes = Array::new();
-    routes.push(plan.place.wrangler_route());
+    routes.push(plan.route().wrangler_route());
     wrangler["routes"] = value(routes);
     let vars = wrangler.entry("vars").or_insert(Item::Table(Table::new()));
     for (variable, text) in plan.vars() {
@@ -135,8 +134,8 @@ fn configure(wrangler: &mut DocumentMut, plan: &Plan) {
     }
 }
 
-/// Lets a file that lies elsewhere lead to the build of the repository at `root`.
-fn lead_back(wrangler: &mut DocumentMut, root: &Path) {
+/// Makes paths absolute, for a configuration outside of the repository at `root`.
+fn make_paths_absolute(wrangler: &mut DocumentMut, root: &Path) {
     let absolute = |path: &str| value(root.join(path).display().to_string());
     if let Some(main) = wrangler.get("main").and_then(Item::as_str) {
         wrangler["main"] = absolute(main);
@@ -169,9 +168,14 @@ fn well_known(plan: &Plan) -> File {
     File::new(WELL_KNOWN, purpose, content)
 }
 
-/// wrangler's whole configuration.
+/// Path of a file as the user can type it in the present directory.
+pub(super) fn in_directory(directory: &Path, file: &str) -> String {
+    directory.join(file).display().to_string()
+}
+
+/// Complete configuration of wrangler.
 pub(super) const WRANGLER: &str = "wrangler.production.toml";
-/// What the SFU's configuration needs.
+/// Fragment of the SFU's configuration.
 const LIVEKIT: &str = "livekit-fragment.yaml";
-/// What the homeserver's domain announces.
+/// Fragment of the announcement on the homeserver's domain.
 const WELL_KNOWN: &str = "well-known-fragment.json";

@@ -1,4 +1,4 @@
-//! Homeserver mode: the registration file with its tokens, and what the homeserver's own configuration needs.
+//! Homeserver mode: the registration file with its tokens, and the fragment for `homeserver.yaml`.
 
 use std::fmt;
 
@@ -6,14 +6,14 @@ use crate::doctor::ServiceUrl;
 use anyhow::{Result, anyhow};
 use matrixrtc_edge::matrix::ids::server_name::ServerName;
 
-/// A homeserver that has the service for an application service.
+/// Homeserver with the service as an application service.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct HomeserverMode {
     server_name: ServerName,
     tokens: Tokens,
 }
 
-/// The two tokens of a registration file. Printing them doesn't show them.
+/// Tokens of a registration file. Their `Debug` output doesn't show them.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Tokens {
     as_token: String,
@@ -21,19 +21,19 @@ pub struct Tokens {
 }
 
 impl HomeserverMode {
-    /// With this homeserver, which knows the service by these tokens.
+    /// Homeserver mode with this homeserver, authenticated by these tokens.
     #[must_use]
     pub fn new(server_name: ServerName, tokens: Tokens) -> Self {
         Self { server_name, tokens }
     }
 
-    /// The homeserver's name.
+    /// Name of the homeserver.
     #[must_use]
     pub fn server_name(&self) -> &ServerName {
         &self.server_name
     }
 
-    /// The registration file, for a service at `service`.
+    /// Renders the registration file for a service at `service`.
     pub(super) fn registration(&self, service: &ServiceUrl) -> String {
         let Tokens { as_token, hs_token } = &self.tokens;
         let users = quoted(&format!("@.*:{}", escaped(self.server_name.as_str())));
@@ -49,7 +49,7 @@ impl HomeserverMode {
     }
 }
 
-/// What `homeserver.yaml` needs, for an SFU at `sfu_url`.
+/// Renders the fragment for `homeserver.yaml`, for an SFU at `sfu_url`.
 pub(super) fn homeserver_fragment(sfu_url: &str) -> String {
     format!(
         "app_service_config_files:\n  - \"/path/to/{REGISTRATION}\"\nmax_event_delay_duration: \
@@ -60,7 +60,7 @@ pub(super) fn homeserver_fragment(sfu_url: &str) -> String {
 }
 
 impl Tokens {
-    /// New ones.
+    /// Generates random tokens.
     ///
     /// # Errors
     ///
@@ -69,7 +69,8 @@ impl Tokens {
         Ok(Self { as_token: token()?, hs_token: token()? })
     }
 
-    /// Those of a registration file that [`Self::generate`]d ones were written to; `None` for anything else.
+    /// Reads the tokens of a registration file that was rendered here with [`Self::generate`]d ones; `None` for any
+    /// other file.
     #[must_use]
     pub fn read(registration: &str) -> Option<Self> {
         let value = |key: &str| {
@@ -87,7 +88,7 @@ impl fmt::Debug for Tokens {
     }
 }
 
-/// A text as YAML: a JSON string is a YAML string, whatever is in it.
+/// Quotes a text for YAML: every JSON string is a YAML string.
 pub(super) fn quoted(text: &str) -> String {
     serde_json::Value::from(text).to_string()
 }
@@ -98,14 +99,14 @@ fn token() -> Result<String> {
     Ok(random.iter().map(|byte| format!("{byte:02x}")).collect())
 }
 
-/// A server name as a regular expression that matches nothing else.
+/// Escapes a server name for a regular expression that matches nothing else.
 fn escaped(server_name: &str) -> String {
     server_name.chars().flat_map(|c| matches!(c, '.' | '[' | ']').then_some('\\').into_iter().chain([c])).collect()
 }
 
-/// The registration file.
+/// Name of the registration file.
 pub(super) const REGISTRATION: &str = "matrixrtc-registration.yaml";
-/// What `homeserver.yaml` needs.
+/// Name of the fragment for `homeserver.yaml`.
 pub(super) const HOMESERVER: &str = "homeserver-fragment.yaml";
 const AS_TOKEN: &str = "as_token: ";
 const HS_TOKEN: &str = "hs_token: ";

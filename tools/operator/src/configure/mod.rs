@@ -1,4 +1,14 @@
-//! `cargo xtask configure`: what to write where, so that clients, homeserver, SFU and service find each other.
+//! `cargo xtask configure`: configuration files by which clients, homeserver, SFU and service find each other.
+//!
+//! # How it works
+//!
+//! - [`Options`] is the command line. On a terminal it prompts for missing values; elsewhere they are an error.
+//! - A [`Plan`] is a complete deployment, each of its values checked by the worker's own parser.
+//! - [`Files`] renders a plan: as fragments to print, or as files to write. Files that exist with other content are
+//!   never overwritten, and the tokens of a registration file written before are kept.
+//! - `steps` lists the commands that remain. Secrets are put by `wrangler secret put`; no output has them but the
+//!   registration file.
+//! - With `--well-known` or `--server-name`, the present announcement is judged by the doctor's check.
 
 use std::{
     fs,
@@ -6,61 +16,63 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use crate::doctor::{Check, Finding, Trust, announcement};
 use anyhow::{Context, Result, bail};
 use clap::Args;
 use matrixrtc_edge::matrix::ids::server_name::ServerName;
 
+use crate::doctor::{Finding, Trust, announcement};
+
 pub use files::Files;
 use homeserver_mode::REGISTRATION;
 pub use homeserver_mode::{HomeserverMode, Tokens};
-pub use place::Place;
 pub use plan::Plan;
+pub use route::Route;
 
 mod files;
 mod homeserver_mode;
-mod place;
 mod plan;
+mod route;
+mod steps;
 
-/// Print, or write, what a deployment needs: wrangler's configuration, the SFU's, and what the homeserver announces
+/// Print, or write, the configuration files of a deployment: wrangler's, the SFU's, and the homeserver's announcement
 ///
-/// Asks for what isn't given, where there is somebody to ask.
+/// Prompts for values that aren't given, if it runs on a terminal.
 #[derive(Debug, Default, Args)]
 pub struct Options {
-    /// Answer at a name of its own, which Cloudflare makes, e.g. matrix-rtc.example.com
-    #[arg(long, value_name = "NAME", conflicts_with = "route", value_parser = Place::custom_domain)]
-    domain: Option<Place>,
-    /// Answer below a path of a name that is in use, e.g. example.com/livekit/jwt
-    #[arg(long, value_name = "NAME/PATH", value_parser = Place::route)]
-    route: Option<Place>,
-    /// The domain at Cloudflare that the route's name belongs to; by default the name itself
-    #[arg(long, value_name = "NAME", requires = "route", value_parser = place::host_name)]
+    /// Host name for the service alone, which Cloudflare creates, e.g. matrix-rtc.example.com
+    #[arg(long, value_name = "NAME", conflicts_with = "route", value_parser = Route::custom_domain)]
+    domain: Option<Route>,
+    /// Path for the service at a host name that is in use, e.g. example.com/livekit/jwt
+    #[arg(long, value_name = "NAME/PATH", value_parser = Route::below_path)]
+    route: Option<Route>,
+    /// Domain at Cloudflare of the route's host name; by default the host name itself
+    #[arg(long, value_name = "NAME", requires = "route", value_parser = route::host_name)]
     zone: Option<String>,
-    /// The SFU's URL that clients get, e.g. wss://sfu.example.com
+    /// URL of the SFU, as clients get it, e.g. wss://sfu.example.com
     #[arg(long, value_name = "URL", value_parser = plan::sfu_url)]
     sfu_url: Option<String>,
-    /// A homeserver whose users create rooms; several, or * alone for everybody
+    /// Homeservers whose users can create rooms, separated by commas; * alone for all
     #[arg(long, value_name = "NAME", value_delimiter = ',', value_parser = plan::homeserver)]
     homeserver: Vec<String>,
-    /// Where the rooms' objects are to live: near the SFU (weur, eeur, wnam, enam, sam, apac, oc, afr, me)
+    /// Location of the rooms' objects, which should be near the SFU (weur, eeur, wnam, enam, sam, apac, oc, afr, me)
     #[arg(long, value_name = "HINT", value_parser = plan::location_hint)]
     location_hint: Option<String>,
-    /// The name of the API key that the service and the SFU share; never its secret
+    /// Name of the API key that the service and the SFU share; never its secret
     #[arg(long, value_name = "KEY")]
     sfu_key: Option<String>,
-    /// A homeserver that is to ask it for its users, in homeserver mode
+    /// Homeserver that sends its users' requests to the service, in homeserver mode
     #[arg(long, value_name = "NAME", value_parser = ServerName::parse)]
     homeserver_mode: Option<ServerName>,
-    /// Write the files into this directory instead of printing them
+    /// Directory to write the files to, instead of printing them
     #[arg(long, value_name = "DIR")]
     write: Option<PathBuf>,
-    /// Say what is wrong with this .well-known/matrix/client
+    /// File with the present .well-known/matrix/client, to check
     #[arg(long, value_name = "FILE")]
     well_known: Option<PathBuf>,
-    /// Say what is wrong with the .well-known/matrix/client that this homeserver's domain has
+    /// Homeserver whose present .well-known/matrix/client is fetched and checked
     #[arg(long, value_name = "NAME", conflicts_with = "well_known", value_parser = ServerName::parse)]
     server_name: Option<ServerName>,
-    /// Trust these certificates, too, when asking it
+    /// File with certificates to trust for that, in addition to the public authorities'
     #[arg(long, value_name = "PEM")]
     trust_ca: Vec<PathBuf>,
 }
@@ -69,10 +81,10 @@ pub struct Options {
 ///
 /// # Errors
 ///
-/// Something isn't given and nobody can be asked, an answer ends early, or a file can't be read or written.
+/// A value isn't given and there is no terminal, the input ends early, or a file can't be read or written.
 pub fn run(options: &Options, root: &Path) -> Result<()> {
     let plan = if io::stdin().is_terminal() && io::stderr().is_terminal() {
-        options.ask(&mut io::stdin().lock(), &mut io::stderr())?
+        options.prompt(&mut io::stdin().lock(), &mut io::stderr())?
     } else {
         options.plan()?
     };
@@ -84,23 +96,23 @@ pub fn run(options: &Options, root: &Path) -> Result<()> {
         }
         None => print!("{}", Files::to_print(&plan)),
     }
-    println!("\n{}", plan.steps(options.write.as_deref()));
+    println!("\n{}", steps::steps(&plan, options.write.as_deref()));
     match options.review(&plan)? {
-        Some(finding) => println!("\nWhat is there now:\n{finding}"),
-        None => println!("\nTo see what is wrong with what is there, name it: --server-name or --well-known."),
+        Some(finding) => println!("\nThe present announcement:\n{finding}"),
+        None => println!("\nTo check the present announcement, give --server-name or --well-known."),
     }
     Ok(())
 }
 
 impl Options {
-    /// The plan, from what is given.
+    /// Builds the plan from the given values.
     ///
     /// # Errors
     ///
-    /// Something isn't given; all of it is named.
+    /// Values are missing; the error lists all of them.
     pub fn plan(&self) -> Result<Plan> {
         let mut missing = Vec::new();
-        if self.place().is_none() {
+        if self.route().is_none() {
             missing.push("--domain or --route");
         }
         if self.sfu_url.is_none() {
@@ -109,46 +121,48 @@ impl Options {
         if self.homeserver.is_empty() {
             missing.push("--homeserver");
         }
-        let (Some(place), Some(sfu_url), []) = (self.place(), self.sfu_url.clone(), missing.as_slice()) else {
-            bail!("{} must be given: there is no terminal to ask on", missing.join(", "));
+        let (Some(route), Some(sfu_url), []) = (self.route(), self.sfu_url.clone(), missing.as_slice()) else {
+            bail!("{} must be given: there is no terminal to prompt on", missing.join(", "));
         };
         let homeserver_mode = self.homeserver_mode.clone();
-        self.planned(place, sfu_url, self.homeserver.join(","), self.location_hint.clone(), homeserver_mode)
+        self.build_plan(route, sfu_url, self.homeserver.join(","), self.location_hint.clone(), homeserver_mode)
     }
 
-    /// The plan, asking `output` for what isn't given and reading `input` until the answer can be used.
+    /// Builds the plan, prompting on `output` for missing values and reading `input` until each is valid.
     ///
     /// # Errors
     ///
-    /// The answers end.
-    pub fn ask(&self, input: &mut impl BufRead, output: &mut impl Write) -> Result<Plan> {
-        let mut ask = |question: &str| -> Result<String> {
+    /// `input` ends.
+    pub fn prompt(&self, input: &mut impl BufRead, output: &mut impl Write) -> Result<Plan> {
+        let mut prompt = |question: &str| -> Result<String> {
             write!(output, "{question} ")?;
             output.flush()?;
             let mut answer = String::new();
             if input.read_line(&mut answer)? == 0 {
-                bail!("the answers have ended");
+                bail!("the input has ended");
             }
             Ok(answer.trim().to_owned())
         };
-        let place = match self.place() {
-            Some(place) => place,
-            None => until(
-                &mut ask,
-                "Where is it to answer: a name of its own (matrix-rtc.example.com), or name/path?",
+        let route = match self.route() {
+            Some(route) => route,
+            None => prompt_until_valid(
+                &mut prompt,
+                "Host name for the service alone (matrix-rtc.example.com), or name/path?",
                 |answer| {
-                    if answer.contains('/') { Place::route(answer) } else { Place::custom_domain(answer) }
+                    if answer.contains('/') { Route::below_path(answer) } else { Route::custom_domain(answer) }
                 },
             )?,
         };
         let sfu_url = match &self.sfu_url {
             Some(url) => url.clone(),
-            None => until(&mut ask, "The SFU's URL for clients (wss://sfu.example.com)?", plan::sfu_url)?,
+            None => {
+                prompt_until_valid(&mut prompt, "URL of the SFU for clients (wss://sfu.example.com)?", plan::sfu_url)?
+            }
         };
         let homeservers = if self.homeserver.is_empty() {
-            until(
-                &mut ask,
-                "Whose users create rooms: server names, separated by commas, or * for everybody?",
+            prompt_until_valid(
+                &mut prompt,
+                "Homeservers whose users can create rooms: server names, separated by commas, or * for all?",
                 plan::homeservers,
             )?
         } else {
@@ -156,9 +170,9 @@ impl Options {
         };
         let location_hint = match &self.location_hint {
             Some(hint) => Some(hint.clone()),
-            None => until(
-                &mut ask,
-                "Where is the SFU: weur, eeur, wnam, enam, sam, apac, oc, afr, me (empty: Cloudflare decides)?",
+            None => prompt_until_valid(
+                &mut prompt,
+                "Location of the SFU: weur, eeur, wnam, enam, sam, apac, oc, afr, me (empty: Cloudflare decides)?",
                 |answer| {
                     if answer.is_empty() { Ok(None) } else { plan::location_hint(answer).map(Some) }
                 },
@@ -166,48 +180,48 @@ impl Options {
         };
         let homeserver_mode = match &self.homeserver_mode {
             Some(server_name) => Some(server_name.clone()),
-            None => until(
-                &mut ask,
-                "Which homeserver is to ask it for its users, in homeserver mode (empty: none)?",
+            None => prompt_until_valid(
+                &mut prompt,
+                "Homeserver that sends its users' requests to the service, in homeserver mode (empty: none)?",
                 |answer| match answer {
                     "" => Ok(None),
-                    name => ServerName::parse(name).map(Some).map_err(|_| String::from("is no server name")),
+                    name => ServerName::parse(name).map(Some).map_err(|_| String::from("is not a server name")),
                 },
             )?,
         };
-        self.planned(place, sfu_url, homeservers, location_hint, homeserver_mode)
+        self.build_plan(route, sfu_url, homeservers, location_hint, homeserver_mode)
     }
 
-    fn planned(
+    fn build_plan(
         &self,
-        place: Place,
+        route: Route,
         sfu_url: String,
         homeservers: String,
         location_hint: Option<String>,
         homeserver_mode: Option<ServerName>,
     ) -> Result<Plan> {
-        let plan = Plan::new(place, sfu_url, homeservers, location_hint, self.sfu_key.clone())?;
+        let plan = Plan::new(route, sfu_url, homeservers, location_hint, self.sfu_key.clone())?;
         Ok(match homeserver_mode {
             Some(server_name) => plan.in_homeserver_mode(HomeserverMode::new(server_name, self.tokens()?)),
             None => plan,
         })
     }
 
-    /// Those of the registration file that was written before, or new ones.
+    /// Returns the tokens of the registration file that was written before, or generates new ones.
     fn tokens(&self) -> Result<Tokens> {
         let there = self.write.as_ref().and_then(|directory| fs::read_to_string(directory.join(REGISTRATION)).ok());
         there.and_then(|registration| Tokens::read(&registration)).map_or_else(Tokens::generate, Ok)
     }
 
-    fn place(&self) -> Option<Place> {
-        let place = self.domain.clone().or_else(|| self.route.clone())?;
+    fn route(&self) -> Option<Route> {
+        let route = self.domain.clone().or_else(|| self.route.clone())?;
         Some(match &self.zone {
-            Some(zone) => place.in_zone(zone),
-            None => place,
+            Some(zone) => route.in_zone(zone),
+            None => route,
         })
     }
 
-    /// What is wrong with the announcement that is there, in the doctor's words; `None` where none is named.
+    /// Finding of the doctor's check of the present announcement; `None` if no announcement is given.
     fn review(&self, plan: &Plan) -> Result<Option<Finding>> {
         let service = plan.service_url();
         let outcome = if let Some(file) = &self.well_known {
@@ -220,50 +234,45 @@ impl Options {
         } else {
             return Ok(None);
         };
-        Ok(Some(Finding { check: Check::Announcement, outcome }))
+        Ok(Some(Finding { check: announcement::ID, title: announcement::TITLE, outcome }))
     }
 }
 
-/// Asks until `parse` takes the answer.
-fn until<T>(
-    ask: &mut impl FnMut(&str) -> Result<String>,
+/// Prompts until `parse` accepts the answer.
+fn prompt_until_valid<T>(
+    prompt: &mut impl FnMut(&str) -> Result<String>,
     question: &str,
     parse: impl Fn(&str) -> Result<T, String>,
 ) -> Result<T> {
-    let mut asked = question.to_owned();
+    let mut text = question.to_owned();
     loop {
-        match parse(&ask(&asked)?) {
+        match parse(&prompt(&text)?) {
             Ok(value) => return Ok(value),
-            Err(problem) => asked = format!("That {problem}. {question}"),
+            Err(problem) => text = format!("That {problem}. {question}"),
         }
     }
-}
-
-/// The name of a file as a user can type it, from where the command ran.
-fn in_directory(directory: &Path, file: &str) -> String {
-    directory.join(file).display().to_string()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn asked(options: &Options, answers: &str) -> (Result<Plan>, String) {
+    fn prompted(options: &Options, answers: &str) -> (Result<Plan>, String) {
         let mut output = Vec::new();
-        let plan = options.ask(&mut answers.as_bytes(), &mut output);
+        let plan = options.prompt(&mut answers.as_bytes(), &mut output);
         (plan, String::from_utf8(output).unwrap())
     }
 
     #[test]
-    fn what_is_missing_is_named_where_nobody_can_be_asked() {
+    fn missing_values_are_listed_without_a_terminal() {
         let error = Options::default().plan().unwrap_err().to_string();
         assert!(error.starts_with("--domain or --route, --sfu-url, --homeserver must be given"), "{error}");
     }
 
     #[test]
-    fn whoever_answers_wrongly_is_asked_again() {
+    fn a_wrong_answer_is_prompted_for_again() {
         let answers = "https://rtc.example.com\nrtc.example.com\nsfu.example.com\nwss://sfu.example.com\nhttps://x\nexample.com, example.org\n\nhttps://x\nexample.com\n";
-        let (plan, output) = asked(&Options::default(), answers);
+        let (plan, output) = prompted(&Options::default(), answers);
         let plan = plan.unwrap();
         assert_eq!(plan.service_url().as_str(), "https://rtc.example.com");
         let vars = plan.vars();
@@ -277,21 +286,21 @@ mod tests {
     }
 
     #[test]
-    fn only_what_is_missing_is_asked_for() {
+    fn only_missing_values_are_prompted_for() {
         let options = Options {
-            domain: Place::custom_domain("rtc.example.com").ok(),
+            domain: Route::custom_domain("rtc.example.com").ok(),
             homeserver: vec![String::from("example.com")],
             location_hint: Some(String::from("weur")),
             homeserver_mode: ServerName::parse("example.com").ok(),
             ..Options::default()
         };
-        let (plan, output) = asked(&options, "wss://sfu.example.com\n");
+        let (plan, output) = prompted(&options, "wss://sfu.example.com\n");
         assert!(plan.is_ok() && output.matches('?').count() == 1, "{output}");
     }
 
     #[test]
-    fn answers_that_end_are_an_error() {
-        let (plan, _) = asked(&Options::default(), "rtc.example.com\n");
+    fn input_that_ends_is_an_error() {
+        let (plan, _) = prompted(&Options::default(), "rtc.example.com\n");
         assert!(plan.unwrap_err().to_string().contains("ended"));
     }
 }

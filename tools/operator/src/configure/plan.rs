@@ -1,17 +1,18 @@
-//! What is to be configured, checked as the worker will check it.
+//! Plan of a deployment, checked by the worker's own parser of its variables.
 
-use std::{collections::BTreeMap, path::Path};
+use std::collections::BTreeMap;
 
-use crate::doctor::ServiceUrl;
 use anyhow::Result;
 use matrixrtc_edge::config::{Config, Problem};
 
-use super::{HomeserverMode, Place, files, homeserver_mode, in_directory};
+use crate::configure::homeserver_mode::HomeserverMode;
+use crate::configure::route::Route;
+use crate::doctor::ServiceUrl;
 
-/// A deployment to be.
+/// Planned deployment.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Plan {
-    pub(super) place: Place,
+    route: Route,
     sfu_url: String,
     homeservers: String,
     location_hint: Option<String>,
@@ -20,36 +21,41 @@ pub struct Plan {
 }
 
 impl Plan {
-    /// Puts it together. `homeservers` is what `LIVEKIT_FULL_ACCESS_HOMESERVERS` will be.
+    /// Builds a plan. `homeservers` is the value of `LIVEKIT_FULL_ACCESS_HOMESERVERS`.
     ///
     /// # Errors
     ///
-    /// The worker wouldn't take it.
+    /// The worker would refuse a value.
     pub fn new(
-        place: Place,
+        route: Route,
         sfu_url: String,
         homeservers: String,
         location_hint: Option<String>,
         sfu_key: Option<String>,
     ) -> Result<Self> {
-        let plan = Self { place, sfu_url, homeservers, location_hint, sfu_key, homeserver_mode: None };
+        let plan = Self { route, sfu_url, homeservers, location_hint, sfu_key, homeserver_mode: None };
         read(&plan.vars().into_iter().collect())?;
         Ok(plan)
     }
 
-    /// The same deployment, also as an application service.
+    /// Adds homeserver mode to the deployment.
     #[must_use]
     pub fn in_homeserver_mode(self, mode: HomeserverMode) -> Self {
         Self { homeserver_mode: Some(mode), ..self }
     }
 
-    /// Where clients find it.
+    /// URL of the service for clients.
     #[must_use]
     pub fn service_url(&self) -> &ServiceUrl {
-        self.place.url()
+        self.route.url()
     }
 
-    /// The variables that are no secrets.
+    /// Custom domain or route of the service.
+    pub(super) fn route(&self) -> &Route {
+        &self.route
+    }
+
+    /// Variables that aren't secrets.
     #[must_use]
     pub fn vars(&self) -> Vec<(&'static str, String)> {
         let mut vars = vec![
@@ -62,112 +68,72 @@ impl Plan {
         vars
     }
 
-    /// The variables that are.
+    /// Variables that are secrets.
     #[must_use]
     pub fn secrets(&self) -> Vec<&'static str> {
         let tokens: &[&str] = if self.homeserver_mode.is_some() { &TOKENS } else { &[] };
         SECRETS.iter().chain(tokens).copied().collect()
     }
 
-    /// The SFU's URL that clients get.
+    /// URL of the SFU that clients get.
     pub(super) fn sfu_url(&self) -> &str {
         &self.sfu_url
     }
 
-    /// The homeserver that has it for an application service, if there is one.
+    /// Homeservers whose users can create rooms, separated by commas; `*` for all.
+    pub(super) fn homeservers(&self) -> &str {
+        &self.homeservers
+    }
+
+    /// Homeserver mode, if it is planned.
     pub(super) fn homeserver_mode(&self) -> Option<&HomeserverMode> {
         self.homeserver_mode.as_ref()
     }
 
-    /// The name of the API key, if it is known.
+    /// Name of the API key, if it is given.
     pub(super) fn sfu_key(&self) -> Option<&str> {
         self.sfu_key.as_deref()
     }
-
-    /// What to do with the files, once they are where they belong.
-    pub(super) fn steps(&self, directory: Option<&Path>) -> String {
-        let (config, wrangler) = match directory {
-            Some(directory) => {
-                let file = in_directory(directory, files::WRANGLER);
-                (format!(" -c {file}"), file)
-            }
-            None => (String::new(), String::from("wrangler.toml")),
-        };
-        let mut steps = format!("Then, with {wrangler} in place:\n\n  npm ci\n  npx wrangler deploy{config}\n");
-        for secret in self.secrets() {
-            steps += &format!("  npx wrangler secret put {secret}{config}\n");
-        }
-        let first = self.homeservers.split(',').next().map(str::trim).filter(|name| *name != "*");
-        let (server_name, restarted) = match &self.homeserver_mode {
-            Some(mode) => {
-                steps += &format!(
-                    "\nThe tokens to put are in {}, which goes to the homeserver. Nobody else may read it.\n",
-                    directory.map_or_else(
-                        || String::from(homeserver_mode::REGISTRATION),
-                        |directory| in_directory(directory, homeserver_mode::REGISTRATION)
-                    )
-                );
-                (mode.server_name().as_str(), "the SFU and the homeserver")
-            }
-            None => (first.unwrap_or("example.com"), "the SFU"),
-        };
-        steps += &format!(
-            "\nand, with {restarted} restarted and the announcement in place, with {} in the environment:\n\n  \
-             cargo xtask doctor {} --server-name {server_name} --sfu-url {}",
-            and(&self.secrets()),
-            self.service_url(),
-            self.sfu_url
-        );
-        steps
-    }
 }
 
-/// `A, B and C`.
-fn and(names: &[&str]) -> String {
-    match names {
-        [rest @ .., last] if !rest.is_empty() => format!("{} and {last}", rest.join(", ")),
-        _ => names.concat(),
-    }
-}
-
-/// Reads an SFU's URL.
+/// Parses an SFU's URL.
 ///
 /// # Errors
 ///
-/// The worker wouldn't take it.
+/// The worker would refuse it.
 pub fn sfu_url(text: &str) -> Result<String, String> {
     checked(SFU_URL, text)
 }
 
-/// Reads one homeserver's name, or `*`.
+/// Parses one homeserver's name, or `*`.
 ///
 /// # Errors
 ///
-/// The worker wouldn't take it.
+/// The worker would refuse it.
 pub fn homeserver(text: &str) -> Result<String, String> {
     checked(HOMESERVERS, text)
 }
 
-/// Reads several homeservers' names, or `*`.
+/// Parses several homeservers' names, or `*`.
 ///
 /// # Errors
 ///
-/// The worker wouldn't take them.
+/// The worker would refuse them.
 pub fn homeservers(text: &str) -> Result<String, String> {
     let names = text.split(|c: char| c == ',' || c.is_whitespace()).filter(|name| !name.is_empty());
     checked(HOMESERVERS, &names.collect::<Vec<_>>().join(","))
 }
 
-/// Reads a location hint.
+/// Parses a location hint.
 ///
 /// # Errors
 ///
-/// The worker wouldn't take it.
+/// The worker would refuse it.
 pub fn location_hint(text: &str) -> Result<String, String> {
     checked(LOCATION_HINT, text)
 }
 
-/// The value, if the worker takes it for that variable.
+/// Returns the value, if the worker accepts it for that variable.
 fn checked(variable: &'static str, text: &str) -> Result<String, String> {
     let value = text.trim().to_owned();
     let problems = read(&BTreeMap::from([(variable, value.clone())])).err().map_or_else(Vec::new, |errors| errors.0);
@@ -177,7 +143,7 @@ fn checked(variable: &'static str, text: &str) -> Result<String, String> {
     }
 }
 
-/// Reads variables as the worker does, with secrets of no meaning.
+/// Parses variables as the worker does, with placeholders for the secrets.
 fn read(vars: &BTreeMap<&'static str, String>) -> Result<Config, matrixrtc_edge::config::ConfigErrors> {
     Config::from_lookup(|name| match vars.get(name) {
         Some(value) => Some(value.clone()),
@@ -190,9 +156,9 @@ const HOMESERVERS: &str = "LIVEKIT_FULL_ACCESS_HOMESERVERS";
 const LOCATION_HINT: &str = "LIVEKIT_LOCATION_HINT";
 const SANITY_CHECKS: &str = "LIVEKIT_SANITY_CHECK_INTERVAL_SECONDS";
 const HS_SERVER_NAME: &str = "LIVEKIT_HS_SERVER_NAME";
-/// Webhooks get lost; without this, who has gone meanwhile stays in the call.
+/// Without sanity checks, a participant whose webhook is lost stays in the call.
 const SANITY_CHECK_INTERVAL_S: &str = "60";
-/// Those of homeserver mode.
+/// Secrets of homeserver mode.
 const TOKENS: [&str; 2] = ["LIVEKIT_AS_TOKEN", "LIVEKIT_HS_TOKEN"];
 pub(super) const SECRETS: [&str; 2] = ["LIVEKIT_KEY", "LIVEKIT_SECRET"];
 

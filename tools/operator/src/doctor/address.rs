@@ -1,4 +1,4 @@
-//! The first thing anybody needs: an address that answers.
+//! Addresses of a host, and whether connections to all of them succeed.
 
 use std::net::IpAddr;
 
@@ -8,7 +8,9 @@ use matrixrtc_edge::matrix::ids::server_name::Host;
 use crate::doctor::report::Outcome;
 use crate::doctor::web::{Addresses, ConnectFailure, Failure};
 
-/// Whether all addresses of `host` answer at `port`; `server` is whose they are. `Err` where none does.
+/// Connects to `port` at all addresses of `host`. `Err` if none of them answers.
+///
+/// `server` names the server that has the addresses, for the text of the change.
 pub(crate) async fn check(host: &str, port: u16, server: &str) -> Result<Outcome, Outcome> {
     let problem = |failure: Failure| Outcome::problem(failure.to_string(), failure.change(server));
     let Addresses(tried) = Addresses::of(host, port).await.map_err(problem)?;
@@ -20,7 +22,7 @@ pub(crate) async fn check(host: &str, port: u16, server: &str) -> Result<Outcome
     let list: Vec<_> = answering.iter().map(|(address, _)| address.to_string()).collect();
     let mut seen = format!("{host} answers at {}", list.join(" and "));
     let (untried, dead): (Vec<_>, Vec<_>) =
-        failed.into_iter().partition(|(_, failure)| *failure == ConnectFailure::NoWay);
+        failed.into_iter().partition(|(_, failure)| *failure == ConnectFailure::NoRoute);
     if let Some((address, failure)) = dead.first() {
         let (family, record) = match address.ip() {
             IpAddr::V6(_) => ("IPv6", "AAAA"),
@@ -28,20 +30,20 @@ pub(crate) async fn check(host: &str, port: u16, server: &str) -> Result<Outcome
         };
         return Ok(Outcome::problem(
             format!(
-                "{host} announces the {family} address {}, which doesn't answer at port {port} ({failure})",
+                "{host} has the {family} address {}, which doesn't answer at port {port} ({failure})",
                 address.ip()
             ),
-            format!("let {server} listen there, too, or take the {record} record out of the DNS"),
+            format!("let {server} listen there, too, or remove the {record} record from the DNS"),
         ));
     }
     if let Some((address, _)) = untried.first() {
-        seen += &format!("; {} can't be tried from here", address.ip());
+        seen += &format!("; {} can't be reached from this machine, and wasn't tried", address.ip());
     }
     Ok(match answering.iter().find(|(address, _)| !is_public(&Host::Ip(address.ip()))) {
         Some((address, _)) => Outcome::warning(
             format!("{host} is at {}, a private address", address.ip()),
             format!(
-                "nothing, if this is a laboratory or if the name leads elsewhere from outside; else give {server} a public address"
+                "nothing, if this is a test setup or if the name resolves to a public address elsewhere; otherwise give {server} a public address"
             ),
         ),
         None => Outcome::ok(seen),

@@ -1,4 +1,5 @@
-//! How clients find the service: `org.matrix.msc4143.rtc_foci` in `.well-known/matrix/client` of the bare server name.
+//! The announcement by which clients find the service: `org.matrix.msc4143.rtc_foci` in `.well-known/matrix/client`
+//! of the homeserver's server name (MSC4143).
 
 use std::borrow::Cow;
 
@@ -6,66 +7,71 @@ use matrixrtc_edge::matrix::ids::server_name::ServerName;
 use serde_json::{Value, json};
 use url::Url;
 
-use crate::doctor::examination::Verdict;
-use crate::doctor::report::Outcome;
-use crate::doctor::service::allows_any_origin;
+use crate::doctor::proxy::allows_any_origin;
+use crate::doctor::report::{Outcome, Verdict};
 use crate::doctor::service_url::ServiceUrl;
 use crate::doctor::trust::Trust;
-use crate::doctor::web::{Answer, ORIGIN, Web};
+use crate::doctor::web::{ORIGIN, Response, Web};
 
-/// The entry to add to the file, as JSON: the key and its value.
+/// Returns the entry to add to the file, as JSON: the key and its value.
 pub fn fragment(service: &ServiceUrl) -> Value {
     json!({ KEY: [{ "type": LIVEKIT, "livekit_service_url": service.as_str() }] })
 }
 
-/// Fetches the file of `server_name`, and says what is wrong with it for clients that are to find `service`.
+/// Fetches the file of `server_name` and judges whether clients find `service` by it.
 pub async fn examine(trust: Trust, service: &ServiceUrl, server_name: &ServerName) -> Outcome {
     check(&Web { trust }, service, server_name).await.0
 }
 
-/// Leaves the file's answer.
-pub(crate) async fn check(web: &Web, service: &ServiceUrl, server_name: &ServerName) -> Verdict<Answer> {
+/// Fetches the file of `server_name`, judges it and returns it for the checks that read other keys of it.
+pub(crate) async fn check(web: &Web, service: &ServiceUrl, server_name: &ServerName) -> Verdict<Response> {
     let url = format!("https://{server_name}{PATH}");
-    let put_it = format!("put the file at {url}, on the bare server name, with what `cargo xtask configure` prints");
-    let answers = match web.follow(&url, &[("origin", ORIGIN)]).await {
-        Ok(answers) => answers,
+    let put_it = format!(
+        "serve the file at {url}, on the server name itself, with the content that `cargo xtask configure` prints"
+    );
+    let responses = match web.follow(&url, &[("origin", ORIGIN)]).await {
+        Ok(responses) => responses,
         Err(failure) => {
             let host = format!("the web server of {server_name}");
             return (Outcome::problem(format!("{url}: {failure}"), failure.change(&host)), None);
         }
     };
-    let Some((last, hops)) = answers.split_last() else {
-        return (Outcome::problem(format!("{url} gives no answer"), put_it), None);
+    let Some((last, hops)) = responses.split_last() else {
+        return (Outcome::problem(format!("there is no response from {url}"), put_it), None);
     };
     if last.status != 200 {
-        let seen = format!("there is no {url} (the answer is {})", last.status);
+        let seen = format!("{url} doesn't exist (the response is {})", last.status);
         return (Outcome::problem(seen, put_it), None);
     }
     let outcome = match judge(&last.body, service) {
         Err(outcome) => outcome,
-        Ok(outcome) => match hops.iter().chain([last]).find_map(|answer| allows_any_origin(&answer.headers).err()) {
-            Some(wrong) => Outcome::problem(
-                format!("{url} can't be read by pages of other origins: {wrong}"),
-                "serve it with `Access-Control-Allow-Origin: *`, exactly once, redirects included",
-            ),
-            None => outcome,
-        },
+        Ok(outcome) => {
+            match hops.iter().chain([last]).find_map(|response| allows_any_origin(&response.headers).err()) {
+                Some(wrong) => Outcome::problem(
+                    format!("pages of other origins can't read {url}: {wrong}"),
+                    "serve it with `Access-Control-Allow-Origin: *`, exactly once, on redirects, too",
+                ),
+                None => outcome,
+            }
+        }
     };
     (outcome, Some(last.clone()))
 }
 
-/// Says what is wrong with the content of a `.well-known/matrix/client` for clients that are to find `service`.
+/// Judges the content of a `.well-known/matrix/client`: whether clients find `service` by it.
 ///
-/// `Err` with a problem, `Ok` with what works.
+/// `Err` with a problem, `Ok` with a warning or with none.
 pub fn judge(file: &[u8], service: &ServiceUrl) -> Result<Outcome, Outcome> {
     let problem = |seen: Cow<'static, str>| {
-        Err(Outcome::problem(seen, format!("in .well-known/matrix/client, have \"{KEY}\": {}", fragment(service)[KEY])))
+        Err(Outcome::problem(seen, format!("in .well-known/matrix/client, set \"{KEY}\": {}", fragment(service)[KEY])))
     };
     let Ok(file) = serde_json::from_slice::<Value>(file) else {
         return problem("the file isn't JSON".into());
     };
     let Some(foci) = file.get(KEY) else {
-        return problem(format!("the file lacks {KEY} (clients say MISSING_MATRIX_RTC_FOCUS or …_TRANSPORT)").into());
+        return problem(
+            format!("the file lacks {KEY} (clients report MISSING_MATRIX_RTC_FOCUS or …_TRANSPORT)").into(),
+        );
     };
     let Some(foci) = foci.as_array() else {
         return problem(format!("{KEY} isn't a list").into());
@@ -80,12 +86,12 @@ pub fn judge(file: &[u8], service: &ServiceUrl) -> Result<Outcome, Outcome> {
     match readings.as_slice() {
         [Reading::Same, ..] => Ok(Outcome::ok(format!("{service}"))),
         [Reading::SlashAtEnd, ..] => Ok(Outcome::warning(
-            "the announced URL has a slash at its end: clients ask //sfu/get then",
+            "the announced URL ends with a slash, so that clients request //sfu/get",
             format!("announce {service}"),
         )),
         [_, rest @ ..] if rest.iter().any(|reading| matches!(reading, Reading::Same | Reading::SlashAtEnd)) => {
             Ok(Outcome::warning(
-                format!("{service} is announced, but not first; clients take the first entry of the type {LIVEKIT}"),
+                format!("{service} is announced, but not first; clients use the first entry of the type {LIVEKIT}"),
                 "move it to the front of the list",
             ))
         }
@@ -94,7 +100,7 @@ pub fn judge(file: &[u8], service: &ServiceUrl) -> Result<Outcome, Outcome> {
     }
 }
 
-/// What an announced URL is, seen from the service's.
+/// An announced URL, compared with the service's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Reading {
     Same,
@@ -104,7 +110,7 @@ enum Reading {
     SfuUrl,
     PlainHttp,
     OtherPath,
-    OtherPlace,
+    OtherService,
 }
 
 impl Reading {
@@ -121,7 +127,7 @@ impl Reading {
             Ok(parsed) if parsed == *service => Self::Same,
             _ if url.scheme() == "http" && expected.scheme() == "https" => Self::PlainHttp,
             _ if same_host && url.scheme() == expected.scheme() => Self::OtherPath,
-            _ => Self::OtherPlace,
+            _ => Self::OtherService,
         }
     }
 
@@ -131,16 +137,20 @@ impl Reading {
             Self::Missing => String::from("the entry has no livekit_service_url"),
             Self::NoUrl => format!("the livekit_service_url {announced:?} isn't a URL"),
             Self::SfuUrl => {
-                format!("{announced} is announced: that is an SFU's URL, where this service's https:// URL belongs")
+                format!("{announced} is announced: that is an SFU's URL; the https:// URL of this service is expected")
             }
-            Self::PlainHttp => format!("{announced} is announced: pages under https:// may not ask it"),
+            Self::PlainHttp => format!("{announced} is announced: pages under https:// can't send requests to http://"),
             Self::OtherPath => format!("{announced} is announced: the right host with another path"),
-            Self::OtherPlace | Self::Same | Self::SlashAtEnd => format!("{announced} is announced, another service"),
+            Self::OtherService | Self::Same | Self::SlashAtEnd => format!("{announced} is announced, another service"),
         }
     }
 }
 
-/// The key in the file (MSC4143).
+/// Id of the check.
+pub const ID: &str = "announcement";
+/// Title of the check.
+pub const TITLE: &str = "homeserver: announces the service";
+/// Key in the file (MSC4143).
 pub const KEY: &str = "org.matrix.msc4143.rtc_foci";
 const LIVEKIT: &str = "livekit";
 const PATH: &str = "/.well-known/matrix/client";
@@ -187,7 +197,7 @@ mod tests {
             (json!({ KEY: [{ "type": "livekit" }] }), "no livekit_service_url"),
             (announcing("rtc.example.com"), "isn't a URL"),
             (announcing("wss://sfu.example.com"), "an SFU's URL"),
-            (announcing("http://rtc.example.com/livekit/jwt"), "may not ask it"),
+            (announcing("http://rtc.example.com/livekit/jwt"), "can't send requests to http://"),
             (announcing("https://rtc.example.com"), "another path"),
             (announcing("https://rtc.example.com/livekit/jwt/sfu/get"), "another path"),
             (announcing("https://rtc.example.org/livekit/jwt"), "another service"),
@@ -203,7 +213,7 @@ mod tests {
     #[test]
     fn what_works_for_some_is_a_warning() {
         let outcome = judged(&announcing("https://rtc.example.com/livekit/jwt/"));
-        assert!(outcome.status == Status::Warning && outcome.seen.contains("slash at its end"));
+        assert!(outcome.status == Status::Warning && outcome.seen.contains("ends with a slash"));
         let mut file = announcing("https://other.example.com");
         let ours = announcing("https://rtc.example.com/livekit/jwt")[KEY][0].clone();
         file[KEY].as_array_mut().unwrap().push(ours);

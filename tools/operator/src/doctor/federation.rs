@@ -1,4 +1,5 @@
-//! What the service does to verify an OpenID token: find the homeserver's federation API, and ask it (§3 of the protocol).
+//! The homeserver's federation API, by which the service verifies OpenID tokens
+//! (`docs/protocol.md#verifying-an-openid-token`).
 
 use std::cell::{Cell, RefCell};
 use std::time::Duration;
@@ -12,31 +13,36 @@ use matrixrtc_edge::matrix::well_known::delegated_name;
 use url::Url;
 
 use crate::doctor::address;
-use crate::doctor::examination::{Subject, Verdict};
-use crate::doctor::report::{Outcome, Status};
-use crate::doctor::web::{Answer, Failure, Request, Web};
+use crate::doctor::report::{Outcome, Status, Verdict};
+use crate::doctor::subject::Subject;
+use crate::doctor::web::{Failure, Request, Response, Web};
 
-/// Finds the federation API as the service does. Leaves where it is.
+/// Finds the federation API as the service does (`docs/protocol.md#finding-homeservers`), and connects to all its
+/// addresses.
 pub(crate) async fn discovery(web: &Web, subject: &Subject, server_name: &ServerName) -> Verdict<Resolution> {
-    let outside =
-        Outside { web, resolver: &subject.dns_over_https_url, trouble: RefCell::default(), silent: Cell::new(false) };
-    let resolution = match discover(&outside, subject.addresses, server_name).await {
+    let network = LocalNetwork {
+        web,
+        resolver: &subject.dns_over_https_url,
+        misconfiguration: RefCell::default(),
+        silent: Cell::new(false),
+    };
+    let resolution = match discover(&network, subject.addresses, server_name).await {
         Ok(resolution) => resolution,
         Err(error) => {
-            let change = "let .well-known/matrix/server and SRV records name a public host; for a laboratory, say \
-                          --allow-private-addresses, and LIVEKIT_ALLOW_PRIVATE_ADDRESSES to the service";
+            let change = "let .well-known/matrix/server and SRV records name a public host; in a test setup, pass \
+                          --allow-private-addresses, and set LIVEKIT_ALLOW_PRIVATE_ADDRESSES for the service";
             return (Outcome::problem(error.to_string(), change), None);
         }
     };
     let mut found = format!("{} (found by: {})", resolution.destination, resolution.step);
-    if outside.silent.get() {
-        found += &format!(", but {} didn't tell whether there are SRV records", subject.dns_over_https_url);
+    if network.silent.get() {
+        found += &format!(", but {} returned no result for SRV records", subject.dns_over_https_url);
     }
-    if let Some(Trouble { seen, change }) = outside.trouble.into_inner() {
-        return (Outcome::problem(format!("{seen}; so it would be {found}"), change), Some(resolution));
+    if let Some(Misconfiguration { seen, change }) = network.misconfiguration.into_inner() {
+        return (Outcome::problem(format!("{seen}; without it, the service uses {found}"), change), Some(resolution));
     }
-    for (host, port) in places(&resolution.destination) {
-        let server = format!("the homeserver, or the proxy before it, at port {port}");
+    for (host, port) in authorities(&resolution.destination) {
+        let server = format!("the homeserver, or the proxy in front of it, at port {port}");
         match address::check(&host, port, &server).await {
             Ok(Outcome { status: Status::Ok, .. }) => {}
             Ok(Outcome { status: Status::Warning, .. }) if subject.addresses == AddressPolicy::Any => {}
@@ -47,7 +53,7 @@ pub(crate) async fn discovery(web: &Web, subject: &Subject, server_name: &Server
     (Outcome::ok(found), Some(resolution))
 }
 
-/// Asks the federation API about a token that nobody has issued.
+/// Requests the owner of an OpenID token that doesn't exist.
 pub(crate) async fn openid(web: &Web, found: &Resolution) -> Verdict<()> {
     let (authority, via) = match &found.destination {
         Destination::Direct { host, port } => (format!("{host}:{port}"), None),
@@ -58,59 +64,57 @@ pub(crate) async fn openid(web: &Web, found: &Resolution) -> Verdict<()> {
     let url = format!("https://{authority}/_matrix/federation/v1/openid/userinfo?access_token={MADE_UP}");
     let outcome = match web.send(&Request { via, ..Request::get(&url, &[]) }).await {
         Err(failure) => Outcome::problem(
-            format!("{authority}: {failure} (clients say OPEN_ID_ERROR)"),
-            failure.change("the homeserver's federation port, or the proxy before it,"),
+            format!("{authority}: {failure} (clients report OPEN_ID_ERROR)"),
+            failure.change("the homeserver's federation port, or the proxy in front of it,"),
         ),
-        Ok(answer) => match (answer.status, answer.errcode().as_deref()) {
-            (401, Some("M_UNKNOWN_TOKEN")) => {
-                Outcome::ok(format!("{authority} answers, and refuses a token that it didn't issue"))
-            }
+        Ok(response) => match (response.status, response.errcode().as_deref()) {
+            (401, Some("M_UNKNOWN_TOKEN")) => Outcome::ok(format!("{authority} refuses a token that it didn't issue")),
             (404, Some(_)) => Outcome::problem(
                 format!("{authority} is a homeserver, but has no OpenID endpoint there (404)"),
                 "in the homeserver's listener for federation, add the resource `openid` (or `federation`, which includes it)",
             ),
             (status, None) => Outcome::problem(
-                format!("what answers at {authority} is no homeserver's federation API ({status})"),
-                "let the proxy pass /_matrix/federation on to the homeserver, or .well-known/matrix/server name the host and port that does",
+                format!("the response from {authority} isn't that of a homeserver's federation API ({status})"),
+                "let the proxy forward /_matrix/federation to the homeserver, or let .well-known/matrix/server name the right host and port",
             ),
             (403, _) => Outcome::problem(
-                format!("{authority} refuses to answer strangers (403)"),
-                "open /_matrix/federation/v1/openid/userinfo to everybody in the homeserver's configuration, and in the proxy's",
+                format!("{authority} refuses requests without authentication (403)"),
+                "allow unauthenticated requests to /_matrix/federation/v1/openid/userinfo in the configuration of the homeserver and of the proxy",
             ),
             (429, _) => Outcome::warning(
-                format!("{authority} limits how often it is asked (429)"),
-                "try again later; if it stays so, raise the homeserver's or the proxy's rate limits",
+                format!("{authority} limits the rate of requests (429)"),
+                "try again later; if the warning stays, raise the rate limits of the homeserver or the proxy",
             ),
             (status, Some(_)) => Outcome::problem(
-                format!("{authority} answers {status} to an unknown token, where 401 belongs"),
-                "look into the homeserver's log",
+                format!("{authority} returned {status} for an unknown token; 401 is expected"),
+                "read the homeserver's log",
             ),
         },
     };
     (outcome, Some(()))
 }
 
-/// The look-ups of discovery, over this machine's network.
-struct Outside<'a> {
+/// Network of this machine, for the look-ups of discovery.
+struct LocalNetwork<'a> {
     web: &'a Web,
     resolver: &'a Url,
-    trouble: RefCell<Option<Trouble>>,
-    /// The resolver didn't answer.
+    misconfiguration: RefCell<Option<Misconfiguration>>,
+    /// Whether a query to the resolver failed.
     silent: Cell<bool>,
 }
 
-/// Discovery goes on in spite of it, but not to where the operator meant.
-struct Trouble {
+/// Mistake in spite of which discovery goes on, but to a destination that the operator didn't intend.
+struct Misconfiguration {
     seen: String,
     change: String,
 }
 
-impl Network for Outside<'_> {
+impl Network for LocalNetwork<'_> {
     async fn well_known(&self, host: &Host) -> WellKnown {
         let url = format!("https://{host}/.well-known/matrix/server");
         let delegated = match self.web.follow(&url, &[]).await {
-            Ok(answers) => answers.last().and_then(|answer| self.read(&url, answer)),
-            // Nothing there is a choice; a certificate that isn't trusted, or silence, isn't.
+            Ok(responses) => responses.last().and_then(|response| self.read(&url, response)),
+            // Having no web server at this name is legitimate; an untrusted certificate, or silence, is a mistake.
             Err(Failure::Unreachable(_) | Failure::NoAddress { .. }) => None,
             Err(failure) => {
                 let change = failure.change(&format!("the web server of {host}"));
@@ -123,33 +127,33 @@ impl Network for Outside<'_> {
     async fn srv(&self, record: &str) -> Option<SrvAnswer> {
         let mut url = self.resolver.clone();
         url.query_pairs_mut().append_pair("name", record).append_pair("type", "SRV");
-        let answer = self.web.send(&Request::get(url.as_str(), &[("accept", "application/dns-json")])).await;
-        let found = answer.ok().and_then(|answer| SrvAnswer::parse(&answer.body));
+        let response = self.web.send(&Request::get(url.as_str(), &[("accept", "application/dns-json")])).await;
+        let found = response.ok().and_then(|response| SrvAnswer::parse(&response.body));
         self.silent.set(self.silent.get() || found.is_none());
         found
     }
 }
 
-impl Outside<'_> {
-    fn read(&self, url: &str, answer: &Answer) -> Option<ServerName> {
-        match answer.status {
-            200 => match delegated_name(&answer.body) {
+impl LocalNetwork<'_> {
+    fn read(&self, url: &str, response: &Response) -> Option<ServerName> {
+        match response.status {
+            200 => match delegated_name(&response.body) {
                 Some(name) => Some(name),
                 None => self.note(
-                    format!("{url} isn't JSON with a valid m.server, so it doesn't count"),
-                    String::from("write {\"m.server\": \"host:port\"} into it, without https://"),
+                    format!("{url} isn't JSON with a valid m.server, and is ignored"),
+                    String::from("let its content be {\"m.server\": \"host:port\"}, without https://"),
                 ),
             },
             404 | 410 => None,
             status => self.note(
-                format!("{url} is answered with {status}, so it doesn't count"),
-                String::from("put the file there, readable for everybody, or let the web server answer 404"),
+                format!("{url} returned {status}, and is ignored"),
+                String::from("serve the file there without authentication, or let the web server return 404"),
             ),
         }
     }
 
     fn note<T>(&self, seen: String, change: String) -> Option<T> {
-        self.trouble.replace(Some(Trouble { seen, change }));
+        self.misconfiguration.replace(Some(Misconfiguration { seen, change }));
         None
     }
 }
@@ -158,7 +162,7 @@ fn with_way(outcome: Outcome, found: &str) -> Outcome {
     Outcome { seen: format!("{found}: {}", outcome.seen), ..outcome }
 }
 
-fn places(destination: &Destination) -> Vec<(String, u16)> {
+fn authorities(destination: &Destination) -> Vec<(String, u16)> {
     match destination {
         Destination::Direct { host, port } => vec![(host.to_string(), *port)],
         Destination::Srv { targets, .. } => targets.iter().map(|target| (target.host.clone(), target.port)).collect(),

@@ -1,32 +1,46 @@
-//! The doctor: checks a deployment from outside, in the order in which a client, a homeserver and an SFU meet it, and says of
-//! each problem what causes it and what to change where.
+//! The doctor: examines a deployment from outside, as clients, homeservers and SFUs reach it, and names the cause of
+//! each problem and the setting to change.
 //!
-//! It makes real requests and looks at nothing else, so it runs wherever clients do. Every request is given up after ten
-//! seconds. What can't be checked, because something isn't told or something before it failed, is *skipped* with the reason.
+//! # How it works
 //!
-//! [`Options`] are its command line, for any program to embed as a subcommand; [`run`] is that subcommand. [`examine`] is the
-//! same without a terminal.
+//! - [`Options`] is the command line, for any program to embed as a subcommand. It turns options and environment into
+//!   a [`Subject`]: all that is known about the deployment.
+//! - [`examine`] runs the table of checks (`checks`) from top to bottom. A check makes real requests and reads
+//!   nothing else, so the doctor runs wherever a client does.
+//! - Each check ends with one [`Finding`]: ok, warning, problem or skipped. A problem names its cause and a change.
+//! - A check is skipped when an option that it needs isn't given, or when an earlier check that it needs hasn't
+//!   passed; the finding gives the reason.
+//! - `web` sends one request on a connection of its own, follows no redirect and gives up after ten seconds. Its
+//!   errors distinguish DNS, TCP, TLS and HTTP, because the fix differs.
+//! - Texts from servers are stripped of control characters and cut; secrets reach no finding.
+//!
+//! [`run`] is the subcommand; [`examine`] is the same without a terminal.
 
 mod address;
 pub mod announcement;
+mod checks;
 mod client_api;
+mod credentials;
 mod examination;
 mod federation;
 mod homeserver_mode;
 mod options;
+mod proxy;
 mod report;
 mod service;
 mod service_url;
 mod sfu;
+mod subject;
 mod trust;
 mod watch;
 mod web;
 mod webhook;
 
-pub use examination::{SfuCredentials, Subject, examine};
-pub use homeserver_mode::RegistrationToken;
+pub use credentials::{RegistrationToken, SfuCredentials};
+pub use examination::examine;
 pub use options::{Options, run};
-pub use report::{Check, Finding, Outcome, Report, Status};
+pub use report::{Finding, Outcome, Report, Status};
 pub use service_url::ServiceUrl;
+pub use subject::Subject;
 pub use trust::Trust;
 pub use watch::Watcher;

@@ -13,46 +13,50 @@ use matrixrtc_edge::matrix::federation::discovery::AddressPolicy;
 use matrixrtc_edge::matrix::ids::server_name::ServerName;
 use url::Url;
 
-use crate::doctor::examination::{SfuCredentials, Subject, examine};
-use crate::doctor::homeserver_mode::RegistrationToken;
+use crate::doctor::credentials::{RegistrationToken, SfuCredentials};
+use crate::doctor::examination::examine;
 use crate::doctor::service_url::ServiceUrl;
+use crate::doctor::subject::Subject;
 use crate::doctor::trust::Trust;
 use crate::doctor::watch::Terminal;
 
-/// Check a deployment from outside: what a client, a homeserver and an SFU will meet
+/// Check a deployment from outside, as clients, homeservers and SFUs reach it
 ///
-/// Prints a line for each check: ok, warning, PROBLEM or skipped, and for a problem its cause and what to change where. Exits with 1
-/// if there is a problem, and with 2 if it is called wrongly. What isn't told can't be checked and is skipped.
+/// Prints a line for each check: ok, warning, PROBLEM or skipped, and for a problem its cause and the setting to
+/// change. Exits with 1 if there is a problem, and with 2 if the command line is invalid. Checks that need an option
+/// that isn't given are skipped.
 #[derive(Debug, Args)]
 pub struct Options {
-    /// Where the service is: the URL that .well-known announces
+    /// URL of the service, as .well-known/matrix/client announces it
     #[arg(value_name = "URL", value_parser = ServiceUrl::parse)]
     service: ServiceUrl,
-    /// A homeserver whose users call with it: the name after the colon of their ids [env: LIVEKIT_HS_SERVER_NAME]
+    /// Name of a homeserver whose users use the service: the part of their ids after the colon [env:
+    /// LIVEKIT_HS_SERVER_NAME]
     #[arg(long, value_name = "NAME", value_parser = ServerName::parse)]
     server_name: Option<ServerName>,
-    /// The SFU's URL that clients get [env: LIVEKIT_URL]
+    /// URL of the SFU, as clients get it [env: LIVEKIT_URL]
     #[arg(long, value_name = "URL", value_parser = SfuUrl::parse)]
     sfu_url: Option<SfuUrl>,
-    /// The API key that the service and the SFU share [env: LIVEKIT_KEY, or the first line of LIVEKIT_KEYS]
+    /// API key that the service and the SFU share [env: LIVEKIT_KEY, or the first line of LIVEKIT_KEYS]
     #[arg(long, value_name = "KEY")]
     sfu_key: Option<String>,
-    /// Its secret; other users of this machine can read it here, but not in the environment [env: LIVEKIT_SECRET]
+    /// Secret of the API key; other users of this machine can read it here, but not in the environment [env:
+    /// LIVEKIT_SECRET]
     #[arg(long, value_name = "SECRET", value_parser = Secret::read)]
     sfu_secret: Option<Secret>,
-    /// In homeserver mode, the as_token of the registration file [env: LIVEKIT_AS_TOKEN]
+    /// as_token of the registration file, in homeserver mode [env: LIVEKIT_AS_TOKEN]
     #[arg(long, value_name = "TOKEN", value_parser = Secret::read)]
     as_token: Option<Secret>,
-    /// In homeserver mode, its hs_token [env: LIVEKIT_HS_TOKEN]
+    /// hs_token of the registration file, in homeserver mode [env: LIVEKIT_HS_TOKEN]
     #[arg(long, value_name = "TOKEN", value_parser = Secret::read)]
     hs_token: Option<Secret>,
-    /// Trust these certificates, too
+    /// File with certificates to trust in addition to the public authorities'
     #[arg(long, value_name = "PEM")]
     trust_ca: Vec<PathBuf>,
-    /// Homeservers may be at private addresses, as with the service's LIVEKIT_ALLOW_PRIVATE_ADDRESSES
+    /// Accept homeservers at private addresses, like the service's LIVEKIT_ALLOW_PRIVATE_ADDRESSES
     #[arg(long)]
     allow_private_addresses: bool,
-    /// The resolver for homeservers' SRV records, with application/dns-json answers
+    /// Resolver for homeservers' SRV records, which responds with application/dns-json
     #[arg(long, value_name = "URL", default_value = DNS_OVER_HTTPS_URL)]
     dns_over_https_url: Url,
     /// Print the report as one JSON object, at the end
@@ -60,20 +64,20 @@ pub struct Options {
     json: bool,
 }
 
-/// Examines the deployment and prints the report on standard output; standard error shows what takes longer.
+/// Examines the deployment and prints the report on standard output; standard error shows checks that take longer.
 ///
-/// Gives what the program is to end with: 0, 1 where there is a problem, or 2 where it is called wrongly.
+/// Returns the program's exit code: 0, 1 if there is a problem, or 2 if the command line is invalid.
 ///
 /// # Errors
 ///
-/// The operating system refuses the means to ask anything.
+/// The operating system refuses to set up the network's event loop.
 pub fn run(options: Options) -> Result<ExitCode> {
     let json = options.json;
     let subject = match options.into_subject(|name| env::var(name).ok()) {
         Ok(subject) => subject,
         Err(error) => {
             eprintln!("error: {error:#}");
-            return Ok(ExitCode::from(CALLED_WRONGLY));
+            return Ok(ExitCode::from(INVALID_COMMAND_LINE));
         }
     };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
@@ -83,17 +87,17 @@ pub fn run(options: Options) -> Result<ExitCode> {
     } else {
         println!("{report}");
     }
-    // Look-ups of names that nobody waits for any more must not delay the end.
+    // Pending look-ups of names whose check has timed out must not delay the exit.
     runtime.shutdown_background();
     Ok(report.exit_code())
 }
 
 impl Options {
-    /// What is to be examined. `environment` gives the value of a variable where there is one.
+    /// Builds the subject of the examination. `environment` returns the value of a variable, if it is set.
     ///
     /// # Errors
     ///
-    /// Half a key pair is given, a variable is wrong, or a certificate file can't be read.
+    /// Half a key pair is given, a variable is invalid, or a certificate file can't be read.
     pub fn into_subject(self, environment: impl Fn(&str) -> Option<String>) -> Result<Subject> {
         let variable = |name: &str| environment(name).filter(|value| !value.trim().is_empty());
         let sfu_url = match (self.sfu_url, variable("LIVEKIT_URL")) {
@@ -115,25 +119,25 @@ impl Options {
                 Some(pair.context("LIVEKIT_KEYS must consist of `key: secret` lines")?)
             }
             (None, None, None) => None,
-            (Some(_), None, _) => bail!("there is an API key, but no secret: --sfu-secret or LIVEKIT_SECRET"),
-            (None, Some(_), _) => bail!("there is a secret, but no API key: --sfu-key or LIVEKIT_KEY"),
+            (Some(_), None, _) => bail!("an API key is given, but no secret: set --sfu-secret or LIVEKIT_SECRET"),
+            (None, Some(_), _) => bail!("a secret is given, but no API key: set --sfu-key or LIVEKIT_KEY"),
         };
         let own_homeserver = match variable("LIVEKIT_HS_SERVER_NAME") {
-            Some(name) => Some(ServerName::parse(name.trim()).context("LIVEKIT_HS_SERVER_NAME is no server name")?),
+            Some(name) => Some(ServerName::parse(name.trim()).context("LIVEKIT_HS_SERVER_NAME is not a server name")?),
             None => None,
         };
-        // The environment's tokens are that homeserver's, and no other may see them.
+        // The environment's tokens belong to that homeserver and must not be sent to another.
         let is_other = self.server_name.is_some() && own_homeserver.is_some() && self.server_name != own_homeserver;
-        let token = |given: Option<Secret>, name: &str, untold: &'static str| {
+        let token = |given: Option<Secret>, name: &str, missing: &'static str| {
             let text = match (given, variable(name)) {
                 (Some(Secret(text)), _) => text,
                 (None, Some(_)) if is_other => return Ok(Err(NOT_OF_THIS_HOMESERVER)),
                 (None, Some(text)) => text,
-                (None, None) => return Ok(Err(untold)),
+                (None, None) => return Ok(Err(missing)),
             };
             RegistrationToken::parse(&text)
                 .map(Ok)
-                .with_context(|| format!("{name}, or what is given for it, is no token"))
+                .with_context(|| format!("{name}, or the option for it, is not a valid token"))
         };
         let as_token = token(self.as_token, "LIVEKIT_AS_TOKEN", NO_AS_TOKEN)?;
         let hs_token = token(self.hs_token, "LIVEKIT_HS_TOKEN", NO_HS_TOKEN)?;
@@ -154,7 +158,7 @@ impl Options {
     }
 }
 
-/// Printing it doesn't show it.
+/// Secret option; its `Debug` output doesn't show it.
 #[derive(Clone)]
 struct Secret(String);
 
@@ -170,12 +174,13 @@ impl fmt::Debug for Secret {
     }
 }
 
-/// As of other wrong command lines.
-const CALLED_WRONGLY: u8 = 2;
-const NO_AS_TOKEN: &str = "in homeserver mode only; the as_token isn't told: --as-token or LIVEKIT_AS_TOKEN";
-const NO_HS_TOKEN: &str = "in homeserver mode only; the hs_token isn't told: --hs-token or LIVEKIT_HS_TOKEN";
-const NOT_OF_THIS_HOMESERVER: &str = "the environment's token is for LIVEKIT_HS_SERVER_NAME, another homeserver";
-/// The worker's default.
+/// Exit code of clap for an invalid command line.
+const INVALID_COMMAND_LINE: u8 = 2;
+const NO_AS_TOKEN: &str = "for homeserver mode only; no as_token is given: --as-token or LIVEKIT_AS_TOKEN";
+const NO_HS_TOKEN: &str = "for homeserver mode only; no hs_token is given: --hs-token or LIVEKIT_HS_TOKEN";
+const NOT_OF_THIS_HOMESERVER: &str =
+    "the token in the environment is that of another homeserver, LIVEKIT_HS_SERVER_NAME";
+/// Default of the worker, too.
 const DNS_OVER_HTTPS_URL: &str = "https://cloudflare-dns.com/dns-query";
 
 #[cfg(test)]
@@ -214,7 +219,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_given_goes_before_the_environment() {
+    fn options_go_before_the_environment() {
         let environment =
             [("LIVEKIT_URL", "not a URL"), ("LIVEKIT_KEY", "environment"), ("LIVEKIT_SECRET", "secret\n")];
         let subject = subject(&["--sfu-url", "wss://given.example.com", "--sfu-key", "given"], &environment).unwrap();
@@ -235,8 +240,8 @@ mod tests {
         let other = subject(&["--server-name", "example.org"], &environment).unwrap();
         assert_eq!(other.as_token.unwrap_err(), NOT_OF_THIS_HOMESERVER);
         assert_eq!(other.hs_token.unwrap_err(), NOT_OF_THIS_HOMESERVER);
-        let told = subject(&["--server-name", "example.org", "--as-token", "theirs"], &environment).unwrap();
-        assert!(told.as_token.is_ok());
+        let given = subject(&["--server-name", "example.org", "--as-token", "theirs"], &environment).unwrap();
+        assert!(given.as_token.is_ok());
         assert_eq!(subject(&[], &[]).unwrap().as_token.unwrap_err(), NO_AS_TOKEN);
     }
 
@@ -247,8 +252,8 @@ mod tests {
             (("LIVEKIT_SECRET", "nobody-may-see"), "no API key"),
             (("LIVEKIT_KEYS", "nobody-may-see"), "LIVEKIT_KEYS must consist of"),
             (("LIVEKIT_URL", "sfu.example.com"), "LIVEKIT_URL is not a URL"),
-            (("LIVEKIT_AS_TOKEN", "nobody-may-see it"), "LIVEKIT_AS_TOKEN, or what is given for it, is no token"),
-            (("LIVEKIT_HS_SERVER_NAME", "https://example.com"), "LIVEKIT_HS_SERVER_NAME is no server name"),
+            (("LIVEKIT_AS_TOKEN", "nobody-may-see it"), "LIVEKIT_AS_TOKEN, or the option for it, is not a valid token"),
+            (("LIVEKIT_HS_SERVER_NAME", "https://example.com"), "LIVEKIT_HS_SERVER_NAME is not a server name"),
         ] {
             let error = format!("{:#}", subject(&[], &[environment]).unwrap_err());
             assert!(error.contains(problem) && !error.contains("nobody-may-see"), "{error}");

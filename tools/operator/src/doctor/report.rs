@@ -1,156 +1,82 @@
-//! What was found, for people and for scripts.
+//! Findings of an examination, for people (`Display`) and for scripts (`Serialize`).
 
 use std::fmt;
 use std::process::ExitCode;
 
 use serde::Serialize;
 
-/// Everything that is checked, in the order in which it is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Check {
-    /// The service's name has addresses, and all of them answer.
-    ServiceAddress,
-    /// Clients trust its certificate.
-    ServiceCertificate,
-    /// `/healthz`.
-    Healthz,
-    /// The three client endpoints answer a POST, unredirected.
-    Endpoints,
-    /// So they do behind a doubled slash.
-    Slashes,
-    /// Browsers are allowed to ask.
-    Preflight,
-    /// Browsers are allowed to read error answers.
-    CorsOnErrors,
-    /// `.well-known/matrix/client` announces this very URL.
-    Announcement,
-    /// `.well-known/matrix/server` and SRV records lead to the federation API.
-    FederationDiscovery,
-    /// The federation API answers about OpenID tokens.
-    OpenId,
-    /// `.well-known/matrix/client` leads to the client-server API.
-    ClientApi,
-    /// The homeserver has delayed events (MSC4140).
-    DelayedEvents,
-    /// The service takes the `hs_token`, and no other.
-    Ping,
-    /// The homeserver takes the `as_token`.
-    AsToken,
-    /// It tells who is joined to a room.
-    IsJoined,
-    /// It tells clients of the SFU.
-    Transports,
-    /// It passes requests on to the service.
-    Proxying,
-    /// The SFU answers at the URL that clients get.
-    Sfu,
-    /// WebSockets, over which clients talk to it, get through to the SFU.
-    WebSockets,
-    /// The SFU takes the key pair.
-    SfuKeys,
-    /// Rooms can be created and deleted.
-    SfuRooms,
-    /// The SFU makes no room of its own accord.
-    AutoCreate,
-    /// The service believes a webhook of the SFU's.
-    Webhook,
-    /// It believes none of anybody else's.
-    ForgedWebhook,
-}
-
-impl Check {
-    /// What is checked, in a few words.
-    pub fn about(self) -> &'static str {
-        match self {
-            Self::ServiceAddress => "service: address",
-            Self::ServiceCertificate => "service: certificate",
-            Self::Healthz => "service: /healthz",
-            Self::Endpoints => "service: client endpoints",
-            Self::Slashes => "service: doubled slashes",
-            Self::Preflight => "service: CORS, preflight",
-            Self::CorsOnErrors => "service: CORS, errors",
-            Self::Announcement => "homeserver: announces the service",
-            Self::FederationDiscovery => "homeserver: federation is found",
-            Self::OpenId => "homeserver: verifies OpenID tokens",
-            Self::ClientApi => "homeserver: client API is found",
-            Self::DelayedEvents => "homeserver: delayed events",
-            Self::Ping => "homeserver mode: ping",
-            Self::AsToken => "homeserver mode: as_token",
-            Self::IsJoined => "homeserver mode: is_joined",
-            Self::Transports => "homeserver mode: SFU is announced",
-            Self::Proxying => "homeserver mode: requests arrive",
-            Self::Sfu => "SFU: answers",
-            Self::WebSockets => "SFU: WebSockets get through",
-            Self::SfuKeys => "SFU: takes the key",
-            Self::SfuRooms => "SFU: creates rooms",
-            Self::AutoCreate => "SFU: auto_create is off",
-            Self::Webhook => "webhook: taken",
-            Self::ForgedWebhook => "webhook: forgery refused",
-        }
-    }
-}
-
-/// How something is.
+/// Result of a check, in one word.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Status {
-    /// As it should be.
+    /// Correct.
     Ok,
-    /// It works, but not for everybody or not for ever.
+    /// Works, but not for all clients or not permanently.
     Warning,
-    /// Calls fail for it.
+    /// Makes calls fail.
     Problem,
-    /// It couldn't be checked.
+    /// Not checked.
     Skipped,
 }
 
-/// What a check has come to.
+/// Result of a check.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Outcome {
-    /// How it is.
+    /// Result in one word.
     pub status: Status,
-    /// What was seen; of a problem, the cause.
+    /// Observation; for a problem, its cause.
     pub seen: String,
-    /// What to change, and where.
+    /// Setting to change, and its location.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub change: Option<String>,
 }
 
 impl Outcome {
-    /// It is as it should be.
+    /// Returns an outcome without a problem.
     pub fn ok(seen: impl Into<String>) -> Self {
         Self { status: Status::Ok, seen: seen.into(), change: None }
     }
 
-    /// It works, but.
+    /// Returns a warning.
     pub fn warning(seen: impl Into<String>, change: impl Into<String>) -> Self {
         Self { status: Status::Warning, seen: seen.into(), change: Some(change.into()) }
     }
 
-    /// It doesn't work.
+    /// Returns a problem.
     pub fn problem(seen: impl Into<String>, change: impl Into<String>) -> Self {
         Self { status: Status::Problem, seen: seen.into(), change: Some(change.into()) }
     }
 
-    /// Without the control characters that a server may have put into what is repeated of it.
+    /// Replaces control characters, which may come from a server's texts.
     pub(crate) fn printable(self) -> Self {
         let printable = |text: String| text.replace(char::is_control, " ");
         Self { seen: printable(self.seen), change: self.change.map(printable), ..self }
     }
 
-    /// It couldn't be checked, for this reason.
+    /// Returns the outcome of a check that didn't run, for this reason.
     pub fn skipped(reason: impl Into<String>) -> Self {
         Self { status: Status::Skipped, seen: reason.into(), change: None }
     }
 }
 
-/// A line of the report.
+/// Outcome of a check, and its result for the checks that need it: `None` if those can't run.
+pub(crate) type Verdict<T> = (Outcome, Option<T>);
+
+/// Returns the verdict of a check whose dependents run unless it is a problem.
+pub(crate) fn unless_problem(outcome: Outcome) -> Verdict<()> {
+    let go_on = (outcome.status != Status::Problem).then_some(());
+    (outcome, go_on)
+}
+
+/// Line of the report.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Finding {
-    /// What was checked.
-    pub check: Check,
-    /// What came of it.
+    /// Id of the check.
+    pub check: &'static str,
+    /// Title of the check.
+    #[serde(skip)]
+    pub title: &'static str,
+    /// Outcome of the check.
     #[serde(flatten)]
     pub outcome: Outcome,
 }
@@ -163,7 +89,7 @@ impl fmt::Display for Finding {
             Status::Problem => "PROBLEM",
             Status::Skipped => "skipped",
         };
-        write!(f, "{status:<8} {:<34} {}", self.check.about(), self.outcome.seen)?;
+        write!(f, "{status:<8} {:<34} {}", self.title, self.outcome.seen)?;
         match &self.outcome.change {
             Some(change) => write!(f, "\n         change: {change}"),
             None => Ok(()),
@@ -171,15 +97,15 @@ impl fmt::Display for Finding {
     }
 }
 
-/// All that was found.
+/// Report of an examination.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Report {
-    /// One for each check, in order.
+    /// Findings, one for each check, in the order of the table.
     pub findings: Vec<Finding>,
 }
 
 impl Report {
-    /// How many findings there are of this status.
+    /// Number of findings of this status.
     pub fn count(&self, status: Status) -> usize {
         self.findings.iter().filter(|finding| finding.outcome.status == status).count()
     }
@@ -189,16 +115,16 @@ impl Report {
         self.count(Status::Problem) > 0
     }
 
-    /// What a program ends with: 1 where there is a problem.
+    /// Exit code for a program: 1 if there is a problem.
     pub fn exit_code(&self) -> ExitCode {
         ExitCode::from(u8::from(self.has_problem()))
     }
 }
 
 impl fmt::Display for Report {
-    /// The last line: how many of which.
+    /// Writes the last line: the number of findings of each status.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let plural = |n: usize, what: &str| format!("{n} {what}{}", if n == 1 { "" } else { "s" });
+        let plural = |n: usize, noun: &str| format!("{n} {noun}{}", if n == 1 { "" } else { "s" });
         write!(
             f,
             "{}, {}, {} ok, {} skipped",

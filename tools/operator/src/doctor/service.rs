@@ -1,16 +1,17 @@
-//! What a client meets on its way to the service (§2 of the protocol).
+//! The way of a client's requests to the service: address, certificate, `/healthz`, endpoints and CORS
+//! (`docs/protocol.md#http-surface`).
 
-use hyper::header::{ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_ORIGIN, HeaderMap};
+use hyper::header::ACCESS_CONTROL_ALLOW_HEADERS;
 
 use crate::doctor::address;
-use crate::doctor::examination::{Verdict, unless_problem};
-use crate::doctor::report::Outcome;
+use crate::doctor::proxy::{THE_SERVICE, allows_any_origin, route_to_service, unexpected, unreached};
+use crate::doctor::report::{Outcome, Verdict, unless_problem};
 use crate::doctor::service_url::ServiceUrl;
-use crate::doctor::web::{Answer, Failure, ORIGIN, Request, Web, is_loopback, place, values};
+use crate::doctor::web::{Failure, ORIGIN, Request, Response, Web, authority, is_loopback, values};
 
-/// Its name has addresses, and they answer.
+/// Checks that the service's name has addresses and that all of them answer.
 pub(crate) async fn address(service: &ServiceUrl) -> Verdict<()> {
-    match place(service.url()) {
+    match authority(service.url()) {
         Ok((host, port)) => match address::check(host, port, THE_SERVICE).await {
             Ok(outcome) => (outcome, Some(())),
             Err(outcome) => (outcome, None),
@@ -19,61 +20,62 @@ pub(crate) async fn address(service: &ServiceUrl) -> Verdict<()> {
     }
 }
 
-/// Clients trust it.
+/// Checks that clients trust the service's certificate. Without TLS the other checks still run.
 pub(crate) async fn certificate(web: &Web, service: &ServiceUrl) -> Verdict<()> {
     if service.url().scheme() == "http" {
         let outcome = match is_loopback(service.url()) {
-            true => Outcome::skipped("no TLS, which browsers take on their own machine"),
+            true => Outcome::skipped("no TLS; browsers accept that on their own machine"),
             false => Outcome::problem(
-                "no TLS: pages under https:// may not ask an http:// URL",
-                "serve it under https://, and announce that",
+                "no TLS: pages under https:// can't send requests to an http:// URL",
+                "serve it under https://, and announce that URL",
             ),
         };
         return (outcome, Some(()));
     }
-    match web.greet(service.url()).await {
+    match web.handshake(service.url()).await {
         Ok(()) => (Outcome::ok("trusted"), Some(())),
         Err(failure) => (unreached(&failure), None),
     }
 }
 
-/// It says that it is well.
+/// Checks that `/healthz` reports a complete configuration.
 pub(crate) async fn healthz(web: &Web, service: &ServiceUrl) -> Verdict<()> {
     let url = service.at("/healthz");
     let outcome = match web.send(&Request::get(&url, &[])).await {
         Err(failure) => unreached(&failure),
-        Ok(answer) => match (answer.status, answer.json()) {
+        Ok(response) => match (response.status, response.json()) {
             (200, Some(body)) if body["status"] == "ok" => Outcome::ok("200"),
-            (200, _) if answer.body.is_empty() => Outcome::warning(
-                "200, but with nothing in it: that is another implementation, lk-jwt-service perhaps",
-                "if you have moved to this one, let the URL lead to it",
+            (200, _) if response.body.is_empty() => Outcome::warning(
+                "200 with an empty body: another implementation, perhaps lk-jwt-service",
+                "if you have moved to this one, route the URL to it",
             ),
             (503, Some(body)) if body["variables"].is_array() => {
                 let names = body["variables"].as_array().into_iter().flatten().filter_map(|name| name.as_str());
                 let names: Vec<_> = names.filter(|name| is_variable(name)).collect();
                 Outcome::problem(
-                    format!("503: missing or wrong are {}", names.join(", ")),
+                    format!("503: missing or invalid: {}", names.join(", ")),
                     "set them: in [vars] of wrangler.toml, with `npx wrangler secret put NAME`, or in the environment of a local run; \
-                     the service's log says what is wrong with each",
+                     the service's log gives the reason for each",
                 )
             }
             (200, _) => Outcome::problem(
-                format!("something else answers at {url}: 200, but not this service's {{\"status\":\"ok\"}}"),
-                lead_to_it(service),
+                format!("{url} returned 200, but not this service's {{\"status\":\"ok\"}}"),
+                route_to_service(service),
             ),
-            _ => unexpected(service, &url, &answer),
+            _ => unexpected(service, &url, &response),
         },
     };
     unless_problem(outcome)
 }
 
-/// The client endpoints answer a POST with an error of the service's own. Leaves those errors.
-pub(crate) async fn endpoints(web: &Web, service: &ServiceUrl) -> Verdict<Vec<(&'static str, Answer)>> {
-    let mut answers = Vec::new();
+/// Checks that the client endpoints respond to a POST with an error of the service's own, and returns those
+/// responses.
+pub(crate) async fn endpoints(web: &Web, service: &ServiceUrl) -> Verdict<Vec<(&'static str, Response)>> {
+    let mut responses = Vec::new();
     for path in ENDPOINTS {
         match post(web, &service.at(path)).await {
-            Ok(answer) if is_ours(&answer) => answers.push((path, answer)),
-            Ok(answer) => return (unexpected(service, &format!("POST {}", service.at(path)), &answer), None),
+            Ok(response) if is_ours(&response) => responses.push((path, response)),
+            Ok(response) => return (unexpected(service, &format!("POST {}", service.at(path)), &response), None),
             Err(failure) => {
                 let failed = unreached(&failure);
                 let seen = format!("POST {path}: {}", failed.seen);
@@ -81,28 +83,25 @@ pub(crate) async fn endpoints(web: &Web, service: &ServiceUrl) -> Verdict<Vec<(&
             }
         }
     }
-    (Outcome::ok(format!("{} answer a POST", ENDPOINTS.join(", "))), Some(answers))
+    (Outcome::ok(format!("{} respond to a POST", ENDPOINTS.join(", "))), Some(responses))
 }
 
-/// A doubled slash leads to the same.
+/// Checks that a doubled slash is routed to the same endpoint.
 pub(crate) async fn slashes(web: &Web, service: &ServiceUrl) -> Verdict<()> {
     let url = service.at("//sfu/get");
-    let change = "announce the URL without a slash at its end; with nginx, end both `location` and `proxy_pass` with a slash, \
+    let change = "announce the URL without a slash at its end; in nginx, end both `location` and `proxy_pass` with a slash, \
                   or neither";
     let outcome = match post(web, &url).await {
-        Ok(answer) if is_ours(&answer) => Outcome::ok("//sfu/get is taken as /sfu/get"),
-        Ok(answer) => match answer.redirect() {
+        Ok(response) if is_ours(&response) => Outcome::ok("//sfu/get is routed like /sfu/get"),
+        Ok(response) => match response.redirect() {
             Some(to) => Outcome::warning(
                 format!(
-                    "POST {url} is redirected to {to}, which turns it into a GET: clients that are told a URL with a slash at its end fail"
+                    "POST {url} is redirected to {to}, which turns it into a GET: clients fail if the announced URL ends with a slash"
                 ),
                 change,
             ),
             None => Outcome::warning(
-                format!(
-                    "POST {url} is answered with {}: clients that are told a URL with a slash at its end fail",
-                    answer.status
-                ),
+                format!("POST {url} returned {}: clients fail if the announced URL ends with a slash", response.status),
                 change,
             ),
         },
@@ -111,7 +110,7 @@ pub(crate) async fn slashes(web: &Web, service: &ServiceUrl) -> Verdict<()> {
     (outcome, Some(()))
 }
 
-/// A browser may ask.
+/// Checks that browsers let pages of any origin send requests (CORS preflight).
 pub(crate) async fn preflight(web: &Web, service: &ServiceUrl) -> Verdict<()> {
     let headers = [
         ("origin", ORIGIN),
@@ -121,121 +120,63 @@ pub(crate) async fn preflight(web: &Web, service: &ServiceUrl) -> Verdict<()> {
     for path in ENDPOINTS {
         let url = service.at(path);
         let request = Request { method: "OPTIONS", ..Request::get(&url, &headers) };
-        let answer = match web.send(&request).await {
-            Ok(answer) => answer,
+        let response = match web.send(&request).await {
+            Ok(response) => response,
             Err(failure) => return (unreached(&failure), None),
         };
         let problem = |seen: String| {
-            let change = "let the proxy pass OPTIONS on to the service, and neither answer it nor add or drop \
+            let change = "let the proxy forward OPTIONS to the service, without responding itself and without adding or dropping \
                           Access-Control-… headers";
             (Outcome::problem(format!("OPTIONS {path}: {seen}"), change), None)
         };
-        if let Some(to) = answer.redirect() {
-            return problem(format!("it is redirected to {to}; browsers don't follow"));
+        if let Some(to) = response.redirect() {
+            return problem(format!("it is redirected to {to}; browsers don't follow redirects of a preflight"));
         }
-        if !(200..300).contains(&answer.status) {
-            return problem(format!("the answer is {}; browsers want 200", answer.status));
+        if !(200..300).contains(&response.status) {
+            return problem(format!("it returned {}; browsers require 200", response.status));
         }
-        if let Err(wrong) = allows_any_origin(&answer.headers) {
+        if let Err(wrong) = allows_any_origin(&response.headers) {
             return problem(wrong);
         }
-        let allowed = values(&answer.headers, &ACCESS_CONTROL_ALLOW_HEADERS);
+        let allowed = values(&response.headers, &ACCESS_CONTROL_ALLOW_HEADERS);
         if !allowed.iter().any(|name| *name == "*" || name.eq_ignore_ascii_case("content-type")) {
             return problem(String::from("Access-Control-Allow-Headers lacks Content-Type"));
         }
     }
-    (Outcome::ok("pages of any origin may ask"), Some(()))
+    (Outcome::ok("pages of any origin can send requests"), Some(()))
 }
 
-/// A browser may read the service's errors, which these are.
-pub(crate) async fn cors_on_errors(errors: &[(&str, Answer)]) -> Verdict<()> {
-    for (path, answer) in errors {
-        if let Err(wrong) = allows_any_origin(&answer.headers) {
+/// Checks that browsers let pages of any origin read `errors`, which are the service's.
+pub(crate) async fn cors_on_errors(errors: &[(&str, Response)]) -> Verdict<()> {
+    for (path, response) in errors {
+        if let Err(wrong) = allows_any_origin(&response.headers) {
             let change = "leave Access-Control-… headers to the service: a proxy that adds its own doubles them, and one that hides the \
-                          service's drops them from errors (nginx's add_header works for errors only with `always`)";
-            return (Outcome::problem(format!("POST {path}, answered with {}: {wrong}", answer.status), change), None);
+                          service's drops them from errors (in nginx, add_header applies to errors only with `always`)";
+            return (
+                Outcome::problem(format!("POST {path}, which returned {}: {wrong}", response.status), change),
+                None,
+            );
         }
     }
-    (Outcome::ok("pages of any origin may read errors"), Some(()))
+    (Outcome::ok("pages of any origin can read errors"), Some(()))
 }
 
-/// Whether the headers let pages of any origin read an answer; otherwise, what is wrong.
-pub(crate) fn allows_any_origin(headers: &HeaderMap) -> Result<(), String> {
-    match values(headers, &ACCESS_CONTROL_ALLOW_ORIGIN).as_slice() {
-        ["*"] => Ok(()),
-        [] => Err(String::from("there is no Access-Control-Allow-Origin header")),
-        [ORIGIN] => Ok(()),
-        [other] => Err(format!("Access-Control-Allow-Origin is {other} instead of *")),
-        several => {
-            Err(format!("Access-Control-Allow-Origin is there {} times; browsers accept it once", several.len()))
-        }
-    }
-}
-
-/// Why the service isn't reached, as an outcome.
-pub(crate) fn unreached(failure: &Failure) -> Outcome {
-    Outcome::problem(failure.to_string(), failure.change(THE_SERVICE))
-}
-
-/// What it means that something other than this service answers a request to it.
-pub(crate) fn unexpected(service: &ServiceUrl, what: &str, answer: &Answer) -> Outcome {
-    if let Some(to) = answer.redirect() {
-        return Outcome::problem(
-            format!("{what} is redirected ({} to {to}), which turns a client's POST into a GET", answer.status),
-            "announce the URL that the redirect leads to, or switch the redirect off in the proxy (nginx redirects where `location` lacks the \
-             slash at its end; Cloudflare where a redirect rule applies)",
-        );
-    }
-    match answer.status {
-        401 | 403 => Outcome::problem(
-            format!("{what} is answered with {}: something before the service refuses strangers", answer.status),
-            "take logins, bot challenges and firewall rules off this URL (on Cloudflare: Access, WAF, Bot Fight Mode)",
-        ),
-        404 | 405 => Outcome::problem(
-            format!("{what} is answered with {}: this URL doesn't lead to the service", answer.status),
-            lead_to_it(service),
-        ),
-        status @ 500..=599 if answer.errcode().is_none() => Outcome::problem(
-            format!("{what} is answered with {status}: the proxy doesn't reach the service"),
-            "see whether the service runs and whether the proxy names its address and port; on Cloudflare, look into the worker's log",
-        ),
-        status => Outcome::problem(
-            format!("{what} is answered with {status}, which isn't the service's answer"),
-            lead_to_it(service),
-        ),
-    }
-}
-
-fn lead_to_it(service: &ServiceUrl) -> String {
-    let prefix = service.prefix();
-    match prefix {
-        "" => String::from(
-            "let the custom domain in wrangler.toml's `routes`, or the proxy's configuration, lead this name to the service",
-        ),
-        _ => format!(
-            "let everything below {prefix}/ lead to the service: a route with the pattern `…{prefix}/*` in wrangler.toml, or \
-             `location {prefix}/` in the proxy; whether the prefix is stripped doesn't matter"
-        ),
-    }
-}
-
-async fn post(web: &Web, url: &str) -> Result<Answer, Failure> {
+async fn post(web: &Web, url: &str) -> Result<Response, Failure> {
     web.send(&Request::post(url, &[("origin", ORIGIN), ("content-type", "application/json")], b"{}")).await
 }
 
-/// Whether this is how the service answers a body without the required fields, or to one request too many.
-fn is_ours(answer: &Answer) -> bool {
-    let errcode = answer.errcode();
+/// Whether the response is the service's to a body without the required fields, or to one request too many.
+fn is_ours(response: &Response) -> bool {
+    let errcode = response.errcode();
     matches!(
-        (answer.status, errcode.as_deref()),
+        (response.status, errcode.as_deref()),
         (400, Some("M_BAD_JSON" | "M_NOT_JSON")) | (429, Some("M_LIMIT_EXCEEDED"))
     )
 }
 
-/// Nothing that an answer says is repeated unless it looks like what it should be.
+/// Whether `name` looks like a variable; nothing else from a response is repeated.
 fn is_variable(name: &str) -> bool {
     name.len() <= 64 && name.bytes().all(|b| b.is_ascii_uppercase() || b.is_ascii_digit() || b == b'_')
 }
 
-const THE_SERVICE: &str = "the service, or the proxy before it,";
 const ENDPOINTS: [&str; 3] = ["/get_token", "/sfu/get", "/delegate_delayed_leave"];

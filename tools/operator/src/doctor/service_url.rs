@@ -1,21 +1,23 @@
-//! Where the service is, for clients: what `.well-known/matrix/client` announces.
+//! URL of the service, as `.well-known/matrix/client` announces it.
 
 use std::fmt;
 
 use url::Url;
 
-/// The service's base URL, without a slash at its end.
+/// Base URL of the service, without a slash at its end.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ServiceUrl(Url);
 
 impl ServiceUrl {
-    /// Parses an `https` URL (or `http`, for a laboratory); white space around it and slashes at its end don't count.
+    /// Parses an `https` URL (or `http`, for a test setup); white space around it and slashes at its end are ignored.
     pub fn parse(text: &str) -> Result<Self, &'static str> {
         let text = text.trim();
         let mut url = Url::parse(text).map_err(|_| "is not a URL")?;
         match url.scheme() {
             "https" | "http" => {}
-            "wss" | "ws" => return Err("is a WebSocket URL, as an SFU has; this service's begins with https://"),
+            "wss" | "ws" => {
+                return Err("is a WebSocket URL, as an SFU's; the URL of this service begins with https://");
+            }
             _ => return Err("must begin with https://"),
         }
         if !url.has_host() || url.query().is_some() || url.fragment().is_some() {
@@ -29,22 +31,22 @@ impl ServiceUrl {
         Ok(Self(url))
     }
 
-    /// The URL as it is to be announced.
+    /// URL in the form to announce.
     pub fn as_str(&self) -> &str {
         self.0.as_str().trim_end_matches('/')
     }
 
-    /// The URL of something below it; `path` begins with a slash.
+    /// URL of `path` below it; `path` begins with a slash.
     pub fn at(&self, path: &str) -> String {
         format!("{}{path}", self.as_str())
     }
 
-    /// Its parts.
+    /// Parsed form.
     pub fn url(&self) -> &Url {
         &self.0
     }
 
-    /// The path below which it is, empty or with a slash at its beginning and none at its end.
+    /// Path of the URL: empty, or with a slash at its beginning and none at its end.
     pub fn prefix(&self) -> &str {
         self.0.path().trim_end_matches('/')
     }

@@ -1,4 +1,4 @@
-//! What clients and the service meet at the SFU (§6 of the protocol).
+//! The SFU, as clients and the service reach it (`docs/protocol.md#livekits-server-api`).
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -10,25 +10,25 @@ use serde_json::{Value, json};
 use url::Url;
 
 use crate::doctor::address;
-use crate::doctor::examination::{SfuCredentials, Verdict, unless_problem};
-use crate::doctor::report::{Outcome, Status};
-use crate::doctor::web::{Answer, Failure, Request, Web, is_loopback, place};
+use crate::doctor::credentials::SfuCredentials;
+use crate::doctor::report::{Outcome, Status, Verdict, unless_problem};
+use crate::doctor::web::{Failure, Request, Response, Web, authority, is_loopback};
 
-/// The SFU.
+/// The SFU at the URL that clients get.
 pub(crate) struct Sfu<'a> {
-    /// The way there.
+    /// HTTP client.
     pub(crate) web: &'a Web,
-    /// Where it is.
+    /// URL of the SFU.
     pub(crate) url: &'a SfuUrl,
 }
 
 impl Sfu<'_> {
-    /// There is an SFU at the URL that clients get.
+    /// Checks that there is a LiveKit SFU at the URL.
     pub(crate) async fn answers(&self) -> Verdict<()> {
         let Ok(api) = Url::parse(self.url.api()) else {
-            return unless_problem(Outcome::problem("LIVEKIT_URL is no URL", "set it to wss://…"));
+            return unless_problem(Outcome::problem("LIVEKIT_URL isn't a URL", "set it to wss://…"));
         };
-        let reached = match place(&api) {
+        let reached = match authority(&api) {
             Ok((host, port)) => address::check(host, port, THE_SFU).await,
             Err(failure) => Err(unreached(&failure)),
         };
@@ -36,105 +36,109 @@ impl Sfu<'_> {
             Ok(outcome) => outcome,
             Err(outcome) => return (outcome, None),
         };
-        let answer = match self.web.send(&Request::get(&format!("{}/", self.url.api()), &[])).await {
-            Ok(answer) => answer,
+        let response = match self.web.send(&Request::get(&format!("{}/", self.url.api()), &[])).await {
+            Ok(response) => response,
             Err(failure) => return (unreached(&failure), None),
         };
-        let outcome = match answer.status {
-            200 if answer.body.trim_ascii() == b"OK" => match (addresses.status, api.scheme()) {
+        let outcome = match response.status {
+            200 if response.body.trim_ascii() == b"OK" => match (addresses.status, api.scheme()) {
                 (Status::Ok, "http") if !is_loopback(&api) => Outcome::problem(
-                    "the SFU answers, but without TLS: pages under https:// may not open a ws:// URL",
-                    "put TLS before the SFU, and set LIVEKIT_URL to its wss:// URL",
+                    "the SFU responds, but without TLS: pages under https:// can't open a ws:// URL",
+                    "put a proxy with TLS in front of the SFU, and set LIVEKIT_URL to its wss:// URL",
                 ),
                 (Status::Ok, _) => Outcome::ok(format!("{} is a LiveKit SFU", self.url.client())),
                 _ => addresses,
             },
             status @ 502..=504 => Outcome::problem(
-                format!("the proxy before the SFU can't reach it ({status})"),
-                "see whether the SFU runs, and let the proxy use its HTTP port (`port:` in its configuration, 7880 by default)",
+                format!("the proxy in front of the SFU can't reach it ({status})"),
+                "check that the SFU is running, and let the proxy use its HTTP port (`port:` in its configuration, 7880 by default)",
             ),
-            _ => match answer.redirect() {
+            _ => match response.redirect() {
                 Some(to) => Outcome::problem(
                     format!("{} is redirected to {to}", self.url.api()),
                     "set LIVEKIT_URL to the SFU's own URL, with wss:// where there is TLS",
                 ),
                 None => Outcome::problem(
                     format!(
-                        "what answers at {} is no LiveKit SFU ({}, and not its `OK`)",
+                        "the response from {} isn't a LiveKit SFU's ({}, and not its `OK`)",
                         self.url.api(),
-                        answer.status
+                        response.status
                     ),
-                    "set LIVEKIT_URL to host, port and path at which the proxy leads to the SFU, and let the proxy strip that path",
+                    "set LIVEKIT_URL to the host, port and path that the proxy routes to the SFU, and let the proxy strip that path",
                 ),
             },
         };
         unless_problem(outcome)
     }
 
-    /// A request to open a WebSocket reaches it as one.
+    /// Checks that a request to open a WebSocket reaches the SFU as one.
     ///
-    /// Without a token it is refused; but LiveKit refuses what is no such request any more in another way.
-    pub(crate) async fn lets_websockets_through(&self) -> Verdict<()> {
+    /// The request has no token and is refused: with 401 if it is still an upgrade, with an empty 404 if a proxy has
+    /// made it an ordinary request.
+    pub(crate) async fn passes_websockets(&self) -> Verdict<()> {
         let url = format!("{}/rtc", self.url.api());
         let outcome = match self.web.send(&Request::get(&url, &UPGRADE)).await {
             Err(failure) => unreached(&failure),
-            Ok(answer) => match (answer.status, answer.body.is_empty()) {
-                (401, _) => Outcome::ok("a request to open one arrives, and is refused without a token"),
+            Ok(response) => match (response.status, response.body.is_empty()) {
+                (401, _) => Outcome::ok("a request to open one reaches the SFU, and is refused without a token"),
                 (404, true) => Outcome::problem(
-                    "the proxy before the SFU makes ordinary requests of those that open a WebSocket: clients can't connect",
-                    "let the proxy pass WebSockets on (nginx: `proxy_http_version 1.1; proxy_set_header Upgrade $http_upgrade; \
+                    "the proxy in front of the SFU turns requests to open a WebSocket into ordinary ones: clients can't connect",
+                    "let the proxy forward WebSockets (nginx: `proxy_http_version 1.1; proxy_set_header Upgrade $http_upgrade; \
                      proxy_set_header Connection \"upgrade\";`)",
                 ),
                 (status, _) => Outcome::problem(
                     format!(
-                        "a request to open a WebSocket at {url} is answered with {status}, where 401 belongs without a token"
+                        "a request to open a WebSocket at {url} returned {status}; 401 is expected without a token"
                     ),
-                    "let the proxy pass everything below LIVEKIT_URL's path on to the SFU, WebSockets included",
+                    "let the proxy forward everything below LIVEKIT_URL's path to the SFU, including WebSockets",
                 ),
             },
         };
         (outcome, Some(()))
     }
 
-    /// It takes tokens that this pair signs.
-    pub(crate) async fn takes_key(&self, credentials: &SfuCredentials) -> Verdict<()> {
+    /// Checks that the SFU accepts tokens signed with this key pair; if it refuses them, finds the cause.
+    pub(crate) async fn accepts_key(&self, credentials: &SfuCredentials) -> Verdict<()> {
         let refusal = match self.call(credentials.key(), "ListRooms", Grant::ListRooms, &json!({})).await {
             Ok(_) => {
                 let outcome = match credentials.padded() {
                     None => Outcome::ok("rooms can be listed"),
                     Some(which) => Outcome::warning(
                         format!(
-                            "rooms can be listed, but the {which} was given with white space around it (a line feed, say)"
+                            "rooms can be listed, but the {which} was given with white space around it, such as a line feed"
                         ),
-                        "nothing for this service, which takes no notice of it; other programs do, so store it without (`printf %s`, not \
+                        "nothing for this service, which trims it; other programs may not, so store it without (`printf %s`, not \
                          `echo`)",
                     ),
                 };
                 return (outcome, Some(()));
             }
-            Err(CallError::Answer(answer)) if answer.status == 401 => answer,
+            Err(CallError::Response(response)) if response.status == 401 => response,
             Err(error) => return (error.outcome(), None),
         };
-        for (what, key) in credentials.variants() {
+        for (mistake, key) in credentials.variants() {
             if self.call(&key, "ListRooms", Grant::ListRooms, &json!({})).await.is_ok() {
-                let seen = format!("the SFU refuses the key pair, because its own has {what}");
+                let seen = format!("the SFU refuses the key pair, because its own has {mistake}");
                 let change = "write the pair under keys: in the SFU's configuration on one line, `KEY: SECRET`, without white space, and restart it";
                 return (Outcome::problem(seen, change), None);
             }
         }
-        let said = String::from_utf8_lossy(&refusal.body).into_owned();
-        let (seen, change) = if said.contains("invalid API key") {
+        let body = String::from_utf8_lossy(&refusal.body).into_owned();
+        let (seen, change) = if body.contains("invalid API key") {
             (
                 "the SFU doesn't know the API key (401)",
                 "LIVEKIT_KEY must be one of the keys under keys: in the SFU's configuration; restart the SFU after a change",
             )
-        } else if said.contains("signature") {
+        } else if body.contains("signature") {
             (
                 "the SFU knows the API key, but with another secret (401)",
                 "LIVEKIT_SECRET must be the secret of that key under keys: in the SFU's configuration",
             )
-        } else if said.contains("not valid yet") || said.contains("expired") {
-            ("the SFU finds the token's time wrong (401)", "set the clocks of the SFU and of this machine (NTP)")
+        } else if body.contains("not valid yet") || body.contains("expired") {
+            (
+                "the SFU finds the token expired or not yet valid (401)",
+                "set the clocks of the SFU and of this machine (NTP)",
+            )
         } else {
             (
                 "the SFU refuses the key pair (401)",
@@ -144,7 +148,7 @@ impl Sfu<'_> {
         (Outcome::problem(seen, change), None)
     }
 
-    /// A room can be created, and deleted.
+    /// Checks that the key pair can create rooms and delete them.
     pub(crate) async fn creates_rooms(&self, key: &ApiKey) -> Verdict<()> {
         let room = match test_room() {
             Ok(room) => room,
@@ -164,7 +168,7 @@ impl Sfu<'_> {
         }
     }
 
-    /// Who has a token for a room that doesn't exist can't join it.
+    /// Checks that a token for a room that doesn't exist doesn't create the room.
     pub(crate) async fn auto_create_is_off(&self, key: &ApiKey) -> Verdict<()> {
         let minted = test_room().and_then(|room| {
             let grant = Grant::Join { room: &room, can_publish: false, can_update_own_metadata: false };
@@ -177,21 +181,21 @@ impl Sfu<'_> {
         let url = format!("{}/rtc/validate?access_token={token}", self.url.api());
         let outcome = match self.web.send(&Request::get(&url, &[])).await {
             Err(failure) => unreached(&failure),
-            Ok(answer) => match answer.status {
-                404 if answer.body.starts_with(b"requested room does not exist") => {
+            Ok(response) => match response.status {
+                404 if response.body.starts_with(b"requested room does not exist") => {
                     Outcome::ok("a room that doesn't exist can't be joined")
                 }
                 200 => Outcome::problem(
-                    "whoever has a token can join a room that doesn't exist, and so creates it: everybody has full access",
+                    "a token for a room that doesn't exist creates it: every user has full access",
                     "in the SFU's configuration, set `auto_create: false` under `room:`, and restart it",
                 ),
                 401 | 403 => Outcome::problem(
-                    format!("the SFU refuses a client's token ({})", answer.status),
-                    "see whether the clocks of the SFU and of this machine agree, and whether the proxy passes the query on",
+                    format!("the SFU refuses a client's token ({})", response.status),
+                    "check that the clocks of the SFU and of this machine agree, and that the proxy forwards the query",
                 ),
                 status => Outcome::problem(
-                    format!("GET …/rtc/validate is answered with {status}: clients don't get to the SFU's signalling"),
-                    "let the proxy pass /rtc on to the SFU as it does /twirp, WebSockets included",
+                    format!("GET …/rtc/validate returned {status}: clients don't reach the SFU's signalling"),
+                    "let the proxy forward /rtc to the SFU as it does /twirp, including WebSockets",
                 ),
             },
         };
@@ -204,32 +208,33 @@ impl Sfu<'_> {
         let authorization = format!("Bearer {token}");
         let headers = [("authorization", authorization.as_str()), ("content-type", "application/json")];
         let body = body.to_string();
-        let answer =
-            self.web.send(&Request::post(&url, &headers, body.as_bytes())).await.map_err(CallError::NoAnswer)?;
-        match (answer.status, answer.json()) {
+        let response =
+            self.web.send(&Request::post(&url, &headers, body.as_bytes())).await.map_err(CallError::NoResponse)?;
+        match (response.status, response.json()) {
             (200, Some(body)) => Ok(body),
-            _ => Err(CallError::Answer(answer)),
+            _ => Err(CallError::Response(response)),
         }
     }
 }
 
-/// Why a call of the server API failed.
+/// Error of a call of the server API.
 enum CallError {
     Token(MintError),
-    NoAnswer(Failure),
-    Answer(Answer),
+    NoResponse(Failure),
+    Response(Response),
 }
 
 impl CallError {
     fn outcome(self) -> Outcome {
         match self {
             Self::Token(error) => Outcome::skipped(error.to_string()),
-            Self::NoAnswer(failure) => unreached(&failure),
-            Self::Answer(answer) if answer.status == 200 => {
-                Outcome::problem("what answers at LIVEKIT_URL's /twirp is no LiveKit SFU (200, but not JSON)", AS_ROOT)
-            }
-            // The service's own words for it, which are in its log, too.
-            Self::Answer(Answer { status, body, .. }) => {
+            Self::NoResponse(failure) => unreached(&failure),
+            Self::Response(response) if response.status == 200 => Outcome::problem(
+                "the response from LIVEKIT_URL's /twirp isn't a LiveKit SFU's (200, but not JSON)",
+                AS_ROOT,
+            ),
+            // The same text as in the service's log.
+            Self::Response(Response { status, body, .. }) => {
                 let twirp: Option<TwirpError> = serde_json::from_slice(&body).ok();
                 Outcome::problem(RoomServiceError::Answer { status, twirp }.to_string(), AS_ROOT)
             }
@@ -241,7 +246,7 @@ fn unreached(failure: &Failure) -> Outcome {
     Outcome::problem(failure.to_string(), failure.change(THE_SFU))
 }
 
-/// A name that nobody takes for a call, and that no call has.
+/// Random name for a test room, which can't collide with a call's.
 pub(crate) fn test_room() -> Result<String, MintError> {
     let mut random = [0; 8];
     getrandom::fill(&mut random).map_err(|_| MintError)?;
@@ -254,14 +259,14 @@ pub(crate) fn now_ms() -> u64 {
     u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
 }
 
-const THE_SFU: &str = "the SFU, or the proxy before it,";
-/// The nonce needn't be one: no WebSocket is opened.
+const THE_SFU: &str = "the SFU, or the proxy in front of it,";
+/// The nonce is constant, as no WebSocket is opened.
 const UPGRADE: [(&str, &str); 4] = [
     ("connection", "Upgrade"),
     ("upgrade", "websocket"),
     ("sec-websocket-version", "13"),
     ("sec-websocket-key", "bWF0cml4cnRjLWRvY3Rvcg=="),
 ];
-const AS_ROOT: &str = "let the proxy lead /twirp to the SFU as it does the rest, and look into the SFU's log";
+const AS_ROOT: &str = "let the proxy forward /twirp to the SFU like the rest, and read the SFU's log";
 const TOKEN_LIFETIME_S: u32 = 600;
 const TEST_ROOM_LIFETIME_S: u32 = 10;

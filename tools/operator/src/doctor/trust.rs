@@ -1,4 +1,5 @@
-//! Which certificates are trusted: the public authorities', as browsers and the platform do, and those that are named.
+//! Trusted certificates: those of the public authorities, as in browsers and on the platform, and those of given PEM
+//! files.
 
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
@@ -11,7 +12,7 @@ use tokio_rustls::rustls::pki_types::pem::PemObject;
 use tokio_rustls::rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use tokio_rustls::rustls::{ClientConfig, DigitallySignedStruct, Error, RootCertStore, SignatureScheme};
 
-/// Whom to trust.
+/// Set of trusted authorities.
 #[derive(Clone, Debug)]
 pub struct Trust {
     verifier: Arc<WebPkiServerVerifier>,
@@ -19,7 +20,7 @@ pub struct Trust {
 }
 
 impl Trust {
-    /// The public authorities, and the certificates of these PEM files.
+    /// Trusts the public authorities and the certificates of these PEM files.
     ///
     /// # Errors
     ///
@@ -44,43 +45,43 @@ impl Trust {
         Ok(Self { verifier, provider })
     }
 
-    /// The TLS of one connection, with what it will have shown.
-    pub(crate) fn client(&self) -> Result<(ClientConfig, Arc<Shown>), Error> {
-        let shown = Arc::new(Shown::default());
-        let verifier = Observer { inner: Arc::clone(&self.verifier), shown: Arc::clone(&shown) };
+    /// Configures TLS for one connection. The second value receives the presented chain during the handshake.
+    pub(crate) fn client(&self) -> Result<(ClientConfig, Arc<Presented>), Error> {
+        let presented = Arc::new(Presented::default());
+        let verifier = Observer { inner: Arc::clone(&self.verifier), presented: Arc::clone(&presented) };
         let config = ClientConfig::builder_with_provider(Arc::clone(&self.provider))
             .with_safe_default_protocol_versions()?
             .dangerous()
             .with_custom_certificate_verifier(Arc::new(verifier))
             .with_no_client_auth();
-        Ok((config, shown))
+        Ok((config, presented))
     }
 }
 
-/// What a server showed, trusted or not: the cause of mistrust is in it.
+/// Chain that a server has presented, trusted or not: it shows why it isn't trusted.
 #[derive(Debug, Default)]
-pub(crate) struct Shown(Mutex<Option<Chain>>);
+pub(crate) struct Presented(Mutex<Option<Chain>>);
 
-/// The certificates of a server.
+/// Properties of a presented chain.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Chain {
-    /// Whether it has issued its certificate itself.
+    /// Whether the server's certificate is its own issuer's.
     pub(crate) self_signed: bool,
-    /// Whether it sends its certificate alone, without that of who issued it.
+    /// Whether the server's certificate comes without its issuer's.
     pub(crate) alone: bool,
 }
 
-impl Shown {
+impl Presented {
     pub(crate) fn chain(&self) -> Option<Chain> {
         self.0.lock().ok().and_then(|chain| *chain)
     }
 }
 
-/// Decides nothing itself: it notes, and asks the real verifier.
+/// Verifier that records the chain and leaves all decisions to `inner`.
 #[derive(Debug)]
 struct Observer {
     inner: Arc<WebPkiServerVerifier>,
-    shown: Arc<Shown>,
+    presented: Arc<Presented>,
 }
 
 impl ServerCertVerifier for Observer {
@@ -92,9 +93,11 @@ impl ServerCertVerifier for Observer {
         ocsp_response: &[u8],
         now: UnixTime,
     ) -> Result<ServerCertVerified, Error> {
-        if let (Ok(certificate), Ok(mut shown)) = (webpki::EndEntityCert::try_from(end_entity), self.shown.0.lock()) {
+        if let (Ok(certificate), Ok(mut presented)) =
+            (webpki::EndEntityCert::try_from(end_entity), self.presented.0.lock())
+        {
             let self_signed = certificate.issuer() == certificate.subject();
-            *shown = Some(Chain { self_signed, alone: intermediates.is_empty() });
+            *presented = Some(Chain { self_signed, alone: intermediates.is_empty() });
         }
         self.inner.verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now)
     }

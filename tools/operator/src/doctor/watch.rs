@@ -1,29 +1,29 @@
-//! Showing what is under way to whoever waits.
+//! Progress of an examination, for the terminal.
 
 use std::time::Duration;
 
-use crate::doctor::report::{Check, Finding};
+use crate::doctor::report::Finding;
 
-/// Hears of an examination while it goes on.
+/// Receiver of an examination's progress.
 pub trait Watcher {
-    /// A check has ended.
+    /// Receives the finding of a check that has ended.
     fn found(&mut self, finding: &Finding);
 
-    /// A check is still under way, after this time.
-    fn waiting(&mut self, check: Check, elapsed: Duration);
+    /// Receives the title of a check that is still running after `elapsed`.
+    fn waiting(&mut self, title: &str, elapsed: Duration);
 }
 
-/// Nobody looks.
+/// Ignores the progress.
 impl Watcher for () {
     fn found(&mut self, _: &Finding) {}
 
-    fn waiting(&mut self, _: Check, _: Duration) {}
+    fn waiting(&mut self, _: &str, _: Duration) {}
 }
 
-/// A line on standard output for each finding, where they are wanted at once, and one on standard error for each check that
-/// takes longer.
+/// Printer of a line on standard output for each finding, and of one on standard error for each check that takes
+/// longer.
 pub(crate) struct Terminal {
-    /// Whether findings are printed as they come.
+    /// Whether findings are printed as they are made.
     pub(crate) findings: bool,
 }
 
@@ -34,7 +34,7 @@ impl Watcher for Terminal {
         }
     }
 
-    fn waiting(&mut self, check: Check, elapsed: Duration) {
-        eprintln!("…        {} (waiting for {} s)", check.about(), elapsed.as_secs());
+    fn waiting(&mut self, title: &str, elapsed: Duration) {
+        eprintln!("…        {title} (waiting for {} s)", elapsed.as_secs());
     }
 }

@@ -1,7 +1,18 @@
-//! One request as a client sends it, followed nowhere, and what can go wrong on its way, told apart.
+//! HTTP client of the doctor: one request on a connection of its own, with errors that distinguish DNS, TCP, TLS and
+//! HTTP.
+//!
+//! # How it works
+//!
+//! - [`Web::send`] resolves the host, connects to all of its addresses at once and uses the first connection, then
+//!   speaks TLS where the URL is `https`, and HTTP/1.1. It follows no redirect; [`Web::follow`] does.
+//! - Each step has its own [`Failure`], which names the cause and, by [`Failure::change`], the setting to change.
+//! - The verifier of `trust` records the presented chain, so that an untrusted certificate gets a precise cause:
+//!   self-signed, without its issuer's, or from an unknown authority.
+//! - Look-up and connection give up after 5 seconds each, the whole request after 10. Bodies are read up to 64 KiB; a
+//!   longer one counts as empty.
+//! - [`Addresses`] connects to each address of a host, to find the ones that don't answer.
 
 use std::convert::Infallible;
-use std::fmt;
 use std::io;
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -13,6 +24,7 @@ use hyper::body::Bytes;
 use hyper::client::conn::http1;
 use hyper::header::{HeaderMap, HeaderName, HeaderValue};
 use hyper_util::rt::TokioIo;
+use thiserror::Error;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpStream, lookup_host};
 use tokio::time::timeout;
@@ -21,111 +33,111 @@ use tokio_rustls::rustls::pki_types::ServerName;
 use tokio_rustls::rustls::{AlertDescription, CertificateError, Error as TlsError};
 use url::{Host, Url};
 
-use crate::doctor::trust::{Shown, Trust};
+use crate::doctor::trust::{Presented, Trust};
 
-/// The way to other machines.
+/// HTTP client.
 #[derive(Debug)]
 pub(crate) struct Web {
-    /// Whom TLS trusts.
+    /// Trusted certificates.
     pub(crate) trust: Trust,
 }
 
-/// A request.
+/// HTTP request.
 #[derive(Clone, Debug)]
 pub(crate) struct Request<'a> {
-    /// `GET`, …
+    /// Method, such as `GET`.
     pub(crate) method: &'a str,
-    /// Where to: `http` or `https`.
+    /// `http` or `https` URL.
     pub(crate) url: &'a str,
-    /// Its headers, beside `Host` and `User-Agent`.
+    /// Headers, in addition to `Host` and `User-Agent`.
     pub(crate) headers: &'a [(&'a str, &'a str)],
-    /// Its body; none if it is empty.
+    /// Body; none if it is empty.
     pub(crate) body: &'a [u8],
-    /// Where to connect instead of to the URL's host and port, for a target of an SRV record.
+    /// Host and port to connect to in place of the URL's, for a target of an SRV record.
     pub(crate) via: Option<(&'a str, u16)>,
 }
 
 impl<'a> Request<'a> {
-    /// A GET.
+    /// Builds a GET.
     pub(crate) fn get(url: &'a str, headers: &'a [(&'a str, &'a str)]) -> Self {
         Self { method: "GET", url, headers, body: b"", via: None }
     }
 
-    /// A POST.
+    /// Builds a POST.
     pub(crate) fn post(url: &'a str, headers: &'a [(&'a str, &'a str)], body: &'a [u8]) -> Self {
         Self { method: "POST", url, headers, body, via: None }
     }
 }
 
-/// What came back.
+/// HTTP response.
 #[derive(Clone, Debug)]
-pub(crate) struct Answer {
-    /// The HTTP status.
+pub(crate) struct Response {
+    /// HTTP status.
     pub(crate) status: u16,
     /// All headers.
     pub(crate) headers: HeaderMap,
-    /// The body, as far as [`MAX_BODY`].
+    /// Body; empty if it is longer than [`MAX_BODY`].
     pub(crate) body: Vec<u8>,
 }
 
-impl Answer {
-    /// A header's text.
+impl Response {
+    /// Value of a header.
     pub(crate) fn header(&self, name: &str) -> Option<&str> {
         self.headers.get(name).and_then(|value| value.to_str().ok())
     }
 
-    /// The body as JSON.
+    /// Body as JSON.
     pub(crate) fn json(&self) -> Option<serde_json::Value> {
         serde_json::from_slice(&self.body).ok()
     }
 
-    /// Matrix's error code, where it is one of Matrix's errors.
+    /// `errcode`, if the body is a Matrix error.
     pub(crate) fn errcode(&self) -> Option<String> {
         self.json()?.get("errcode")?.as_str().map(str::to_owned)
     }
 
-    /// Where it redirects to, if it does.
+    /// Target of the redirect, if it is one.
     pub(crate) fn redirect(&self) -> Option<&str> {
         matches!(self.status, 301 | 302 | 303 | 307 | 308).then(|| self.header("location").unwrap_or("nowhere"))
     }
 }
 
 impl Web {
-    /// Sends `request` and reads the answer, for ten seconds at most.
-    pub(crate) async fn send(&self, request: &Request<'_>) -> Result<Answer, Failure> {
+    /// Sends `request` and reads the response, for ten seconds at most.
+    pub(crate) async fn send(&self, request: &Request<'_>) -> Result<Response, Failure> {
         timeout(TIMEOUT, self.exchange(request)).await.unwrap_or(Err(Failure::TimedOut))
     }
 
-    /// GETs `url`, and follows redirects. Gives all answers, the last one last.
-    pub(crate) async fn follow(&self, url: &str, headers: &[(&str, &str)]) -> Result<Vec<Answer>, Failure> {
+    /// Sends a GET to `url` and follows up to 5 redirects. Returns all responses in order.
+    pub(crate) async fn follow(&self, url: &str, headers: &[(&str, &str)]) -> Result<Vec<Response>, Failure> {
         let mut url = url.to_owned();
-        let mut answers = Vec::new();
+        let mut responses = Vec::new();
         loop {
-            let answer = self.send(&Request::get(&url, headers)).await?;
-            let next = answer.redirect().and_then(|location| Url::parse(&url).ok()?.join(location).ok());
-            answers.push(answer);
+            let response = self.send(&Request::get(&url, headers)).await?;
+            let next = response.redirect().and_then(|location| Url::parse(&url).ok()?.join(location).ok());
+            responses.push(response);
             match next {
-                Some(next) if answers.len() <= MAX_REDIRECTS => url = next.into(),
-                _ => return Ok(answers),
+                Some(next) if responses.len() <= MAX_REDIRECTS => url = next.into(),
+                _ => return Ok(responses),
             }
         }
     }
 
-    /// Tries TLS with the host of `url`, and says nothing.
-    pub(crate) async fn greet(&self, url: &Url) -> Result<(), Failure> {
-        let (host, port) = place(url)?;
-        let greeting = async { self.secure(connect(host, port).await?, host).await.map(drop) };
-        timeout(TIMEOUT, greeting).await.unwrap_or(Err(Failure::TimedOut))
+    /// Makes a TLS handshake with the host of `url`, and sends no request.
+    pub(crate) async fn handshake(&self, url: &Url) -> Result<(), Failure> {
+        let (host, port) = authority(url)?;
+        let handshake = async { self.secure(connect(host, port).await?, host).await.map(drop) };
+        timeout(TIMEOUT, handshake).await.unwrap_or(Err(Failure::TimedOut))
     }
 
-    async fn exchange(&self, request: &Request<'_>) -> Result<Answer, Failure> {
-        let url = Url::parse(request.url).map_err(|_| Failure::NotHttp(format!("{} is no URL", request.url)))?;
-        let (host, port) = place(&url)?;
+    async fn exchange(&self, request: &Request<'_>) -> Result<Response, Failure> {
+        let url = Url::parse(request.url).map_err(|_| Failure::NotHttp(format!("{} isn't a URL", request.url)))?;
+        let (host, port) = authority(&url)?;
         let (to_host, to_port) = request.via.unwrap_or((host, port));
         let stream = connect(to_host, to_port).await?;
         match url.scheme() {
-            "https" => speak(self.secure(stream, host).await?, &url, request).await,
-            _ => speak(stream, &url, request).await,
+            "https" => exchange_over(self.secure(stream, host).await?, &url, request).await,
+            _ => exchange_over(stream, &url, request).await,
         }
     }
 
@@ -134,41 +146,41 @@ impl Web {
         stream: TcpStream,
         host: &str,
     ) -> Result<impl AsyncRead + AsyncWrite + Unpin + use<>, Failure> {
-        let (config, shown) = self.trust.client().map_err(|error| Failure::Tls(error.to_string()))?;
+        let (config, presented) = self.trust.client().map_err(|error| Failure::Tls(error.to_string()))?;
         let name = ServerName::try_from(unbracketed(host).to_owned())
             .map_err(|_| Failure::Tls(format!("{host} can't have a certificate")))?;
         let handshake = TlsConnector::from(std::sync::Arc::new(config)).connect(name, stream).await;
-        handshake.map_err(|error| Failure::of_handshake(&error, &shown, host))
+        handshake.map_err(|error| Failure::of_handshake(&error, &presented, host))
     }
 }
 
-async fn speak<S>(stream: S, url: &Url, request: &Request<'_>) -> Result<Answer, Failure>
+async fn exchange_over<S>(stream: S, url: &Url, request: &Request<'_>) -> Result<Response, Failure>
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
     let not_http = |error: hyper::Error| Failure::NotHttp(error.to_string());
     let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(not_http)?;
     let exchange = async {
-        let response = sender.send_request(assemble(url, request)?).await.map_err(not_http)?;
+        let response = sender.send_request(to_hyper(url, request)?).await.map_err(not_http)?;
         let (head, body) = response.into_parts();
         let body = match Limited::new(body, MAX_BODY).collect().await {
             Ok(body) => body.to_bytes().to_vec(),
             Err(_) => Vec::new(),
         };
-        Ok(Answer { status: head.status.as_u16(), headers: head.headers, body })
+        Ok(Response { status: head.status.as_u16(), headers: head.headers, body })
     };
-    // The connection wants to be driven for as long as the exchange takes; when it fails, so does the exchange.
+    // The connection makes progress only while it is polled; if it fails, so does the exchange.
     let driven = async {
         let _ = connection.await;
         std::future::pending::<Infallible>().await
     };
     tokio::select! {
-        answer = exchange => answer,
+        response = exchange => response,
         never = driven => match never {},
     }
 }
 
-fn assemble(url: &Url, request: &Request<'_>) -> Result<hyper::Request<Full<Bytes>>, Failure> {
+fn to_hyper(url: &Url, request: &Request<'_>) -> Result<hyper::Request<Full<Bytes>>, Failure> {
     let target = &url[url::Position::BeforePath..url::Position::AfterQuery];
     let authority = &url[url::Position::BeforeHost..url::Position::AfterPort];
     let mut assembled = hyper::Request::builder()
@@ -180,25 +192,25 @@ fn assemble(url: &Url, request: &Request<'_>) -> Result<hyper::Request<Full<Byte
         assembled = assembled.header(*name, *value);
     }
     let body = Full::new(Bytes::copy_from_slice(request.body));
-    assembled.body(body).map_err(|_| Failure::NotHttp(format!("{url} can't be asked for")))
+    assembled.body(body).map_err(|_| Failure::NotHttp(format!("{url} can't be requested")))
 }
 
-/// The addresses of a host, and which of them answer.
+/// Addresses of a host, and whether each takes a connection.
 #[derive(Debug)]
 pub(crate) struct Addresses(pub(crate) Vec<(SocketAddr, Result<(), ConnectFailure>)>);
 
 impl Addresses {
-    /// Looks `host` up and tries to connect to all of its addresses.
+    /// Resolves `host` and connects to all of its addresses.
     pub(crate) async fn of(host: &str, port: u16) -> Result<Self, Failure> {
         let tries =
-            look_up(host, port).await?.into_iter().map(async |address| (address, dial(address).await.map(drop)));
+            resolve(host, port).await?.into_iter().map(async |address| (address, dial(address).await.map(drop)));
         Ok(Self(join_all(tries).await))
     }
 }
 
-/// The first of a host's addresses that answers.
+/// Connects to the addresses of a host, and returns the first connection.
 async fn connect(host: &str, port: u16) -> Result<TcpStream, Failure> {
-    let addresses = look_up(host, port).await?;
+    let addresses = resolve(host, port).await?;
     let mut tries: FuturesUnordered<_> =
         addresses.into_iter().map(async |address| (address, dial(address).await)).collect();
     let mut failures = Vec::new();
@@ -211,9 +223,9 @@ async fn connect(host: &str, port: u16) -> Result<TcpStream, Failure> {
     Err(Failure::Unreachable(failures))
 }
 
-async fn look_up(host: &str, port: u16) -> Result<Vec<SocketAddr>, Failure> {
+async fn resolve(host: &str, port: u16) -> Result<Vec<SocketAddr>, Failure> {
     let no_address = |cause: &str| Failure::NoAddress { host: host.to_owned(), cause: cause.to_owned() };
-    let found = timeout(LOOK_UP_TIMEOUT, lookup_host((unbracketed(host), port))).await;
+    let found = timeout(RESOLVE_TIMEOUT, lookup_host((unbracketed(host), port))).await;
     let mut addresses: Vec<_> = match found {
         Ok(Ok(addresses)) => addresses.collect(),
         Ok(Err(error)) => {
@@ -231,120 +243,120 @@ async fn dial(address: SocketAddr) -> Result<TcpStream, ConnectFailure> {
         Ok(Ok(stream)) => Ok(stream),
         Ok(Err(error)) => Err(match error.kind() {
             io::ErrorKind::ConnectionRefused => ConnectFailure::Refused,
-            io::ErrorKind::NetworkUnreachable | io::ErrorKind::AddrNotAvailable => ConnectFailure::NoWay,
+            io::ErrorKind::NetworkUnreachable | io::ErrorKind::AddrNotAvailable => ConnectFailure::NoRoute,
             _ => ConnectFailure::Other(error.to_string()),
         }),
         Err(_) => Err(ConnectFailure::TimedOut),
     }
 }
 
-/// Why an address doesn't take a connection.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// Error of connecting to one address.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub(crate) enum ConnectFailure {
-    /// Nothing listens there.
+    /// No program listens there.
+    #[error("connection refused, no program listens there")]
     Refused,
-    /// Silence.
+    /// No answer within 5 seconds.
+    #[error("no answer, perhaps because of a firewall")]
     TimedOut,
-    /// This machine has no way there: no IPv6, mostly.
-    NoWay,
-    /// Something else.
+    /// This machine has no route there; mostly it has no IPv6.
+    #[error("this machine has no route there")]
+    NoRoute,
+    /// Another error.
+    #[error("{0}")]
     Other(String),
 }
 
-impl fmt::Display for ConnectFailure {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Refused => f.write_str("connection refused, nothing listens there"),
-            Self::TimedOut => f.write_str("no answer, a firewall perhaps"),
-            Self::NoWay => f.write_str("this machine has no way there"),
-            Self::Other(error) => f.write_str(error),
-        }
-    }
-}
-
-/// Why there is no answer.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// Error of a request without a response.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub(crate) enum Failure {
     /// The name has no address.
+    #[error("there is no address for {host} ({cause})")]
     NoAddress {
-        /// The name.
+        /// Name.
         host: String,
-        /// What the resolver says.
+        /// Error of the resolver.
         cause: String,
     },
     /// No address takes a connection.
+    #[error("{}", list(.0))]
     Unreachable(Vec<(SocketAddr, ConnectFailure)>),
     /// The certificate isn't trusted.
+    #[error("{cause}")]
     Certificate {
-        /// Why not.
+        /// Mistake in the certificate.
         cause: String,
-        /// What to do about it.
+        /// Change that corrects it.
         change: String,
     },
-    /// What listens speaks no TLS.
+    /// The server doesn't speak TLS.
+    #[error("the server there doesn't speak TLS")]
     NoTls,
-    /// TLS fails in another way.
+    /// Another TLS error.
+    #[error("{0}")]
     Tls(String),
-    /// What answers isn't HTTP.
+    /// The server doesn't speak HTTP.
+    #[error("the server there closes the connection, or doesn't speak HTTP ({0})")]
     NotHttp(String),
-    /// Ten seconds are over.
+    /// No response within ten seconds.
+    #[error("no response within {} s", TIMEOUT.as_secs())]
     TimedOut,
 }
 
 impl Failure {
-    /// What to change, and where; `server` is whose it is to change.
+    /// Change that corrects the error; `server` is the server to change.
     pub(crate) fn change(&self, server: &str) -> String {
         match self {
             Self::NoAddress { host, .. } => format!("add an address record (A, AAAA or CNAME) for {host} to the DNS"),
-            Self::Unreachable(_) => format!("let {server} listen there, and the firewall let it through"),
+            Self::Unreachable(_) => format!("let {server} listen there, and let the firewall pass it"),
             Self::Certificate { change, .. } => change.clone(),
-            Self::NoTls => format!("switch TLS on at that port of {server}, or name the port that has it"),
+            Self::NoTls => format!("enable TLS at that port of {server}, or use the port that has it"),
             Self::Tls(_) => format!("offer TLS 1.2 or 1.3 at {server}"),
-            Self::NotHttp(_) => format!("name the port at which {server} speaks HTTP"),
-            Self::TimedOut => format!("look into the log of {server}, and of the proxy before it: something hangs"),
+            Self::NotHttp(_) => format!("use the port at which {server} speaks HTTP"),
+            Self::TimedOut => format!("read the log of {server}, and of the proxy in front of it: the request hangs"),
         }
     }
 
-    fn of_handshake(error: &io::Error, shown: &Shown, host: &str) -> Self {
+    fn of_handshake(error: &io::Error, presented: &Presented, host: &str) -> Self {
         let Some(error) = error.get_ref().and_then(|inner| inner.downcast_ref::<TlsError>()) else {
-            return Self::Tls(format!("the TLS handshake with {host} breaks off ({error})"));
+            return Self::Tls(format!("the TLS handshake with {host} ends early ({error})"));
         };
         let certificate = |cause: String, change: String| Self::Certificate { cause, change };
-        let chain = shown.chain();
+        let chain = presented.chain();
         match error {
             TlsError::InvalidCertificate(CertificateError::Expired | CertificateError::ExpiredContext { .. }) => certificate(
                 format!("the certificate of {host} has expired"),
-                "renew it, and let the server load the new one (or see why the renewal, certbot's say, fails)".to_owned(),
+                "renew it, and let the server load the new one (if it is renewed automatically, by certbot for example, check for errors there)".to_owned(),
             ),
             TlsError::InvalidCertificate(CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. }) => {
-                certificate(format!("the certificate of {host} isn't valid yet"), "set the clock of the server, or of this machine".to_owned())
+                certificate(format!("the certificate of {host} isn't valid yet"), "correct the clock of the server, or of this machine".to_owned())
             }
             TlsError::InvalidCertificate(CertificateError::NotValidForName) => certificate(
-                format!("the certificate is for other names than {host}"),
-                format!("get one that covers {host}, and let the server show it for that name"),
+                format!("the certificate doesn't cover {host}"),
+                format!("get one that covers {host}, and let the server present it for that name"),
             ),
             TlsError::InvalidCertificate(CertificateError::NotValidForNameContext { presented, .. }) => certificate(
                 format!("the certificate is for {}, not for {host}", dns_names(presented)),
-                format!("get one that covers {host}, and let the server show it for that name"),
+                format!("get one that covers {host}, and let the server present it for that name"),
             ),
             TlsError::InvalidCertificate(_) if chain.is_some_and(|chain| chain.self_signed) => certificate(
                 format!("the certificate of {host} is self-signed"),
-                "use a certificate of a public authority (Let's Encrypt, say); clients and the service trust no other".to_owned(),
+                "use a certificate of a public authority, such as Let's Encrypt; clients and the service trust no other".to_owned(),
             ),
             TlsError::InvalidCertificate(CertificateError::UnknownIssuer) if chain.is_some_and(|chain| chain.alone) => certificate(
-                format!("the certificate of {host} comes without that of its issuer, or its issuer is no public authority"),
-                "let the server send the whole chain (fullchain.pem, not cert.pem); a laboratory's own authority is trusted with --trust-ca"
+                format!("the certificate of {host} comes without its issuer's, or its issuer isn't a public authority"),
+                "let the server send the whole chain (fullchain.pem, not cert.pem); in a test setup, pass your own authority's with --trust-ca"
                     .to_owned(),
             ),
             TlsError::InvalidCertificate(CertificateError::UnknownIssuer) => certificate(
-                format!("the issuer of {host}'s certificate is no public authority"),
-                "use a certificate of a public authority; a laboratory's own is trusted with --trust-ca".to_owned(),
+                format!("the issuer of {host}'s certificate isn't a public authority"),
+                "use a certificate of a public authority; in a test setup, pass your own authority's with --trust-ca".to_owned(),
             ),
             TlsError::InvalidCertificate(other) => {
                 certificate(format!("the certificate of {host} is invalid ({other})"), "replace it".to_owned())
             }
             TlsError::InvalidMessage(_) => Self::NoTls,
-            // The first by nginx, the second by OpenSSL, the third by Go (Caddy), the last by rustls.
+            // Sent by nginx, OpenSSL, Go (Caddy) and rustls, in this order, if they have no certificate for the name.
             TlsError::AlertReceived(
                 AlertDescription::UnrecognisedName
                 | AlertDescription::HandshakeFailure
@@ -352,40 +364,25 @@ impl Failure {
                 | AlertDescription::AccessDenied,
             ) => certificate(
                 format!("the server has no certificate for {host}"),
-                format!("get one that covers {host}, and let the server show it for that name"),
+                format!("get one that covers {host}, and let the server present it for that name"),
             ),
             other => Self::Tls(format!("the TLS handshake with {host} fails ({other})")),
         }
     }
 }
 
-impl fmt::Display for Failure {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::NoAddress { host, cause } => write!(f, "there is no address for {host} ({cause})"),
-            Self::Unreachable(addresses) => {
-                for (n, (address, failure)) in addresses.iter().enumerate() {
-                    let separator = if n == 0 { "" } else { "; " };
-                    write!(f, "{separator}{address}: {failure}")?;
-                }
-                Ok(())
-            }
-            Self::Certificate { cause, .. } => f.write_str(cause),
-            Self::NoTls => f.write_str("what listens there speaks no TLS"),
-            Self::Tls(error) => f.write_str(error),
-            Self::NotHttp(error) => write!(f, "what listens there breaks off, or speaks no HTTP ({error})"),
-            Self::TimedOut => write!(f, "no answer within {} s", TIMEOUT.as_secs()),
-        }
-    }
+fn list(addresses: &[(SocketAddr, ConnectFailure)]) -> String {
+    let lines: Vec<_> = addresses.iter().map(|(address, failure)| format!("{address}: {failure}")).collect();
+    lines.join("; ")
 }
 
-/// The host and the port of a URL.
-pub(crate) fn place(url: &Url) -> Result<(&str, u16), Failure> {
+/// Host and port of a URL.
+pub(crate) fn authority(url: &Url) -> Result<(&str, u16), Failure> {
     let host = url.host_str().ok_or_else(|| Failure::NotHttp(format!("{url} has no host")))?;
     Ok((host, url.port_or_known_default().unwrap_or(443)))
 }
 
-/// Whether a URL leads to this machine by definition, where browsers take a page's `http` for safe.
+/// Whether the host of a URL is this machine by definition; browsers treat `http` there as secure.
 pub(crate) fn is_loopback(url: &Url) -> bool {
     match url.host() {
         Some(Host::Domain(name)) => name == "localhost" || name.ends_with(".localhost"),
@@ -395,29 +392,29 @@ pub(crate) fn is_loopback(url: &Url) -> bool {
     }
 }
 
-/// The values of a header, over all its lines.
+/// Values of a header, from all its lines.
 pub(crate) fn values<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Vec<&'a str> {
     let lines = headers.get_all(name).into_iter().filter_map(|value: &HeaderValue| value.to_str().ok());
     lines.flat_map(|line| line.split(',')).map(str::trim).collect()
 }
 
 fn dns_names(presented: &[String]) -> String {
-    // rustls writes them as `DnsName("example.com")`.
+    // rustls formats them as `DnsName("example.com")`.
     let names: Vec<_> = presented.iter().map(|name| name.split('"').nth(1).unwrap_or(name)).take(MAX_NAMES).collect();
-    if names.is_empty() { "no name at all".to_owned() } else { names.join(", ") }
+    if names.is_empty() { "no name".to_owned() } else { names.join(", ") }
 }
 
 fn unbracketed(host: &str) -> &str {
     host.trim_matches(['[', ']'])
 }
 
-/// Where a client's page could be from.
+/// Origin of a client's page.
 pub(crate) const ORIGIN: &str = "https://call.example.com";
-/// As far as bodies are read.
+/// In bytes.
 const MAX_BODY: usize = 64 * 1024;
 const MAX_NAMES: usize = 5;
 const MAX_REDIRECTS: usize = 5;
 const TIMEOUT: Duration = Duration::from_secs(10);
 const DIAL_TIMEOUT: Duration = Duration::from_secs(5);
-const LOOK_UP_TIMEOUT: Duration = Duration::from_secs(5);
+const RESOLVE_TIMEOUT: Duration = Duration::from_secs(5);
 const USER_AGENT: &str = concat!("matrixrtc-doctor/", env!("CARGO_PKG_VERSION"));

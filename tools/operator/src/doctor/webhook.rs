@@ -1,37 +1,37 @@
-//! What the SFU's webhooks meet at the service (§6.1 of the protocol).
+//! The SFU's webhooks, as the service receives them (`docs/protocol.md#webhooks`).
 
 use matrixrtc_edge::livekit::keys::ApiKey;
 use serde_json::json;
 
-use crate::doctor::examination::{SfuCredentials, Verdict};
-use crate::doctor::report::Outcome;
-use crate::doctor::service::{unexpected, unreached};
+use crate::doctor::credentials::SfuCredentials;
+use crate::doctor::proxy::{unexpected, unreached};
+use crate::doctor::report::{Outcome, Verdict};
 use crate::doctor::service_url::ServiceUrl;
 use crate::doctor::sfu::{now_ms, test_room};
-use crate::doctor::web::{Answer, Failure, Request, Web};
+use crate::doctor::web::{Failure, Request, Response, Web};
 
-/// One that the shared key signs is taken.
-pub(crate) async fn is_taken(web: &Web, service: &ServiceUrl, key: &ApiKey) -> Verdict<()> {
+/// Checks that the service accepts a webhook signed with the shared key pair.
+pub(crate) async fn is_accepted(web: &Web, service: &ServiceUrl, key: &ApiKey) -> Verdict<()> {
     let outcome = match send(web, service, key).await {
-        Ok(answer) if answer.status == 200 && answer.json().is_some() => Outcome::ok(format!(
-            "a test webhook is believed; whether the SFU posts its own to {} shows in the service's log when somebody joins",
+        Ok(response) if response.status == 200 && response.json().is_some() => Outcome::ok(format!(
+            "a test webhook is accepted; the service's log shows whether the SFU posts its own to {} when a user joins",
             service.at(PATH)
         )),
-        Ok(answer) if answer.status == 401 && answer.errcode().is_some() => Outcome::problem(
-            "the service refuses a webhook that the key pair signs (401): the pair isn't the service's, or the clocks differ",
-            "give the service the pair that the SFU has under keys:, and name its key as api_key under webhook:",
+        Ok(response) if response.status == 401 && response.errcode().is_some() => Outcome::problem(
+            "the service refuses a webhook signed with the key pair (401): the pair isn't the service's, or the clocks differ",
+            "set the service's key pair to the one under keys: in the SFU's configuration, and api_key under webhook: to its key",
         ),
-        Ok(answer) if answer.status == 500 && answer.errcode().is_some() => {
-            Outcome::problem("the service fails to record a webhook (500)", "look into the service's log")
+        Ok(response) if response.status == 500 && response.errcode().is_some() => {
+            Outcome::problem("the service fails to record a webhook (500)", "read the service's log")
         }
-        Ok(answer) => unexpected(service, &format!("POST {}", service.at(PATH)), &answer),
-        Err(SendError::NoAnswer(failure)) => unreached(&failure),
+        Ok(response) => unexpected(service, &format!("POST {}", service.at(PATH)), &response),
+        Err(SendError::NoResponse(failure)) => unreached(&failure),
         Err(SendError::NotSigned) => Outcome::skipped("no webhook could be signed"),
     };
     (outcome, Some(()))
 }
 
-/// One that another secret signs isn't.
+/// Checks that the service refuses a webhook signed with another secret.
 pub(crate) async fn forgery_is_refused(
     web: &Web,
     service: &ServiceUrl,
@@ -41,16 +41,16 @@ pub(crate) async fn forgery_is_refused(
         credentials.map_or_else(|| String::from("matrixrtc-doctor"), |credentials| credentials.key().name.clone());
     let forger = ApiKey::new(&name, "a-secret-that-only-matrixrtc-doctor-has");
     let outcome = match send(web, service, &forger).await {
-        Ok(answer) if answer.status == 401 && answer.errcode().is_some() => Outcome::ok("401"),
-        Ok(answer) if answer.status < 300 => Outcome::problem(
+        Ok(response) if response.status == 401 && response.errcode().is_some() => Outcome::ok("401"),
+        Ok(response) if response.status < 300 => Outcome::problem(
             format!(
-                "a webhook that a wrong secret signs is answered with {}: anybody could end others' calls, or nobody reads them",
-                answer.status
+                "a webhook signed with a wrong secret returned {}: forged webhooks can end calls, or the service doesn't receive any",
+                response.status
             ),
-            "let the URL lead to this service, and nothing before it answer in its place",
+            "route the URL to this service, and let nothing in front of it respond in its place",
         ),
-        Ok(answer) => unexpected(service, &format!("POST {}", service.at(PATH)), &answer),
-        Err(SendError::NoAnswer(failure)) => unreached(&failure),
+        Ok(response) => unexpected(service, &format!("POST {}", service.at(PATH)), &response),
+        Err(SendError::NoResponse(failure)) => unreached(&failure),
         Err(SendError::NotSigned) => Outcome::skipped("no webhook could be signed"),
     };
     (outcome, Some(()))
@@ -58,17 +58,17 @@ pub(crate) async fn forgery_is_refused(
 
 enum SendError {
     NotSigned,
-    NoAnswer(Failure),
+    NoResponse(Failure),
 }
 
-/// Posts an event that changes nothing, whatever the service makes of it.
-async fn send(web: &Web, service: &ServiceUrl, key: &ApiKey) -> Result<Answer, SendError> {
+/// Posts an event that changes nothing: the start of a room that has no call.
+async fn send(web: &Web, service: &ServiceUrl, key: &ApiKey) -> Result<Response, SendError> {
     let room = test_room().map_err(|_| SendError::NotSigned)?;
     let event = json!({ "event": "room_started", "id": format!("EV_{room}"), "room": { "name": room } }).to_string();
     let authorization = key.sign_webhook(event.as_bytes(), now_ms()).map_err(|_| SendError::NotSigned)?;
     let headers = [("authorization", authorization.as_str()), ("content-type", "application/webhook+json")];
     let request = service.at(PATH);
-    web.send(&Request::post(&request, &headers, event.as_bytes())).await.map_err(SendError::NoAnswer)
+    web.send(&Request::post(&request, &headers, event.as_bytes())).await.map_err(SendError::NoResponse)
 }
 
 const PATH: &str = "/sfu_webhook";
