@@ -55,8 +55,8 @@ mod time;
 pub use command::{Delegate, RoomAnswer, RoomCommand, Track};
 pub use delay::{DelayId, DelayTimeout, InvalidDelayId, ZeroDelay};
 pub use engine::action::{
-    Action, ActionId, DelayedEvent, DelegationId, HomeserverAnswer, MembersAnswer, Participant, ParticipantState,
-    RemovalAnswer, Request, ServerAnswer, SfuAnswer, TrackedId,
+    Action, ActionId, DelayedEvent, DelegationId, HomeserverAnswer, MembersAnswer, Outcome, Participant,
+    ParticipantState, RemovalAnswer, Request, ServerAnswer, SfuAnswer, TrackedId,
 };
 pub use engine::backoff::Jitter;
 pub use engine::delegation::Ending;
@@ -68,5 +68,5 @@ pub use engine::storage::{AliasColumn, Change, DelegationRow, RoomRow, Rows, Sta
 pub use engine::webhook::{DisconnectReason, FRESH, Occurrence, ParticipantRef, ROUNDING, WebhookEvent};
 pub use ids::{DelayedEventsUrl, Identity, MatrixRoomId, ParticipantSid, RoomName, ServerName, UserId};
 #[cfg(feature = "object")]
-pub use object::{Outcome, RoomObject, Upstreams};
+pub use object::{RoomObject, Upstreams};
 pub use time::Timestamp;

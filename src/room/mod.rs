@@ -141,7 +141,7 @@ impl Upstreams for WorkerUpstreams<'_> {
                 let outcome = sfu.remove_participant(&room, &identity).await;
                 Outcome::Removal(self.removal(room.as_str(), outcome))
             }
-            ActionRequest::DeleteRoom { room } => {
+            ActionRequest::DeleteRoom { room, .. } => {
                 Outcome::Removal(self.removal(room.as_str(), sfu.delete_room(&room).await))
             }
         }

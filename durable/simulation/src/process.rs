@@ -12,7 +12,7 @@ use delegated_leaves::ROUNDING;
 use delegated_leaves::RoomCommand;
 use delegated_leaves::Timestamp;
 use delegated_leaves::TrackedRow;
-use delegated_leaves::{Action, HomeserverAnswer, Request};
+use delegated_leaves::{Action, HomeserverAnswer, Outcome, Request};
 
 impl World {
     /// A command reaches the object, or doesn't. True if it was acknowledged.
@@ -109,7 +109,7 @@ impl World {
         };
         let silent = call.is_some_and(|(id, _)| self.judge.cases.get(&id).is_some_and(|case| case.replaced));
         let answered = match &input {
-            Input::Homeserver { answer, .. } => Some(*answer),
+            Input::Outcome { outcome: Outcome::Homeserver(answer), .. } => Some(*answer),
             _ => None,
         };
         let before = if silent { self.object.engine.as_ref().map(|engine| engine.rows().delegations) } else { None };

@@ -13,7 +13,7 @@ use delegated_leaves::Occurrence;
 use delegated_leaves::Timestamp;
 use delegated_leaves::Track;
 use delegated_leaves::TrackedRow;
-use delegated_leaves::{ActionId, MembersAnswer, Request, ServerAnswer, TrackedId};
+use delegated_leaves::{ActionId, MembersAnswer, Outcome, Request, ServerAnswer, TrackedId};
 
 /// What the engine was told about the Matrix room and its members' tokens and connections.
 #[derive(Default)]
@@ -92,13 +92,14 @@ impl Removals {
 
     /// The engine has its answer.
     pub(super) fn answered(&mut self, asked_at: Timestamp, input: &Input) {
-        let (action_id, says) = match input {
-            Input::Members { action_id, answer: MembersAnswer::Joined(_) } => (action_id, Says::Members),
-            Input::Server { action_id, answer: ServerAnswer::Joined(false) } => (action_id, Says::NotJoined),
-            Input::Server { action_id, answer: ServerAnswer::Joined(true) } => (action_id, Says::Hidden),
+        let Input::Outcome { id, outcome, .. } = input else { return };
+        let says = match outcome {
+            Outcome::Members(MembersAnswer::Joined(_)) => Says::Members,
+            Outcome::Server(ServerAnswer::Joined(false)) => Says::NotJoined,
+            Outcome::Server(ServerAnswer::Joined(true)) => Says::Hidden,
             _ => return,
         };
-        if let Some(looked_at) = self.looked_at.remove(action_id) {
+        if let Some(looked_at) = self.looked_at.remove(id) {
             self.evidence = Some(Evidence { asked_at, looked_at, says });
         }
     }

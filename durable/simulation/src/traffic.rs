@@ -14,7 +14,7 @@ use delegated_leaves::Occurrence;
 use delegated_leaves::RoomCommand;
 use delegated_leaves::Timestamp;
 use delegated_leaves::{
-    Action, DelayedEvent, HomeserverAnswer, MembersAnswer, RemovalAnswer, Request, ServerAnswer, SfuAnswer,
+    Action, DelayedEvent, HomeserverAnswer, MembersAnswer, Outcome, RemovalAnswer, Request, ServerAnswer, SfuAnswer,
 };
 
 impl World {
@@ -69,8 +69,8 @@ impl World {
         let delay = self.weather.latency(&mut self.dice);
         let in_time = |now: Timestamp| now.since(issued_at) + delay <= TIMEOUT;
         let timeout = TIMEOUT.saturating_sub(self.now.since(issued_at));
-        let action_id = action.action_id;
-        let (input, delay) = match &action.request {
+        let id = action.id;
+        let (outcome, delay) = match &action.request {
             Request::Restart(event) | Request::Send(event) => {
                 let restart = matches!(action.request, Request::Restart(_));
                 let server = server_of(event);
@@ -96,15 +96,14 @@ impl World {
                 if answered_at.since(issued_at) > PROMPT {
                     self.trouble_at(server, answered_at);
                 }
-                let jitter = Jitter::new(self.dice.f64());
-                (Input::Homeserver { action_id, answer: answer.unwrap_or(HomeserverAnswer::Failed), jitter }, delay)
+                (Outcome::Homeserver(answer.unwrap_or(HomeserverAnswer::Failed)), delay)
             }
             Request::JoinedMembers { .. } | Request::IsServerJoined { .. } => {
                 let fails = self.homeservers.down_until[0] > self.now
                     || chance(&mut self.dice, self.weather.homeserver_failure)
                     || !in_time(self.now);
                 let members = matches!(action.request, Request::JoinedMembers { .. });
-                self.judge.removals.looks(self.now, action_id);
+                self.judge.removals.looks(self.now, id);
                 let (members_answer, server_answer) = match fails {
                     true => (MembersAnswer::Failed, ServerAnswer::Failed),
                     false => (self.matrix.members(self.now), self.matrix.server(self.now)),
@@ -116,10 +115,10 @@ impl World {
                 let delay = if fails { timeout } else { delay };
                 if members {
                     self.log(|_| format!("homeserver: {members_answer:?}"));
-                    (Input::Members { action_id, answer: members_answer }, delay)
+                    (Outcome::Members(members_answer), delay)
                 } else {
                     self.log(|_| format!("homeserver: {server_answer:?}"));
-                    (Input::Server { action_id, answer: server_answer }, delay)
+                    (Outcome::Server(server_answer), delay)
                 }
             }
             Request::RemoveParticipant { .. } | Request::DeleteRoom { .. } => {
@@ -148,10 +147,9 @@ impl World {
                 if !answered || delay > PROMPT {
                     self.sfu_trouble = self.sfu_trouble.max(self.now + TIMEOUT);
                 }
-                let jitter = Jitter::new(self.dice.f64());
-                (Input::Removal { action_id, answer, jitter }, if answered { delay } else { timeout })
+                (Outcome::Removal(answer), if answered { delay } else { timeout })
             }
-            request => {
+            request @ (Request::GetParticipant { .. } | Request::ListParticipants { .. }) => {
                 let fails = self.sfu.down_until > self.now || chance(&mut self.dice, self.weather.sfu_failure);
                 let answer = self.sfu.answer(request, &mut self.dice);
                 let answered = !fails && in_time(self.now);
@@ -162,10 +160,12 @@ impl World {
                     self.sfu_trouble = self.sfu_trouble.max(self.now + TIMEOUT);
                 }
                 let answer = if answered { answer } else { SfuAnswer::Failed };
-                (Input::Sfu { action_id, answer }, delay)
+                (Outcome::Sfu(answer), delay)
             }
         };
-        self.after(delay, Event::Answer { life, issued_at, action, input: Box::new(input) });
+        let jitter = Jitter::new(self.dice.f64());
+        let input = Box::new(Input::Outcome { id, outcome, jitter });
+        self.after(delay, Event::Answer { life, issued_at, action, input });
     }
 
     /// What a homeserver answers, if anything reaches us, and whether it has done anything.
@@ -207,12 +207,7 @@ impl fmt::Display for Described<'_, Request> {
         match self.0 {
             Request::Restart(event) => write!(f, "restart leave-{} on {}", leave(event), event.server_name),
             Request::Send(event) => write!(f, "send leave-{} on {}", leave(event), event.server_name),
-            Request::GetParticipant { identity, .. } => write!(f, "who is {identity}?"),
-            Request::ListParticipants { .. } => f.write_str("who is there?"),
-            Request::JoinedMembers { .. } => f.write_str("who is in the Matrix room?"),
-            Request::IsServerJoined { .. } => f.write_str("is our homeserver in the Matrix room?"),
-            Request::RemoveParticipant { identity, .. } => write!(f, "remove {identity}"),
-            Request::DeleteRoom { .. } => f.write_str("delete the room"),
+            request => request.fmt(f),
         }
     }
 }

@@ -1,6 +1,7 @@
 //! What the engine wants done, and what came of it.
 
 use std::collections::HashSet;
+use std::fmt;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -9,13 +10,13 @@ use crate::delay::DelayId;
 use crate::ids::{DelayedEventsUrl, Identity, MatrixRoomId, ParticipantSid, RoomName, ServerName, UserId};
 use crate::time::Timestamp;
 
-/// Something to do now. It takes 30 seconds at most; its result goes back as an [`Input`](crate::Input) with the same
-/// action_id, and if none comes in that time it counts as failed.
+/// A request that is due now. Its [`Outcome`] goes back in [`Input::Outcome`](crate::Input::Outcome) with the same id within
+/// 30 seconds; after that the action counts as failed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Action {
-    /// What the result has to be labelled with.
-    pub action_id: ActionId,
-    /// What to do.
+    /// Label of the outcome.
+    pub id: ActionId,
+    /// Request to perform.
     pub request: Request,
 }
 
@@ -59,7 +60,76 @@ pub enum Request {
     DeleteRoom {
         /// The room.
         room: RoomName,
+        /// Matrix room of its participants, in which our homeserver isn't.
+        matrix_room_id: MatrixRoomId,
     },
+}
+
+/// Result of a [`Request`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// Of [`Request::Restart`] and [`Request::Send`].
+    Homeserver(HomeserverAnswer),
+    /// Of [`Request::GetParticipant`] and [`Request::ListParticipants`].
+    Sfu(SfuAnswer),
+    /// Of [`Request::JoinedMembers`].
+    Members(MembersAnswer),
+    /// Of [`Request::IsServerJoined`].
+    Server(ServerAnswer),
+    /// Of [`Request::RemoveParticipant`] and [`Request::DeleteRoom`].
+    Removal(RemovalAnswer),
+}
+
+impl Request {
+    /// Outcome of a request that brought none: no answer in time, no connection.
+    pub fn failed(&self) -> Outcome {
+        match self {
+            Self::Restart(_) | Self::Send(_) => Outcome::Homeserver(HomeserverAnswer::Failed),
+            Self::GetParticipant { .. } | Self::ListParticipants { .. } => Outcome::Sfu(SfuAnswer::Failed),
+            Self::JoinedMembers { .. } => Outcome::Members(MembersAnswer::Failed),
+            Self::IsServerJoined { .. } => Outcome::Server(ServerAnswer::Failed),
+            Self::RemoveParticipant { .. } | Self::DeleteRoom { .. } => Outcome::Removal(RemovalAnswer::Failed),
+        }
+    }
+}
+
+/// The answer in an outcome. An outcome of another kind than the request's is no answer: it counts as failed.
+impl Outcome {
+    pub(crate) fn homeserver(self) -> HomeserverAnswer {
+        if let Self::Homeserver(answer) = self { answer } else { HomeserverAnswer::Failed }
+    }
+
+    pub(crate) fn sfu(self) -> SfuAnswer {
+        if let Self::Sfu(answer) = self { answer } else { SfuAnswer::Failed }
+    }
+
+    pub(crate) fn members(self) -> MembersAnswer {
+        if let Self::Members(answer) = self { answer } else { MembersAnswer::Failed }
+    }
+
+    pub(crate) fn server(self) -> ServerAnswer {
+        if let Self::Server(answer) = self { answer } else { ServerAnswer::Failed }
+    }
+
+    pub(crate) fn removal(self) -> RemovalAnswer {
+        if let Self::Removal(answer) = self { answer } else { RemovalAnswer::Failed }
+    }
+}
+
+/// One line for traces and tests. It doesn't show the delay id.
+impl fmt::Display for Request {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Restart(event) => write!(f, "restart {}", event.delegation.as_u64()),
+            Self::Send(event) => write!(f, "send {}", event.delegation.as_u64()),
+            Self::GetParticipant { identity, .. } => write!(f, "get {identity}"),
+            Self::ListParticipants { .. } => f.write_str("list participants"),
+            Self::JoinedMembers { matrix_room_id } => write!(f, "members of {matrix_room_id}"),
+            Self::IsServerJoined { matrix_room_id } => write!(f, "server in {matrix_room_id}"),
+            Self::RemoveParticipant { identity, .. } => write!(f, "remove {identity}"),
+            Self::DeleteRoom { room, .. } => write!(f, "delete {room}"),
+        }
+    }
 }
 
 /// The delayed event of a delegation.
@@ -230,6 +300,19 @@ mod tests {
         ] {
             assert_eq!(HomeserverAnswer::from_status(status, wait), answer, "{status}");
         }
+    }
+
+    #[test]
+    fn a_request_without_an_outcome_has_failed_in_its_own_kind() {
+        let (room, matrix_room_id) = (RoomName::new("room"), MatrixRoomId::new("!room:b"));
+        let identity = Identity::new("alice");
+        assert_eq!(Request::ListParticipants { room: room.clone() }.failed(), Outcome::Sfu(SfuAnswer::Failed));
+        assert_eq!(
+            Request::JoinedMembers { matrix_room_id: matrix_room_id.clone() }.failed(),
+            Outcome::Members(MembersAnswer::Failed)
+        );
+        assert_eq!(Request::IsServerJoined { matrix_room_id }.failed(), Outcome::Server(ServerAnswer::Failed));
+        assert_eq!(Request::RemoveParticipant { room, identity }.failed(), Outcome::Removal(RemovalAnswer::Failed));
     }
 
     #[test]

@@ -10,6 +10,9 @@ use crate::engine::mutant::Mutant;
 pub struct Jitter(f64);
 
 impl Jitter {
+    /// Neither shortens nor lengthens a wait.
+    pub(crate) const MIDDLE: Self = Self(0.5);
+
     /// From what `Math.random()` and its like return; anything outside [0, 1) counts as the nearest inside.
     pub fn new(fraction: f64) -> Self {
         Self(if fraction.is_nan() { 0.5 } else { fraction.clamp(0.0, 1.0 - f64::EPSILON) })

@@ -5,9 +5,8 @@ use std::time::Duration;
 use crate::engine::action::{Action, DelayedEvent, DelegationId, Request};
 use crate::engine::delegation::State;
 use crate::engine::delegation::signals::Scope;
-use crate::engine::in_flight::{InFlightAction, Purpose};
 use crate::engine::room::RoomEngine;
-use crate::ids::{RoomName, ServerName};
+use crate::ids::RoomName;
 use crate::time::Timestamp;
 
 impl RoomEngine {
@@ -37,23 +36,17 @@ impl RoomEngine {
             Some(delegation) => delegation.request.room.clone(),
             None => self.membership.room()?.clone(),
         };
-        let as_of_seq = self.membership.latest();
-        let action = InFlightAction {
-            purpose: Purpose::Poll { of: of.clone(), scope: scope.clone(), as_of_seq },
-            server_name: None,
-            started_at: now,
-        };
-        let action_id = self.in_flight.start(action);
-        for id in &of {
-            if let Some(delegation) = self.delegations.get_mut(id) {
-                delegation.ask(action_id);
-            }
-        }
         let request = match scope {
             Scope::One(identity) => Request::GetParticipant { room, identity },
             Scope::All => Request::ListParticipants { room },
         };
-        Some(Action { action_id, request })
+        let action = self.in_flight.start(now, self.membership.latest(), request);
+        for id in of {
+            if let Some(delegation) = self.delegations.get_mut(&id) {
+                delegation.ask(action.id);
+            }
+        }
+        Some(action)
     }
 
     /// Adds due `send`s and `restart`s to `actions`, up to `limit`. The homeserver with the fewest requests under way
@@ -90,27 +83,24 @@ impl RoomEngine {
 
     fn call(&mut self, now: Timestamp, id: DelegationId, call: Call) -> Option<Action> {
         let delegation = self.delegations.get_mut(&id)?;
-        let server_name: ServerName = delegation.request.server_name.clone();
         let event = DelayedEvent {
             delegation: id,
-            server_name: server_name.clone(),
+            server_name: delegation.request.server_name.clone(),
             url: delegation.request.delayed_events_url.clone(),
             owner: delegation.request.owner.clone(),
             delay_id: delegation.request.delay_id.clone(),
         };
-        let (purpose, request) = match call {
+        let request = match call {
             Call::Restart => {
                 delegation.restarting = true;
-                (Purpose::Restart(id), Request::Restart(event))
+                Request::Restart(event)
             }
             Call::Send => {
                 delegation.sending = true;
-                (Purpose::Send(id), Request::Send(event))
+                Request::Send(event)
             }
         };
-        let action_id =
-            self.in_flight.start(InFlightAction { purpose, server_name: Some(server_name), started_at: now });
-        Some(Action { action_id, request })
+        Some(self.in_flight.start(now, self.membership.latest(), request))
     }
 
     /// Whether it is time for a sanity check; if so, the next one is set.

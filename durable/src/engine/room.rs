@@ -5,11 +5,12 @@ use std::time::Duration;
 
 use crate::command::{Delegate, RoomCommand};
 use crate::engine::action::{
-    Action, ActionId, DelegationId, HomeserverAnswer, MembersAnswer, RemovalAnswer, ServerAnswer, SfuAnswer,
+    Action, ActionId, DelayedEvent, DelegationId, HomeserverAnswer, Outcome, Request, SfuAnswer,
 };
-use crate::engine::backoff::{self, Jitter};
+use crate::engine::backoff::Jitter;
+use crate::engine::delegation::signals::Scope;
 use crate::engine::delegation::{Delegation, Ending, Signal, State};
-use crate::engine::in_flight::{InFlight, InFlightAction, Purpose};
+use crate::engine::in_flight::{InFlight, InFlightAction, Seq};
 use crate::engine::log_event::LogEvent;
 use crate::engine::membership::MembershipMonitor;
 use crate::engine::mutant::Mutant;
@@ -52,42 +53,12 @@ pub struct EngineConfig {
 pub enum Input {
     /// The worker's command.
     Command(RoomCommand),
-    /// What came of a `restart` or `send`.
-    Homeserver {
+    /// The result of an action.
+    Outcome {
         /// Of which action.
-        action_id: ActionId,
-        /// The answer.
-        answer: HomeserverAnswer,
-        /// Spreads the next attempt, should there be one.
-        jitter: Jitter,
-    },
-    /// What came of a question to the SFU.
-    Sfu {
-        /// Of which action.
-        action_id: ActionId,
-        /// The answer.
-        answer: SfuAnswer,
-    },
-    /// What came of [`JoinedMembers`](crate::Request::JoinedMembers).
-    Members {
-        /// Of which action.
-        action_id: ActionId,
-        /// The answer.
-        answer: MembersAnswer,
-    },
-    /// What came of [`IsServerJoined`](crate::Request::IsServerJoined).
-    Server {
-        /// Of which action.
-        action_id: ActionId,
-        /// The answer.
-        answer: ServerAnswer,
-    },
-    /// What came of a removal, or of the room's deletion.
-    Removal {
-        /// Of which action.
-        action_id: ActionId,
-        /// The answer.
-        answer: RemovalAnswer,
+        id: ActionId,
+        /// The result. One of another kind than its action's counts as a failure.
+        outcome: Outcome,
         /// Spreads the next attempt, should there be one.
         jitter: Jitter,
     },
@@ -130,29 +101,9 @@ impl RoomEngine {
             }
             Input::Command(RoomCommand::Wake) => {}
             Input::Command(RoomCommand::Webhook(event)) => self.webhook(now, &event),
-            Input::Homeserver { action_id, answer, jitter } => {
-                if let Some(action) = self.in_flight.complete(action_id) {
-                    self.homeserver_answered(now, action, answer, jitter);
-                }
-            }
-            Input::Sfu { action_id, answer } => {
-                if let Some(action) = self.in_flight.complete(action_id) {
-                    self.sfu_answered(now, action_id, action, &answer);
-                }
-            }
-            Input::Members { action_id, answer } => {
-                if let Some(Purpose::Members { matrix_room_id, as_of_seq }) = self.complete(action_id) {
-                    self.membership.members_answered(now, action_id, &matrix_room_id, as_of_seq, &answer);
-                }
-            }
-            Input::Server { action_id, answer } => {
-                if let Some(Purpose::Server { matrix_room_id, as_of_seq }) = self.complete(action_id) {
-                    self.membership.server_answered(now, action_id, &matrix_room_id, as_of_seq, answer);
-                }
-            }
-            Input::Removal { action_id, answer, jitter } => {
-                if let Some(purpose) = self.complete(action_id) {
-                    self.removal_answered(now, action_id, purpose, answer, jitter);
+            Input::Outcome { id, outcome, jitter } => {
+                if let Some(action) = self.in_flight.complete(id) {
+                    self.outcome(now, id, action, outcome, jitter);
                 }
             }
         }
@@ -161,29 +112,9 @@ impl RoomEngine {
     /// What is to be done now, the most urgent first and `limit` at the most. Each action is under way from now on, until
     /// its result is handed in. Call it again after each result, until it returns nothing and nothing is under way.
     pub fn take_due(&mut self, now: Timestamp, limit: usize) -> Vec<Action> {
-        for (action_id, action) in self.in_flight.timed_out(now) {
-            let jitter = Jitter::new(0.5);
-            match action.purpose {
-                Purpose::Poll { .. } => self.sfu_answered(now, action_id, action, &SfuAnswer::Failed),
-                Purpose::Restart(_) | Purpose::Send(_) => {
-                    self.homeserver_answered(now, action, HomeserverAnswer::Failed, jitter);
-                }
-                Purpose::Members { matrix_room_id, as_of_seq } => {
-                    self.membership.members_answered(
-                        now,
-                        action_id,
-                        &matrix_room_id,
-                        as_of_seq,
-                        &MembersAnswer::Failed,
-                    );
-                }
-                Purpose::Server { matrix_room_id, as_of_seq } => {
-                    self.membership.server_answered(now, action_id, &matrix_room_id, as_of_seq, ServerAnswer::Failed);
-                }
-                purpose @ (Purpose::Remove { .. } | Purpose::Delete { .. }) => {
-                    self.removal_answered(now, action_id, purpose, RemovalAnswer::Failed, jitter);
-                }
-            }
+        for (id, action) in self.in_flight.timed_out(now) {
+            let outcome = action.request.failed();
+            self.outcome(now, id, action, outcome, Jitter::MIDDLE);
         }
         self.membership.forget(now);
         if self.is_empty() {
@@ -304,89 +235,94 @@ impl RoomEngine {
         self.membership.webhook(now, event);
     }
 
-    fn homeserver_answered(
-        &mut self,
-        now: Timestamp,
-        action: InFlightAction,
-        answer: HomeserverAnswer,
-        jitter: Jitter,
-    ) {
-        self.in_flight.judge(&action, answer);
-        let (id, restart) = match action.purpose {
-            Purpose::Restart(id) => (id, true),
-            Purpose::Send(id) => (id, false),
-            _ => return,
-        };
-        self.touch(now, id, |delegation| {
-            let wait = backoff::after_answer(answer, delegation.progress.failures, jitter);
-            let underway = if restart { &mut delegation.restarting } else { &mut delegation.sending };
-            *underway = false;
-            Some(match (answer, restart) {
-                (HomeserverAnswer::Done, true) => Signal::Restarted(action.started_at),
-                (HomeserverAnswer::Gone, true) => Signal::Finalised(Ending::EventGone),
-                (HomeserverAnswer::Done | HomeserverAnswer::Gone, false) => Signal::Finalised(Ending::Sent),
-                (HomeserverAnswer::Limited(_) | HomeserverAnswer::Failed, true) => Signal::RestartFailed(wait),
-                (HomeserverAnswer::Limited(_) | HomeserverAnswer::Failed, false) => Signal::SendFailed(wait),
-            })
-        });
+    /// Passes the outcome of an action on to the delegations and participants that it is about.
+    fn outcome(&mut self, now: Timestamp, id: ActionId, action: InFlightAction, outcome: Outcome, jitter: Jitter) {
+        let InFlightAction { request, started_at, started_seq } = action;
+        match request {
+            Request::Restart(event) => {
+                let answer = self.homeserver_answer(&event, outcome);
+                self.touch(now, event.delegation, |delegation| {
+                    delegation.restarting = false;
+                    Some(delegation.read_restart(started_at, answer, jitter))
+                });
+            }
+            Request::Send(event) => {
+                let answer = self.homeserver_answer(&event, outcome);
+                self.touch(now, event.delegation, |delegation| {
+                    delegation.sending = false;
+                    Some(delegation.read_send(answer, jitter))
+                });
+            }
+            Request::GetParticipant { identity, .. } => {
+                self.polled(now, id, (started_at, started_seq), &Scope::One(identity), outcome.sfu());
+            }
+            Request::ListParticipants { .. } => {
+                self.polled(now, id, (started_at, started_seq), &Scope::All, outcome.sfu());
+            }
+            Request::JoinedMembers { matrix_room_id } => {
+                self.membership.members_answered(now, id, &matrix_room_id, started_seq, outcome.members());
+            }
+            Request::IsServerJoined { matrix_room_id } => {
+                self.membership.server_answered(now, id, &matrix_room_id, started_seq, outcome.server());
+            }
+            Request::RemoveParticipant { identity, .. } => {
+                let answer = outcome.removal();
+                if self.membership.removal_answered(now, id, &identity, started_seq, answer, jitter) {
+                    self.removed(now, &[identity]);
+                }
+            }
+            Request::DeleteRoom { matrix_room_id, .. } => {
+                let answer = outcome.removal();
+                let removed = self.membership.deletion_answered(now, id, &matrix_room_id, started_seq, answer, jitter);
+                self.removed(now, &removed);
+            }
+        }
     }
 
-    fn sfu_answered(&mut self, now: Timestamp, action_id: ActionId, action: InFlightAction, answer: &SfuAnswer) {
-        let Purpose::Poll { of, scope, as_of_seq } = action.purpose else { return };
-        let there = match answer {
-            SfuAnswer::Participants(there) => Some(there.as_slice()),
+    fn homeserver_answer(&mut self, event: &DelayedEvent, outcome: Outcome) -> HomeserverAnswer {
+        let answer = outcome.homeserver();
+        self.in_flight.judge(&event.server_name, answer);
+        answer
+    }
+
+    fn polled(&mut self, now: Timestamp, id: ActionId, started: (Timestamp, Seq), scope: &Scope, answer: SfuAnswer) {
+        let participants = match &answer {
+            SfuAnswer::Participants(participants) => Some(participants.as_slice()),
             SfuAnswer::Failed => None,
         };
-        self.membership.sfu_answered(now, (action.started_at, as_of_seq), &scope, there);
-        for id in of {
-            self.touch(now, id, |delegation| {
-                delegation.poll.action_id.take_if(|asked| *asked == action_id)?;
-                Some(match answer {
-                    SfuAnswer::Participants(participants) => {
-                        delegation.read_participants(action.started_at, &scope, participants)
-                    }
-                    SfuAnswer::Failed if Mutant::FailedAskMeansGone.is_injected() => Signal::NotFound,
-                    SfuAnswer::Failed => Signal::Inconclusive,
+        self.membership.sfu_answered(now, started, scope, participants);
+        let polled: Vec<_> = self
+            .delegations
+            .values()
+            .filter(|delegation| delegation.poll.action_id == Some(id))
+            .map(|delegation| delegation.id)
+            .collect();
+        for delegation in polled {
+            self.touch(now, delegation, |delegation| {
+                delegation.poll.action_id = None;
+                Some(match participants {
+                    Some(participants) => delegation.read_participants(started.0, scope, participants),
+                    None if Mutant::FailedAskMeansGone.is_injected() => Signal::NotFound,
+                    None => Signal::Inconclusive,
                 })
             });
         }
     }
 
-    /// Whoever was removed is gone, and its leave is on its way as soon as that is seen: by the webhook of it, or else by a
-    /// look at the SFU.
-    fn removal_answered(
-        &mut self,
-        now: Timestamp,
-        action_id: ActionId,
-        purpose: Purpose,
-        answer: RemovalAnswer,
-        jitter: Jitter,
-    ) {
-        let gone: Vec<Identity> = match purpose {
-            Purpose::Remove { identity, as_of_seq } => {
-                let gone = self.membership.removal_answered(now, action_id, &identity, as_of_seq, answer, jitter);
-                gone.then_some(identity).into_iter().collect()
-            }
-            Purpose::Delete { matrix_room_id, as_of_seq } => {
-                self.membership.deletion_answered(now, action_id, &matrix_room_id, as_of_seq, answer, jitter)
-            }
-            _ => return,
-        };
-        let ids: Vec<_> = self
+    /// The SFU has removed these participants. Their leaves are sent as soon as that is confirmed: by a webhook, or else by
+    /// a poll.
+    fn removed(&mut self, now: Timestamp, identities: &[Identity]) {
+        let connected: Vec<_> = self
             .delegations
             .values()
             .filter(|delegation| {
-                delegation.progress.state == State::Connected && gone.contains(&delegation.request.identity)
+                delegation.progress.state == State::Connected && identities.contains(&delegation.request.identity)
             })
             .map(|delegation| delegation.id)
             .collect();
-        for id in ids {
+        for id in connected {
             self.touch(now, id, |_| Some(Signal::MaybeLeft));
         }
-    }
-
-    fn complete(&mut self, action_id: ActionId) -> Option<Purpose> {
-        self.in_flight.complete(action_id).map(|action| action.purpose)
     }
 
     /// Lets a delegation learn something, and notes what has to be stored for it.

@@ -27,9 +27,7 @@ use futures_util::stream::{FuturesUnordered, StreamExt};
 use worker::{Date, Delay, State, Storage};
 
 use crate::command::{RoomAnswer, RoomCommand};
-use crate::engine::action::{
-    ActionId, HomeserverAnswer, MembersAnswer, RemovalAnswer, Request, ServerAnswer, SfuAnswer,
-};
+use crate::engine::action::{Outcome, Request};
 use crate::engine::backoff::Jitter;
 use crate::engine::log_event::LogEvent;
 use crate::engine::room::{EngineConfig, Input, RoomEngine};
@@ -46,21 +44,6 @@ pub trait Upstreams {
     fn stored(&self, rows: usize);
     /// Tells the log that nothing can be read or written.
     fn not_stored(&self, error: &worker::Error);
-}
-
-/// What came of an action.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Outcome {
-    /// Of a `restart` or `send`.
-    Homeserver(HomeserverAnswer),
-    /// Of a question to the SFU.
-    Sfu(SfuAnswer),
-    /// Of [`Request::JoinedMembers`].
-    Members(MembersAnswer),
-    /// Of [`Request::IsServerJoined`].
-    Server(ServerAnswer),
-    /// Of [`Request::RemoveParticipant`] or [`Request::DeleteRoom`].
-    Removal(RemovalAnswer),
 }
 
 /// The object of one LiveKit room.
@@ -135,7 +118,7 @@ impl RoomObject {
             let actions = self.with_room(config, upstreams, |now, room| room.take_due(now, free))?;
             share = share.saturating_sub(actions.len());
             for action in actions {
-                under_way.push(async move { (action.action_id, upstreams.perform(action.request).await) });
+                under_way.push(async move { (action.id, upstreams.perform(action.request).await) });
             }
             if under_way.is_empty() {
                 return Ok(());
@@ -143,10 +126,11 @@ impl RoomObject {
             let (wake, woken) = oneshot::channel();
             self.acting.replace(Some(wake));
             let until_due = pin!(self.until_due(share));
-            if let Either::Left((Some((action_id, outcome)), _)) =
-                select(under_way.next(), select(woken, until_due)).await
-            {
-                self.with_room(config, upstreams, |now, room| room.handle(now, input(action_id, outcome)))?;
+            if let Either::Left((Some((id, outcome)), _)) = select(under_way.next(), select(woken, until_due)).await {
+                let jitter = Jitter::new(js_sys::Math::random());
+                self.with_room(config, upstreams, |now, room| {
+                    room.handle(now, Input::Outcome { id, outcome, jitter })
+                })?;
             }
         }
     }
@@ -206,17 +190,6 @@ impl RoomObject {
             self.alarm_at.set(None);
         }
         set
-    }
-}
-
-fn input(action_id: ActionId, outcome: Outcome) -> Input {
-    let jitter = || Jitter::new(js_sys::Math::random());
-    match outcome {
-        Outcome::Homeserver(answer) => Input::Homeserver { action_id, answer, jitter: jitter() },
-        Outcome::Sfu(answer) => Input::Sfu { action_id, answer },
-        Outcome::Members(answer) => Input::Members { action_id, answer },
-        Outcome::Server(answer) => Input::Server { action_id, answer },
-        Outcome::Removal(answer) => Input::Removal { action_id, answer, jitter: jitter() },
     }
 }
 

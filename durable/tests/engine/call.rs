@@ -1,5 +1,5 @@
 //! A call in a LiveKit room, with the engine's part in it: what happens is told to the engine, and what it does is told as
-//! text, `restart alice`, `send alice`, `ask alice`, `ask all`, `members of !room`, `server in !room`, `remove alice` or
+//! text, `restart alice`, `send alice`, `get alice`, `list participants`, `members of !room`, `server in !room`, `remove alice` or
 //! `delete room`.
 
 use std::collections::{BTreeMap, HashSet, VecDeque};
@@ -8,9 +8,9 @@ use std::time::Duration;
 use delegated_leaves::{
     Action, Change, DelayId, DelayTimeout, DelayedEvent, DelayedEventsUrl, Delegate, DelegationId, DelegationRow,
     DisconnectReason, Ending, EngineConfig, HomeserverAnswer, Identity, Input, Jitter, LogEventKind, MatrixRoomId,
-    MembersAnswer, Occurrence, Participant, ParticipantRef, ParticipantSid, ParticipantState, RemovalAnswer, Request,
-    RoomCommand, RoomEngine, RoomName, RoomRow, Rows, ServerAnswer, ServerName, SfuAnswer, StateColumn, Timestamp,
-    Track, TrackedId, TrackedRow, UserId, WebhookEvent,
+    MembersAnswer, Occurrence, Outcome, Participant, ParticipantRef, ParticipantSid, ParticipantState, RemovalAnswer,
+    Request, RoomCommand, RoomEngine, RoomName, RoomRow, Rows, ServerAnswer, ServerName, SfuAnswer, StateColumn,
+    Timestamp, Track, TrackedId, TrackedRow, UserId, WebhookEvent,
 };
 
 pub struct Call {
@@ -102,19 +102,16 @@ impl Call {
     }
 
     pub fn members_answer(&mut self, answer: MembersAnswer) {
-        let action_id = self.take(|request| matches!(request, Request::JoinedMembers { .. })).action_id;
-        self.handle(Input::Members { action_id, answer });
+        self.outcome(|request| matches!(request, Request::JoinedMembers { .. }), Outcome::Members(answer));
     }
 
     pub fn server_answers(&mut self, answer: ServerAnswer) {
-        let action_id = self.take(|request| matches!(request, Request::IsServerJoined { .. })).action_id;
-        self.handle(Input::Server { action_id, answer });
+        self.outcome(|request| matches!(request, Request::IsServerJoined { .. }), Outcome::Server(answer));
     }
 
     /// The SFU answers what it was told to do to the participants, or to the room.
     pub fn removal(&mut self, answer: RemovalAnswer) {
-        let action_id = self.take(is_removal).action_id;
-        self.handle(Input::Removal { action_id, answer, jitter: Jitter::new(0.5) });
+        self.outcome(is_removal, Outcome::Removal(answer));
     }
 
     pub fn awaits(&self, what: &str) -> bool {
@@ -219,9 +216,7 @@ impl Call {
 
     /// A homeserver answers what it has been asked the longest ago.
     pub fn homeserver(&mut self, answer: HomeserverAnswer) {
-        let action = self.take(is_for_homeserver);
-        let jitter = Jitter::new(0.5);
-        self.handle(Input::Homeserver { action_id: action.action_id, answer, jitter });
+        self.outcome(is_for_homeserver, Outcome::Homeserver(answer));
     }
 
     /// The SFU answers: these are there, with media.
@@ -253,8 +248,7 @@ impl Call {
     }
 
     fn sfu_answers(&mut self, answer: SfuAnswer) {
-        let action_id = self.take(is_question).action_id;
-        self.handle(Input::Sfu { action_id, answer });
+        self.outcome(is_question, Outcome::Sfu(answer));
     }
 
     /// Everything in memory is lost.
@@ -265,6 +259,13 @@ impl Call {
 
     pub fn state(&self, who: &str) -> Option<StateColumn> {
         self.rows.values().find(|row| row.identity.as_str() == who).map(|row| row.state)
+    }
+
+    /// The oldest action in flight for which `wanted` holds has this outcome.
+    pub fn outcome(&mut self, wanted: impl Fn(&Request) -> bool, outcome: Outcome) {
+        let index = self.under_way.iter().position(|action| wanted(&action.request)).expect("no such action");
+        let Action { id, .. } = self.under_way.remove(index).unwrap();
+        self.handle(Input::Outcome { id, outcome, jitter: Jitter::new(0.5) });
     }
 
     fn handle(&mut self, input: Input) {
@@ -278,11 +279,6 @@ impl Call {
             tracked: self.tracked.values().cloned().collect(),
             room: self.room_row,
         }
-    }
-
-    fn take(&mut self, wanted: impl Fn(&Request) -> bool) -> Action {
-        let index = self.under_way.iter().position(|action| wanted(&action.request)).expect("nothing was asked");
-        self.under_way.remove(index).unwrap()
     }
 
     fn store(&mut self) {
@@ -364,11 +360,6 @@ fn told(request: &Request) -> String {
     match request {
         Request::Restart(event) => format!("restart {}", whose(event)),
         Request::Send(event) => format!("send {}", whose(event)),
-        Request::GetParticipant { identity, .. } => format!("ask {identity}"),
-        Request::ListParticipants { .. } => "ask all".to_owned(),
-        Request::JoinedMembers { matrix_room_id } => format!("members of {matrix_room_id}"),
-        Request::IsServerJoined { matrix_room_id } => format!("server in {matrix_room_id}"),
-        Request::RemoveParticipant { identity, .. } => format!("remove {identity}"),
-        Request::DeleteRoom { room } => format!("delete {room}"),
+        request => request.to_string(),
     }
 }

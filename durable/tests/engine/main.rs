@@ -7,6 +7,7 @@ mod coming_back;
 mod connected;
 mod leaving;
 mod membership;
+mod outcomes;
 mod properties;
 mod replacement;
 mod sanity;

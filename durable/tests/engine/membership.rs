@@ -266,7 +266,7 @@ fn who_has_been_there_unheard_is_checked_after_the_first_look() {
     call.track_and_connect("bob", "PA_1", &["bob"]);
     call.left("bob", "PA_1");
     assert_eq!(call.wait_for_due(), 3900.0);
-    assert_eq!(call.acts(), ["ask bob"]);
+    assert_eq!(call.acts(), ["get bob"]);
     call.sfu(&[]);
     assert_eq!(call.due_in(), 900.0);
     call.wait(599.0);
@@ -289,7 +289,7 @@ fn who_only_tries_to_connect_is_remembered_for_longer() {
     call.wait(3600.0);
     call.aborted("bob", "PA_2");
     assert_eq!((call.due_in(), call.rows_written), (900.0, 2));
-    assert_eq!(call.next_acts(), ["ask bob"]);
+    assert_eq!(call.next_acts(), ["get bob"]);
     call.sfu(&[]);
     call.wait(599.0);
     call.aborted("bob", "PA_3");
@@ -301,9 +301,9 @@ fn who_only_tries_to_connect_is_remembered_for_longer() {
 fn the_second_look_finds_whom_no_webhook_has_announced() {
     let mut call = Call::with_membership();
     call.track("bob");
-    assert_eq!(call.next_acts(), ["ask bob"]);
+    assert_eq!(call.next_acts(), ["get bob"]);
     call.sfu(&[]);
-    assert_eq!(call.next_acts(), ["ask bob"]);
+    assert_eq!(call.next_acts(), ["get bob"]);
     call.sfu(&[("bob", "PA_1")]);
     assert_eq!(call.acts(), ["members of !room"]);
     call.members(&[]);
@@ -314,13 +314,13 @@ fn the_second_look_finds_whom_no_webhook_has_announced() {
 fn a_look_that_fails_proves_nothing() {
     let mut call = Call::with_membership();
     call.track("bob");
-    assert_eq!(call.next_acts(), ["ask bob"]);
+    assert_eq!(call.next_acts(), ["get bob"]);
     call.sfu(&[]);
     assert_eq!(call.wait_for_due(), 900.0);
-    assert_eq!(call.acts(), ["ask bob"]);
+    assert_eq!(call.acts(), ["get bob"]);
     call.sfu_fails();
     assert_eq!(call.wait_for_due(), 600.0);
-    assert_eq!(call.acts(), ["ask bob"]);
+    assert_eq!(call.acts(), ["get bob"]);
     call.sfu(&[]);
     call.acts();
     assert!(call.room.is_empty());
@@ -335,12 +335,12 @@ fn where_the_object_is_loaded_for_each_look_there_are_three() {
     assert_eq!(call.wait_for_due(), 3900.0);
     for _ in 0..2 {
         call.crash();
-        assert_eq!(call.acts(), ["ask alice"]);
+        assert_eq!(call.acts(), ["get alice"]);
         call.sfu(&[]);
         assert_eq!(call.wait_for_due(), 900.0);
     }
     call.crash();
-    assert_eq!(call.acts(), ["ask alice"]);
+    assert_eq!(call.acts(), ["get alice"]);
     call.sfu(&[]);
     call.acts();
     assert!(call.room.is_empty());
@@ -353,7 +353,7 @@ fn an_outage_of_half_an_hour_does_not_pass_for_a_look() {
     call.track("bob");
     call.wait(3900.0 + 1799.0);
     call.crash();
-    assert_eq!(call.acts(), ["ask bob"]);
+    assert_eq!(call.acts(), ["get bob"]);
     call.sfu(&[]);
     call.acts();
     call.wait(599.0);
@@ -365,7 +365,7 @@ fn an_outage_of_half_an_hour_does_not_pass_for_a_look() {
 fn who_has_come_without_a_webhook_is_not_forgotten() {
     let mut call = Call::with_membership();
     call.track("alice");
-    assert_eq!(call.next_acts(), ["ask alice"]);
+    assert_eq!(call.next_acts(), ["get alice"]);
     call.sfu(&[("alice", "PA_1")]);
     assert_eq!(call.acts(), ["members of !room"]);
 }
@@ -376,7 +376,7 @@ fn a_sfu_that_does_not_tell_is_asked_every_ten_minutes_for_a_day() {
     call.track("alice");
     assert_eq!(call.wait_for_due(), 3900.0);
     for _ in 0..144 {
-        assert_eq!(call.acts(), ["ask alice"]);
+        assert_eq!(call.acts(), ["get alice"]);
         call.sfu_fails();
         assert_eq!(call.wait_for_due(), 600.0);
     }
@@ -456,14 +456,14 @@ fn a_lost_end_is_noticed_when_the_token_has_expired() {
     let mut call = Call::with_membership();
     call.track_and_connect("alice", "PA_1", &["alice"]);
     call.wait(3900.0);
-    assert_eq!(call.acts(), ["ask alice", "members of !room"]);
+    assert_eq!(call.acts(), ["get alice", "members of !room"]);
     call.members(&["alice"]);
     call.sfu_fails();
     for _ in 0..9 {
         assert_eq!(call.next_acts(), ["members of !room"]);
         call.members(&["alice"]);
     }
-    assert_eq!(call.next_acts(), ["ask alice", "members of !room"]);
+    assert_eq!(call.next_acts(), ["get alice", "members of !room"]);
     call.members(&["alice"]);
     call.sfu(&[]);
     assert_eq!(call.due_in(), 900.0, "the SFU may have given it a token of ten minutes");
@@ -479,17 +479,17 @@ fn a_sanity_check_finds_whom_no_webhook_has_announced() {
     let mut call = Call::with_rules(config);
     call.track("alice");
     assert_eq!(call.wait_for_due(), 30.0);
-    assert_eq!(call.acts(), ["ask alice"]);
+    assert_eq!(call.acts(), ["get alice"]);
     call.sfu(&[("alice", "PA_1")]);
     assert_eq!(call.acts(), ["members of !room"]);
     call.members(&[]);
     assert_eq!(call.acts(), ["remove alice"]);
     call.removal(Done);
-    assert_eq!(call.next_acts(), ["ask alice"]);
+    assert_eq!(call.next_acts(), ["get alice"]);
     call.sfu(&[]);
     for wait in [7200.0, 900.0] {
         call.wait(wait);
-        assert_eq!(call.acts(), ["ask alice"]);
+        assert_eq!(call.acts(), ["get alice"]);
         call.sfu(&[]);
     }
     call.acts();
@@ -567,7 +567,7 @@ fn who_is_removed_leaves_even_if_no_webhook_says_so() {
     assert_eq!(call.acts(), ["remove alice"]);
     call.removal(Done);
     assert_eq!(call.state("alice"), Some(StateColumn::Suspected));
-    assert_eq!(call.acts(), ["ask alice"]);
+    assert_eq!(call.acts(), ["get alice"]);
     call.sfu(&[]);
     assert_eq!(call.acts(), ["send alice"]);
 }
@@ -602,12 +602,12 @@ fn an_expired_token_is_remembered_for_as_long_as_it_may_be_used() {
 impl Call {
     /// The SFU is asked twice, and then there is nobody left.
     fn is_forgotten_after_two_looks(&mut self, who: &str) {
-        assert_eq!(self.next_acts(), [format!("ask {who}")]);
+        assert_eq!(self.next_acts(), [format!("get {who}")]);
         self.sfu(&[]);
         assert_eq!(self.acts(), [""; 0]);
         assert!(!self.room.is_empty(), "it may have a token that nobody knows of");
         assert_eq!(self.wait_for_due(), 900.0);
-        assert_eq!(self.acts(), [format!("ask {who}")]);
+        assert_eq!(self.acts(), [format!("get {who}")]);
         self.sfu(&[]);
         assert_eq!(self.acts(), [""; 0]);
         assert!(self.room.is_empty());

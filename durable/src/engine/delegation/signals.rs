@@ -4,9 +4,10 @@
 //! be out of date; otherwise it is a reason to ask the SFU.
 
 use crate::command::Delegate;
-use crate::engine::action::{Participant, ParticipantState};
+use crate::engine::action::{HomeserverAnswer, Participant, ParticipantState};
+use crate::engine::backoff::{self, Jitter};
 use crate::engine::connection::{Alias, Beginning, Connection, End};
-use crate::engine::delegation::{Delegation, Signal, State};
+use crate::engine::delegation::{Delegation, Ending, Signal, State};
 use crate::engine::mutant::Mutant;
 use crate::engine::webhook::{DisconnectReason, Occurrence, ParticipantRef, WebhookEvent};
 use crate::ids::Identity;
@@ -72,6 +73,27 @@ impl Delegation {
         let seen = Connection { alias: *alias, sid: participant.sid.clone(), since, contested };
         self.progress.connections.see(seen);
         Signal::Joined
+    }
+
+    /// What the homeserver's answer to a `restart` that was sent at `started_at` means here.
+    pub(crate) fn read_restart(&self, started_at: Timestamp, answer: HomeserverAnswer, jitter: Jitter) -> Signal {
+        match answer {
+            HomeserverAnswer::Done => Signal::Restarted(started_at),
+            HomeserverAnswer::Gone => Signal::Finalised(Ending::EventGone),
+            HomeserverAnswer::Limited(_) | HomeserverAnswer::Failed => {
+                Signal::RestartFailed(backoff::after_answer(answer, self.progress.failures, jitter))
+            }
+        }
+    }
+
+    /// What the homeserver's answer to a `send` means here.
+    pub(crate) fn read_send(&self, answer: HomeserverAnswer, jitter: Jitter) -> Signal {
+        match answer {
+            HomeserverAnswer::Done | HomeserverAnswer::Gone => Signal::Finalised(Ending::Sent),
+            HomeserverAnswer::Limited(_) | HomeserverAnswer::Failed => {
+                Signal::SendFailed(backoff::after_answer(answer, self.progress.failures, jitter))
+            }
+        }
     }
 
     /// Who to ask the SFU for: the connected participant by its identity, anybody else by all that it may have.

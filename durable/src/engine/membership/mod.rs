@@ -11,9 +11,9 @@ use crate::engine::action::{
 };
 use crate::engine::backoff::Jitter;
 use crate::engine::delegation::signals::Scope;
-use crate::engine::in_flight::{InFlight, InFlightAction, Purpose};
+use crate::engine::in_flight::{InFlight, Seq};
 use crate::engine::log_event::{LogEvent, LogEventKind};
-use crate::engine::membership::participant::{Attempt, Presence, PresenceChange, Seq, Tracked};
+use crate::engine::membership::participant::{Attempt, Presence, PresenceChange, Tracked};
 use crate::engine::mutant::Mutant;
 use crate::engine::storage::{Change, TrackedRow};
 use crate::engine::webhook::WebhookEvent;
@@ -123,14 +123,14 @@ impl MembershipMonitor {
         scope: &Scope,
         there: Option<&[Participant]>,
     ) {
-        let (asked_at, as_of_seq) = asked;
+        let (asked_at, started_seq) = asked;
         if let Some(there) = there {
             self.each(now, |tracked| {
                 let asked_for = match scope {
                     Scope::All => true,
                     Scope::One(identity) => tracked.request.identity == *identity,
                 };
-                let overtaken = tracked.seen_seq > as_of_seq;
+                let overtaken = tracked.seen_seq > started_seq;
                 (asked_for && !overtaken).then(|| tracked.read_participants(now, asked_at, there)).flatten()
             });
         }
@@ -145,14 +145,13 @@ impl MembershipMonitor {
         now: Timestamp,
         action_id: ActionId,
         matrix_room_id: &MatrixRoomId,
-        as_of_seq: Seq,
-        answer: &MembersAnswer,
+        started_seq: Seq,
+        answer: MembersAnswer,
     ) {
         let Some(sweep) = self.sweep(matrix_room_id).filter(|sweep| sweep.action_id == Some(action_id)) else {
             return;
         };
         sweep.action_id = None;
-        let nobody = HashSet::new();
         let joined = match answer {
             MembersAnswer::Joined(joined) => joined,
             MembersAnswer::Forbidden if Mutant::DeleteWithoutAsking.is_injected() => {
@@ -163,12 +162,12 @@ impl MembershipMonitor {
                 sweep.forbidden = true;
                 return;
             }
-            MembersAnswer::Failed if Mutant::FailedCheckMeansNobody.is_injected() => &nobody,
+            MembersAnswer::Failed if Mutant::FailedCheckMeansNobody.is_injected() => HashSet::new(),
             MembersAnswer::Failed => return self.unknown(now, matrix_room_id),
         };
         sweep.misconfigured = false;
         sweep.deletion = None;
-        self.judge(now, matrix_room_id, as_of_seq, |user_id| joined.contains(user_id));
+        self.judge(now, matrix_room_id, started_seq, |user_id| joined.contains(user_id));
     }
 
     /// Whether our homeserver is joined, as of that moment.
@@ -177,7 +176,7 @@ impl MembershipMonitor {
         now: Timestamp,
         action_id: ActionId,
         matrix_room_id: &MatrixRoomId,
-        as_of_seq: Seq,
+        started_seq: Seq,
         answer: ServerAnswer,
     ) {
         let Some(sweep) = self.sweep(matrix_room_id).filter(|sweep| sweep.action_id == Some(action_id)) else {
@@ -190,7 +189,7 @@ impl MembershipMonitor {
                 sweep.deletion = None;
                 let news = !std::mem::replace(&mut sweep.misconfigured, true);
                 // What was known of its users can't be known any more.
-                self.judge(now, matrix_room_id, as_of_seq, |_| true);
+                self.judge(now, matrix_room_id, started_seq, |_| true);
                 if news {
                     self.tell_of(matrix_room_id, LogEventKind::NamespaceMisconfigured);
                 }
@@ -198,13 +197,13 @@ impl MembershipMonitor {
             ServerAnswer::Joined(false) => {
                 sweep.misconfigured = false;
                 let alone = self.sweeps.len() == 1;
-                let renewed = self.tracked.values().any(|tracked| tracked.vouched_seq > as_of_seq);
+                let renewed = self.tracked.values().any(|tracked| tracked.vouched_seq > started_seq);
                 // Nobody else is in a room that is deleted: it has no other Matrix room, and no newer token.
                 match self.sweep(matrix_room_id) {
                     Some(sweep) if alone && !renewed => {
                         sweep.deletion.get_or_insert(Attempt::new(now)).hasten(now);
                     }
-                    _ => self.judge(now, matrix_room_id, as_of_seq, |_| false),
+                    _ => self.judge(now, matrix_room_id, started_seq, |_| false),
                 }
             }
         }
@@ -216,7 +215,7 @@ impl MembershipMonitor {
         now: Timestamp,
         action_id: ActionId,
         identity: &Identity,
-        as_of_seq: Seq,
+        started_seq: Seq,
         answer: RemovalAnswer,
         jitter: Jitter,
     ) -> bool {
@@ -245,7 +244,7 @@ impl MembershipMonitor {
             tracked.removal = None;
         }
         // It is back already: that was another connection.
-        if tracked.seen_seq > as_of_seq {
+        if tracked.seen_seq > started_seq {
             return false;
         }
         self.has_gone(now, identity, answer);
@@ -258,7 +257,7 @@ impl MembershipMonitor {
         now: Timestamp,
         action_id: ActionId,
         matrix_room_id: &MatrixRoomId,
-        as_of_seq: Seq,
+        started_seq: Seq,
         answer: RemovalAnswer,
         jitter: Jitter,
     ) -> Vec<Identity> {
@@ -283,7 +282,7 @@ impl MembershipMonitor {
         let gone: Vec<_> = self
             .tracked
             .values()
-            .filter(|tracked| tracked.seen_seq <= as_of_seq && tracked.presence.connected)
+            .filter(|tracked| tracked.seen_seq <= started_seq && tracked.presence.connected)
             .map(|tracked| tracked.request.identity.clone())
             .collect();
         // Of a connection that was migrating just then it says nothing.
@@ -311,22 +310,20 @@ impl MembershipMonitor {
         in_flight: &mut InFlight,
         actions: &mut Vec<Action>,
     ) {
-        let as_of_seq = self.latest;
+        let seq = self.latest;
         let asked: Vec<_> = self.questions().filter(|(due, _)| *due <= now).map(|(_, id)| id.clone()).collect();
         for matrix_room_id in asked.into_iter().take(limit.saturating_sub(actions.len())) {
             let interval = self.interval.filter(|_| !Mutant::CheckOnlyOnce.is_injected());
             let Some(sweep) = self.sweep(&matrix_room_id) else { continue };
-            let (purpose, request) = if std::mem::take(&mut sweep.forbidden) {
-                let request = Request::IsServerJoined { matrix_room_id: matrix_room_id.clone() };
-                (Purpose::Server { matrix_room_id, as_of_seq }, request)
+            let request = if std::mem::take(&mut sweep.forbidden) {
+                Request::IsServerJoined { matrix_room_id }
             } else {
                 sweep.due = interval.map(|interval| now + interval);
-                let request = Request::JoinedMembers { matrix_room_id: matrix_room_id.clone() };
-                (Purpose::Members { matrix_room_id, as_of_seq }, request)
+                Request::JoinedMembers { matrix_room_id }
             };
-            let action_id = in_flight.start(InFlightAction { purpose, server_name: None, started_at: now });
-            sweep.action_id = Some(action_id);
-            actions.push(Action { action_id, request });
+            let action = in_flight.start(now, seq, request);
+            sweep.action_id = Some(action.id);
+            actions.push(action);
         }
         self.removals(now, limit, in_flight, actions);
     }
@@ -412,11 +409,11 @@ impl MembershipMonitor {
         &mut self,
         now: Timestamp,
         matrix_room_id: &MatrixRoomId,
-        as_of_seq: Seq,
+        started_seq: Seq,
         is_joined: impl Fn(&UserId) -> bool,
     ) {
         for tracked in self.tracked.values_mut() {
-            let renewed = tracked.vouched_seq > as_of_seq && !Mutant::BelieveOldMembers.is_injected();
+            let renewed = tracked.vouched_seq > started_seq && !Mutant::BelieveOldMembers.is_injected();
             if tracked.request.matrix_room_id != *matrix_room_id || renewed {
                 continue;
             }
@@ -447,25 +444,23 @@ impl MembershipMonitor {
     }
 
     fn removals(&mut self, now: Timestamp, limit: usize, in_flight: &mut InFlight, actions: &mut Vec<Action>) {
-        let as_of_seq = self.latest;
+        let seq = self.latest;
         let places = REMOVALS_AT_ONCE.saturating_sub(in_flight.removing()).min(limit.saturating_sub(actions.len()));
         let is_due = |attempt: &&mut Attempt| attempt.due().is_some_and(|due| due <= now);
         let room = self.room().cloned();
         let deletions = self.sweeps.iter_mut().filter_map(|sweep| {
             let attempt = sweep.deletion.as_mut().filter(is_due)?;
-            let purpose = Purpose::Delete { matrix_room_id: sweep.of.clone(), as_of_seq };
-            Some((attempt, purpose, Request::DeleteRoom { room: room.clone()? }))
+            Some((attempt, Request::DeleteRoom { room: room.clone()?, matrix_room_id: sweep.of.clone() }))
         });
         let removals = self.tracked.values_mut().filter_map(|tracked| {
             let attempt = tracked.removal.as_mut().filter(is_due)?;
             let Track { room, identity, .. } = tracked.request.clone();
-            let purpose = Purpose::Remove { identity: identity.clone(), as_of_seq };
-            Some((attempt, purpose, Request::RemoveParticipant { room, identity }))
+            Some((attempt, Request::RemoveParticipant { room, identity }))
         });
-        for (attempt, purpose, request) in deletions.chain(removals).take(places) {
-            let action_id = in_flight.start(InFlightAction { purpose, server_name: None, started_at: now });
-            attempt.action_id = Some(action_id);
-            actions.push(Action { action_id, request });
+        for (attempt, request) in deletions.chain(removals).take(places) {
+            let action = in_flight.start(now, seq, request);
+            attempt.action_id = Some(action.id);
+            actions.push(action);
         }
     }
 

@@ -6,6 +6,7 @@ use crate::command::Track;
 use crate::engine::action::{ActionId, Participant, ParticipantState, TrackedId};
 use crate::engine::backoff::{self, Jitter};
 use crate::engine::connection::{Alias, Beginning, Connection, Connections, End};
+use crate::engine::in_flight::Seq;
 use crate::engine::mutant::Mutant;
 use crate::engine::webhook::{Occurrence, WebhookEvent};
 use crate::time::Timestamp;
@@ -47,11 +48,6 @@ pub(crate) struct Attempt {
     pub(crate) failures: u32,
     pub(crate) action_id: Option<ActionId>,
 }
-
-/// A place in the order in which things were heard, in memory only. What was asked at one moment says nothing about what was
-/// heard after it.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) struct Seq(pub(crate) u64);
 
 /// What a webhook or an answer of the SFU means to somebody who is tracked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
