@@ -60,11 +60,13 @@ pub use engine::action::{
 };
 pub use engine::backoff::Jitter;
 pub use engine::delegation::Ending;
+pub use engine::delegation::row::{AliasColumn, DelegationRow, StateColumn};
 pub use engine::log_event::{LogEvent, LogEventKind, Subject};
+pub use engine::membership::row::TrackedRow;
 #[cfg(feature = "mutants")]
 pub use engine::mutant::Mutant;
 pub use engine::room::{EngineConfig, Input, RoomEngine};
-pub use engine::storage::{AliasColumn, Change, DelegationRow, RoomRow, Rows, StateColumn, TrackedRow};
+pub use engine::storage::{Change, RoomRow, Rows};
 pub use engine::webhook::{DisconnectReason, FRESH, Occurrence, ParticipantRef, ROUNDING, WebhookEvent};
 pub use ids::{DelayedEventsUrl, Identity, MatrixRoomId, ParticipantSid, RoomName, ServerName, UserId};
 #[cfg(feature = "object")]

@@ -149,6 +149,17 @@ impl Connections {
         sid.is_some_and(|sid| self.over.contains(sid))
     }
 
+    /// Those with these connections, of which `over` are over, as [`over_column`](Self::over_column) writes them.
+    pub(crate) fn from_columns(latest: Option<Connection>, over: &str) -> Self {
+        Self { latest, over: over.split_whitespace().filter_map(ParticipantSid::new).collect() }
+    }
+
+    /// The SIDs of the connections that are over, separated by spaces.
+    pub(crate) fn over_column(&self) -> String {
+        let sids: Vec<_> = self.over.iter().map(ParticipantSid::as_str).collect();
+        sids.join(" ")
+    }
+
     fn end_of(&mut self, sid: Option<ParticipantSid>) {
         let Some(sid) = sid else { return };
         if !self.over.contains(&sid) {

@@ -7,7 +7,7 @@ pub mod delegation;
 mod dispatch;
 mod in_flight;
 pub mod log_event;
-mod membership;
+pub mod membership;
 pub mod mutant;
 pub mod room;
 pub mod storage;

@@ -8,13 +8,14 @@ use crate::engine::action::{
     Action, ActionId, DelayedEvent, DelegationId, HomeserverAnswer, Outcome, Request, SfuAnswer,
 };
 use crate::engine::backoff::Jitter;
+use crate::engine::delegation::row::DelegationRow;
 use crate::engine::delegation::signals::Scope;
 use crate::engine::delegation::{Delegation, Ending, Signal, State};
 use crate::engine::in_flight::{InFlight, InFlightAction, Seq};
 use crate::engine::log_event::LogEvent;
 use crate::engine::membership::MembershipMonitor;
 use crate::engine::mutant::Mutant;
-use crate::engine::storage::{Change, DelegationRow, RoomRow, Rows};
+use crate::engine::storage::{Change, RoomRow, Rows};
 use crate::engine::webhook::WebhookEvent;
 use crate::ids::Identity;
 use crate::time::Timestamp;
@@ -148,7 +149,8 @@ impl RoomEngine {
     /// storage: drop it and load it anew.
     pub fn take_changes(&mut self) -> Vec<Change> {
         let mut changes: Vec<_> = self.deleted.drain(..).map(Change::Delete).collect();
-        self.membership.take_changes(&mut changes);
+        changes.extend(self.membership.take_deleted().into_iter().map(Change::Forget));
+        changes.extend(self.membership.take_changed().map(|row| Change::Track(Box::new(row))));
         for id in std::mem::take(&mut self.changed) {
             if let Some(delegation) = self.delegations.get(&id) {
                 changes.push(Change::Put(Box::new(DelegationRow::of(delegation))));

@@ -1,5 +1,6 @@
 //! The life of one delegation, as one table: [`Delegation::hear`].
 
+pub mod row;
 pub(crate) mod signals;
 mod timers;
 

@@ -1,6 +1,7 @@
 //! Who has to be in which Matrix room, and what is done about those who aren't.
 
 pub(crate) mod participant;
+pub mod row;
 
 use std::collections::{BTreeMap, HashSet};
 use std::time::Duration;
@@ -14,8 +15,8 @@ use crate::engine::delegation::signals::Scope;
 use crate::engine::in_flight::{InFlight, Seq};
 use crate::engine::log_event::{LogEvent, LogEventKind};
 use crate::engine::membership::participant::{Attempt, Presence, PresenceChange, Tracked};
+use crate::engine::membership::row::TrackedRow;
 use crate::engine::mutant::Mutant;
-use crate::engine::storage::{Change, TrackedRow};
 use crate::engine::webhook::WebhookEvent;
 use crate::ids::{Identity, MatrixRoomId, RoomName, UserId};
 use crate::time::Timestamp;
@@ -363,13 +364,18 @@ impl MembershipMonitor {
         self.latest
     }
 
-    pub(crate) fn take_changes(&mut self, changes: &mut Vec<Change>) {
-        changes.extend(self.deleted.drain(..).map(Change::Forget));
-        for tracked in self.tracked.values_mut() {
-            if std::mem::take(&mut tracked.changed) {
-                changes.push(Change::Track(Box::new(TrackedRow::of(tracked))));
-            }
-        }
+    /// The participants whose rows are to be deleted since the last call.
+    pub(crate) fn take_deleted(&mut self) -> Vec<TrackedId> {
+        std::mem::take(&mut self.deleted)
+    }
+
+    /// The rows that have changed since the last call.
+    pub(crate) fn take_changed(&mut self) -> impl Iterator<Item = TrackedRow> {
+        let changed = self.tracked.values_mut().filter(|tracked| tracked.changed);
+        changed.map(|tracked| {
+            tracked.changed = false;
+            TrackedRow::of(tracked)
+        })
     }
 
     pub(crate) fn take_log_events(&mut self) -> Vec<LogEvent> {
