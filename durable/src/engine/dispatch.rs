@@ -26,9 +26,9 @@ impl RoomEngine {
             })
             .map(|delegation| delegation.id)
             .collect();
-        let sought = self.membership.sought(now, sanity_check);
+        let tracked = self.membership.poll_scopes(now, sanity_check);
         let asked = of.iter().filter_map(|id| self.delegations.get(id)).map(|delegation| delegation.scope());
-        let mut scopes = asked.chain(sought);
+        let mut scopes = asked.chain(tracked);
         let first = scopes.next()?;
         let scope = if scopes.all(|scope| scope == first) { first } else { Scope::All };
 
@@ -40,7 +40,7 @@ impl RoomEngine {
             Scope::One(identity) => Request::GetParticipant { room, identity },
             Scope::All => Request::ListParticipants { room },
         };
-        let action = self.in_flight.start(now, self.membership.latest(), request);
+        let action = self.in_flight.start(now, self.membership.latest_seq(), request);
         for id in of {
             if let Some(delegation) = self.delegations.get_mut(&id) {
                 delegation.ask(action.id);
@@ -100,7 +100,7 @@ impl RoomEngine {
                 Request::Send(event)
             }
         };
-        Some(self.in_flight.start(now, self.membership.latest(), request))
+        Some(self.in_flight.start(now, self.membership.latest_seq(), request))
     }
 
     /// Whether it is time for a sanity check; if so, the next one is set.

@@ -130,7 +130,7 @@ impl RoomEngine {
         if limit > 0 {
             actions.extend(self.poll(now));
         }
-        self.membership.actions(now, limit, &mut self.in_flight, &mut actions);
+        self.membership.take_due(now, limit, &mut self.in_flight, &mut actions);
         self.homeserver_calls(now, limit, &mut actions);
         actions
     }
@@ -200,7 +200,7 @@ impl RoomEngine {
             .delegations
             .values()
             .map(Delegation::poll_at)
-            .chain([self.sanity_check_due, self.membership.look_due()]);
+            .chain([self.sanity_check_due, self.membership.poll_due()]);
         let polling = self.in_flight.polling();
         let others = self.delegations.values().flat_map(Delegation::dues);
         questions
@@ -292,7 +292,7 @@ impl RoomEngine {
             SfuAnswer::Participants(participants) => Some(participants.as_slice()),
             SfuAnswer::Failed => None,
         };
-        self.membership.sfu_answered(now, started, scope, participants);
+        self.membership.polled(now, started, scope, participants);
         let polled: Vec<_> = self
             .delegations
             .values()

@@ -5,8 +5,7 @@ use serde::{Deserialize, Serialize};
 use crate::command::Track;
 use crate::engine::action::TrackedId;
 use crate::engine::connection::{Alias, Connection, Connections};
-use crate::engine::in_flight::Seq;
-use crate::engine::membership::participant::{Presence, Tracked};
+use crate::engine::membership::participant::Tracked;
 use crate::ids::{Identity, MatrixRoomId, ParticipantSid, RoomName, UserId};
 use crate::time::Timestamp;
 
@@ -39,8 +38,8 @@ pub struct TrackedRow {
 
 impl TrackedRow {
     pub(crate) fn of(tracked: &Tracked) -> Self {
-        let Tracked { id, request, presence, .. } = tracked;
-        let latest = presence.connections.latest.as_ref();
+        let Tracked { id, request, connections, left_at, .. } = tracked;
+        let latest = connections.latest.as_ref();
         Self {
             id: *id,
             room: request.room.clone(),
@@ -48,16 +47,16 @@ impl TrackedRow {
             user_id: request.user_id.clone(),
             identity: request.identity.clone(),
             expires_at: request.expires_at,
-            connected: presence.connected.into(),
-            gone_at: presence.gone_at,
+            connected: tracked.is_connected().into(),
+            gone_at: *left_at,
             participant_sid: latest.and_then(|latest| latest.sid.clone()),
             joined_at: latest.and_then(|latest| latest.since),
-            ended_sids: presence.connections.over_column(),
+            ended_sids: connections.over_column(),
         }
     }
 
-    /// The participant again, with nothing under way.
-    pub(crate) fn resume(self) -> Tracked {
+    /// Restores the participant, with nothing in flight.
+    pub(crate) fn resume(self, now: Timestamp) -> Tracked {
         let known = self.participant_sid.is_some() || self.joined_at.is_some();
         let latest = known.then_some(Connection {
             alias: Alias::Member,
@@ -66,22 +65,13 @@ impl TrackedRow {
             contested: false,
         });
         let connections = Connections::from_columns(latest, &self.ended_sids);
-        Tracked {
-            id: self.id,
-            request: Track {
-                room: self.room,
-                matrix_room_id: self.matrix_room_id,
-                user_id: self.user_id,
-                identity: self.identity,
-                expires_at: self.expires_at,
-            },
-            presence: Presence { connected: self.connected != 0, gone_at: self.gone_at, connections },
-            vouched_seq: Seq::default(),
-            seen_seq: Seq::default(),
-            looked_at: None,
-            missed_at: None,
-            changed: false,
-            removal: None,
-        }
+        let request = Track {
+            room: self.room,
+            matrix_room_id: self.matrix_room_id,
+            user_id: self.user_id,
+            identity: self.identity,
+            expires_at: self.expires_at,
+        };
+        Tracked::resume(self.id, request, self.connected != 0, self.gone_at, connections, now)
     }
 }
