@@ -4,6 +4,7 @@ use std::fmt;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
+use thiserror::Error;
 
 /// The id of a delayed event. Whoever knows it may restart, send or cancel the event, so `Debug` doesn't show it.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -48,17 +49,10 @@ impl From<DelayId> for String {
     }
 }
 
-/// The text is no delay id.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// Error of a text that is no delay id.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+#[error("not the id of a delayed event")]
 pub struct InvalidDelayId;
-
-impl fmt::Display for InvalidDelayId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("not the id of a delayed event")
-    }
-}
-
-impl std::error::Error for InvalidDelayId {}
 
 /// `T`: how long after its last restart the homeserver sends a delayed event by itself. More than zero.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -103,17 +97,10 @@ impl From<DelayTimeout> for u64 {
     }
 }
 
-/// A delay of zero is none.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// Error of a delay of zero, which is none.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+#[error("the delay is zero")]
 pub struct ZeroDelay;
-
-impl fmt::Display for ZeroDelay {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("the delay is zero")
-    }
-}
-
-impl std::error::Error for ZeroDelay {}
 
 pub(crate) const HOUR: Duration = Duration::from_secs(3600);
 const SHORTEST_RESTART: Duration = Duration::from_millis(250);

@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::time::Duration;
 
+use thiserror::Error;
+
 use super::homeserver::{Call, DelayedLeave, Fate, Homeservers};
 use super::object::Stored;
 use super::removal::Removals;
@@ -57,18 +59,13 @@ pub enum Invariant {
 }
 
 /// A broken promise.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+#[error("{invariant:?}: {what}")]
 pub struct Violation {
     /// Which one.
     pub invariant: Invariant,
     /// How.
     pub what: String,
-}
-
-impl fmt::Display for Violation {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:?}: {}", self.invariant, self.what)
-    }
 }
 
 pub(super) type Verdict = Result<(), Violation>;

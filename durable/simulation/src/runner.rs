@@ -7,12 +7,15 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 
+use thiserror::Error;
+
 use super::homeserver::Fate;
 use super::judge::Violation;
 use super::world::World;
 
 /// A simulation in which a promise was broken.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+#[error("seed {seed}: {violation}")]
 pub struct Failure {
     /// From which seed: [`trace`] shows what happens in it.
     pub seed: u64,
@@ -149,13 +152,5 @@ impl fmt::Display for Totals {
         write!(f, "{delegations} delegations, {sent} leaves sent, {fired} run out, {removed} connections ended")
     }
 }
-
-impl fmt::Display for Failure {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "seed {}: {}", self.seed, self.violation)
-    }
-}
-
-impl std::error::Error for Failure {}
 
 const BATCH: u64 = 128;

@@ -147,33 +147,35 @@ pub struct DelayedEvent {
     pub delay_id: DelayId,
 }
 
-/// Names one action for ever: an engine loaded anew doesn't give out the action ids of the one before.
+/// Id of one action, unique for ever: an engine loaded anew doesn't reuse the ids of the one before.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ActionId(pub(crate) u64);
 
-/// Names one delegation for ever, in its room: the time at which it was accepted, in milliseconds since the epoch, and a
-/// little more where several came at once.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(transparent)]
-pub struct DelegationId(pub(crate) u64);
+/// Defines the primary keys of rows.
+macro_rules! row_ids {
+    ($($(#[$doc:meta])* $name:ident;)*) => {
+        $(
+            $(#[$doc])*
+            #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+            #[serde(transparent)]
+            pub struct $name(pub(crate) u64);
 
-impl DelegationId {
-    /// The id as a number below 2⁵³: the primary key of its row.
-    pub fn as_u64(self) -> u64 {
-        self.0
-    }
+            impl $name {
+                /// The id as a number below 2⁵³: the primary key of its row.
+                pub fn as_u64(self) -> u64 {
+                    self.0
+                }
+            }
+        )*
+    };
 }
 
-/// Names one tracked participant for ever, in its room: like a [`DelegationId`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(transparent)]
-pub struct TrackedId(pub(crate) u64);
-
-impl TrackedId {
-    /// The id as a number below 2⁵³: the primary key of its row.
-    pub fn as_u64(self) -> u64 {
-        self.0
-    }
+row_ids! {
+    /// Id of one delegation in its room, unique for ever: the time of its acceptance in milliseconds since the epoch, and a
+    /// little more where several came at once.
+    DelegationId;
+    /// Id of one tracked participant in its room, made like a [`DelegationId`].
+    TrackedId;
 }
 
 /// What a homeserver made of `restart` or `send`.
