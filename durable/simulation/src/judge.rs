@@ -1,93 +1,38 @@
-//! What is promised, and whether it is kept.
+//! Whether the promises to delegations are kept.
 
 use std::collections::BTreeMap;
 use std::fmt;
 use std::time::Duration;
 
-use thiserror::Error;
+use delegated_leaves::{
+    Action, AliasColumn, DelegationId, DelegationRow, FRESH, Occurrence, ROUNDING, Request, StateColumn, Timestamp,
+};
 
-use super::homeserver::{Call, DelayedLeave, Fate, Homeservers};
-use super::object::Stored;
-use super::removal::Removals;
-use super::sfu::{Connection, ConnectionName, Sfu, Webhook, Who};
-use super::world::START;
-use delegated_leaves::Timestamp;
-use delegated_leaves::{Action, DelegationId, Request};
-use delegated_leaves::{AliasColumn, DelegationRow, StateColumn};
-use delegated_leaves::{FRESH, Occurrence, ROUNDING};
-
-/// A promise of the engine. Each is checked at every step at which it could be broken.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Invariant {
-    /// No `send` goes out while the SFU has the participant connected, if the engine has been told of that connection, or
-    /// could have been: it has stood for longer than a fresh webhook or an answer of the SFU can be under way. Excepted are
-    /// an event that the homeserver is sending by itself at that time, and a member that connects under its other identity
-    /// while it is still connected under the first, if the webhook of that is lost.
-    NeverEarly,
-    /// No `send` goes out while the participant is on its way back after DUPLICATE_IDENTITY or MIGRATION, once told; with
-    /// the same exceptions.
-    ComingBack,
-    /// The homeserver doesn't send the event by itself while the participant is connected and the engine knows it, after
-    /// a minute in which process and homeserver did their work.
-    KeptAlive,
-    /// Minutes after the participant is gone for good, its leave has been sent, by us or by the homeserver, provided that
-    /// a webhook told of its end or the sanity check is on. (With that webhook lost and the sanity check off, the event
-    /// goes on being restarted: nothing tells the participant from one that says nothing.) One that never connected leaves
-    /// when the wait is over.
-    NeverLost,
-    /// Nothing is done for a delegation that has been replaced, and the results of what was under way change nothing.
-    ReplacedIsSilent,
-    /// A delegation that was acknowledged stays on disk until its event is finalised, or its time is up. Whoever is tracked
-    /// stays there until its tokens have expired, and those that the SFU has given it, even by a connection that nobody has
-    /// told of. (By two of them, one after the other, it may be forgotten too early: each look at the SFU may miss one.)
-    AcknowledgedIsKept,
-    /// After each step the rows on disk are those that a crash needs.
-    Recorded,
-    /// A homeserver's `Retry-After` is respected.
-    Patient,
-    /// Nobody is removed, nor the room deleted, but on an answer of our homeserver that says that its user isn't in the Matrix
-    /// room, and that was asked for after its latest token was minted. What isn't an answer removes nobody.
-    MembersStay,
-    /// Whoever isn't in the Matrix room is off the SFU within one interval, and a little more, in which homeserver, SFU and
-    /// process work: from when its webhook came, or else from the next sanity check on.
-    NonMembersGo,
-    /// Whoever is tracked is forgotten once it is gone and its tokens have expired, even those that nobody can know of.
-    Forgotten,
-    /// Actions are bounded by time and inputs, an alarm never goes off in vain twice running, and a room without
-    /// delegations has none.
-    Bounded,
-}
-
-/// A broken promise.
-#[derive(Clone, Debug, PartialEq, Eq, Error)]
-#[error("{invariant:?}: {what}")]
-pub struct Violation {
-    /// Which one.
-    pub invariant: Invariant,
-    /// How.
-    pub what: String,
-}
-
-pub(super) type Verdict = Result<(), Violation>;
+use crate::clock::START;
+use crate::homeserver::{Call, DelayedLeave, Fate, Homeservers};
+use crate::invariant::{Invariant, Verdict, broken};
+use crate::object::Stored;
+use crate::removal::Removals;
+use crate::sfu::{Connection, ConnectionName, Sfu, Webhook, Who};
 
 /// All delegations that were ever stored.
 #[derive(Default)]
-pub(super) struct Judge {
-    pub(super) cases: BTreeMap<DelegationId, Case>,
-    pub(super) removals: Removals,
+pub(crate) struct Judge {
+    pub(crate) cases: BTreeMap<DelegationId, Case>,
+    pub(crate) removals: Removals,
     questions: u64,
 }
 
 /// What is known of a delegation from outside.
-pub(super) struct Case {
-    pub(super) id: DelegationId,
-    pub(super) member: usize,
-    pub(super) event: usize,
+pub(crate) struct Case {
+    pub(crate) id: DelegationId,
+    pub(crate) member: usize,
+    pub(crate) event: usize,
     accepted_at: Timestamp,
     timeout: Duration,
     cadence: Duration,
-    pub(super) acknowledged: bool,
-    pub(super) replaced: bool,
+    pub(crate) acknowledged: bool,
+    pub(crate) replaced: bool,
     state: StateColumn,
     on_disk: bool,
     over_at: Option<Timestamp>,
@@ -115,7 +60,7 @@ pub(super) struct Case {
 
 impl Judge {
     /// Something has been stored.
-    pub(super) fn stored(
+    pub(crate) fn stored(
         &mut self,
         now: Timestamp,
         stored: &Stored,
@@ -145,14 +90,14 @@ impl Judge {
     }
 
     /// The client has got its 200.
-    pub(super) fn acknowledged(&mut self, member: usize) {
+    pub(crate) fn acknowledged(&mut self, member: usize) {
         if let Some(case) = self.cases.values_mut().rfind(|case| case.member == member) {
             case.acknowledged = true;
         }
     }
 
     /// A webhook has been recorded.
-    pub(super) fn told(&mut self, now: Timestamp, webhook: &Webhook) {
+    pub(crate) fn told(&mut self, now: Timestamp, webhook: &Webhook) {
         for case in self.cases.values_mut().filter(|case| case.on_disk) {
             case.stimuli += 1;
             let Some(about) = webhook.about else {
@@ -197,14 +142,14 @@ impl Judge {
     }
 
     /// A member's media is connected.
-    pub(super) fn connected(&mut self, connection: Connection) {
+    pub(crate) fn connected(&mut self, connection: Connection) {
         for case in self.cases.values_mut().filter(|case| case.member == connection.who.member && case.on_disk) {
             case.connected(connection);
         }
     }
 
     /// An action goes on the wire, when there may have been so many sanity checks.
-    pub(super) fn acts(
+    pub(crate) fn acts(
         &mut self,
         now: Timestamp,
         action: &Action,
@@ -235,7 +180,7 @@ impl Judge {
     }
 
     /// A delayed event has been sent by its own homeserver. `trouble` is when something last went wrong there or here.
-    pub(super) fn fired(&self, now: Timestamp, event: usize, trouble: Timestamp, sfu: &Sfu) -> Verdict {
+    pub(crate) fn fired(&self, now: Timestamp, event: usize, trouble: Timestamp, sfu: &Sfu) -> Verdict {
         for case in self.cases.values().filter(|case| case.event == event && case.on_disk && !case.replaced) {
             let Some(active) = sfu.active(case.member) else { continue };
             let told = case.told.iter().filter(|(name, _)| *name == active.name).map(|(_, at)| *at).min();
@@ -247,7 +192,7 @@ impl Judge {
     }
 
     /// All is calm, everybody gone, all webhooks told. Until when must the leave be sent? `None`: it needn't.
-    pub(super) fn promised_by(&self, id: DelegationId, now: Timestamp, sanity_check: bool) -> Option<Timestamp> {
+    pub(crate) fn promised_by(&self, id: DelegationId, now: Timestamp, sanity_check: bool) -> Option<Timestamp> {
         let case = self.cases.get(&id).filter(|case| case.acknowledged && !case.replaced)?;
         let mut connections = case.connections.into_iter().flatten().peekable();
         let connected = connections.peek().is_some();
@@ -264,7 +209,7 @@ impl Judge {
     }
 
     /// It is time for that.
-    pub(super) fn is_due(&self, id: DelegationId, homeservers: &Homeservers) -> Verdict {
+    pub(crate) fn is_due(&self, id: DelegationId, homeservers: &Homeservers) -> Verdict {
         match self.cases.get(&id) {
             // One that was given up has been checked then: its homeserver sends it.
             Some(case) if case.on_disk && homeservers.fate(case.event) == Some(Fate::Pending) => {
@@ -323,17 +268,17 @@ impl Judge {
 
 impl Case {
     /// A `restart` that was sent then is known to have succeeded.
-    pub(super) fn armed(&mut self, at: Timestamp) {
+    pub(crate) fn armed(&mut self, at: Timestamp) {
         self.armed_at = self.armed_at.max(at);
     }
 
     /// The homeserver wants to be left alone.
-    pub(super) fn limited(&mut self, until: Timestamp, call: Call) {
+    pub(crate) fn limited(&mut self, until: Timestamp, call: Call) {
         self.not_before = Some((until, call));
     }
 
     /// The object has been loaded anew.
-    pub(super) fn reloaded(&mut self) {
+    pub(crate) fn reloaded(&mut self) {
         self.stimuli += 1;
     }
 
@@ -426,10 +371,6 @@ impl fmt::Display for Case {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "delegation {} of m{} ({:?})", self.event, self.member, self.state)
     }
-}
-
-pub(super) fn broken(invariant: Invariant, what: String) -> Verdict {
-    Err(Violation { invariant, what })
 }
 
 fn member_of(row: &DelegationRow) -> Option<usize> {

@@ -5,18 +5,18 @@
 //! two steps, and its alarm is late or goes off twice. After a rough time everything works and everybody leaves. What has
 //! to hold throughout is [`Invariant`].
 
+mod clock;
 mod homeserver;
+mod invariant;
 mod judge;
 mod matrix;
 mod member;
 mod object;
-mod process;
 mod removal;
 mod runner;
 mod sfu;
-mod traffic;
 mod weather;
 mod world;
 
-pub use judge::{Invariant, Violation};
+pub use invariant::{Invariant, Violation};
 pub use runner::{Failure, Progress, Totals, run, simulate, trace};

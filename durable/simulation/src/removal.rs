@@ -3,21 +3,18 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use super::judge::{Invariant, Verdict, broken};
-use super::matrix::MatrixRoom;
-use super::member::REFRESHED_FOR;
-use super::sfu::{ConnectionName, Webhook};
-use delegated_leaves::Identity;
-use delegated_leaves::Input;
-use delegated_leaves::Occurrence;
-use delegated_leaves::Timestamp;
-use delegated_leaves::Track;
-use delegated_leaves::TrackedRow;
-use delegated_leaves::{ActionId, MembersAnswer, Outcome, Request, ServerAnswer, TrackedId};
+use delegated_leaves::{
+    ActionId, Identity, Input, MembersAnswer, Occurrence, Outcome, Request, ServerAnswer, Timestamp, Track, TrackedId,
+    TrackedRow,
+};
+
+use crate::invariant::{Invariant, Verdict, broken};
+use crate::matrix::MatrixRoom;
+use crate::sfu::{ConnectionName, REFRESHED_FOR, Webhook};
 
 /// What the engine was told about the Matrix room and its members' tokens and connections.
 #[derive(Default)]
-pub(super) struct Removals {
+pub(crate) struct Removals {
     /// When our homeserver looked for which answer.
     looked_at: BTreeMap<ActionId, Timestamp>,
     /// The latest answer that told something and that the engine has in memory.
@@ -52,7 +49,7 @@ enum Says {
 
 impl Removals {
     /// A token was recorded.
-    pub(super) fn tracked(&mut self, now: Timestamp, token: &Track) {
+    pub(crate) fn tracked(&mut self, now: Timestamp, token: &Track) {
         self.stimuli += 1;
         if let Some(member) = member_of(&token.identity) {
             let (at, until) = self.tokens.entry(member).or_default();
@@ -61,7 +58,7 @@ impl Removals {
     }
 
     /// A webhook was recorded, when these were on disk.
-    pub(super) fn told(&mut self, now: Timestamp, webhook: &Webhook, rows: &BTreeMap<TrackedId, TrackedRow>) {
+    pub(crate) fn told(&mut self, now: Timestamp, webhook: &Webhook, rows: &BTreeMap<TrackedId, TrackedRow>) {
         self.stimuli += 1;
         // Who was forgotten had its tokens only because of connections that nobody has told of.
         let about = webhook.about.filter(|about| rows.values().any(|row| row.identity == about.who.identity()));
@@ -76,22 +73,22 @@ impl Removals {
     }
 
     /// The object has been loaded anew.
-    pub(super) fn reloaded(&mut self) {
+    pub(crate) fn reloaded(&mut self) {
         self.stimuli += 1;
         self.evidence = None;
     }
 
-    pub(super) fn times_loaded_and_told(&self) -> u64 {
+    pub(crate) fn times_loaded_and_told(&self) -> u64 {
         self.stimuli
     }
 
     /// Our homeserver looks for an answer.
-    pub(super) fn looks(&mut self, now: Timestamp, action_id: ActionId) {
+    pub(crate) fn looks(&mut self, now: Timestamp, action_id: ActionId) {
         self.looked_at.insert(action_id, now);
     }
 
     /// The engine has its answer.
-    pub(super) fn answered(&mut self, asked_at: Timestamp, input: &Input) {
+    pub(crate) fn answered(&mut self, asked_at: Timestamp, input: &Input) {
         let Input::Outcome { id, outcome, .. } = input else { return };
         let says = match outcome {
             Outcome::Members(MembersAnswer::Joined(_)) => Says::Members,
@@ -105,7 +102,7 @@ impl Removals {
     }
 
     /// The engine acts.
-    pub(super) fn acts(
+    pub(crate) fn acts(
         &mut self,
         request: &Request,
         matrix: &MatrixRoom,
@@ -141,7 +138,7 @@ impl Removals {
 
     /// Whether that connection of somebody who isn't joined since then ought to be over by now, if all has worked since
     /// `trouble`.
-    pub(super) fn is_overdue(&self, now: Timestamp, connection: Overstay, intervals: Intervals) -> bool {
+    pub(crate) fn is_overdue(&self, now: Timestamp, connection: Overstay, intervals: Intervals) -> bool {
         let Overstay { name, active_since, left_at, trouble } = connection;
         let told = self.told.iter().filter(|(told, _)| *told == name).map(|(_, at)| *at).min();
         let known_at = match (told, intervals.sanity_check) {
@@ -166,7 +163,7 @@ impl Removals {
     }
 
     /// Something has been stored.
-    pub(super) fn stored(
+    pub(crate) fn stored(
         &self,
         now: Timestamp,
         forgotten: &[TrackedRow],
@@ -202,23 +199,23 @@ impl Removals {
 }
 
 /// A connection that shouldn't be.
-pub(super) struct Overstay {
-    pub(super) name: ConnectionName,
-    pub(super) active_since: Timestamp,
+pub(crate) struct Overstay {
+    pub(crate) name: ConnectionName,
+    pub(crate) active_since: Timestamp,
     /// Since when its user isn't in the Matrix room.
-    pub(super) left_at: Timestamp,
+    pub(crate) left_at: Timestamp,
     /// When something last went wrong with any of those who have a part in its end.
-    pub(super) trouble: Timestamp,
+    pub(crate) trouble: Timestamp,
 }
 
 /// How often is looked.
 #[derive(Clone, Copy)]
-pub(super) struct Intervals {
-    pub(super) membership_check: Option<Duration>,
-    pub(super) sanity_check: Option<Duration>,
+pub(crate) struct Intervals {
+    pub(crate) membership_check: Option<Duration>,
+    pub(crate) sanity_check: Option<Duration>,
 }
 
-pub(super) fn member_of(identity: &Identity) -> Option<usize> {
+pub(crate) fn member_of(identity: &Identity) -> Option<usize> {
     identity.as_str().strip_prefix('m')?.parse().ok()
 }
 

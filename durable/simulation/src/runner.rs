@@ -9,9 +9,9 @@ use std::thread;
 
 use thiserror::Error;
 
-use super::homeserver::Fate;
-use super::judge::Violation;
-use super::world::World;
+use crate::homeserver::Fate;
+use crate::invariant::Violation;
+use crate::world::World;
 
 /// A simulation in which a promise was broken.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]

@@ -1,22 +1,20 @@
 //! The process in which the object lives: it takes commands, acts when its alarm goes off, and dies now and then.
 
-use super::homeserver::Call;
-use super::judge::{Invariant, Verdict, Violation, broken};
-use super::member::REFRESHED_FOR;
-use super::removal::member_of;
-use super::sfu::Webhook;
-use super::weather::{chance, millis};
-use super::world::{Event, PROMPT, World};
-use delegated_leaves::Input;
-use delegated_leaves::ROUNDING;
-use delegated_leaves::RoomCommand;
-use delegated_leaves::Timestamp;
-use delegated_leaves::TrackedRow;
-use delegated_leaves::{Action, HomeserverAnswer, Outcome, Request};
+use delegated_leaves::{
+    Action, HomeserverAnswer, Input, Outcome, ROUNDING, Request, RoomCommand, Timestamp, TrackedRow,
+};
+
+use crate::clock::PROMPT;
+use crate::homeserver::Call;
+use crate::invariant::{Invariant, Verdict, Violation, broken};
+use crate::removal::member_of;
+use crate::sfu::{REFRESHED_FOR, Webhook};
+use crate::weather::{chance, millis};
+use crate::world::{Event, World};
 
 impl World {
     /// A command reaches the object, or doesn't. True if it was acknowledged.
-    pub(super) fn fetch(&mut self, command: RoomCommand, webhook: Option<&Webhook>) -> Result<bool, Violation> {
+    pub(crate) fn fetch(&mut self, command: RoomCommand, webhook: Option<&Webhook>) -> Result<bool, Violation> {
         if !self.object.alive {
             return Ok(false);
         }
@@ -50,7 +48,7 @@ impl World {
     }
 
     /// The alarm goes off, `again` perhaps.
-    pub(super) fn alarm(&mut self, again: bool) -> Verdict {
+    pub(crate) fn alarm(&mut self, again: bool) -> Verdict {
         let overdue = self.object.alarm.filter(|alarm| *alarm <= self.now).map(|alarm| self.now.since(alarm));
         if !self.object.alive || self.object.handling || (overdue.is_none() && !again) {
             return Ok(());
@@ -79,7 +77,7 @@ impl World {
     }
 
     /// The loop of the alarm's handler, as far as it goes without an answer.
-    pub(super) fn pump(&mut self) -> Verdict {
+    pub(crate) fn pump(&mut self) -> Verdict {
         let actions = self.object.take_due(self.now);
         if !self.commit()? {
             return Ok(());
@@ -97,7 +95,7 @@ impl World {
     }
 
     /// A result reaches the object, if it is still the same.
-    pub(super) fn answer(&mut self, life: u32, issued_at: Timestamp, action: &Action, input: Input) -> Verdict {
+    pub(crate) fn answer(&mut self, life: u32, issued_at: Timestamp, action: &Action, input: Input) -> Verdict {
         if life != self.object.life || !self.object.alive {
             return Ok(());
         }
@@ -135,7 +133,7 @@ impl World {
         self.pump()
     }
 
-    pub(super) fn crash(&mut self) {
+    pub(crate) fn crash(&mut self) {
         let down = match self.dice.u8(..4) {
             0 => millis(&mut self.dice, 5_000, 600_000),
             _ => millis(&mut self.dice, 50, 5_000),
@@ -197,7 +195,7 @@ impl World {
         Ok(())
     }
 
-    pub(super) fn set_alarm(&mut self) {
+    pub(crate) fn set_alarm(&mut self) {
         if let Some(alarm) = self.object.alarm {
             let lateness = self.weather.alarm_lateness(&mut self.dice);
             let at = alarm.max(self.now);

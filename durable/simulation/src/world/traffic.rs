@@ -3,23 +3,21 @@
 use std::fmt;
 use std::time::Duration;
 
-use super::homeserver::{Call, DelayedLeave, Homeservers};
-use super::judge::Verdict;
-use super::sfu::Webhook;
-use super::weather::{chance, millis};
-use super::world::{Event, PROMPT, START, World};
-use delegated_leaves::Input;
-use delegated_leaves::Jitter;
-use delegated_leaves::Occurrence;
-use delegated_leaves::RoomCommand;
-use delegated_leaves::Timestamp;
 use delegated_leaves::{
-    Action, DelayedEvent, HomeserverAnswer, MembersAnswer, Outcome, RemovalAnswer, Request, ServerAnswer, SfuAnswer,
+    Action, DelayedEvent, HomeserverAnswer, Input, Jitter, MembersAnswer, Occurrence, Outcome, RemovalAnswer, Request,
+    RoomCommand, ServerAnswer, SfuAnswer, Timestamp,
 };
+
+use crate::clock::{PROMPT, START};
+use crate::homeserver::{Call, DelayedLeave, Homeservers};
+use crate::invariant::Verdict;
+use crate::sfu::Webhook;
+use crate::weather::{chance, millis};
+use crate::world::{Event, World};
 
 impl World {
     /// A webhook sets out, perhaps to be lost, or to come twice.
-    pub(super) fn emit(&mut self, webhook: Option<Webhook>) {
+    pub(crate) fn emit(&mut self, webhook: Option<Webhook>) {
         let Some(webhook) = webhook else { return };
         let copies = 1 + u32::from(chance(&mut self.dice, self.weather.webhook_repeat));
         let lost = chance(&mut self.dice, self.weather.webhook_loss);
@@ -32,7 +30,7 @@ impl World {
         }
     }
 
-    pub(super) fn deliver(&mut self, webhook: Box<Webhook>, tries: u32) -> Verdict {
+    pub(crate) fn deliver(&mut self, webhook: Box<Webhook>, tries: u32) -> Verdict {
         let command = RoomCommand::Webhook(webhook.event.clone());
         if self.object.alive && !self.object.is_empty() {
             self.log(|_| format!("webhook arrives: {webhook}, of {:.3}", webhook.at.since(START).as_secs_f64()));
@@ -45,7 +43,7 @@ impl World {
     }
 
     /// An action goes on the wire.
-    pub(super) fn act(&mut self, action: Action) -> Verdict {
+    pub(crate) fn act(&mut self, action: Action) -> Verdict {
         self.log(|_| format!("object: {}", Described(&action.request)));
         self.actions += 1;
         let age = self.now.since(START).as_secs();
@@ -65,7 +63,7 @@ impl World {
     }
 
     /// A request reaches its server.
-    pub(super) fn request(&mut self, life: u32, issued_at: Timestamp, action: Box<Action>) {
+    pub(crate) fn request(&mut self, life: u32, issued_at: Timestamp, action: Box<Action>) {
         let delay = self.weather.latency(&mut self.dice);
         let in_time = |now: Timestamp| now.since(issued_at) + delay <= TIMEOUT;
         let timeout = TIMEOUT.saturating_sub(self.now.since(issued_at));
@@ -193,7 +191,7 @@ impl World {
         ((!lost).then_some(answer), true)
     }
 
-    pub(super) fn trouble_at(&mut self, server: usize, at: Timestamp) {
+    pub(crate) fn trouble_at(&mut self, server: usize, at: Timestamp) {
         self.homeserver_trouble[server] = self.homeserver_trouble[server].max(at);
     }
 }

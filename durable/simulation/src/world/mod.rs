@@ -1,50 +1,53 @@
 //! The simulated world: an object among clients, a SFU and homeservers, event by event.
 
+mod clients;
+mod process;
+mod traffic;
+
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 use std::time::Duration;
 
+use delegated_leaves::{Action, DelegationId, DisconnectReason, EngineConfig, Input, Timestamp};
 use fastrand::Rng;
 
-use super::homeserver::Homeservers;
-use super::judge::{Invariant, Judge, Verdict, broken};
-use super::matrix::MatrixRoom;
-use super::member::{Member, Step};
-use super::object::Object;
-use super::removal::{Intervals, Overstay};
-use super::sfu::{ConnectionName, Sfu, Webhook};
-use super::weather::{Weather, millis};
-use delegated_leaves::DisconnectReason;
-use delegated_leaves::Timestamp;
-use delegated_leaves::{Action, DelegationId};
-use delegated_leaves::{EngineConfig, Input};
+use crate::clock::START;
+use crate::homeserver::Homeservers;
+use crate::invariant::{Invariant, Verdict, broken};
+use crate::judge::Judge;
+use crate::matrix::MatrixRoom;
+use crate::member::{Member, Step};
+use crate::object::Object;
+use crate::removal::{Intervals, Overstay};
+use crate::sfu::{ConnectionName, Sfu, Webhook};
+use crate::weather::{Weather, millis};
 
 /// Everything there is.
-pub(super) struct World {
-    pub(super) dice: Rng,
-    pub(super) weather: Weather,
-    pub(super) now: Timestamp,
+pub(crate) struct World {
+    pub(crate) dice: Rng,
+    pub(crate) weather: Weather,
+    pub(crate) now: Timestamp,
     queue: BinaryHeap<Reverse<Scheduled>>,
     scheduled: u64,
-    pub(super) sfu: Sfu,
-    pub(super) homeservers: Homeservers,
-    pub(super) matrix: MatrixRoom,
-    pub(super) object: Object,
-    pub(super) members: Vec<Member>,
-    pub(super) judge: Judge,
+    pub(crate) sfu: Sfu,
+    pub(crate) homeservers: Homeservers,
+    pub(crate) matrix: MatrixRoom,
+    pub(crate) object: Object,
+    pub(crate) members: Vec<Member>,
+    pub(crate) judge: Judge,
     /// When something last went wrong with the process, and with each homeserver.
-    pub(super) process_trouble: Timestamp,
-    pub(super) homeserver_trouble: [Timestamp; 2],
-    pub(super) sfu_trouble: Timestamp,
-    pub(super) vain_alarms: u32,
-    pub(super) trace: Option<Vec<String>>,
-    pub(super) steps: u64,
-    pub(super) actions: u64,
-    pub(super) removed: u64,
+    pub(crate) process_trouble: Timestamp,
+    pub(crate) homeserver_trouble: [Timestamp; 2],
+    pub(crate) sfu_trouble: Timestamp,
+    pub(crate) vain_alarms: u32,
+    pub(crate) trace: Option<Vec<String>>,
+    pub(crate) steps: u64,
+    pub(crate) actions: u64,
+    pub(crate) removed: u64,
 }
 
 /// Something that happens.
-pub(super) enum Event {
+pub(crate) enum Event {
     Step(usize, Step),
     Activate(ConnectionName),
     Abort(ConnectionName),
@@ -99,7 +102,7 @@ struct Scheduled {
 }
 
 impl World {
-    pub(super) fn new(seed: u64, traced: bool) -> Self {
+    pub(crate) fn new(seed: u64, traced: bool) -> Self {
         let mut dice = Rng::with_seed(seed);
         let weather = Weather::draw(&mut dice);
         let mut world = Self {
@@ -134,7 +137,7 @@ impl World {
     }
 
     /// Lets it all happen, until the last promise is due or one is broken.
-    pub(super) fn run(&mut self) -> Verdict {
+    pub(crate) fn run(&mut self) -> Verdict {
         while let Some(Reverse(Scheduled { at, event, .. })) = self.queue.pop() {
             self.now = at;
             self.steps += 1;
@@ -146,12 +149,12 @@ impl World {
         Ok(())
     }
 
-    pub(super) fn after(&mut self, delay: Duration, event: Event) {
+    pub(crate) fn after(&mut self, delay: Duration, event: Event) {
         self.scheduled += 1;
         self.queue.push(Reverse(Scheduled { at: self.now + delay, order: self.scheduled, event }));
     }
 
-    pub(super) fn log(&mut self, line: impl FnOnce(&Self) -> String) {
+    pub(crate) fn log(&mut self, line: impl FnOnce(&Self) -> String) {
         if self.trace.is_some() {
             let at = self.now.since(START).as_secs_f64();
             let line = format!("{at:10.3}  {}", line(self));
@@ -339,12 +342,6 @@ impl PartialEq for Scheduled {
 }
 
 impl Eq for Scheduled {}
-
-/// Some day in 2026.
-pub(super) const START: Timestamp = Timestamp::from_secs(1_790_000_000);
-
-/// An alarm that is later than this counts as trouble, and so does an answer.
-pub(super) const PROMPT: Duration = Duration::from_millis(500);
 
 const FIRST_AUDIT: Duration = Duration::from_secs(21);
 const NEXT_AUDIT: Duration = Duration::from_secs(31);
