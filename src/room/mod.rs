@@ -161,7 +161,7 @@ impl Upstreams for WorkerUpstreams<'_> {
             }),
             Subject::MatrixRoom(matrix_room_id) => json!({"room": room, "matrix_room": matrix_room_id.as_str()}),
         };
-        self.log.write(level_of(log_event.event), &log_event.event.to_string(), fields);
+        self.log.write(level_of(log_event.kind), &log_event.kind.to_string(), fields);
     }
 
     fn stored(&self, rows: usize) {

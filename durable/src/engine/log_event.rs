@@ -14,7 +14,7 @@ pub struct LogEvent {
     /// To whom, or to what.
     pub subject: Subject,
     /// What has happened.
-    pub event: LogEventKind,
+    pub kind: LogEventKind,
 }
 
 /// What a log_event is about.
@@ -106,7 +106,7 @@ impl LogEvent {
     /// What the signal has changed, if that is worth telling.
     pub(crate) fn between(before: State, after: &Delegation, signal: Signal) -> Option<Self> {
         let state = after.progress.state;
-        let event = match (signal, state) {
+        let kind = match (signal, state) {
             (Signal::RestartFailed(_), State::Connected | State::Suspected { .. }) => LogEventKind::RestartFailed,
             (Signal::SendFailed(_), State::Leaving { .. }) => LogEventKind::SendFailed,
             _ if std::mem::discriminant(&before) == std::mem::discriminant(&state) => return None,
@@ -115,23 +115,23 @@ impl LogEvent {
             (_, State::Suspected { .. }) => LogEventKind::Suspected,
             (_, State::Leaving { .. }) => LogEventKind::Leaving,
         };
-        Some(Self::of(&after.request, event))
+        Some(Self::of(&after.request, kind))
     }
 
     /// Something has happened to somebody who is tracked.
-    pub(crate) fn of_tracked(request: &Track, event: LogEventKind) -> Self {
+    pub(crate) fn of_tracked(request: &Track, kind: LogEventKind) -> Self {
         let Track { room, matrix_room_id, user_id, identity, .. } = request.clone();
-        Self { room, subject: Subject::Participant { identity, user_id, matrix_room_id }, event }
+        Self { room, subject: Subject::Participant { identity, user_id, matrix_room_id }, kind }
     }
 
     /// Something has happened that concerns all who have to be in a Matrix room.
-    pub(crate) fn of_matrix_room(room: RoomName, matrix_room_id: MatrixRoomId, event: LogEventKind) -> Self {
-        Self { room, subject: Subject::MatrixRoom(matrix_room_id), event }
+    pub(crate) fn of_matrix_room(room: RoomName, matrix_room_id: MatrixRoomId, kind: LogEventKind) -> Self {
+        Self { room, subject: Subject::MatrixRoom(matrix_room_id), kind }
     }
 
-    fn of(request: &Delegate, event: LogEventKind) -> Self {
+    fn of(request: &Delegate, kind: LogEventKind) -> Self {
         let Delegate { room, identity, server_name, .. } = request.clone();
-        Self { room, subject: Subject::Delegation { identity, server_name }, event }
+        Self { room, subject: Subject::Delegation { identity, server_name }, kind }
     }
 }
 
@@ -140,20 +140,20 @@ impl fmt::Display for LogEventKind {
         f.write_str(match self {
             Self::Delegated => "delayed leave delegated",
             Self::Connected => "participant connected",
-            Self::Suspected => "participant said to be gone, asking the SFU",
+            Self::Suspected => "participant suspected to have left, polling the SFU",
             Self::Leaving => "participant gone, sending its leave",
-            Self::RestartFailed => "homeserver didn't restart the delayed leave, trying again",
-            Self::SendFailed => "homeserver didn't send the delayed leave, trying again",
+            Self::RestartFailed => "delayed leave restart failed, retrying",
+            Self::SendFailed => "delayed leave send failed, retrying",
             Self::Ended(Ending::Sent) => "leave sent",
-            Self::Ended(Ending::EventGone) => "delayed leave is gone from the homeserver",
-            Self::Ended(Ending::GaveUp) => "homeserver out of reach until the delay was over",
+            Self::Ended(Ending::EventGone) => "delayed leave not found at the homeserver",
+            Self::Ended(Ending::GaveUp) => "delayed leave expired at the homeserver",
             Self::Ended(Ending::Replaced) => "delegation replaced",
-            Self::ParticipantRemoved => "participant removed: its user isn't in the Matrix room",
-            Self::RemovalFailed => "SFU didn't remove the participant, trying again",
-            Self::RoomDeleted => "room deleted: the homeserver isn't in the Matrix room",
-            Self::DeletionFailed => "SFU didn't delete the room, trying again",
-            Self::NamespaceMisconfigured => "membership not told, though the homeserver is in the Matrix room",
-            Self::MembershipUnknown => "membership not checked, nobody is removed",
+            Self::ParticipantRemoved => "participant removed: user not in the Matrix room",
+            Self::RemovalFailed => "participant removal failed, retrying",
+            Self::RoomDeleted => "room deleted: homeserver not in the Matrix room",
+            Self::DeletionFailed => "room deletion failed, retrying",
+            Self::NamespaceMisconfigured => "joined_members forbidden although the homeserver is joined",
+            Self::MembershipUnknown => "membership unknown, no participant removed",
         })
     }
 }

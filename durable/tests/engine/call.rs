@@ -298,8 +298,8 @@ impl Call {
         let (memory, disk) = (self.room.rows(), self.stored());
         assert_eq!((memory.delegations, memory.tracked), (disk.delegations, disk.tracked), "memory and disk differ");
         for log_event in self.room.take_log_events() {
-            self.told.push(log_event.event);
-            if let LogEventKind::Ended(ending) = log_event.event {
+            self.told.push(log_event.kind);
+            if let LogEventKind::Ended(ending) = log_event.kind {
                 self.endings.push(ending);
             }
         }

@@ -155,7 +155,7 @@ impl World {
             let log_events = engine.take_log_events();
             if self.trace.is_some() {
                 for log_event in log_events {
-                    self.log(|_| format!("object: {:?}: {}", log_event.subject, log_event.event));
+                    self.log(|_| format!("object: {:?}: {}", log_event.subject, log_event.kind));
                 }
             }
         }
