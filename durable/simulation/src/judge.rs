@@ -45,13 +45,13 @@ pub(crate) struct Case {
     /// The member's latest connection under each identity, when the delegation was stored or since, and its beginning.
     connections: [Option<(ConnectionName, Timestamp)>; 2],
     /// The connections that the engine was told stand, and when.
-    told: Vec<(ConnectionName, Timestamp)>,
+    reported: Vec<(ConnectionName, Timestamp)>,
     /// The connections that the engine was told have ended.
-    told_end: Vec<ConnectionName>,
+    reported_ends: Vec<ConnectionName>,
     /// The connections of whose end it was told when it couldn't tell that they were the newest.
     unclear: Vec<ConnectionName>,
     /// The connections that the engine was told make room for the next, while the participant counted as connected.
-    told_return: Vec<(ConnectionName, Timestamp)>,
+    reported_reconnects: Vec<(ConnectionName, Timestamp)>,
     /// What mustn't be tried again before when.
     not_before: Option<(Timestamp, Call)>,
     calls: u64,
@@ -97,7 +97,7 @@ impl Judge {
     }
 
     /// A webhook has been recorded.
-    pub(crate) fn told(&mut self, now: Timestamp, webhook: &Webhook) {
+    pub(crate) fn reported(&mut self, now: Timestamp, webhook: &Webhook) {
         for case in self.cases.values_mut().filter(|case| case.on_disk) {
             case.stimuli += 1;
             let Some(about) = webhook.about else {
@@ -106,8 +106,8 @@ impl Judge {
                     continue;
                 }
                 let over = case.connections.into_iter().flatten().filter(|(_, since)| *since < webhook.at);
-                let known: Vec<_> = case.told.iter().map(|(name, _)| *name).collect();
-                case.told_end.extend(over.map(|(name, _)| name).filter(|name| known.contains(name)));
+                let known: Vec<_> = case.reported.iter().map(|(name, _)| *name).collect();
+                case.reported_ends.extend(over.map(|(name, _)| name).filter(|name| known.contains(name)));
                 continue;
             };
             if about.who.member != case.member {
@@ -119,21 +119,21 @@ impl Judge {
                     let after = webhook.event.happened_after(case.accepted_at) == Some(true);
                     let same_second = webhook.event.happened_before(case.accepted_at) == Some(false);
                     if after || (same_second && !webhook.event.is_stale(now)) {
-                        case.told.push((about.name, now));
+                        case.reported.push((about.name, now));
                     }
                 }
                 Occurrence::ParticipantLeft(_, reason) | Occurrence::ParticipantConnectionAborted(_, reason) => {
                     // It may have begun too close to another for the SFU's seconds.
-                    let known = case.told.iter().any(|(name, _)| *name == about.name);
+                    let known = case.reported.iter().any(|(name, _)| *name == about.name);
                     let unclear = !known && case.joined_at.is_some_and(|since| about.began < since + ROUNDING * 2);
                     if unclear || case.unclear.contains(&about.name) {
                         case.unclear.push(about.name);
                         continue;
                     }
-                    case.told_end.push(about.name);
+                    case.reported_ends.push(about.name);
                     let counted = matches!(case.state, StateColumn::Connected | StateColumn::Suspected);
-                    if reason.is_coming_back() && counted {
-                        case.told_return.push((about.name, now));
+                    if reason.is_reconnecting() && counted {
+                        case.reported_reconnects.push((about.name, now));
                     }
                 }
                 Occurrence::RoomFinished => {}
@@ -160,7 +160,7 @@ impl Judge {
         let (event, call) = match &action.request {
             Request::Restart(event) => (event, Call::Restart),
             Request::Send(event) => (event, Call::Send),
-            Request::GetParticipant { .. } | Request::ListParticipants { .. } => return self.asks(now, sanity_checks),
+            Request::GetParticipant { .. } | Request::ListParticipants { .. } => return self.polls(now, sanity_checks),
             _ => return Ok(()),
         };
         let Some(case) = self.cases.get_mut(&event.delegation) else {
@@ -183,8 +183,8 @@ impl Judge {
     pub(crate) fn fired(&self, now: Timestamp, event: usize, trouble: Timestamp, sfu: &Sfu) -> Verdict {
         for case in self.cases.values().filter(|case| case.event == event && case.on_disk && !case.replaced) {
             let Some(active) = sfu.active(case.member) else { continue };
-            let told = case.told.iter().filter(|(name, _)| *name == active.name).map(|(_, at)| *at).min();
-            if told.is_some_and(|at| at + REACTION <= now) && trouble + RECOVERY <= now {
+            let reported = case.reported.iter().filter(|(name, _)| *name == active.name).map(|(_, at)| *at).min();
+            if reported.is_some_and(|at| at + REACTION <= now) && trouble + RECOVERY <= now {
                 return broken(Invariant::KeptAlive, format!("{case} ran out under {active:?}"));
             }
         }
@@ -196,9 +196,9 @@ impl Judge {
         let case = self.cases.get(&id).filter(|case| case.acknowledged && !case.replaced)?;
         let mut connections = case.connections.into_iter().flatten().peekable();
         let connected = connections.peek().is_some();
-        let told = connected && connections.all(|(name, _)| case.told_end.contains(&name));
+        let reported = connected && connections.all(|(name, _)| case.reported_ends.contains(&name));
         match case.state {
-            _ if told => Some(now),
+            _ if reported => Some(now),
             // It has never been seen.
             StateColumn::Waiting => {
                 Some(now.max(case.accepted_at + case.timeout.min(Duration::from_secs(3600)) + SLACK))
@@ -220,12 +220,12 @@ impl Judge {
     }
 
     /// A question goes out.
-    fn asks(&mut self, now: Timestamp, sanity_checks: u64) -> Verdict {
+    fn polls(&mut self, now: Timestamp, sanity_checks: u64) -> Verdict {
         self.questions += 1;
         let delegations: u64 = self.cases.values().map(|case| case.questions_by(now)).sum();
         // Those whose tokens have expired are looked for twice, until the SFU tells, and now and then.
-        let looks = now.since(START).as_secs() / LOOK_AGAIN.as_secs();
-        let budget = delegations + 2 * self.removals.times_loaded_and_told() + looks;
+        let queried = now.since(START).as_secs() / POLL_PAUSE.as_secs();
+        let budget = delegations + 2 * self.removals.stimuli() + queried;
         match self.questions > budget + sanity_checks {
             true => broken(Invariant::Bounded, format!("the SFU is asked for the {}th time", self.questions)),
             false => Ok(()),
@@ -253,10 +253,10 @@ impl Judge {
             joined_at: None,
             armed_at: row.accepted_at,
             connections: [None; 2],
-            told: Vec::new(),
-            told_end: Vec::new(),
+            reported: Vec::new(),
+            reported_ends: Vec::new(),
             unclear: Vec::new(),
-            told_return: Vec::new(),
+            reported_reconnects: Vec::new(),
             not_before: None,
             calls: 0,
             stimuli: 0,
@@ -289,7 +289,7 @@ impl Case {
     }
 
     fn update(&mut self, now: Timestamp, row: &DelegationRow) {
-        let known = self.told.last().map(|(name, _)| name.sid);
+        let known = self.reported.last().map(|(name, _)| name.sid);
         let sid = row.participant_sid.as_ref().and_then(|sid| sid.as_str().strip_prefix("PA_")?.parse().ok());
         if row.state == StateColumn::Connected
             && let Some(sid) = sid
@@ -298,7 +298,7 @@ impl Case {
             // It has learnt it from the SFU itself, whose latest connection of that SID it is.
             let mut connections = self.connections.into_iter().flatten();
             let migrations = connections.find(|(name, _)| name.sid == sid).map_or(0, |(name, _)| name.migrations);
-            self.told.push((ConnectionName { sid, migrations }, now));
+            self.reported.push((ConnectionName { sid, migrations }, now));
         }
         if row.state != self.state {
             self.stimuli += 1;
@@ -328,17 +328,18 @@ impl Case {
         let known_as = |who: Who| self.joined_as.is_none_or(|legacy| legacy == who.legacy);
         for connection in sfu.connections_of(self.member) {
             let Some(since) = connection.active_since else { continue };
-            let told = self.told.iter().any(|(name, _)| *name == connection.name);
-            if told || (since + UNSEEN < now && known_as(connection.who)) {
-                let how = if told { "as it was told" } else { "as it could know" };
+            let reported = self.reported.iter().any(|(name, _)| *name == connection.name);
+            if reported || (since + UNSEEN < now && known_as(connection.who)) {
+                let how = if reported { "as it was told" } else { "as it could know" };
                 return broken(Invariant::NeverEarly, format!("{self} leaves under {connection:?}, {how}"));
             }
         }
         let displacing = sfu.connections_of(self.member).filter_map(|next| Some((next.succeeds?, next.who)));
         let migrating = sfu.migrating_of(self.member).map(|connection| (connection.name, connection.who));
         for (from, _) in displacing.chain(migrating).filter(|(_, who)| known_as(*who)) {
-            let told = self.told_return.iter().any(|(name, at)| *name == from && now < *at + COMING_BACK);
-            if told && sfu.active(self.member).is_none() {
+            let reported =
+                self.reported_reconnects.iter().any(|(name, at)| *name == from && now < *at + RECONNECT_WINDOW);
+            if reported && sfu.active(self.member).is_none() {
                 return broken(Invariant::ComingBack, format!("{self} leaves between {from:?} and the next"));
             }
         }
@@ -381,7 +382,7 @@ fn member_of(row: &DelegationRow) -> Option<usize> {
 const UNSEEN: Duration = Duration::from_secs(FRESH.as_secs() + 6);
 
 /// As long as the specification gives it.
-const COMING_BACK: Duration = Duration::from_secs(15);
+const RECONNECT_WINDOW: Duration = Duration::from_secs(15);
 
 /// Until a `restart` follows on the news of a connection.
 const REACTION: Duration = Duration::from_secs(3);
@@ -393,4 +394,4 @@ const RECOVERY: Duration = Duration::from_secs(66);
 const SLACK: Duration = Duration::from_secs(180);
 
 /// How often the SFU may be asked for those whose tokens have expired.
-const LOOK_AGAIN: Duration = Duration::from_secs(600);
+const POLL_PAUSE: Duration = Duration::from_secs(600);

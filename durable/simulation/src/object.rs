@@ -23,7 +23,7 @@ pub(crate) struct Object {
     pub(crate) handling: bool,
     /// It has nothing more to do but to set the next alarm.
     pub(crate) finishing: bool,
-    pub(crate) under_way: usize,
+    pub(crate) in_flight: usize,
     /// Counts the lives of the process: an answer to a former one reaches nobody.
     pub(crate) life: u32,
     pub(crate) alive: bool,
@@ -48,7 +48,7 @@ impl Object {
             engine: None,
             handling: false,
             finishing: false,
-            under_way: 0,
+            in_flight: 0,
             life: 0,
             alive: true,
         }
@@ -65,9 +65,9 @@ impl Object {
 
     /// The next actions of the alarm's handler.
     pub(crate) fn take_due(&mut self, now: Timestamp) -> Vec<Action> {
-        let limit = CONNECTIONS - self.under_way;
+        let limit = CONNECTIONS - self.in_flight;
         let actions = self.engine(now).take_due(now, limit);
-        self.under_way += actions.len();
+        self.in_flight += actions.len();
         actions
     }
 
@@ -77,7 +77,7 @@ impl Object {
     }
 
     pub(crate) fn is_due(&self, now: Timestamp) -> bool {
-        self.under_way < CONNECTIONS
+        self.in_flight < CONNECTIONS
             && self.engine.as_ref().and_then(RoomEngine::next_due).is_some_and(|due| due <= now)
     }
 
@@ -137,7 +137,7 @@ impl Object {
 
     fn forget(&mut self) {
         self.engine = None;
-        self.under_way = 0;
+        self.in_flight = 0;
         self.life += 1;
     }
 

@@ -16,13 +16,13 @@ use crate::sfu::{ConnectionName, REFRESHED_FOR, Webhook};
 #[derive(Default)]
 pub(crate) struct Removals {
     /// When our homeserver looked for which answer.
-    looked_at: BTreeMap<ActionId, Timestamp>,
+    queried_at: BTreeMap<ActionId, Timestamp>,
     /// The latest answer that told something and that the engine has in memory.
     evidence: Option<Evidence>,
     /// When a token for whom was last recorded, and until when the longest is valid.
     tokens: BTreeMap<usize, (Timestamp, Timestamp)>,
     /// Of which connections a webhook was recorded, and when.
-    told: Vec<(ConnectionName, Timestamp)>,
+    reported: Vec<(ConnectionName, Timestamp)>,
     /// When the latest connection of each member ended whose end was told.
     left_at: BTreeMap<usize, Timestamp>,
     questions: u64,
@@ -32,13 +32,13 @@ pub(crate) struct Removals {
 /// Why somebody may be removed.
 #[derive(Clone, Copy)]
 struct Evidence {
-    asked_at: Timestamp,
-    looked_at: Timestamp,
-    says: Says,
+    requested_at: Timestamp,
+    queried_at: Timestamp,
+    finding: Finding,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Says {
+enum Finding {
     /// These are joined.
     Members,
     /// Our homeserver isn't.
@@ -58,12 +58,12 @@ impl Removals {
     }
 
     /// A webhook was recorded, when these were on disk.
-    pub(crate) fn told(&mut self, now: Timestamp, webhook: &Webhook, rows: &BTreeMap<TrackedId, TrackedRow>) {
+    pub(crate) fn reported(&mut self, now: Timestamp, webhook: &Webhook, rows: &BTreeMap<TrackedId, TrackedRow>) {
         self.stimuli += 1;
         // Who was forgotten had its tokens only because of connections that nobody has told of.
         let about = webhook.about.filter(|about| rows.values().any(|row| row.identity == about.who.identity()));
         match (about, &webhook.event.occurrence) {
-            (Some(about), Occurrence::ParticipantJoined(_)) => self.told.push((about.name, now)),
+            (Some(about), Occurrence::ParticipantJoined(_)) => self.reported.push((about.name, now)),
             (Some(about), Occurrence::ParticipantLeft(..) | Occurrence::ParticipantConnectionAborted(..)) => {
                 let left_at = self.left_at.entry(about.who.member).or_default();
                 *left_at = webhook.at.max(*left_at);
@@ -78,26 +78,26 @@ impl Removals {
         self.evidence = None;
     }
 
-    pub(crate) fn times_loaded_and_told(&self) -> u64 {
+    pub(crate) fn stimuli(&self) -> u64 {
         self.stimuli
     }
 
     /// Our homeserver looks for an answer.
-    pub(crate) fn looks(&mut self, now: Timestamp, action_id: ActionId) {
-        self.looked_at.insert(action_id, now);
+    pub(crate) fn queried(&mut self, now: Timestamp, action_id: ActionId) {
+        self.queried_at.insert(action_id, now);
     }
 
     /// The engine has its answer.
-    pub(crate) fn answered(&mut self, asked_at: Timestamp, input: &Input) {
+    pub(crate) fn answered(&mut self, requested_at: Timestamp, input: &Input) {
         let Input::Outcome { id, outcome, .. } = input else { return };
-        let says = match outcome {
-            Outcome::Members(MembersAnswer::Joined(_)) => Says::Members,
-            Outcome::Server(ServerAnswer::Joined(false)) => Says::NotJoined,
-            Outcome::Server(ServerAnswer::Joined(true)) => Says::Hidden,
+        let finding = match outcome {
+            Outcome::Members(MembersAnswer::Joined(_)) => Finding::Members,
+            Outcome::Server(ServerAnswer::Joined(false)) => Finding::NotJoined,
+            Outcome::Server(ServerAnswer::Joined(true)) => Finding::Hidden,
             _ => return,
         };
-        if let Some(looked_at) = self.looked_at.remove(id) {
-            self.evidence = Some(Evidence { asked_at, looked_at, says });
+        if let Some(queried_at) = self.queried_at.remove(id) {
+            self.evidence = Some(Evidence { requested_at, queried_at, finding });
         }
     }
 
@@ -126,7 +126,7 @@ impl Removals {
                 }
             }
             Request::DeleteRoom { .. } => {
-                let not_joined = self.evidence.is_some_and(|evidence| evidence.says == Says::NotJoined);
+                let not_joined = self.evidence.is_some_and(|evidence| evidence.finding == Finding::NotJoined);
                 match not_joined && self.tokens.keys().all(|member| self.may_remove(*member, matrix)) {
                     true => Ok(()),
                     false => broken(Invariant::MembersStay, "the room is deleted".into()),
@@ -140,9 +140,9 @@ impl Removals {
     /// `trouble`.
     pub(crate) fn is_overdue(&self, now: Timestamp, connection: Overstay, intervals: Intervals) -> bool {
         let Overstay { name, active_since, left_at, trouble } = connection;
-        let told = self.told.iter().filter(|(told, _)| *told == name).map(|(_, at)| *at).min();
-        let known_at = match (told, intervals.sanity_check) {
-            (Some(told), _) => told,
+        let reported = self.reported.iter().filter(|(reported, _)| *reported == name).map(|(_, at)| *at).min();
+        let known_at = match (reported, intervals.sanity_check) {
+            (Some(reported), _) => reported,
             // The SFU shows a connection that has migrated as the one that was checked before.
             (None, _) if name.migrations > 0 && intervals.membership_check.is_none() => return false,
             (None, Some(interval)) => active_since + interval,
@@ -155,7 +155,7 @@ impl Removals {
             None => return false,
         };
         // What finds it without a webhook has to work again first.
-        let found_by = match (told, intervals.sanity_check) {
+        let found_by = match (reported, intervals.sanity_check) {
             (None, Some(interval)) => trouble + interval + intervals.membership_check.unwrap_or_default() + SLACK,
             _ => trouble,
         };
@@ -187,12 +187,12 @@ impl Removals {
 
     /// Whether the latest answer says so, and it has been given no token since it was asked for.
     fn may_remove(&self, member: usize, matrix: &MatrixRoom) -> bool {
-        let Some(Evidence { asked_at, looked_at, says }) = self.evidence else { return false };
-        let renewed = self.tokens.get(&member).is_some_and(|(at, _)| *at > asked_at);
-        let absent = match says {
-            Says::Members => !matrix.was_joined(member, looked_at),
-            Says::NotJoined => !matrix.was_anybody_joined(looked_at),
-            Says::Hidden => false,
+        let Some(Evidence { requested_at, queried_at, finding }) = self.evidence else { return false };
+        let renewed = self.tokens.get(&member).is_some_and(|(at, _)| *at > requested_at);
+        let absent = match finding {
+            Finding::Members => !matrix.was_joined(member, queried_at),
+            Finding::NotJoined => !matrix.was_anybody_joined(queried_at),
+            Finding::Hidden => false,
         };
         absent && !renewed
     }

@@ -21,7 +21,7 @@ pub(crate) struct Sfu {
     /// Webhooks tell `joinedAtMs`, not only `joinedAt`.
     joined_at_ms: bool,
     /// Answers tell when a connection began.
-    answers_tell_joined_at: bool,
+    answers_have_joined_at: bool,
     pub(crate) down_until: Timestamp,
     /// No connection begins right after the room has finished: that would take the SFU a moment.
     pub(crate) finished_at: Option<Timestamp>,
@@ -62,8 +62,8 @@ pub(crate) struct Webhook {
 }
 
 impl Sfu {
-    pub(crate) fn new(joined_at_ms: bool, answers_tell_joined_at: bool) -> Self {
-        Self { joined_at_ms, answers_tell_joined_at, ..Self::default() }
+    pub(crate) fn new(joined_at_ms: bool, answers_have_joined_at: bool) -> Self {
+        Self { joined_at_ms, answers_have_joined_at, ..Self::default() }
     }
 
     /// A participant starts to connect. Whoever is connected under its identity is displaced.
@@ -188,7 +188,7 @@ impl Sfu {
                 None if chance(dice, 0.5) => ParticipantState::Joining,
                 None => ParticipantState::Joined,
             },
-            joined_at: self.answers_tell_joined_at.then_some(second(connection.began)),
+            joined_at: self.answers_have_joined_at.then_some(second(connection.began)),
         });
         SfuAnswer::Participants(
             participants.filter(|participant| wanted.is_none_or(|wanted| *wanted == participant.identity)).collect(),

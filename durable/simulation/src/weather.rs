@@ -29,7 +29,7 @@ pub(crate) struct Weather {
     /// Webhooks tell `joinedAtMs`, not only `joinedAt`.
     pub(crate) joined_at_ms: bool,
     /// The SFU's answers tell when a connection began.
-    pub(crate) answers_tell_joined_at: bool,
+    pub(crate) answers_have_joined_at: bool,
     /// Participants have to be in a Matrix room.
     pub(crate) membership: bool,
     pub(crate) membership_check_interval: Option<Duration>,
@@ -64,7 +64,7 @@ impl Weather {
             alarm_twice: pick(dice, [0.0, 0.0, 0.05, 0.2]),
             eviction: pick(dice, [0.0, 0.1, 0.3, 0.8]),
             joined_at_ms: dice.bool(),
-            answers_tell_joined_at: dice.bool(),
+            answers_have_joined_at: dice.bool(),
             membership: dice.bool(),
             membership_check_interval: [None, Some(10), Some(60), Some(60)][dice.usize(..4)].map(Duration::from_secs),
             hidden: dice.u8(..8) == 0,

@@ -72,10 +72,10 @@ impl Connections {
             connection.contested = latest.contested;
             match latest.order(&connection) {
                 Order::Before => {
-                    self.end_of(connection.sid);
+                    self.mark_over(connection.sid);
                     return Beginning::Over;
                 }
-                Order::After if stands => self.end_of(latest.sid.clone()),
+                Order::After if stands => self.mark_over(latest.sid.clone()),
                 Order::Unknown if stands => connection.contested = true,
                 Order::After | Order::Unknown => {}
             }
@@ -111,7 +111,7 @@ impl Connections {
             return end;
         }
         let latest = self.latest.as_ref().and_then(|latest| latest.sid.clone());
-        self.end_of(participant.sid.clone().or(latest.filter(|_| end == End::Latest)));
+        self.mark_over(participant.sid.clone().or(latest.filter(|_| end == End::Latest)));
         // What began before it under its identity is over too, should it be told late.
         let other_stands =
             self.latest.as_ref().is_some_and(|latest| latest.alias != alias && !self.is_over(latest.sid.as_ref()));
@@ -125,7 +125,7 @@ impl Connections {
 
     /// The SFU has ended the latest connection on demand.
     pub(crate) fn end_latest(&mut self) {
-        self.end_of(self.latest.as_ref().and_then(|latest| latest.sid.clone()));
+        self.mark_over(self.latest.as_ref().and_then(|latest| latest.sid.clone()));
     }
 
     /// The SFU shows this connection, which isn't known to be over. It is contested unless it was looked for any other, and
@@ -139,7 +139,7 @@ impl Connections {
             latest => {
                 let alias = connection.alias;
                 let displaced = latest.replace(connection).filter(|displaced| displaced.alias == alias);
-                self.end_of(displaced.and_then(|displaced| displaced.sid));
+                self.mark_over(displaced.and_then(|displaced| displaced.sid));
             }
         }
     }
@@ -160,7 +160,7 @@ impl Connections {
         sids.join(" ")
     }
 
-    fn end_of(&mut self, sid: Option<ParticipantSid>) {
+    fn mark_over(&mut self, sid: Option<ParticipantSid>) {
         let Some(sid) = sid else { return };
         if !self.over.contains(&sid) {
             if self.over.len() == REMEMBERED {

@@ -12,7 +12,7 @@ use crate::time::Timestamp;
 impl RoomEngine {
     /// The question to the SFU that answers all that is to be known now: `GetParticipant` for one participant,
     /// `ListParticipants` for several. One at a time.
-    pub(crate) fn poll(&mut self, now: Timestamp) -> Option<Action> {
+    pub(crate) fn take_due_poll(&mut self, now: Timestamp) -> Option<Action> {
         if self.in_flight.polling() {
             return None;
         }
@@ -43,7 +43,7 @@ impl RoomEngine {
         let action = self.in_flight.start(now, self.membership.latest_seq(), request);
         for id in of {
             if let Some(delegation) = self.delegations.get_mut(&id) {
-                delegation.ask(action.id);
+                delegation.poll_started(action.id);
             }
         }
         Some(action)
@@ -52,7 +52,7 @@ impl RoomEngine {
     /// Adds due `send`s and `restart`s to `actions`, up to `limit`. The homeserver with the fewest requests under way
     /// comes first, then what has been due the longest; and one that fails gets [`STRUGGLING_LIMIT`] at a time, so that
     /// its time-outs don't hold up the others.
-    pub(crate) fn homeserver_calls(&mut self, now: Timestamp, limit: usize, actions: &mut Vec<Action>) {
+    pub(crate) fn take_due_homeserver_requests(&mut self, now: Timestamp, limit: usize, actions: &mut Vec<Action>) {
         let mut due: Vec<(Timestamp, DelegationId, Call)> = self
             .delegations
             .values()
@@ -112,9 +112,9 @@ impl RoomEngine {
             return false;
         }
         let connected = self.delegations.values().any(|delegation| delegation.progress.state == State::Connected);
-        let anybody = connected || !self.membership.is_empty();
-        self.set_sanity_check(anybody.then_some(now + interval));
-        anybody
+        let any = connected || !self.membership.is_empty();
+        self.set_sanity_check(any.then_some(now + interval));
+        any
     }
 }
 

@@ -89,7 +89,7 @@ impl InFlight {
     }
 
     /// Remembers which homeservers are in trouble.
-    pub(crate) fn judge(&mut self, server_name: &ServerName, answer: HomeserverAnswer) {
+    pub(crate) fn record_answer(&mut self, server_name: &ServerName, answer: HomeserverAnswer) {
         match answer {
             HomeserverAnswer::Done | HomeserverAnswer::Gone => self.struggling.remove(server_name),
             HomeserverAnswer::Limited(_) | HomeserverAnswer::Failed => self.struggling.insert(server_name.clone()),

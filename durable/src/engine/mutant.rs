@@ -13,15 +13,15 @@ pub enum Mutant {
     /// It isn't remembered which connections are over.
     ForgetEndedConnections,
     /// DUPLICATE_IDENTITY and MIGRATION are believed at once.
-    BelieveReturning,
+    BelieveReconnecting,
     /// A `participant_left` that took minutes is believed without a look at the SFU.
     BelieveStaleWebhooks,
     /// A failure to ask the SFU counts as "not there".
-    FailedAskMeansGone,
+    FailedPollMeansAbsent,
     /// An answer of the SFU counts although a webhook has come since the question.
     BelieveOvertakenAnswer,
     /// A leave is sent however long ago the participant was found to be gone.
-    SendWithoutLooking,
+    SendWithoutPolling,
     /// A participant that is back doesn't stop a leave that is being retried.
     NoWayBack,
     /// After a failed restart no other is tried.
@@ -41,21 +41,21 @@ pub enum Mutant {
     /// A leave is given up when the homeserver fails for the first time.
     GiveUpAfterFailure,
     /// The SFU is asked again at once.
-    AskWithoutPause,
+    PollWithoutPause,
     /// A failure to ask who is in the Matrix room counts as "nobody".
     FailedCheckMeansNobody,
     /// An answer about who is in the Matrix room counts against those who were given a token since the question.
     BelieveOldMembers,
     /// The room is deleted when the homeserver doesn't tell us who is in the Matrix room.
-    DeleteWithoutAsking,
+    DeleteUnconfirmed,
     /// Who is in the Matrix room is checked when somebody connects, and then never again.
     CheckOnlyOnce,
     /// Who is gone is forgotten, whatever tokens it has.
-    ForgetWhenGone,
+    ForgetWhenAbsent,
     /// Who is gone is forgotten when the SFU has been asked for it once.
-    ForgetAfterFirstLook,
+    ForgetAfterFirstPoll,
     /// The row isn't marked as changed when a tracked participant connects.
-    ForgetWhoIsConnected,
+    ForgetConnected,
 }
 
 #[cfg(feature = "mutants")]
@@ -72,11 +72,11 @@ mod switch {
         pub const ALL: [Self; 24] = [
             Self::IgnoreSid,
             Self::ForgetEndedConnections,
-            Self::BelieveReturning,
+            Self::BelieveReconnecting,
             Self::BelieveStaleWebhooks,
-            Self::FailedAskMeansGone,
+            Self::FailedPollMeansAbsent,
             Self::BelieveOvertakenAnswer,
-            Self::SendWithoutLooking,
+            Self::SendWithoutPolling,
             Self::NoWayBack,
             Self::NoRestartAfterFailure,
             Self::RestartTooLate,
@@ -86,14 +86,14 @@ mod switch {
             Self::ForgetToStore,
             Self::KeepReplaced,
             Self::GiveUpAfterFailure,
-            Self::AskWithoutPause,
+            Self::PollWithoutPause,
             Self::FailedCheckMeansNobody,
             Self::BelieveOldMembers,
-            Self::DeleteWithoutAsking,
+            Self::DeleteUnconfirmed,
             Self::CheckOnlyOnce,
-            Self::ForgetWhenGone,
-            Self::ForgetAfterFirstLook,
-            Self::ForgetWhoIsConnected,
+            Self::ForgetWhenAbsent,
+            Self::ForgetAfterFirstPoll,
+            Self::ForgetConnected,
         ];
 
         /// Runs `body` with engines on this thread having this mutant.

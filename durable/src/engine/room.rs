@@ -121,17 +121,20 @@ impl RoomEngine {
         if self.is_empty() {
             self.sanity_check_due = None;
         }
-        let overdue: Vec<_> =
-            self.delegations.values().filter_map(|delegation| Some((delegation.id, delegation.time(now)?))).collect();
+        let overdue: Vec<_> = self
+            .delegations
+            .values()
+            .filter_map(|delegation| Some((delegation.id, delegation.timeout(now)?)))
+            .collect();
         for (id, signal) in overdue {
-            self.touch(now, id, |_| Some(signal));
+            self.signal(now, id, |_| Some(signal));
         }
         let mut actions = Vec::new();
         if limit > 0 {
-            actions.extend(self.poll(now));
+            actions.extend(self.take_due_poll(now));
         }
         self.membership.take_due(now, limit, &mut self.in_flight, &mut actions);
-        self.homeserver_calls(now, limit, &mut actions);
+        self.take_due_homeserver_requests(now, limit, &mut actions);
         actions
     }
 
@@ -191,19 +194,19 @@ impl RoomEngine {
     }
 
     /// Whether there are actions whose results are awaited.
-    pub fn has_actions_under_way(&self) -> bool {
+    pub fn has_actions_in_flight(&self) -> bool {
         !self.in_flight.is_empty()
     }
 
     fn dues(&self) -> impl Iterator<Item = Timestamp> {
-        let questions = self
+        let polls = self
             .delegations
             .values()
             .map(Delegation::poll_at)
             .chain([self.sanity_check_due, self.membership.poll_due()]);
         let polling = self.in_flight.polling();
         let others = self.delegations.values().flat_map(Delegation::dues);
-        questions
+        polls
             .filter(move |_| !polling)
             .chain(others)
             .chain([self.in_flight.next_timeout()])
@@ -232,7 +235,7 @@ impl RoomEngine {
     fn webhook(&mut self, now: Timestamp, event: &WebhookEvent) {
         let ids: Vec<_> = self.delegations.keys().copied().collect();
         for id in ids {
-            self.touch(now, id, |delegation| delegation.read_webhook(now, event));
+            self.signal(now, id, |delegation| delegation.read_webhook(now, event));
         }
         self.membership.webhook(now, event);
     }
@@ -243,14 +246,14 @@ impl RoomEngine {
         match request {
             Request::Restart(event) => {
                 let answer = self.homeserver_answer(&event, outcome);
-                self.touch(now, event.delegation, |delegation| {
+                self.signal(now, event.delegation, |delegation| {
                     delegation.restarting = false;
                     Some(delegation.read_restart(started_at, answer, jitter))
                 });
             }
             Request::Send(event) => {
                 let answer = self.homeserver_answer(&event, outcome);
-                self.touch(now, event.delegation, |delegation| {
+                self.signal(now, event.delegation, |delegation| {
                     delegation.sending = false;
                     Some(delegation.read_send(answer, jitter))
                 });
@@ -283,7 +286,7 @@ impl RoomEngine {
 
     fn homeserver_answer(&mut self, event: &DelayedEvent, outcome: Outcome) -> HomeserverAnswer {
         let answer = outcome.homeserver();
-        self.in_flight.judge(&event.server_name, answer);
+        self.in_flight.record_answer(&event.server_name, answer);
         answer
     }
 
@@ -300,11 +303,11 @@ impl RoomEngine {
             .map(|delegation| delegation.id)
             .collect();
         for delegation in polled {
-            self.touch(now, delegation, |delegation| {
+            self.signal(now, delegation, |delegation| {
                 delegation.poll.action_id = None;
                 Some(match participants {
                     Some(participants) => delegation.read_participants(started.0, scope, participants),
-                    None if Mutant::FailedAskMeansGone.is_injected() => Signal::NotFound,
+                    None if Mutant::FailedPollMeansAbsent.is_injected() => Signal::NotFound,
                     None => Signal::Inconclusive,
                 })
             });
@@ -323,15 +326,15 @@ impl RoomEngine {
             .map(|delegation| delegation.id)
             .collect();
         for id in connected {
-            self.touch(now, id, |_| Some(Signal::MaybeLeft));
+            self.signal(now, id, |_| Some(Signal::MaybeLeft));
         }
     }
 
     /// Lets a delegation learn something, and notes what has to be stored for it.
-    fn touch(&mut self, now: Timestamp, id: DelegationId, learn: impl FnOnce(&mut Delegation) -> Option<Signal>) {
+    fn signal(&mut self, now: Timestamp, id: DelegationId, read: impl FnOnce(&mut Delegation) -> Option<Signal>) {
         let Some(delegation) = self.delegations.get_mut(&id) else { return };
         let before = delegation.progress.clone();
-        let Some(signal) = learn(delegation) else {
+        let Some(signal) = read(delegation) else {
             if delegation.progress != before {
                 self.changed.insert(id);
             }

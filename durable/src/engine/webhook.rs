@@ -72,7 +72,7 @@ impl DisconnectReason {
     }
 
     /// Whether the same participant is on its way back.
-    pub fn is_coming_back(self) -> bool {
+    pub fn is_reconnecting(self) -> bool {
         matches!(self, Self::DuplicateIdentity | Self::Migration)
     }
 }
@@ -108,11 +108,11 @@ mod tests {
     #[test]
     fn two_reasons_mean_coming_back() {
         for number in 0..=16 {
-            assert_eq!(DisconnectReason::from_number(number).is_coming_back(), number == 2 || number == 8, "{number}");
+            assert_eq!(DisconnectReason::from_number(number).is_reconnecting(), number == 2 || number == 8, "{number}");
         }
-        assert!(DisconnectReason::from_name("DUPLICATE_IDENTITY").is_coming_back());
-        assert!(DisconnectReason::from_name("MIGRATION").is_coming_back());
-        assert!(!DisconnectReason::from_name("CLIENT_INITIATED").is_coming_back());
+        assert!(DisconnectReason::from_name("DUPLICATE_IDENTITY").is_reconnecting());
+        assert!(DisconnectReason::from_name("MIGRATION").is_reconnecting());
+        assert!(!DisconnectReason::from_name("CLIENT_INITIATED").is_reconnecting());
     }
 
     #[test]

@@ -111,22 +111,22 @@ impl RoomObject {
     }
 
     async fn act(&self, config: EngineConfig, upstreams: &impl Upstreams) -> worker::Result<()> {
-        let mut under_way = FuturesUnordered::new();
+        let mut in_flight = FuturesUnordered::new();
         let mut share = ACTIONS_PER_ALARM;
         loop {
-            let free = CONCURRENT_ACTIONS.saturating_sub(under_way.len()).min(share);
+            let free = CONCURRENT_ACTIONS.saturating_sub(in_flight.len()).min(share);
             let actions = self.with_room(config, upstreams, |now, room| room.take_due(now, free))?;
             share = share.saturating_sub(actions.len());
             for action in actions {
-                under_way.push(async move { (action.id, upstreams.perform(action.request).await) });
+                in_flight.push(async move { (action.id, upstreams.perform(action.request).await) });
             }
-            if under_way.is_empty() {
+            if in_flight.is_empty() {
                 return Ok(());
             }
             let (wake, woken) = oneshot::channel();
             self.acting.replace(Some(wake));
             let until_due = pin!(self.until_due(share));
-            if let Either::Left((Some((id, outcome)), _)) = select(under_way.next(), select(woken, until_due)).await {
+            if let Either::Left((Some((id, outcome)), _)) = select(in_flight.next(), select(woken, until_due)).await {
                 let jitter = Jitter::new(js_sys::Math::random());
                 self.with_room(config, upstreams, |now, room| {
                     room.handle(now, Input::Outcome { id, outcome, jitter })

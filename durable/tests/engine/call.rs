@@ -19,11 +19,11 @@ pub struct Call {
     pub rows: BTreeMap<DelegationId, DelegationRow>,
     pub tracked: BTreeMap<TrackedId, TrackedRow>,
     pub rows_written: usize,
-    pub told: Vec<LogEventKind>,
+    pub logged: Vec<LogEventKind>,
     pub endings: Vec<Ending>,
     room_row: RoomRow,
     config: EngineConfig,
-    under_way: VecDeque<Action>,
+    in_flight: VecDeque<Action>,
 }
 
 pub const FAILED: HomeserverAnswer = HomeserverAnswer::Failed;
@@ -62,11 +62,11 @@ impl Call {
             rows: BTreeMap::new(),
             tracked: BTreeMap::new(),
             rows_written: 0,
-            told: Vec::new(),
+            logged: Vec::new(),
             endings: Vec::new(),
             room_row: RoomRow::default(),
             config,
-            under_way: VecDeque::new(),
+            in_flight: VecDeque::new(),
         }
     }
 
@@ -115,7 +115,7 @@ impl Call {
     }
 
     pub fn awaits(&self, what: &str) -> bool {
-        self.under_way.iter().any(|action| told(&action.request).starts_with(what))
+        self.in_flight.iter().any(|action| describe(&action.request).starts_with(what))
     }
 
     pub fn is_connected(&self, who: &str) -> Option<bool> {
@@ -198,8 +198,8 @@ impl Call {
     pub fn acts_up_to(&mut self, limit: usize) -> Vec<String> {
         let actions = self.room.take_due(self.now, limit);
         self.store();
-        self.under_way.extend(actions.iter().cloned());
-        actions.iter().map(|action| told(&action.request)).collect()
+        self.in_flight.extend(actions.iter().cloned());
+        actions.iter().map(|action| describe(&action.request)).collect()
     }
 
     /// Lets time pass until something is done, and tells what. Panics if that never comes.
@@ -240,20 +240,20 @@ impl Call {
     }
 
     pub fn awaits_homeserver(&self) -> bool {
-        self.under_way.iter().any(|action| is_for_homeserver(&action.request))
+        self.in_flight.iter().any(|action| is_for_homeserver(&action.request))
     }
 
     pub fn awaits_sfu(&self) -> bool {
-        self.under_way.iter().any(|action| is_question(&action.request))
+        self.in_flight.iter().any(|action| is_poll(&action.request))
     }
 
     fn sfu_answers(&mut self, answer: SfuAnswer) {
-        self.outcome(is_question, Outcome::Sfu(answer));
+        self.outcome(is_poll, Outcome::Sfu(answer));
     }
 
     /// Everything in memory is lost.
     pub fn crash(&mut self) {
-        self.under_way.clear();
+        self.in_flight.clear();
         self.room = RoomEngine::load(self.config, self.now, self.stored());
     }
 
@@ -263,8 +263,8 @@ impl Call {
 
     /// The oldest action in flight for which `wanted` holds has this outcome.
     pub fn outcome(&mut self, wanted: impl Fn(&Request) -> bool, outcome: Outcome) {
-        let index = self.under_way.iter().position(|action| wanted(&action.request)).expect("no such action");
-        let Action { id, .. } = self.under_way.remove(index).unwrap();
+        let index = self.in_flight.iter().position(|action| wanted(&action.request)).expect("no such action");
+        let Action { id, .. } = self.in_flight.remove(index).unwrap();
         self.handle(Input::Outcome { id, outcome, jitter: Jitter::new(0.5) });
     }
 
@@ -298,7 +298,7 @@ impl Call {
         let (memory, disk) = (self.room.rows(), self.stored());
         assert_eq!((memory.delegations, memory.tracked), (disk.delegations, disk.tracked), "memory and disk differ");
         for log_event in self.room.take_log_events() {
-            self.told.push(log_event.kind);
+            self.logged.push(log_event.kind);
             if let LogEventKind::Ended(ending) = log_event.kind {
                 self.endings.push(ending);
             }
@@ -344,7 +344,7 @@ fn is_for_homeserver(request: &Request) -> bool {
     matches!(request, Request::Restart(_) | Request::Send(_))
 }
 
-fn is_question(request: &Request) -> bool {
+fn is_poll(request: &Request) -> bool {
     matches!(request, Request::GetParticipant { .. } | Request::ListParticipants { .. })
 }
 
@@ -352,7 +352,7 @@ fn is_removal(request: &Request) -> bool {
     matches!(request, Request::RemoveParticipant { .. } | Request::DeleteRoom { .. })
 }
 
-fn told(request: &Request) -> String {
+fn describe(request: &Request) -> String {
     let whose = |event: &DelayedEvent| {
         let leave = event.delay_id.secret().trim_start_matches("leave of ");
         event.owner.as_ref().map_or(leave.to_owned(), |owner| format!("{leave} as {}", owner.as_str()))

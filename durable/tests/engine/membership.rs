@@ -39,7 +39,7 @@ fn who_is_not_in_the_matrix_room_is_removed() {
     call.removal(Done);
     assert_eq!(call.acts(), [""; 0]);
     assert_eq!((call.is_connected("alice"), call.is_connected("bob")), (Some(true), Some(false)));
-    assert_eq!(call.told, [LogEventKind::ParticipantRemoved]);
+    assert_eq!(call.logged, [LogEventKind::ParticipantRemoved]);
 }
 
 #[test]
@@ -155,7 +155,7 @@ fn a_homeserver_that_fails_removes_nobody_and_is_asked_again_next_round() {
     assert_eq!(call.wait_for_due(), 30.0, "nor does one that never answers");
     assert_eq!(call.acts(), [""; 0]);
     assert_eq!(call.is_connected("alice"), Some(true));
-    assert_eq!(call.told, [LogEventKind::MembershipUnknown; 4]);
+    assert_eq!(call.logged, [LogEventKind::MembershipUnknown; 4]);
 }
 
 #[test]
@@ -173,7 +173,7 @@ fn a_room_without_our_homeserver_is_deleted() {
     call.removal(Done);
     assert_eq!(call.is_connected("alice"), Some(false));
     assert_eq!(call.acts(), [""; 0]);
-    assert_eq!(call.told, [LogEventKind::DeletionFailed, LogEventKind::RoomDeleted]);
+    assert_eq!(call.logged, [LogEventKind::DeletionFailed, LogEventKind::RoomDeleted]);
 }
 
 #[test]
@@ -199,7 +199,7 @@ fn a_namespace_that_hides_the_members_removes_nobody_and_is_told_once() {
         call.server_answers(ServerAnswer::Joined(true));
         assert_eq!(call.acts(), [""; 0]);
     }
-    assert_eq!(call.told, [LogEventKind::NamespaceMisconfigured]);
+    assert_eq!(call.logged, [LogEventKind::NamespaceMisconfigured]);
 }
 
 #[test]

@@ -77,13 +77,13 @@ proptest! {
         for happening in happenings {
             happen(&mut call, happening);
             if call.room.is_empty() {
-                prop_assert_eq!(call.room.next_due(), call.room.next_due().filter(|_| call.room.has_actions_under_way()));
+                prop_assert_eq!(call.room.next_due(), call.room.next_due().filter(|_| call.room.has_actions_in_flight()));
             } else {
                 prop_assert!(call.room.next_due().is_some());
             }
             call.acts();
             prop_assert!(call.acts().is_empty());
-            prop_assert!(call.room.has_actions_under_way() || call.room.next_due().is_none_or(|due| due > call.now));
+            prop_assert!(call.room.has_actions_in_flight() || call.room.next_due().is_none_or(|due| due > call.now));
         }
     }
 
@@ -142,7 +142,7 @@ proptest! {
             );
         }
         while !call.acts().contains(&"send alice".to_owned()) {
-            if call.room.has_actions_under_way() {
+            if call.room.has_actions_in_flight() {
                 answer(&mut call);
             }
             prop_assert!(call.now < start + Duration::from_secs(120), "it stays {:?}", call.state("alice"));

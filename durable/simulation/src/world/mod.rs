@@ -109,7 +109,7 @@ impl World {
             now: START,
             queue: BinaryHeap::new(),
             scheduled: 0,
-            sfu: Sfu::new(weather.joined_at_ms, weather.answers_tell_joined_at),
+            sfu: Sfu::new(weather.joined_at_ms, weather.answers_have_joined_at),
             homeservers: Homeservers::default(),
             matrix: MatrixRoom::new(START, weather.members, weather.hidden),
             object: Object::new(EngineConfig {

@@ -34,8 +34,8 @@ impl World {
             self.judge.removals.tracked(self.now, &token);
         }
         if let Some(webhook) = webhook {
-            self.judge.told(self.now, webhook);
-            self.judge.removals.told(self.now, webhook, &self.object.tracked);
+            self.judge.reported(self.now, webhook);
+            self.judge.removals.reported(self.now, webhook, &self.object.tracked);
         }
         if self.object.handling {
             self.pump()?;
@@ -85,7 +85,7 @@ impl World {
         for action in actions {
             self.act(action)?;
         }
-        if self.object.under_way == 0 {
+        if self.object.in_flight == 0 {
             self.object.finishing = true;
             self.commit()?;
         } else if let Some(due) = self.object.next_due_after(self.now) {
@@ -99,7 +99,7 @@ impl World {
         if life != self.object.life || !self.object.alive {
             return Ok(());
         }
-        self.object.under_way -= 1;
+        self.object.in_flight -= 1;
         let call = match &action.request {
             Request::Restart(event) => Some((event.delegation, Call::Restart)),
             Request::Send(event) => Some((event.delegation, Call::Send)),
@@ -175,8 +175,8 @@ impl World {
         let valid = self.members.get(index).is_some_and(|member| member.token_until > self.now);
         // What it was given before that has expired with the others.
         let counts_from = (row.gone_at.unwrap_or_default() + ROUNDING).max(row.expires_at - REFRESHED_FOR);
-        let unheard = self.sfu.connections_since(index, counts_from);
-        match valid && unheard < 2 {
+        let unnoticed = self.sfu.connections_since(index, counts_from);
+        match valid && unnoticed < 2 {
             true => broken(Invariant::AcknowledgedIsKept, format!("m{index} is forgotten with a token that is valid")),
             false => Ok(()),
         }

@@ -72,7 +72,7 @@ impl World {
             Request::Restart(event) | Request::Send(event) => {
                 let restart = matches!(action.request, Request::Restart(_));
                 let server = server_of(event);
-                let (answer, applied) = self.ask_homeserver(server, DelayedLeave::index(&event.delay_id), restart);
+                let (answer, applied) = self.query_homeserver(server, DelayedLeave::index(&event.delay_id), restart);
                 let answer = answer.filter(|_| in_time(self.now));
                 self.log(|_| {
                     format!(
@@ -101,7 +101,7 @@ impl World {
                     || chance(&mut self.dice, self.weather.homeserver_failure)
                     || !in_time(self.now);
                 let members = matches!(action.request, Request::JoinedMembers { .. });
-                self.judge.removals.looks(self.now, id);
+                self.judge.removals.queried(self.now, id);
                 let (members_answer, server_answer) = match fails {
                     true => (MembersAnswer::Failed, ServerAnswer::Failed),
                     false => (self.matrix.members(self.now), self.matrix.server(self.now)),
@@ -167,7 +167,7 @@ impl World {
     }
 
     /// What a homeserver answers, if anything reaches us, and whether it has done anything.
-    fn ask_homeserver(
+    fn query_homeserver(
         &mut self,
         server: usize,
         event: Option<usize>,

@@ -113,7 +113,7 @@ pub enum Ending {
 #[derive(Clone, Debug, Default)]
 pub(crate) struct PresencePoll {
     pub(crate) due: Option<Timestamp>,
-    asked: u32,
+    count: u32,
     pub(crate) action_id: Option<ActionId>,
 }
 
@@ -147,7 +147,7 @@ impl Delegation {
         progress: Progress,
         now: Timestamp,
     ) -> Self {
-        let asked = match progress.state {
+        let count = match progress.state {
             State::Waiting => backoff::polled_within(now.since(accepted_at)),
             State::Suspected { since, .. } => backoff::polled_within(now.since(since)),
             State::Connected | State::Leaving { .. } => 0,
@@ -157,7 +157,7 @@ impl Delegation {
             request,
             accepted_at,
             progress,
-            poll: PresencePoll { due: Some(now), asked, action_id: None },
+            poll: PresencePoll { due: Some(now), count, action_id: None },
             restarting: false,
             sending: false,
             tried: false,
@@ -173,7 +173,7 @@ impl Delegation {
         match (self.progress.state, signal) {
             (Waiting, Joined) => self.connect(now),
             (Waiting, Left | MaybeLeft | Reconnecting) => {
-                self.progress.due = self.progress.due.min(now + COMING_BACK);
+                self.progress.due = self.progress.due.min(now + RECONNECT_WINDOW);
                 self.poll_from(now);
             }
             (Waiting, MaybeJoined) => self.poll_from(now),
@@ -182,8 +182,8 @@ impl Delegation {
 
             (Connected, Joined | MaybeJoined) => self.overtake_poll(),
             (Connected, Left | NotFound) => self.leave(now, AbsenceEvidence::Seen(now)),
-            (Connected, MaybeLeft | OneIdentityNotFound) => self.suspect_end(now),
-            (Connected | Suspected { .. }, Reconnecting) => self.await_return(now),
+            (Connected, MaybeLeft | OneIdentityNotFound) => self.suspect(now),
+            (Connected | Suspected { .. }, Reconnecting) => self.await_reconnect(now),
 
             (Suspected { .. }, Joined) => self.trust(),
             (Suspected { .. }, Left) => self.leave(now, AbsenceEvidence::Seen(now)),
@@ -238,11 +238,11 @@ impl Delegation {
         None
     }
 
-    /// The SFU is being asked.
-    pub(crate) fn ask(&mut self, action_id: ActionId) {
+    /// Records that a poll which covers the participant is in flight.
+    pub(crate) fn poll_started(&mut self, action_id: ActionId) {
         self.poll.action_id = Some(action_id);
         self.poll.due = None;
-        self.poll.asked = self.poll.asked.saturating_add(1);
+        self.poll.count = self.poll.count.saturating_add(1);
     }
 
     /// Whether a new delegation takes the place of this one: it is for the same member, or for the same delayed event.
@@ -271,20 +271,20 @@ impl Delegation {
         self.overtake_poll();
     }
 
-    fn suspect_end(&mut self, now: Timestamp) {
+    fn suspect(&mut self, now: Timestamp) {
         self.progress.state = State::Suspected { since: now, believed_from: now };
         self.poll_from(now);
     }
 
-    fn await_return(&mut self, now: Timestamp) {
-        self.progress.state = State::Suspected { since: now, believed_from: now + COMING_BACK };
-        self.poll_from(now + FIRST_LOOK);
-        self.poll.asked = 1;
+    fn await_reconnect(&mut self, now: Timestamp) {
+        self.progress.state = State::Suspected { since: now, believed_from: now + RECONNECT_WINDOW };
+        self.poll_from(now + FIRST_POLL);
+        self.poll.count = 1;
     }
 
     fn leave(&mut self, now: Timestamp, absence: AbsenceEvidence) {
         self.progress.state = State::Leaving { since: now };
-        self.absence = if Mutant::SendWithoutLooking.is_injected() { AbsenceEvidence::Presumed } else { absence };
+        self.absence = if Mutant::SendWithoutPolling.is_injected() { AbsenceEvidence::Presumed } else { absence };
         self.call_homeserver_from(now);
         self.poll_from(now);
     }
@@ -308,15 +308,15 @@ impl Delegation {
     fn poll_from(&mut self, at: Timestamp) {
         self.overtake_poll();
         self.poll.due = Some(at);
-        self.poll.asked = 0;
+        self.poll.count = 0;
     }
 
     /// Asks again later, but at `limit` if that is to come and sooner.
     fn poll_again(&mut self, now: Timestamp, limit: Option<Timestamp>) {
-        if Mutant::AskWithoutPause.is_injected() {
+        if Mutant::PollWithoutPause.is_injected() {
             return self.poll_from(now);
         }
-        let later = now + backoff::before_polling_again(self.poll.asked);
+        let later = now + backoff::before_polling_again(self.poll.count);
         self.poll.due = Some(match limit {
             Some(limit) if limit > now => later.min(limit),
             _ => later,
@@ -341,7 +341,7 @@ impl Delegation {
 }
 
 /// How long the participant may take to come back after DUPLICATE_IDENTITY and MIGRATION.
-const COMING_BACK: Duration = Duration::from_secs(15);
+const RECONNECT_WINDOW: Duration = Duration::from_secs(15);
 
 /// How long after DUPLICATE_IDENTITY and MIGRATION the SFU is first asked.
-const FIRST_LOOK: Duration = Duration::from_secs(2);
+const FIRST_POLL: Duration = Duration::from_secs(2);

@@ -150,7 +150,7 @@ impl Delegation {
         {
             return None;
         }
-        let returning = reason.is_coming_back() && !Mutant::BelieveReturning.is_injected();
+        let returning = reason.is_reconnecting() && !Mutant::BelieveReconnecting.is_injected();
         let for_good = reason != DisconnectReason::Migration && !Mutant::ForgetEndedConnections.is_injected();
         let end = match self.progress.connections.end(alias, participant, for_good) {
             End::Older if Mutant::IgnoreSid.is_injected() => End::Latest,

@@ -9,13 +9,13 @@ use crate::time::Timestamp;
 
 impl Delegation {
     /// What the time alone has to tell.
-    pub(crate) fn time(&self, now: Timestamp) -> Option<Signal> {
-        self.ending().filter(|(at, _)| *at <= now).map(|(_, signal)| signal)
+    pub(crate) fn timeout(&self, now: Timestamp) -> Option<Signal> {
+        self.state_timeout().filter(|(at, _)| *at <= now).map(|(_, signal)| signal)
     }
 
     /// When there is something to do or to decide for this delegation, apart from questions and what is under way.
     pub(crate) fn dues(&self) -> [Option<Timestamp>; 3] {
-        [self.ending().map(|(at, _)| at), self.restart_at(), self.send_at()]
+        [self.state_timeout().map(|(at, _)| at), self.restart_at(), self.send_at()]
     }
 
     /// When the next `restart` is due.
@@ -64,7 +64,7 @@ impl Delegation {
     }
 
     /// When the present state ends if nothing happens, and what it hears then.
-    fn ending(&self) -> Option<(Timestamp, Signal)> {
+    fn state_timeout(&self) -> Option<(Timestamp, Signal)> {
         let expiry = (self.tried && !self.restarting).then(|| (self.deadline(), Signal::DelayElapsed));
         match self.progress.state {
             State::Waiting => Some((self.progress.due, Signal::StateTimeout)),

@@ -148,7 +148,7 @@ impl MembershipMonitor {
         sweep.action_id = None;
         let joined = match answer {
             MembersAnswer::Joined(joined) => joined,
-            MembersAnswer::Forbidden if Mutant::DeleteWithoutAsking.is_injected() => {
+            MembersAnswer::Forbidden if Mutant::DeleteUnconfirmed.is_injected() => {
                 sweep.deletion.get_or_insert(Attempt::new(now));
                 return;
             }
@@ -383,7 +383,7 @@ impl MembershipMonitor {
         for tracked in self.tracked.values_mut() {
             let stored = tracked.stored();
             let change = read(tracked).and_then(|signal| tracked.handle(now, signal));
-            let forgotten = Mutant::ForgetWhoIsConnected.is_injected() && change == Some(PresenceChange::Joined);
+            let forgotten = Mutant::ForgetConnected.is_injected() && change == Some(PresenceChange::Joined);
             tracked.changed |= tracked.stored() != stored && !forgotten;
             let Some(change) = change else { continue };
             self.latest_seq = seq;

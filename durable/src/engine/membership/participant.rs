@@ -248,7 +248,7 @@ impl Tracked {
                 // A participant that is displaced or migrates is as good as connected. One whose connection was aborted had no
                 // media, but the SFU has given it a token.
                 let aborted = matches!(event.occurrence, Occurrence::ParticipantConnectionAborted(..));
-                if reason.is_coming_back() || (aborted && !self.is_connected()) {
+                if reason.is_reconnecting() || (aborted && !self.is_connected()) {
                     return Some(Signal::TokenRefreshed(event.created_at.unwrap_or(now)));
                 }
                 match self.connections.end(Alias::Member, participant, true) {
@@ -335,12 +335,12 @@ impl Tracked {
     /// When its record ends: with the second poll that doesn't find it. A token that the SFU issued to an unnoticed connection
     /// which was over by the first poll has expired by the second. An SFU that doesn't answer is waited for, but not for ever.
     pub(crate) fn expires_from_memory_at(&self) -> Option<Timestamp> {
-        if Mutant::ForgetWhenGone.is_injected() && self.left_at.is_some() && !self.is_connected() {
+        if Mutant::ForgetWhenAbsent.is_injected() && self.left_at.is_some() && !self.is_connected() {
             return self.left_at;
         }
         let access_ends_at = self.access_ends_at()?;
         let State::Missing { first_missed_at } = self.state else { return Some(access_ends_at + PATIENCE) };
-        if Mutant::ForgetAfterFirstLook.is_injected() {
+        if Mutant::ForgetAfterFirstPoll.is_injected() {
             return Some(first_missed_at);
         }
         let again_at = first_missed_at + REFRESHED_FOR;
