@@ -1,4 +1,4 @@
-//! What the engine wants done, and what came of it.
+//! Requests of the engine to other servers, and their outcomes.
 
 use std::collections::HashSet;
 use std::fmt;
@@ -23,7 +23,8 @@ pub struct Action {
 /// A request to another server.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Request {
-    /// `POST …/delayed_events/{delay_id}/restart` on the homeserver; finding its client-server URL is part of it.
+    /// `POST …/delayed_events/{delay_id}/restart` on the homeserver, with the look-up of its client-server URL if
+    /// necessary.
     Restart(DelayedEvent),
     /// `POST …/delayed_events/{delay_id}/send`, likewise.
     Send(DelayedEvent),
@@ -31,7 +32,7 @@ pub enum Request {
     GetParticipant {
         /// The room.
         room: RoomName,
-        /// Who is looked for.
+        /// Identity of the participant.
         identity: Identity,
     },
     /// LiveKit's `ListParticipants`.
@@ -44,7 +45,7 @@ pub enum Request {
         /// The Matrix room.
         matrix_room_id: MatrixRoomId,
     },
-    /// `GET …/rooms/{room}/is_joined?server_name=…` there, with its own name.
+    /// `GET …/rooms/{room}/is_joined?server_name=…` there, for our homeserver's own name.
     IsServerJoined {
         /// The Matrix room.
         matrix_room_id: MatrixRoomId,
@@ -53,7 +54,7 @@ pub enum Request {
     RemoveParticipant {
         /// The room.
         room: RoomName,
-        /// Who is removed.
+        /// Identity of the participant.
         identity: Identity,
     },
     /// LiveKit's `DeleteRoom`.
@@ -135,15 +136,15 @@ impl fmt::Display for Request {
 /// The delayed event of a delegation.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DelayedEvent {
-    /// Of which delegation.
+    /// The delegation.
     pub delegation: DelegationId,
-    /// Whose homeserver holds it.
+    /// Homeserver that holds it.
     pub server_name: ServerName,
-    /// Where delayed events were on it when it was delegated.
+    /// URL of delayed events there, at the time of the delegation.
     pub url: DelayedEventsUrl,
     /// See [`Delegate::owner`](crate::Delegate::owner).
     pub owner: Option<UserId>,
-    /// What the homeserver calls it.
+    /// Its id there.
     pub delay_id: DelayId,
 }
 
@@ -178,14 +179,14 @@ row_ids! {
     TrackedId;
 }
 
-/// What a homeserver made of `restart` or `send`.
+/// A homeserver's answer to `restart` or `send`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum HomeserverAnswer {
     /// 2xx.
     Done,
     /// 404 or 409: the event was sent, cancelled or finalised otherwise.
     Gone,
-    /// 429, with how long to wait, where it says.
+    /// 429, with its wait, where there is one.
     Limited(Option<Duration>),
     /// 5xx, another 4xx, no answer in time, no connection, no client-server URL.
     Failed,
@@ -203,39 +204,40 @@ impl HomeserverAnswer {
     }
 }
 
-/// What the SFU said about a participant or a room.
+/// The SFU's answer about a participant or a room.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum SfuAnswer {
-    /// Who is in the room: everybody for `ListParticipants`, one or nobody for `GetParticipant`, nobody for `not_found`.
+    /// The participants in the room: all of them for `ListParticipants`, one or none for `GetParticipant`, none for
+    /// `not_found`.
     Participants(Vec<Participant>),
-    /// Anything that isn't an answer.
+    /// Anything else: another status, no answer in time, no connection.
     Failed,
 }
 
-/// What our homeserver said about who is joined to a Matrix room.
+/// Our homeserver's answer about the members of a Matrix room.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum MembersAnswer {
-    /// 200: these users, and nobody else.
+    /// 200: exactly these users are joined.
     Joined(HashSet<UserId>),
-    /// 403: we may not know, because none of the users we speak for is joined.
+    /// 403: the members are kept from us, because none of the users of our namespace is joined.
     Forbidden,
-    /// Anything else: another status, no answer in time, no connection, an answer that can't be read.
+    /// Anything else: another status, no answer in time, no connection, an unreadable answer.
     Failed,
 }
 
-/// What our homeserver said about whether it is in a Matrix room itself.
+/// Our homeserver's answer about its own membership in a Matrix room.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ServerAnswer {
-    /// 200: it is, or it isn't.
+    /// 200: it is joined, or it isn't.
     Joined(bool),
     /// Anything else.
     Failed,
 }
 
-/// What the SFU made of `RemoveParticipant` or `DeleteRoom`.
+/// The SFU's answer to `RemoveParticipant` or `DeleteRoom`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RemovalAnswer {
-    /// It has done it.
+    /// It has removed the participant, or deleted the room.
     Done,
     /// `not_found`: there was no such participant, or no such room.
     NotThere,
@@ -243,16 +245,16 @@ pub enum RemovalAnswer {
     Failed,
 }
 
-/// LiveKit's `ParticipantInfo`, as far as it is needed.
+/// LiveKit's `ParticipantInfo`, reduced to the fields that are needed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Participant {
     /// Its identity.
     pub identity: Identity,
     /// Its present connection.
     pub sid: Option<ParticipantSid>,
-    /// How far that connection has come.
+    /// Progress of that connection.
     pub state: ParticipantState,
-    /// `joined_at_ms` (17), or `joined_at` (6): when that connection began. `None` for 0.
+    /// `joined_at_ms` (17), or `joined_at` (6): beginning of that connection. `None` for 0.
     pub joined_at: Option<Timestamp>,
 }
 
@@ -263,14 +265,14 @@ pub enum ParticipantState {
     Joining,
     /// Media is being negotiated.
     Joined,
-    /// Media is connected: what `participant_joined` announces.
+    /// Media is connected: announced by `participant_joined`.
     Active,
     /// Gone.
     Disconnected,
 }
 
 impl ParticipantState {
-    /// From the number of the protobuf enum. A state that isn't known yet counts as not settled.
+    /// Converts the number of the protobuf enum. An unknown state counts as not settled.
     pub fn from_number(number: i32) -> Self {
         match number {
             1 => Self::Joined,

@@ -1,4 +1,10 @@
-//! Which of the due actions come first.
+//! Order of the due actions.
+//!
+//! - One poll of the SFU is in flight at a time. It covers all delegations and participants that are due.
+//! - Requests to homeservers are spread: the homeserver with the fewest in flight comes first, and a failing one gets
+//!   few slots.
+//! - The removals of the membership monitor come in between, see
+//!   [`MembershipMonitor`](crate::engine::membership::MembershipMonitor).
 
 use std::time::Duration;
 
@@ -10,8 +16,8 @@ use crate::ids::RoomName;
 use crate::time::Timestamp;
 
 impl RoomEngine {
-    /// The question to the SFU that answers all that is to be known now: `GetParticipant` for one participant,
-    /// `ListParticipants` for several. One at a time.
+    /// Starts the poll of the SFU that covers all that is due: `GetParticipant` for one participant,
+    /// `ListParticipants` for several.
     pub(crate) fn take_due_poll(&mut self, now: Timestamp) -> Option<Action> {
         if self.in_flight.polling() {
             return None;
@@ -27,8 +33,8 @@ impl RoomEngine {
             .map(|delegation| delegation.id)
             .collect();
         let tracked = self.membership.poll_scopes(now, sanity_check);
-        let asked = of.iter().filter_map(|id| self.delegations.get(id)).map(|delegation| delegation.scope());
-        let mut scopes = asked.chain(tracked);
+        let delegations = of.iter().filter_map(|id| self.delegations.get(id)).map(|delegation| delegation.scope());
+        let mut scopes = delegations.chain(tracked);
         let first = scopes.next()?;
         let scope = if scopes.all(|scope| scope == first) { first } else { Scope::All };
 
@@ -49,9 +55,9 @@ impl RoomEngine {
         Some(action)
     }
 
-    /// Adds due `send`s and `restart`s to `actions`, up to `limit`. The homeserver with the fewest requests under way
-    /// comes first, then what has been due the longest; and one that fails gets [`STRUGGLING_LIMIT`] at a time, so that
-    /// its time-outs don't hold up the others.
+    /// Adds due `send`s and `restart`s to `actions`, up to `limit`. The homeserver with the fewest requests in flight
+    /// comes first, then the longest overdue request. A failing homeserver gets [`STRUGGLING_LIMIT`] at a time, so
+    /// that its time-outs don't hold up the others.
     pub(crate) fn take_due_homeserver_requests(&mut self, now: Timestamp, limit: usize, actions: &mut Vec<Action>) {
         let mut due: Vec<(Timestamp, DelegationId, Call)> = self
             .delegations
@@ -103,7 +109,7 @@ impl RoomEngine {
         Some(self.in_flight.start(now, self.membership.latest_seq(), request))
     }
 
-    /// Whether it is time for a sanity check; if so, the next one is set.
+    /// Returns whether a sanity check is due; if so, schedules the next one.
     fn is_sanity_check_due(&mut self, now: Timestamp) -> bool {
         let Some(interval) = self.config.sanity_check_interval.map(|interval| interval.max(SHORTEST_INTERVAL)) else {
             return false;
@@ -124,7 +130,7 @@ enum Call {
     Send,
 }
 
-/// How many requests at once a homeserver gets that fails to answer them.
+/// Requests in flight to a homeserver that fails to answer.
 const STRUGGLING_LIMIT: usize = 2;
 
 const SHORTEST_INTERVAL: Duration = Duration::from_secs(1);

@@ -24,8 +24,8 @@ pub(crate) struct InFlightAction {
     pub(crate) started_seq: Seq,
 }
 
-/// The engine's logical clock, in memory only: each token and each change of a participant's presence gets the next value. What
-/// was requested at one value says nothing about what came after it.
+/// Value of the engine's logical clock, in memory only: each token and each change of a participant's presence gets
+/// the next one. The outcome of a request says nothing about later values than the one at its start.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Seq(pub(crate) u64);
 
@@ -40,7 +40,7 @@ impl InFlightAction {
 }
 
 impl InFlight {
-    /// `now` keeps the action ids apart from those that were given out before.
+    /// Starts empty. `now` keeps the action ids apart from those that were issued before a load.
     pub(crate) fn new(now: Timestamp) -> Self {
         Self {
             next: now.as_millis().saturating_mul(ACTION_IDS_PER_MS),
@@ -57,38 +57,38 @@ impl InFlight {
         Action { id, request }
     }
 
-    /// A result is in. `None` if nothing waits for it.
+    /// Takes out the action whose outcome is in. `None` for an unknown one.
     pub(crate) fn complete(&mut self, id: ActionId) -> Option<InFlightAction> {
         self.actions.remove(&id)
     }
 
-    /// Takes out those that have taken too long.
+    /// Takes out the actions that have taken too long.
     pub(crate) fn timed_out(&mut self, now: Timestamp) -> Vec<(ActionId, InFlightAction)> {
         self.actions.extract_if(.., |_, action| action.started_at + LONGEST <= now).collect()
     }
 
-    /// When the next one will have taken too long.
+    /// When the next action will have taken too long.
     pub(crate) fn next_timeout(&self) -> Option<Timestamp> {
         self.actions.values().map(|action| action.started_at + LONGEST).min()
     }
 
-    /// Whether the SFU is being asked.
+    /// Returns whether a poll of the SFU is in flight.
     pub(crate) fn polling(&self) -> bool {
         self.actions.values().any(|action| is_poll(&action.request))
     }
 
-    /// How many removals are under way.
+    /// Number of removals in flight.
     pub(crate) fn removing(&self) -> usize {
         self.actions.values().filter(|action| is_removal(&action.request)).count()
     }
 
-    /// How many requests a homeserver has to answer, and whether it fails to.
+    /// Number of requests in flight to a homeserver, and whether its latest answer was a failure.
     pub(crate) fn load_of(&self, server_name: &ServerName) -> (usize, bool) {
         let pending = self.actions.values().filter(|action| action.server_name() == Some(server_name)).count();
         (pending, self.struggling.contains(server_name))
     }
 
-    /// Remembers which homeservers are in trouble.
+    /// Records the latest answer of a homeserver.
     pub(crate) fn record_answer(&mut self, server_name: &ServerName, answer: HomeserverAnswer) {
         match answer {
             HomeserverAnswer::Done | HomeserverAnswer::Gone => self.struggling.remove(server_name),
@@ -100,7 +100,7 @@ impl InFlight {
         self.actions.is_empty()
     }
 
-    /// [`Mutant::ResultsOutliveReplacement`](crate::engine::mutant::Mutant).
+    /// See [`Mutant::ResultsOutliveReplacement`](crate::engine::mutant::Mutant).
     pub(crate) fn hand_over(&mut self, old: DelegationId, new: DelegationId) {
         for action in self.actions.values_mut() {
             if let Request::Restart(event) | Request::Send(event) = &mut action.request
@@ -120,8 +120,8 @@ fn is_removal(request: &Request) -> bool {
     matches!(request, Request::RemoveParticipant { .. } | Request::DeleteRoom { .. })
 }
 
-/// More than anybody does in a millisecond.
+/// More actions than any engine starts in a millisecond.
 const ACTION_IDS_PER_MS: u64 = 1024;
 
-/// After this time an action whose result hasn't come has failed.
+/// Time after which an action without an outcome has failed.
 const LONGEST: Duration = Duration::from_secs(30);

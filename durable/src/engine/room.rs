@@ -1,4 +1,16 @@
-//! The delegations of one LiveKit room and who may be in it, as a value.
+//! The engine of one LiveKit room, as a value.
+//!
+//! # How it works
+//!
+//! - [`RoomEngine::handle`] takes an [`Input`]: a command of the worker, or the outcome of an action. It turns the
+//!   input into signals for the delegations and the tracked participants that it concerns; their transition tables
+//!   decide.
+//! - [`RoomEngine::take_due`] returns the [`Action`]s that are due. Each is kept in flight until its outcome is
+//!   handed in, or has taken too long.
+//! - Each change of a delegation or participant marks its row. [`RoomEngine::take_changes`] returns the marked rows;
+//!   storing them is the caller's.
+//! - All times are dues: each part knows its own next ones, and [`RoomEngine::next_due`] is their minimum. There is
+//!   no list of timers that could get out of step with the state.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -20,11 +32,8 @@ use crate::engine::webhook::WebhookEvent;
 use crate::ids::Identity;
 use crate::time::Timestamp;
 
-/// The delegated leaves of one LiveKit room, and the participants that have to be in a Matrix room: an engine without I/O, clock, storage and randomness.
-///
-/// [`handle`](Self::handle) takes an input and never asks for anything itself. After it:
-/// [`take_changes`](Self::take_changes) says what to store before the input is acknowledged, and
-/// [`next_due`](Self::next_due) when to call [`take_due`](Self::take_due), which says what to do then.
+/// The delegated leaves of one LiveKit room, and the participants that have to be in a Matrix room: an engine without
+/// I/O, clock, storage and randomness. The [crate's documentation](crate) shows how it is driven.
 #[derive(Clone, Debug)]
 pub struct RoomEngine {
     pub(crate) config: EngineConfig,
@@ -39,26 +48,26 @@ pub struct RoomEngine {
     log_events: Vec<LogEvent>,
 }
 
-/// What is configured.
+/// Configuration of an engine.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct EngineConfig {
-    /// How often the SFU is asked whether the connected participants are still there. `None`: never.
+    /// Interval of the sanity checks, polls of the SFU for all connected participants. `None`: no checks.
     pub sanity_check_interval: Option<Duration>,
-    /// How often our homeserver is asked who is in the Matrix room while somebody is connected. `None`: only when somebody
-    /// connects.
+    /// Interval of the sweeps, requests to our homeserver for the members of the Matrix room while a participant is
+    /// connected. `None`: only when a participant connects.
     pub membership_check_interval: Option<Duration>,
 }
 
-/// Something that the engine has to know.
+/// Input of an engine.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Input {
-    /// The worker's command.
+    /// Command of the worker.
     Command(RoomCommand),
-    /// The result of an action.
+    /// Outcome of an action.
     Outcome {
-        /// Of which action.
+        /// Id of the action.
         id: ActionId,
-        /// The result. One of another kind than its action's counts as a failure.
+        /// The outcome. One of another kind than its action's counts as a failure.
         outcome: Outcome,
         /// Spreads the next attempt, should there be one.
         jitter: Jitter,
@@ -66,14 +75,14 @@ pub enum Input {
 }
 
 impl RoomEngine {
-    /// The room as it was stored. `now` is the time at which it is loaded. What was under way when it was last stored is
-    /// due again.
+    /// Loads a room as it was stored, at the time `now`. Actions that were in flight when it was last stored are due
+    /// again.
     pub fn load(config: EngineConfig, now: Timestamp, rows: Rows) -> Self {
         let Rows { delegations, tracked, room } = rows;
         let delegations: BTreeMap<_, _> = delegations.into_iter().map(|row| (row.id, row.resume(now))).collect();
         let connected = delegations.values().any(|delegation| delegation.progress.state == State::Connected);
         let membership = MembershipMonitor::load(config.membership_check_interval, now, tracked);
-        // The interval may have been changed meanwhile, or sanity checks be switched on.
+        // The interval may have been changed meanwhile, or sanity checks switched on.
         let sanity_check_due = config
             .sanity_check_interval
             .filter(|_| connected || !membership.is_empty())
@@ -92,7 +101,7 @@ impl RoomEngine {
         }
     }
 
-    /// Takes an input.
+    /// Handles an input. It starts no action: see [`take_due`](Self::take_due).
     pub fn handle(&mut self, now: Timestamp, input: Input) {
         match input {
             Input::Command(RoomCommand::Delegate(request)) => self.delegate(now, request),
@@ -110,8 +119,9 @@ impl RoomEngine {
         }
     }
 
-    /// What is to be done now, the most urgent first and `limit` at the most. Each action is under way from now on, until
-    /// its result is handed in. Call it again after each result, until it returns nothing and nothing is under way.
+    /// Returns the actions that are due, the most urgent first and `limit` at the most. Each is in flight until its
+    /// outcome is handed in. It is to be called again after each outcome, until it returns nothing and nothing is in
+    /// flight.
     pub fn take_due(&mut self, now: Timestamp, limit: usize) -> Vec<Action> {
         for (id, action) in self.in_flight.timed_out(now) {
             let outcome = action.request.failed();
@@ -138,18 +148,19 @@ impl RoomEngine {
         actions
     }
 
-    /// When [`take_due`](Self::take_due) is next needed; it may be past. `None`: when there is a new input, not before.
+    /// Returns when [`take_due`](Self::take_due) is next needed; that may be past. `None`: not before another input.
     pub fn next_due(&self) -> Option<Timestamp> {
         self.dues().min()
     }
 
-    /// The same for who has just called it, and waits for results: what was due and wasn't handed out waits for them too.
+    /// Returns the same for a caller that has just called it, and waits for outcomes: dues that were held back wait
+    /// for them too.
     pub fn next_due_after(&self, now: Timestamp) -> Option<Timestamp> {
         self.dues().filter(|due| *due > now).min()
     }
 
-    /// What has to be stored since the last call, in this order. After a failure to store it the value is ahead of the
-    /// storage: drop it and load it anew.
+    /// Takes the changes to store since the last call, in this order. After a failure to store them the engine is
+    /// ahead of the storage: it has to be dropped and loaded anew.
     pub fn take_changes(&mut self) -> Vec<Change> {
         let mut changes: Vec<_> = self.deleted.drain(..).map(Change::Delete).collect();
         changes.extend(self.membership.take_deleted().into_iter().map(Change::Forget));
@@ -159,21 +170,21 @@ impl RoomEngine {
                 changes.push(Change::Put(Box::new(DelegationRow::of(delegation))));
             }
         }
-        // It is dropped with all the rest where nothing is left.
+        // The room's row is dropped with all the rest where nothing is left.
         if std::mem::take(&mut self.room_changed) && !self.is_empty() {
             changes.push(Change::PutRoom(RoomRow { sanity_check_due: self.sanity_check_due }));
         }
         changes
     }
 
-    /// What is worth a line in the log since the last call.
+    /// Takes the events for the log since the last call.
     pub fn take_log_events(&mut self) -> Vec<LogEvent> {
         let mut log_events = std::mem::take(&mut self.log_events);
         log_events.extend(self.membership.take_log_events());
         log_events
     }
 
-    /// All rows, by their ids, as they ought to be stored by now.
+    /// Returns all rows, by their ids, as they ought to be stored by now.
     #[cfg(feature = "mutants")]
     pub fn rows(&self) -> Rows {
         Rows {
@@ -183,17 +194,17 @@ impl RoomEngine {
         }
     }
 
-    /// Whether there is neither a delegation nor somebody who is tracked: nothing to store, nothing to do.
+    /// Returns whether there is neither a delegation nor a tracked participant: nothing to store, nothing to do.
     pub fn is_empty(&self) -> bool {
         self.delegations.is_empty() && self.membership.is_empty()
     }
 
-    /// The number of delegations.
+    /// Returns the number of delegations.
     pub fn len(&self) -> usize {
         self.delegations.len()
     }
 
-    /// Whether there are actions whose results are awaited.
+    /// Returns whether actions are in flight.
     pub fn has_actions_in_flight(&self) -> bool {
         !self.in_flight.is_empty()
     }
@@ -240,7 +251,7 @@ impl RoomEngine {
         self.membership.webhook(now, event);
     }
 
-    /// Passes the outcome of an action on to the delegations and participants that it is about.
+    /// Passes the outcome of an action to the delegations and participants that it is about.
     fn outcome(&mut self, now: Timestamp, id: ActionId, action: InFlightAction, outcome: Outcome, jitter: Jitter) {
         let InFlightAction { request, started_at, started_seq } = action;
         match request {
@@ -314,8 +325,8 @@ impl RoomEngine {
         }
     }
 
-    /// The SFU has removed these participants. Their leaves are sent as soon as that is confirmed: by a webhook, or else by
-    /// a poll.
+    /// Handles the removal of participants from the SFU. Their leaves are sent as soon as that is confirmed: by a
+    /// webhook, or else by a poll.
     fn removed(&mut self, now: Timestamp, identities: &[Identity]) {
         let connected: Vec<_> = self
             .delegations
@@ -330,7 +341,7 @@ impl RoomEngine {
         }
     }
 
-    /// Lets a delegation learn something, and notes what has to be stored for it.
+    /// Gives a delegation the signal that `read` finds for it, and marks its row if it changes.
     fn signal(&mut self, now: Timestamp, id: DelegationId, read: impl FnOnce(&mut Delegation) -> Option<Signal>) {
         let Some(delegation) = self.delegations.get_mut(&id) else { return };
         let before = delegation.progress.clone();
@@ -364,7 +375,7 @@ impl RoomEngine {
         }
     }
 
-    /// Sees to it that there is a sanity check to come.
+    /// Schedules a sanity check, if there is none.
     fn schedule_sanity_check(&mut self, now: Timestamp) {
         if let Some(interval) = self.config.sanity_check_interval
             && self.sanity_check_due.is_none()

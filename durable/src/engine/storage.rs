@@ -1,5 +1,5 @@
-//! What of a room is stored: one row for each delegation and each tracked participant, and one for the room where sanity
-//! checks are on. Plain columns, no index but the primary key: each index would double the rows written.
+//! The rows of a room: one for each delegation and each tracked participant, and one for the room where sanity checks
+//! are on. Plain columns, no index but the primary key: each index would double the rows written.
 
 use serde::{Deserialize, Serialize};
 
@@ -8,35 +8,35 @@ use crate::engine::delegation::row::DelegationRow;
 use crate::engine::membership::row::TrackedRow;
 use crate::time::Timestamp;
 
-/// What has to be stored, or deleted, so that nothing is forgotten.
+/// Change to store.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Change {
-    /// This delegation is over.
+    /// Deletes a delegation's row: it has ended.
     Delete(DelegationId),
-    /// Insert this row, or replace the one with its id.
+    /// Inserts a row, or replaces the one with its id.
     Put(Box<DelegationRow>),
-    /// No token lets this participant in any more.
+    /// Deletes a tracked participant's row: no token admits it any more.
     Forget(TrackedId),
-    /// Insert this row, or replace the one with its id.
+    /// Inserts a row, or replaces the one with its id.
     Track(Box<TrackedRow>),
-    /// Insert or replace the room's only row.
+    /// Inserts or replaces the room's only row.
     PutRoom(RoomRow),
 }
 
-/// All that is stored, in any order.
+/// All rows, in any order.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Rows {
     /// The delegations.
     pub delegations: Vec<DelegationRow>,
     /// The tracked participants.
     pub tracked: Vec<TrackedRow>,
-    /// The room's own.
+    /// The room's own row.
     pub room: RoomRow,
 }
 
 /// The room's own row.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RoomRow {
-    /// When the SFU is next asked whether the connected participants are still there.
+    /// When the next sanity check is due.
     pub sanity_check_due: Option<Timestamp>,
 }

@@ -1,4 +1,4 @@
-//! How a delegation is stored.
+//! The row of a delegation.
 
 use serde::{Deserialize, Serialize};
 
@@ -11,7 +11,7 @@ use crate::engine::mutant::Mutant;
 use crate::ids::{DelayedEventsUrl, Identity, ParticipantSid, RoomName, ServerName, UserId};
 use crate::time::Timestamp;
 
-/// The row of a delegation. Every field is one column: a text, an integer below 2⁵³, or null.
+/// Row of a delegation. Every field is one column: a text, an integer below 2⁵³, or null.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DelegationRow {
     /// Primary key.
@@ -32,21 +32,21 @@ pub struct DelegationRow {
     pub delay_id: DelayId,
     /// See [`Delegate::delay_timeout`]; ms.
     pub delay_timeout: DelayTimeout,
-    /// When it was delegated.
+    /// When the delegation was accepted.
     pub accepted_at: Timestamp,
-    /// Where it stands.
+    /// State.
     pub state: StateColumn,
-    /// Since when, where that matters: suspected, leaving.
+    /// Beginning of the state, where that matters: suspected, leaving.
     pub since: Option<Timestamp>,
-    /// Suspected: from when on "not there" is believed.
+    /// Suspected: time from which on "not found" is believed.
     pub believed_from: Option<Timestamp>,
     /// Waiting: the end of the wait. Connected, suspected: the next `restart`. Leaving: the next `send`.
     pub due: Timestamp,
-    /// How often running the homeserver has failed.
+    /// Number of failures of the homeserver running.
     pub failures: u32,
-    /// When the homeserver's timer was last set, at the earliest.
+    /// When the homeserver's timer was last started, at the earliest.
     pub armed_at: Timestamp,
-    /// The participant's newest connection, if one is known: under which identity.
+    /// Identity of the participant's newest connection, if one is known.
     pub connected_as: Option<AliasColumn>,
     /// Its SID.
     pub participant_sid: Option<ParticipantSid>,
@@ -54,26 +54,26 @@ pub struct DelegationRow {
     pub joined_at: Option<Timestamp>,
     /// Whether another may stand beside it: 0 or 1.
     pub contested: u8,
-    /// The SIDs of connections that are over, separated by spaces.
+    /// SIDs of ended connections, separated by spaces.
     pub ended_sids: String,
 }
 
-/// Where a delegation stands.
+/// State of a delegation, as it is stored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum StateColumn {
-    /// The participant isn't there yet.
+    /// The participant hasn't connected yet.
     Waiting,
-    /// The participant is there.
+    /// The participant is connected.
     Connected,
-    /// The participant is said to be gone, but may be back already, or soon.
+    /// The participant is reported to have left, but may be back already, or soon.
     #[serde(rename = "doubted")]
     Suspected,
-    /// The participant is gone.
+    /// The participant has left.
     Leaving,
 }
 
-/// Which identity of a delegation.
+/// Identity of a delegation, as it is stored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum AliasColumn {
@@ -121,7 +121,7 @@ impl DelegationRow {
         }
     }
 
-    /// The delegation again, with nothing under way.
+    /// Restores the delegation, with nothing in flight.
     pub(crate) fn resume(self, now: Timestamp) -> Delegation {
         let since = self.since.unwrap_or(now);
         let state = match self.state {

@@ -182,7 +182,7 @@ impl MembershipMonitor {
             ServerAnswer::Joined(true) => {
                 sweep.deletion = None;
                 let is_logged = std::mem::replace(&mut sweep.misconfigured, true);
-                // What was known of its users can't be known any more.
+                // An earlier answer about its users doesn't count any more.
                 self.apply_membership(now, matrix_room_id, started_seq, |_| true);
                 if !is_logged {
                     self.log(matrix_room_id, LogEventKind::NamespaceMisconfigured);
@@ -192,7 +192,8 @@ impl MembershipMonitor {
                 sweep.misconfigured = false;
                 let alone = self.sweeps.len() == 1;
                 let renewed = self.tracked.values().any(|tracked| tracked.token_seq > started_seq);
-                // A room that is deleted must hold nobody else: no other Matrix room's users, and no newer token's.
+                // A room that is deleted must hold no other participants: of no other Matrix room, and with no newer
+                // token.
                 match self.sweep(matrix_room_id) {
                     Some(sweep) if alone && !renewed => {
                         sweep.deletion.get_or_insert(Attempt::new(now)).hasten(now);

@@ -16,10 +16,13 @@
 //!
 //! # The transition table
 //!
+//! Columns are the states, rows the signals; an empty cell does nothing. *Sweep* is a request for the members of the Matrix room,
+//! *removal* one to the SFU to remove the participant.
+//!
 //! | signal | `Absent` | `Missing` | `Connected` | `Unwelcome` |
 //! | --- | --- | --- | --- | --- |
 //! | `TokenIssued` | no removal | `Absent`, if the token is valid for longer | | `Connected` |
-//! | `TokenRefreshed` | remembered for longer | `Absent` | | |
+//! | `TokenRefreshed` | remembered for longer | `Absent`, likewise | | |
 //! | `Joined` | `Connected`; sweep | `Connected`; sweep | sweep | sweep |
 //! | `Connecting` | | `Absent` | | |
 //! | `Left` | remembered for longer | `Absent` | `Absent` | `Absent` |
@@ -78,7 +81,7 @@ pub(crate) enum State {
     Unwelcome,
 }
 
-/// What an input means to a tracked participant.
+/// Meaning of an input to a tracked participant.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) enum Signal {
     /// A token was issued to its user.
@@ -161,7 +164,7 @@ impl Tracked {
         tracked
     }
 
-    /// The transition table. What isn't in it does nothing.
+    /// The transition table, see the [module's documentation](self).
     pub(crate) fn handle(&mut self, now: Timestamp, signal: Signal) -> Option<PresenceChange> {
         use Signal::*;
         use State::{Absent, Connected, Missing, Unwelcome};
@@ -313,7 +316,7 @@ impl Tracked {
         self.changed |= self.stored() != stored;
     }
 
-    /// What a crash mustn't lose, the token apart.
+    /// The part that a crash mustn't lose, the token apart.
     pub(crate) fn stored(&self) -> (bool, Option<Timestamp>, Connections) {
         (self.is_connected(), self.left_at, self.connections.clone())
     }

@@ -1,4 +1,4 @@
-//! How a tracked participant is stored.
+//! The row of a tracked participant.
 
 use serde::{Deserialize, Serialize};
 
@@ -9,7 +9,7 @@ use crate::engine::membership::participant::Tracked;
 use crate::ids::{Identity, MatrixRoomId, ParticipantSid, RoomName, UserId};
 use crate::time::Timestamp;
 
-/// The row of a tracked participant. Every field is one column: a text, an integer below 2⁵³, or null.
+/// Row of a tracked participant. Every field is one column: a text, an integer below 2⁵³, or null.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TrackedRow {
     /// Primary key.
@@ -26,13 +26,13 @@ pub struct TrackedRow {
     pub expires_at: Timestamp,
     /// Whether it is connected: 0 or 1.
     pub connected: u8,
-    /// When it was last known to be gone, if it was ever there.
+    /// When it was last known not to be connected, if it ever was.
     pub gone_at: Option<Timestamp>,
-    /// The SID of its newest connection, if one is known.
+    /// SID of its newest connection, if one is known.
     pub participant_sid: Option<ParticipantSid>,
-    /// When that began.
+    /// When that connection began.
     pub joined_at: Option<Timestamp>,
-    /// The SIDs of connections that are over, separated by spaces.
+    /// SIDs of ended connections, separated by spaces.
     pub ended_sids: String,
 }
 
