@@ -1,4 +1,5 @@
-//! Names of things on the SFU and on the homeserver. The engine compares them and passes them on; parsing them is the caller's.
+//! Names of things on the SFU and on the homeserver. The engine compares them and passes them on; parsing them is the
+//! caller's.
 
 use std::fmt;
 
@@ -47,8 +48,8 @@ string_ids! {
     MatrixRoomId;
     /// Id of a Matrix user.
     UserId;
-    /// URL of a homeserver's delayed events, below which each has its id, without a slash at its end. The engine passes it on
-    /// for times when it can't be looked up.
+    /// URL of a homeserver's delayed events, below which each has its id, without a slash at its end. The engine
+    /// passes it on for times when it can't be looked up.
     DelayedEventsUrl;
 }
 
@@ -82,7 +83,8 @@ impl Identity {
 pub struct ParticipantSid(String);
 
 impl ParticipantSid {
-    /// Parses a `sid` field. `None` where it is empty, which is protobuf's way of leaving it out, or holds white space.
+    /// Parses a `sid` field. `None` where it is empty, which is protobuf's way of leaving it out, or holds white
+    /// space.
     pub fn new(sid: impl Into<String>) -> Option<Self> {
         let sid = sid.into();
         (!sid.is_empty() && !sid.contains(char::is_whitespace)).then_some(Self(sid))

@@ -1,23 +1,24 @@
 //! Delegated leaves: a client hands over the delayed event that takes it out of a call, and this crate looks after it.
 //!
-//! While the participant is connected to the SFU, the homeserver's timer is restarted in time; once it has left, the event is
-//! sent. Two rules decide every doubt: **a leave is never lost**, and **a leave is never sent early**.
+//! While the participant is connected to the SFU, the homeserver's timer is restarted in time; once it has left, the
+//! event is sent. Two rules decide every doubt: **a leave is never lost**, and **a leave is never sent early**.
 //!
 //! It looks after memberships, too: a token that was issued because its user is in a Matrix room is recorded, and the
-//! participant is removed from the call once its user has left the room. Two rules again: **no member of the room is removed**,
-//! and **a failure of the homeserver removes no participant**.
+//! participant is removed from the call once its user has left the room. Two rules again: **no member of the room is
+//! removed**, and **a failure of the homeserver removes no participant**.
 //!
 //! # The engine
 //!
-//! [`RoomEngine`] holds the delegations and the tracked participants of one LiveKit room. It is a value without I/O, clock,
-//! storage and randomness. Its caller
+//! [`RoomEngine`] holds the delegations and the tracked participants of one LiveKit room. It is a value without I/O,
+//! clock, storage and randomness. Its caller
 //!
-//! - passes commands and outcomes to [`RoomEngine::handle`], and stores [`RoomEngine::take_changes`] before it acknowledges them,
-//!   together with an alarm for [`RoomEngine::next_due`];
-//! - acts only when the alarm goes off: performs the actions of [`RoomEngine::take_due`], a few at a time, hands in each outcome,
-//!   and goes on until nothing is due and nothing is in flight. While it waits for outcomes, [`RoomEngine::next_due_after`] is
-//!   when the engine needs it again, if no command comes before;
-//! - loads the engine anew after a crash, or when it couldn't store something: actions that were in flight are due again.
+//! - passes commands and outcomes to [`RoomEngine::handle`], and stores [`RoomEngine::take_changes`] before it
+//!   acknowledges them, together with an alarm for [`RoomEngine::next_due`];
+//! - acts only when the alarm goes off: performs the actions of [`RoomEngine::take_due`], a few at a time, hands in
+//!   each outcome, and goes on until nothing is due and nothing is in flight. While it waits for outcomes,
+//!   [`RoomEngine::next_due_after`] is when the engine needs it again, if no command comes before;
+//! - loads the engine anew after a crash, or when it couldn't store something: actions that were in flight are due
+//!   again.
 //!
 //! As code, with a `Vec` for a disk and a loop for an alarm:
 //!
@@ -76,8 +77,8 @@
 //!
 //! # The transition table of a delegation
 //!
-//! Columns are the states, rows the signals of `engine/delegation/mod.rs`; each cell is an arm of `Delegation::handle`. An empty
-//! cell does nothing.
+//! Columns are the states, rows the signals of `engine/delegation/mod.rs`; each cell is an arm of
+//! `Delegation::handle`. An empty cell does nothing.
 //!
 //! | signal | `Waiting` | `Connected` | `Suspected` | `Leaving` |
 //! | --- | --- | --- | --- | --- |
@@ -96,17 +97,19 @@
 //! | `DelayElapsed` | | ends: `GaveUp` | ends: `GaveUp` | |
 //! | `Finalised` | ends | ends | ends | ends |
 //!
-//! `Waiting` begins with a poll, `Connected` with a `restart` (unless it follows `Suspected`), `Leaving` with a `send`, before
-//! which the SFU is polled unless the participant was seen to be gone in the last three seconds. `Waiting` lasts
-//! `min(T, 1 h)`, `Suspected` an hour at most, and `Leaving` until `T` has passed since the last restart, but a second at least
-//! and an hour at most.
+//! `Waiting` begins with a poll, `Connected` with a `restart` (unless it follows `Suspected`), `Leaving` with a
+//! `send`, before which the SFU is polled unless the participant was seen to be gone in the last three seconds.
+//! `Waiting` lasts `min(T, 1 h)`, `Suspected` an hour at most, and `Leaving` until `T` has passed since the last
+//! restart, but a second at least and an hour at most.
 //!
 //! # The states of a tracked participant
 //!
 //! - `Absent`: not connected, as far as is known. Its token may admit it.
-//! - `Missing`: not connected, after all known tokens had expired, as a first poll has confirmed. The second one ends the record.
+//! - `Missing`: not connected, after all known tokens had expired, as a first poll has confirmed. The second one ends
+//!   the record.
 //! - `Connected`: its user is taken to be in the Matrix room, which regular sweeps check.
-//! - `Unwelcome`: connected, but its user isn't in the Matrix room. Its removal is requested until the SFU has fulfilled it.
+//! - `Unwelcome`: connected, but its user isn't in the Matrix room. Its removal is requested until the SFU has
+//!   fulfilled it.
 //!
 //! The transition table is at the top of `engine/membership/participant.rs`; each cell is an arm of `Tracked::handle`.
 mod command;

@@ -1,10 +1,10 @@
-//! A model of the homeservers' delayed events (MSC4140).
+//! Model of the homeservers' delayed events (MSC4140).
 
 use std::time::Duration;
 
 use delegated_leaves::{DelayId, DelayTimeout, HomeserverAnswer, Timestamp};
 
-/// All delayed events of a simulation, and when which homeserver is down.
+/// All delayed events of a simulation, and the outages of their homeservers.
 #[derive(Default)]
 pub(crate) struct Homeservers {
     pub(crate) events: Vec<DelayedLeave>,
@@ -19,7 +19,7 @@ pub(crate) struct DelayedLeave {
     pub(crate) fate: Fate,
 }
 
-/// What has become of a delayed event.
+/// State of a delayed event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Fate {
     Pending,
@@ -29,7 +29,7 @@ pub(crate) enum Fate {
     Cancelled,
 }
 
-/// What is asked of a homeserver.
+/// Request to a homeserver.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Call {
     Restart,
@@ -43,7 +43,8 @@ impl Homeservers {
         self.events.len() - 1
     }
 
-    /// Whether the event's timer has run out; when to look again, if its homeserver is down.
+    /// Sends the event if its timer has run out, and returns whether it did. The error is when to try again while its
+    /// homeserver is down.
     pub(crate) fn fire(&mut self, now: Timestamp, index: usize) -> Result<bool, Timestamp> {
         let Some(event) = self.events.get_mut(index) else { return Ok(false) };
         if event.fate != Fate::Pending || event.fires_at > now {
@@ -56,7 +57,7 @@ impl Homeservers {
         Ok(true)
     }
 
-    /// Does what it is asked.
+    /// Answers a request.
     pub(crate) fn call(&mut self, now: Timestamp, index: usize, call: Call, odd: bool) -> HomeserverAnswer {
         let Some(event) = self.events.get_mut(index) else { return HomeserverAnswer::Gone };
         match (event.fate, call) {
@@ -71,7 +72,7 @@ impl Homeservers {
         self.events.get(index).map(|event| event.fate)
     }
 
-    /// What a failing homeserver answers: 5xx, an odd 4xx, or 429 with or without a `Retry-After`.
+    /// Answer of a failing homeserver: 5xx, an odd 4xx, or 429 with or without a `Retry-After`.
     pub(crate) fn failure(pick: u32, seconds: u64) -> HomeserverAnswer {
         match pick {
             0 => HomeserverAnswer::from_status(500, None),
@@ -83,19 +84,19 @@ impl Homeservers {
 }
 
 impl DelayedLeave {
-    /// Its owner doesn't want it sent any more.
+    /// Cancels the event, as its owner would.
     pub(crate) fn cancel(&mut self) {
         if self.fate == Fate::Pending {
             self.fate = Fate::Cancelled;
         }
     }
 
-    /// What the event with that index is called.
+    /// Id of the event with that index.
     pub(crate) fn id(index: usize) -> Option<DelayId> {
         DelayId::new(format!("leave-{index}")).ok()
     }
 
-    /// The index of the event of that name.
+    /// Index of the event with that id.
     pub(crate) fn index(id: &DelayId) -> Option<usize> {
         id.secret().strip_prefix("leave-")?.parse().ok()
     }

@@ -1,4 +1,4 @@
-//! Whether the promises to delegations are kept.
+//! Checks the promises to delegations.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -13,17 +13,17 @@ use crate::homeserver::{Call, DelayedLeave, Fate, Homeservers};
 use crate::invariant::{Invariant, Verdict, broken};
 use crate::object::Stored;
 use crate::removal::Removals;
-use crate::sfu::{Connection, ConnectionName, Sfu, Webhook, Who};
+use crate::sfu::{Connection, ConnectionName, MemberAlias, Sfu, Webhook};
 
 /// All delegations that were ever stored.
 #[derive(Default)]
 pub(crate) struct Judge {
     pub(crate) cases: BTreeMap<DelegationId, Case>,
     pub(crate) removals: Removals,
-    questions: u64,
+    polls: u64,
 }
 
-/// What is known of a delegation from outside.
+/// History of a delegation, as seen from outside.
 pub(crate) struct Case {
     pub(crate) id: DelegationId,
     pub(crate) member: usize,
@@ -36,30 +36,30 @@ pub(crate) struct Case {
     state: StateColumn,
     on_disk: bool,
     over_at: Option<Timestamp>,
-    /// Under which identity it has known its participant connected: the legacy one?
+    /// Whether the identity under which it has known its participant connected is the legacy one.
     joined_as: Option<bool>,
-    /// And since when?
+    /// Beginning of that connection.
     joined_at: Option<Timestamp>,
     /// The latest `restart` that is known to have succeeded.
     armed_at: Timestamp,
     /// The member's latest connection under each identity, when the delegation was stored or since, and its beginning.
     connections: [Option<(ConnectionName, Timestamp)>; 2],
-    /// The connections that the engine was told stand, and when.
+    /// Connections whose beginning was reported to the engine, and when.
     reported: Vec<(ConnectionName, Timestamp)>,
-    /// The connections that the engine was told have ended.
+    /// Connections whose end was reported to the engine.
     reported_ends: Vec<ConnectionName>,
-    /// The connections of whose end it was told when it couldn't tell that they were the newest.
+    /// Connections whose end was reported when it wasn't certain that they were the newest.
     unclear: Vec<ConnectionName>,
-    /// The connections that the engine was told make room for the next, while the participant counted as connected.
+    /// Connections that were reported to make room for the next, while the participant counted as connected.
     reported_reconnects: Vec<(ConnectionName, Timestamp)>,
-    /// What mustn't be tried again before when.
+    /// Request that must wait, and until when.
     not_before: Option<(Timestamp, Call)>,
     calls: u64,
     stimuli: u64,
 }
 
 impl Judge {
-    /// Something has been stored.
+    /// Checks what was stored.
     pub(crate) fn stored(
         &mut self,
         now: Timestamp,
@@ -89,19 +89,19 @@ impl Judge {
         Ok(())
     }
 
-    /// The client has got its 200.
+    /// Records that the client has its 200.
     pub(crate) fn acknowledged(&mut self, member: usize) {
         if let Some(case) = self.cases.values_mut().rfind(|case| case.member == member) {
             case.acknowledged = true;
         }
     }
 
-    /// A webhook has been recorded.
+    /// Records a webhook that the object has stored.
     pub(crate) fn reported(&mut self, now: Timestamp, webhook: &Webhook) {
         for case in self.cases.values_mut().filter(|case| case.on_disk) {
             case.stimuli += 1;
             let Some(about) = webhook.about else {
-                // It says that those who were known to be connected aren't.
+                // It reports the end of all known connections.
                 if case.state == StateColumn::Waiting {
                     continue;
                 }
@@ -110,12 +110,13 @@ impl Judge {
                 case.reported_ends.extend(over.map(|(name, _)| name).filter(|name| known.contains(name)));
                 continue;
             };
-            if about.who.member != case.member {
+            if about.alias.member != case.member {
                 continue;
             }
             match &webhook.event.occurrence {
                 Occurrence::ParticipantJoined(_) => {
-                    // One that may be older than the delegation tells nothing: its end may have been told before.
+                    // One that may be older than the delegation proves nothing: its end may have been reported
+                    // before.
                     let after = webhook.event.happened_after(case.accepted_at) == Some(true);
                     let same_second = webhook.event.happened_before(case.accepted_at) == Some(false);
                     if after || (same_second && !webhook.event.is_stale(now)) {
@@ -141,14 +142,14 @@ impl Judge {
         }
     }
 
-    /// A member's media is connected.
+    /// Records that a member's media is connected.
     pub(crate) fn connected(&mut self, connection: Connection) {
-        for case in self.cases.values_mut().filter(|case| case.member == connection.who.member && case.on_disk) {
+        for case in self.cases.values_mut().filter(|case| case.member == connection.alias.member && case.on_disk) {
             case.connected(connection);
         }
     }
 
-    /// An action goes on the wire, when there may have been so many sanity checks.
+    /// Checks an action that is started, given the largest possible number of sanity checks so far.
     pub(crate) fn acts(
         &mut self,
         now: Timestamp,
@@ -179,7 +180,8 @@ impl Judge {
         if call == Call::Send { case.sends(now, sfu, homeservers) } else { Ok(()) }
     }
 
-    /// A delayed event has been sent by its own homeserver. `trouble` is when something last went wrong there or here.
+    /// Checks a delayed event that its own homeserver has sent. `trouble` is when a fault last occurred there or
+    /// here.
     pub(crate) fn fired(&self, now: Timestamp, event: usize, trouble: Timestamp, sfu: &Sfu) -> Verdict {
         for case in self.cases.values().filter(|case| case.event == event && case.on_disk && !case.replaced) {
             let Some(active) = sfu.active(case.member) else { continue };
@@ -191,7 +193,8 @@ impl Judge {
         Ok(())
     }
 
-    /// All is calm, everybody gone, all webhooks told. Until when must the leave be sent? `None`: it needn't.
+    /// Returns when the leave has to be sent at the latest, now that all is calm, all participants have left, and all
+    /// webhooks have come. `None`: it needn't.
     pub(crate) fn promised_by(&self, id: DelegationId, now: Timestamp, sanity_check: bool) -> Option<Timestamp> {
         let case = self.cases.get(&id).filter(|case| case.acknowledged && !case.replaced)?;
         let mut connections = case.connections.into_iter().flatten().peekable();
@@ -208,10 +211,10 @@ impl Judge {
         }
     }
 
-    /// It is time for that.
+    /// Checks a leave that has to be sent by now.
     pub(crate) fn is_due(&self, id: DelegationId, homeservers: &Homeservers) -> Verdict {
         match self.cases.get(&id) {
-            // One that was given up has been checked then: its homeserver sends it.
+            // One that was given up has been checked at that time: its homeserver sends it.
             Some(case) if case.on_disk && homeservers.fate(case.event) == Some(Fate::Pending) => {
                 broken(Invariant::NeverLost, format!("{case} hasn't left"))
             }
@@ -219,15 +222,15 @@ impl Judge {
         }
     }
 
-    /// A question goes out.
+    /// Checks a poll of the SFU.
     fn polls(&mut self, now: Timestamp, sanity_checks: u64) -> Verdict {
-        self.questions += 1;
-        let delegations: u64 = self.cases.values().map(|case| case.questions_by(now)).sum();
-        // Those whose tokens have expired are looked for twice, until the SFU tells, and now and then.
+        self.polls += 1;
+        let delegations: u64 = self.cases.values().map(|case| case.polls_by(now)).sum();
+        // Participants whose tokens have expired are polled for twice, until the SFU answers, and now and then.
         let queried = now.since(START).as_secs() / POLL_PAUSE.as_secs();
         let budget = delegations + 2 * self.removals.stimuli() + queried;
-        match self.questions > budget + sanity_checks {
-            true => broken(Invariant::Bounded, format!("the SFU is asked for the {}th time", self.questions)),
+        match self.polls > budget + sanity_checks {
+            true => broken(Invariant::Bounded, format!("the SFU is polled for the {}th time", self.polls)),
             false => Ok(()),
         }
     }
@@ -267,24 +270,24 @@ impl Judge {
 }
 
 impl Case {
-    /// A `restart` that was sent then is known to have succeeded.
+    /// Records the success of a `restart` that was sent then.
     pub(crate) fn armed(&mut self, at: Timestamp) {
         self.armed_at = self.armed_at.max(at);
     }
 
-    /// The homeserver wants to be left alone.
+    /// Records a `Retry-After` of the homeserver.
     pub(crate) fn limited(&mut self, until: Timestamp, call: Call) {
         self.not_before = Some((until, call));
     }
 
-    /// The object has been loaded anew.
+    /// Records that the object was loaded anew.
     pub(crate) fn reloaded(&mut self) {
         self.stimuli += 1;
     }
 
     fn connected(&mut self, connection: Connection) {
         if let Some(since) = connection.active_since {
-            self.connections[usize::from(connection.who.legacy)] = Some((connection.name, since));
+            self.connections[usize::from(connection.alias.legacy)] = Some((connection.name, since));
         }
     }
 
@@ -295,7 +298,7 @@ impl Case {
             && let Some(sid) = sid
             && (known != Some(sid) || self.state != StateColumn::Connected)
         {
-            // It has learnt it from the SFU itself, whose latest connection of that SID it is.
+            // The engine has found it by a poll: the latest connection of that SID.
             let mut connections = self.connections.into_iter().flatten();
             let migrations = connections.find(|(name, _)| name.sid == sid).map_or(0, |(name, _)| name.migrations);
             self.reported.push((ConnectionName { sid, migrations }, now));
@@ -325,18 +328,18 @@ impl Case {
         if homeservers.fate(self.event) != Some(Fate::Pending) || self.is_out_of_time(now) {
             return Ok(());
         }
-        let known_as = |who: Who| self.joined_as.is_none_or(|legacy| legacy == who.legacy);
+        let known_as = |alias: MemberAlias| self.joined_as.is_none_or(|legacy| legacy == alias.legacy);
         for connection in sfu.connections_of(self.member) {
             let Some(since) = connection.active_since else { continue };
             let reported = self.reported.iter().any(|(name, _)| *name == connection.name);
-            if reported || (since + UNSEEN < now && known_as(connection.who)) {
-                let how = if reported { "as it was told" } else { "as it could know" };
+            if reported || (since + UNSEEN < now && known_as(connection.alias)) {
+                let how = if reported { "as reported" } else { "as it could know" };
                 return broken(Invariant::NeverEarly, format!("{self} leaves under {connection:?}, {how}"));
             }
         }
-        let displacing = sfu.connections_of(self.member).filter_map(|next| Some((next.succeeds?, next.who)));
-        let migrating = sfu.migrating_of(self.member).map(|connection| (connection.name, connection.who));
-        for (from, _) in displacing.chain(migrating).filter(|(_, who)| known_as(*who)) {
+        let displacing = sfu.connections_of(self.member).filter_map(|next| Some((next.succeeds?, next.alias)));
+        let migrating = sfu.migrating_of(self.member).map(|connection| (connection.name, connection.alias));
+        for (from, _) in displacing.chain(migrating).filter(|(_, alias)| known_as(*alias)) {
             let reported =
                 self.reported_reconnects.iter().any(|(name, at)| *name == from && now < *at + RECONNECT_WINDOW);
             if reported && sfu.active(self.member).is_none() {
@@ -346,20 +349,20 @@ impl Case {
         Ok(())
     }
 
-    /// Whether the homeserver sends the event by itself about now, for all that is known.
+    /// Returns whether the homeserver sends the event by itself about now, for all that is known.
     fn is_out_of_time(&self, now: Timestamp) -> bool {
         self.armed_at + self.timeout <= now
     }
 
-    /// How often the homeserver may have been called by now: at the cadence, and after failures.
+    /// Returns how many requests its homeserver may have had by now: at the cadence, and after failures.
     fn calls_by(&self, now: Timestamp) -> u64 {
         let cadence = u64::try_from(self.cadence.as_millis()).unwrap_or(u64::MAX);
         let age = u64::try_from(self.age(now).as_millis()).unwrap_or(u64::MAX);
         15 + age / cadence + age / 20_000 + 8 * self.stimuli
     }
 
-    /// How often the SFU may have been asked for it by now: once a minute, and after what has happened to it.
-    fn questions_by(&self, now: Timestamp) -> u64 {
+    /// Returns how many polls there may have been for it by now: one a minute, and some after each event.
+    fn polls_by(&self, now: Timestamp) -> u64 {
         12 + self.age(now).as_secs() / 45 + 8 * self.stimuli
     }
 
@@ -378,20 +381,20 @@ fn member_of(row: &DelegationRow) -> Option<usize> {
     row.identity.as_str().strip_prefix('m')?.parse().ok()
 }
 
-/// For so long nobody needs to know of a connection: a webhook may be [`FRESH`], and an answer of the SFU under way.
+/// Time for which a connection may be unknown: a webhook may be [`FRESH`], and a poll under way.
 const UNSEEN: Duration = Duration::from_secs(FRESH.as_secs() + 6);
 
 /// As long as the specification gives it.
 const RECONNECT_WINDOW: Duration = Duration::from_secs(15);
 
-/// Until a `restart` follows on the news of a connection.
+/// Time from the report of a connection to its `restart`.
 const REACTION: Duration = Duration::from_secs(3);
 
-/// Until a `restart` follows on a trouble that is over: the longest back-off, and a little more.
+/// Time from the end of a trouble to the next `restart`: the longest back-off, and a little more.
 const RECOVERY: Duration = Duration::from_secs(66);
 
-/// For alarms, questions and the last attempts.
+/// Reserve for alarms, polls and the last tries.
 const SLACK: Duration = Duration::from_secs(180);
 
-/// How often the SFU may be asked for those whose tokens have expired.
+/// Interval of the polls for participants whose tokens have expired.
 const POLL_PAUSE: Duration = Duration::from_secs(600);

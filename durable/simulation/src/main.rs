@@ -1,5 +1,5 @@
-//! Runs simulations of the delegated-leave engine: `simulate SEEDS [FIRST]`, or `simulate --seed SEED` for one with all
-//! that happens in it.
+//! Runs simulations of the delegated-leave engine: `simulate SEEDS [FIRST]`, or `simulate --seed SEED` for one with
+//! all its events.
 
 use std::process::ExitCode;
 use std::sync::Mutex;

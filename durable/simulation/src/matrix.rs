@@ -1,15 +1,15 @@
-//! A model of the Matrix room that participants have to be in, and of what our homeserver tells of it.
+//! Model of the Matrix room that participants have to be in, and of our homeserver's answers about it.
 
 use std::collections::HashSet;
 
 use delegated_leaves::{MatrixRoomId, MembersAnswer, RoomName, ServerAnswer, Timestamp, Track, UserId};
 
-use crate::sfu::Who;
+use crate::sfu::MemberAlias;
 
-/// Who has been joined when.
+/// Memberships over time.
 #[derive(Default)]
 pub(crate) struct MatrixRoom {
-    /// Of each member, since when it is joined, or not: oldest first. Everybody is, in the beginning.
+    /// For each member, since when it is joined, or not: oldest first. All are in the beginning.
     changes: Vec<Vec<(Timestamp, bool)>>,
     /// The namespace in our registration doesn't cover the members.
     pub(crate) hidden: bool,
@@ -20,7 +20,7 @@ impl MatrixRoom {
         Self { changes: vec![vec![(now, true)]; members], hidden }
     }
 
-    /// Somebody joins, leaves, is kicked or banned.
+    /// Records that a member joins, leaves, is kicked or banned.
     pub(crate) fn set(&mut self, now: Timestamp, member: usize, joined: bool) {
         if let Some(changes) = self.changes.get_mut(member) {
             changes.push((now, joined));
@@ -32,7 +32,7 @@ impl MatrixRoom {
         changes.take_while(|(since, _)| *since <= at).last().is_none_or(|(_, joined)| *joined)
     }
 
-    /// Since when it isn't joined, if it isn't.
+    /// When the member left, if it isn't joined.
     pub(crate) fn left_at(&self, member: usize) -> Option<Timestamp> {
         self.changes.get(member)?.last().filter(|(_, joined)| !joined).map(|(since, _)| *since)
     }
@@ -41,31 +41,31 @@ impl MatrixRoom {
         self.left_at(member).is_none()
     }
 
-    /// Whether any user of our homeserver was joined. Where our namespace is wrong there are others.
+    /// Returns whether any user of our homeserver was joined. Where our namespace is wrong there are others.
     pub(crate) fn was_anybody_joined(&self, at: Timestamp) -> bool {
         self.hidden || (0..self.changes.len()).any(|member| self.was_joined(member, at))
     }
 
-    /// `joined_members`.
+    /// Answer to `joined_members`.
     pub(crate) fn members(&self, now: Timestamp) -> MembersAnswer {
         let joined: HashSet<_> =
             (0..self.changes.len()).filter(|member| self.was_joined(*member, now)).map(user_id).collect();
         if self.hidden || joined.is_empty() { MembersAnswer::Forbidden } else { MembersAnswer::Joined(joined) }
     }
 
-    /// `is_joined` for our own server.
+    /// Answer to `is_joined` for our own server.
     pub(crate) fn server(&self, now: Timestamp) -> ServerAnswer {
         ServerAnswer::Joined(self.was_anybody_joined(now))
     }
 }
 
-/// The token of a member that is valid until then.
+/// Token of a member that is valid until `expires_at`.
 pub(crate) fn token(member: usize, expires_at: Timestamp) -> Track {
     Track {
         room: RoomName::new("room"),
         matrix_room_id: MatrixRoomId::new("!room:hs0"),
         user_id: user_id(member),
-        identity: Who { member, legacy: false }.identity(),
+        identity: MemberAlias { member, legacy: false }.identity(),
         expires_at,
     }
 }

@@ -1,4 +1,5 @@
-//! A model of the Durable Object: storage that survives, memory that doesn't, one alarm, and the shell around the engine.
+//! Model of the Durable Object: storage that survives, memory that doesn't, one alarm, and the shell around the
+//! engine.
 
 use std::collections::BTreeMap;
 
@@ -19,17 +20,17 @@ pub(crate) struct Object {
     pub(crate) alarm: Option<Timestamp>,
     /// In memory.
     pub(crate) engine: Option<RoomEngine>,
-    /// The alarm's handler is running.
+    /// Whether the alarm's handler is running.
     pub(crate) handling: bool,
-    /// It has nothing more to do but to set the next alarm.
+    /// Whether it has nothing more to do but to set the next alarm.
     pub(crate) finishing: bool,
     pub(crate) in_flight: usize,
-    /// Counts the lives of the process: an answer to a former one reaches nobody.
+    /// Counts the lives of the process: an outcome for a former one is lost.
     pub(crate) life: u32,
     pub(crate) alive: bool,
 }
 
-/// What a step has stored.
+/// Effect of a step on the storage.
 #[derive(Default)]
 pub(crate) struct Stored {
     pub(crate) put: Vec<DelegationId>,
@@ -54,7 +55,7 @@ impl Object {
         }
     }
 
-    /// Takes a command, as `fetch` does, or an action's result.
+    /// Hands the engine a command, as `fetch` does, or an outcome.
     pub(crate) fn handle(&mut self, now: Timestamp, input: Input) {
         self.engine(now).handle(now, input);
     }
@@ -63,7 +64,7 @@ impl Object {
         self.handle(now, Input::Command(command));
     }
 
-    /// The next actions of the alarm's handler.
+    /// Takes the next actions of the alarm's handler.
     pub(crate) fn take_due(&mut self, now: Timestamp) -> Vec<Action> {
         let limit = CONNECTIONS - self.in_flight;
         let actions = self.engine(now).take_due(now, limit);
@@ -71,7 +72,7 @@ impl Object {
         actions
     }
 
-    /// When the alarm's handler goes on, if no answer comes before.
+    /// When the alarm's handler goes on, if no outcome comes before.
     pub(crate) fn next_due_after(&self, now: Timestamp) -> Option<Timestamp> {
         self.engine.as_ref()?.next_due_after(now)
     }
@@ -85,7 +86,7 @@ impl Object {
         self.rows.is_empty() && self.tracked.is_empty()
     }
 
-    /// Stores what has changed: together with the alarm, as the platform does it.
+    /// Stores the changes: together with the alarm, as the platform does it.
     pub(crate) fn commit(&mut self) -> Stored {
         let mut stored = Stored::default();
         let Some(engine) = &mut self.engine else { return stored };
@@ -112,12 +113,12 @@ impl Object {
         stored
     }
 
-    /// Whether the alarm ought to have gone off by now.
+    /// Returns whether the alarm ought to have gone off by now.
     pub(crate) fn is_late(&self, now: Timestamp) -> bool {
         self.alarm.is_some_and(|alarm| now.since(alarm) > PROMPT)
     }
 
-    /// Everything in memory is lost. An alarm whose handler was running goes off again.
+    /// Loses everything in memory. An alarm whose handler was running goes off again.
     pub(crate) fn crash(&mut self, now: Timestamp) {
         self.alive = false;
         self.forget();
@@ -128,7 +129,7 @@ impl Object {
         }
     }
 
-    /// The platform takes an idle object out of memory.
+    /// Takes an idle object out of memory, as the platform does.
     pub(crate) fn evict(&mut self) {
         if !self.handling {
             self.forget();

@@ -1,4 +1,4 @@
-//! What is promised about those who have to be in the Matrix room, and whether it is kept.
+//! Checks the promises about participants that have to be in the Matrix room.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -12,24 +12,24 @@ use crate::invariant::{Invariant, Verdict, broken};
 use crate::matrix::MatrixRoom;
 use crate::sfu::{ConnectionName, REFRESHED_FOR, Webhook};
 
-/// What the engine was told about the Matrix room and its members' tokens and connections.
+/// Reports to the engine about the Matrix room and its members' tokens and connections.
 #[derive(Default)]
 pub(crate) struct Removals {
-    /// When our homeserver looked for which answer.
+    /// When our homeserver evaluated which request.
     queried_at: BTreeMap<ActionId, Timestamp>,
-    /// The latest answer that told something and that the engine has in memory.
+    /// The latest conclusive answer that the engine has in memory.
     evidence: Option<Evidence>,
-    /// When a token for whom was last recorded, and until when the longest is valid.
+    /// For each member, when its latest token was recorded, and the latest expiry of all.
     tokens: BTreeMap<usize, (Timestamp, Timestamp)>,
-    /// Of which connections a webhook was recorded, and when.
+    /// Connections whose beginning was recorded from a webhook, and when.
     reported: Vec<(ConnectionName, Timestamp)>,
-    /// When the latest connection of each member ended whose end was told.
+    /// For each member, when the latest connection ended whose end was reported.
     left_at: BTreeMap<usize, Timestamp>,
-    questions: u64,
+    requests: u64,
     stimuli: u64,
 }
 
-/// Why somebody may be removed.
+/// Reason for which a participant may be removed.
 #[derive(Clone, Copy)]
 struct Evidence {
     requested_at: Timestamp,
@@ -39,16 +39,16 @@ struct Evidence {
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Finding {
-    /// These are joined.
+    /// Exactly these users are joined.
     Members,
-    /// Our homeserver isn't.
+    /// Our homeserver isn't joined.
     NotJoined,
-    /// It is, but we may not know who is.
+    /// It is joined, but its members are kept from us.
     Hidden,
 }
 
 impl Removals {
-    /// A token was recorded.
+    /// Records a token that the object has stored.
     pub(crate) fn tracked(&mut self, now: Timestamp, token: &Track) {
         self.stimuli += 1;
         if let Some(member) = member_of(&token.identity) {
@@ -57,22 +57,22 @@ impl Removals {
         }
     }
 
-    /// A webhook was recorded, when these were on disk.
+    /// Records a webhook that the object has handled with these rows on disk.
     pub(crate) fn reported(&mut self, now: Timestamp, webhook: &Webhook, rows: &BTreeMap<TrackedId, TrackedRow>) {
         self.stimuli += 1;
-        // Who was forgotten had its tokens only because of connections that nobody has told of.
-        let about = webhook.about.filter(|about| rows.values().any(|row| row.identity == about.who.identity()));
+        // A forgotten participant had its tokens only from connections that were never reported.
+        let about = webhook.about.filter(|about| rows.values().any(|row| row.identity == about.alias.identity()));
         match (about, &webhook.event.occurrence) {
             (Some(about), Occurrence::ParticipantJoined(_)) => self.reported.push((about.name, now)),
             (Some(about), Occurrence::ParticipantLeft(..) | Occurrence::ParticipantConnectionAborted(..)) => {
-                let left_at = self.left_at.entry(about.who.member).or_default();
+                let left_at = self.left_at.entry(about.alias.member).or_default();
                 *left_at = webhook.at.max(*left_at);
             }
             _ => {}
         }
     }
 
-    /// The object has been loaded anew.
+    /// Records that the object was loaded anew.
     pub(crate) fn reloaded(&mut self) {
         self.stimuli += 1;
         self.evidence = None;
@@ -82,12 +82,12 @@ impl Removals {
         self.stimuli
     }
 
-    /// Our homeserver looks for an answer.
+    /// Records that our homeserver evaluates a request.
     pub(crate) fn queried(&mut self, now: Timestamp, action_id: ActionId) {
         self.queried_at.insert(action_id, now);
     }
 
-    /// The engine has its answer.
+    /// Records the outcome that the engine gets.
     pub(crate) fn answered(&mut self, requested_at: Timestamp, input: &Input) {
         let Input::Outcome { id, outcome, .. } = input else { return };
         let finding = match outcome {
@@ -101,7 +101,7 @@ impl Removals {
         }
     }
 
-    /// The engine acts.
+    /// Checks an action that is started.
     pub(crate) fn acts(
         &mut self,
         request: &Request,
@@ -111,10 +111,10 @@ impl Removals {
     ) -> Verdict {
         match request {
             Request::JoinedMembers { .. } => {
-                self.questions += 1;
+                self.requests += 1;
                 let rounds = age.as_secs() / interval.map_or(60, |interval| interval.as_secs());
-                match self.questions > 5 + rounds + 4 * self.stimuli {
-                    true => broken(Invariant::Bounded, format!("our homeserver is asked {} times", self.questions)),
+                match self.requests > 5 + rounds + 4 * self.stimuli {
+                    true => broken(Invariant::Bounded, format!("our homeserver has had {} requests", self.requests)),
                     false => Ok(()),
                 }
             }
@@ -136,8 +136,8 @@ impl Removals {
         }
     }
 
-    /// Whether that connection of somebody who isn't joined since then ought to be over by now, if all has worked since
-    /// `trouble`.
+    /// Returns whether a connection of a participant whose user has left the Matrix room ought to have ended by now,
+    /// if all has worked since `trouble`.
     pub(crate) fn is_overdue(&self, now: Timestamp, connection: Overstay, intervals: Intervals) -> bool {
         let Overstay { name, active_since, left_at, trouble } = connection;
         let reported = self.reported.iter().filter(|(reported, _)| *reported == name).map(|(_, at)| *at).min();
@@ -154,7 +154,7 @@ impl Removals {
             None if left_at <= active_since && trouble <= active_since => known_at + SLACK,
             None => return false,
         };
-        // What finds it without a webhook has to work again first.
+        // The sanity check has to work again first to find it without a webhook.
         let found_by = match (reported, intervals.sanity_check) {
             (None, Some(interval)) => trouble + interval + intervals.membership_check.unwrap_or_default() + SLACK,
             _ => trouble,
@@ -162,7 +162,7 @@ impl Removals {
         checked_by.max(found_by) <= now
     }
 
-    /// Something has been stored.
+    /// Checks what was stored.
     pub(crate) fn stored(
         &self,
         now: Timestamp,
@@ -185,7 +185,7 @@ impl Removals {
         Ok(())
     }
 
-    /// Whether the latest answer says so, and it has been given no token since it was asked for.
+    /// Returns whether the latest answer says so, and the member was given no token since it was requested.
     fn may_remove(&self, member: usize, matrix: &MatrixRoom) -> bool {
         let Some(Evidence { requested_at, queried_at, finding }) = self.evidence else { return false };
         let renewed = self.tokens.get(&member).is_some_and(|(at, _)| *at > requested_at);
@@ -198,17 +198,17 @@ impl Removals {
     }
 }
 
-/// A connection that shouldn't be.
+/// Connection that ought to have ended.
 pub(crate) struct Overstay {
     pub(crate) name: ConnectionName,
     pub(crate) active_since: Timestamp,
-    /// Since when its user isn't in the Matrix room.
+    /// When its user left the Matrix room.
     pub(crate) left_at: Timestamp,
-    /// When something last went wrong with any of those who have a part in its end.
+    /// When a fault last occurred in a part that its end depends on.
     pub(crate) trouble: Timestamp,
 }
 
-/// How often is looked.
+/// Intervals of the checks.
 #[derive(Clone, Copy)]
 pub(crate) struct Intervals {
     pub(crate) membership_check: Option<Duration>,
@@ -219,5 +219,6 @@ pub(crate) fn member_of(identity: &Identity) -> Option<usize> {
     identity.as_str().strip_prefix('m')?.parse().ok()
 }
 
-/// For two questions and a removal, each of which may take as long as an answer is waited for, and for alarms.
+/// Reserve for two requests and a removal, each of which may take as long as an outcome is waited for, and for
+/// alarms.
 const SLACK: Duration = Duration::from_secs(20);

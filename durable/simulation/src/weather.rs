@@ -1,15 +1,15 @@
-//! How kind the world is in one simulation.
+//! The faults of one simulation, and how frequent they are.
 
 use std::time::Duration;
 
 use fastrand::Rng;
 
-/// What may go wrong, and how often. Drawn from the seed.
+/// Faults, and how frequent they are. Drawn from the seed.
 #[derive(Clone, Debug)]
 pub(crate) struct Weather {
     pub(crate) members: usize,
     pub(crate) servers: usize,
-    /// How long things go wrong; then everybody leaves, and all works.
+    /// Duration of the faults; then all members leave, and everything works.
     pub(crate) rough_for: Duration,
     pub(crate) sanity_check_interval: Option<Duration>,
     pub(crate) timeouts: [u64; 2],
@@ -26,9 +26,9 @@ pub(crate) struct Weather {
     pub(crate) alarm_late: f64,
     pub(crate) alarm_twice: f64,
     pub(crate) eviction: f64,
-    /// Webhooks tell `joinedAtMs`, not only `joinedAt`.
+    /// Webhooks have `joinedAtMs`, not only `joinedAt`.
     pub(crate) joined_at_ms: bool,
-    /// The SFU's answers tell when a connection began.
+    /// The SFU's answers have the beginning of a connection.
     pub(crate) answers_have_joined_at: bool,
     /// Participants have to be in a Matrix room.
     pub(crate) membership: bool,
@@ -73,7 +73,7 @@ impl Weather {
         }
     }
 
-    /// From now on everything works.
+    /// Ends all faults.
     pub(crate) fn calm_down(&mut self) {
         self.webhook_loss = 0.0;
         self.webhook_late = 0.0;
@@ -85,12 +85,12 @@ impl Weather {
         self.calm = true;
     }
 
-    /// How long a message is under way.
+    /// Draws the latency of a message.
     pub(crate) fn latency(&self, dice: &mut Rng) -> Duration {
         if chance(dice, self.slow) { millis(dice, 300, 4_000) } else { millis(dice, 5, 150) }
     }
 
-    /// How long a webhook is under way.
+    /// Draws the latency of a webhook.
     pub(crate) fn webhook_latency(&self, dice: &mut Rng) -> Duration {
         if !chance(dice, self.webhook_late) {
             return millis(dice, 20, 400);
@@ -98,18 +98,18 @@ impl Weather {
         if dice.bool() { millis(dice, 400, 5_000) } else { millis(dice, 5_000, 180_000) }
     }
 
-    /// How much later than it was set for the alarm goes off.
+    /// Draws the delay of an alarm.
     pub(crate) fn alarm_lateness(&self, dice: &mut Rng) -> Duration {
         if chance(dice, self.alarm_late) { millis(dice, 500, 60_000) } else { millis(dice, 0, 30) }
     }
 }
 
-/// A duration between two numbers of milliseconds.
+/// Draws a duration between two numbers of milliseconds.
 pub(crate) fn millis(dice: &mut Rng, from: u64, to: u64) -> Duration {
     Duration::from_millis(dice.u64(from..=to))
 }
 
-/// True with that probability.
+/// Draws true with that probability.
 pub(crate) fn chance(dice: &mut Rng, probability: f64) -> bool {
     probability > 0.0 && dice.f64() < probability
 }

@@ -1,5 +1,4 @@
-//! Simulated lives of delegated leaves: with the engine as it is every promise is kept, and with each deliberate mutant one
-//! is broken.
+//! Simulated lives of delegated leaves: the engine keeps every promise, and each deliberate mutant breaks one.
 
 use delegated_leaves::Mutant::{self, *};
 use simulation::{Invariant, simulate};
@@ -20,7 +19,7 @@ fn a_simulation_can_be_repeated() {
     }
 }
 
-/// One test for each mutant, so that they are looked for at the same time.
+/// One test for each mutant, so that they run at the same time.
 macro_rules! broken_by {
     ($($name:ident: $mutant:ident breaks $invariant:ident;)*) => {
         $(

@@ -10,8 +10,8 @@ use crate::delay::DelayId;
 use crate::ids::{DelayedEventsUrl, Identity, MatrixRoomId, ParticipantSid, RoomName, ServerName, UserId};
 use crate::time::Timestamp;
 
-/// A request that is due now. Its [`Outcome`] goes back in [`Input::Outcome`](crate::Input::Outcome) with the same id within
-/// 30 seconds; after that the action counts as failed.
+/// A request that is due now. Its [`Outcome`] goes back in [`Input::Outcome`](crate::Input::Outcome) with the same id
+/// within 30 seconds; after that the action counts as failed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Action {
     /// Label of the outcome.
@@ -172,8 +172,8 @@ macro_rules! row_ids {
 }
 
 row_ids! {
-    /// Id of one delegation in its room, unique for ever: the time of its acceptance in milliseconds since the epoch, and a
-    /// little more where several came at once.
+    /// Id of one delegation in its room, unique for ever: the time of its acceptance in milliseconds since the epoch,
+    /// and a little more where several came at once.
     DelegationId;
     /// Id of one tracked participant in its room, made like a [`DelegationId`].
     TrackedId;

@@ -167,7 +167,7 @@ fn a_restart_under_way_does_not_hold_up_the_leave() {
     assert_eq!(call.endings, [Ending::Sent]);
 }
 
-/// Lets the homeserver fail, with the participant gone. Returns how often it was tried.
+/// Lets the homeserver fail after the participant has left. Returns the number of tries.
 fn fail_until_given_up(call: &mut Call) -> usize {
     let mut attempts = 0;
     while call.endings.is_empty() {

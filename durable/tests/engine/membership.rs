@@ -1,4 +1,4 @@
-//! Whoever isn't in the Matrix room is removed from the LiveKit room, and nobody else.
+//! A participant whose user isn't in the Matrix room is removed from the LiveKit room, and no other.
 
 use std::time::Duration;
 
@@ -59,7 +59,7 @@ fn a_kept_token_does_not_let_them_stay() {
     }
 }
 
-/// The SFU renews the token of whoever is connected, for ten minutes.
+/// The SFU refreshes the token of a connected participant, for ten minutes.
 #[test]
 fn who_is_removed_after_the_token_has_expired_is_not_forgotten_at_once() {
     let mut call = Call::with_membership();
@@ -185,7 +185,7 @@ fn a_room_is_not_deleted_when_a_token_was_minted_since_the_question() {
     assert_eq!(call.acts(), ["server in !room"]);
     call.track("bob");
     call.server_answers(ServerAnswer::Joined(false));
-    assert_eq!(call.acts(), ["remove alice"], "who got none since isn't there any more");
+    assert_eq!(call.acts(), ["remove alice"], "alice has no newer token");
 }
 
 #[test]
@@ -214,7 +214,8 @@ fn whether_our_homeserver_is_joined_may_stay_unknown() {
     assert_eq!(call.is_connected("alice"), Some(true));
 }
 
-/// They can't share a LiveKit room, but if they did: who is in the one isn't removed for not being in the other.
+/// Two Matrix rooms can't share a LiveKit room, but if they did: members of the one aren't removed for not being in
+/// the other.
 #[test]
 fn matrix_rooms_are_not_confused() {
     let mut call = Call::with_membership();
@@ -259,7 +260,7 @@ fn nothing_is_asked_while_nobody_is_connected() {
     assert_eq!(call.room.next_due(), None);
 }
 
-/// Between the two looks it may come back: with a token that the SFU has given it while nobody told of its connection.
+/// Between the two polls it may come back: with a token that the SFU issued to a connection that was never reported.
 #[test]
 fn who_has_been_there_unheard_is_checked_after_the_first_look() {
     let mut call = Call::with_membership();
@@ -279,7 +280,7 @@ fn who_has_been_there_unheard_is_checked_after_the_first_look() {
     call.is_forgotten_after_two_looks("bob");
 }
 
-/// The SFU gives a token to whoever connects, even if it never gets as far as media.
+/// The SFU issues a token to each connecting participant, even if it never gets as far as media.
 #[test]
 fn who_only_tries_to_connect_is_remembered_for_longer() {
     let mut call = Call::with_membership();
@@ -326,7 +327,7 @@ fn a_look_that_fails_proves_nothing() {
     assert!(call.room.is_empty());
 }
 
-/// It isn't stored who was looked for when.
+/// The polls aren't stored.
 #[test]
 fn where_the_object_is_loaded_for_each_look_there_are_three() {
     let mut call = Call::with_membership();
@@ -537,7 +538,7 @@ fn others_are_none_of_its_business() {
     assert_eq!(call.acts(), [""; 0]);
     assert_eq!(call.next_acts(), ["members of !room"]);
     call.members(&["alice"]);
-    assert_eq!(call.acts(), [""; 0], "who has no token of ours isn't removed");
+    assert_eq!(call.acts(), [""; 0], "a participant without a token of ours isn't removed");
 }
 
 #[test]
@@ -600,12 +601,12 @@ fn an_expired_token_is_remembered_for_as_long_as_it_may_be_used() {
 }
 
 impl Call {
-    /// The SFU is asked twice, and then there is nobody left.
+    /// Answers two polls without the participant, which end its record.
     fn is_forgotten_after_two_looks(&mut self, who: &str) {
         assert_eq!(self.next_acts(), [format!("get {who}")]);
         self.sfu(&[]);
         assert_eq!(self.acts(), [""; 0]);
-        assert!(!self.room.is_empty(), "it may have a token that nobody knows of");
+        assert!(!self.room.is_empty(), "it may have a token that was never reported");
         assert_eq!(self.wait_for_due(), 900.0);
         assert_eq!(self.acts(), [format!("get {who}")]);
         self.sfu(&[]);

@@ -4,7 +4,7 @@ use delegated_leaves::{HomeserverAnswer, MembersAnswer, Outcome, RemovalAnswer, 
 
 use crate::call::{Call, DONE};
 
-/// An [`Outcome`] of each kind, as good as it can be.
+/// The best [`Outcome`] of each kind.
 fn successes() -> [Outcome; 5] {
     [
         Outcome::Homeserver(HomeserverAnswer::Done),

@@ -98,7 +98,7 @@ fn who_is_gone_without_doubt_after_all_leaves() {
     call.webhook(left, Occurrence::ParticipantLeft(participant("alice", "PA_1"), DisconnectReason::Other));
     call.acts();
     call.sfu_fails();
-    assert_eq!(call.acts(), [""; 0], "nobody leaves on old news and no answer");
+    assert_eq!(call.acts(), [""; 0], "an old report and a failed poll prove nothing");
     assert_eq!(call.wait_for_due(), 1.0);
     assert_eq!(call.acts(), ["get alice"]);
     call.sfu(&[("alice", "PA_1")]);

@@ -1,4 +1,4 @@
-//! What clients do.
+//! The steps of the members' clients.
 
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use crate::homeserver::DelayedLeave;
 use crate::invariant::{Verdict, Violation};
 use crate::matrix;
 use crate::member::{Member, Step};
-use crate::sfu::{Connection, ConnectionName, REFRESHED_FOR, Who};
+use crate::sfu::{Connection, ConnectionName, MemberAlias, REFRESHED_FOR};
 use crate::weather::{chance, millis};
 use crate::world::{Event, World};
 
@@ -66,7 +66,7 @@ impl World {
         Ok(())
     }
 
-    /// Those who aren't in the Matrix room stay until they are removed, if they aren't to leave as well.
+    /// Lets the members leave. Those outside of the Matrix room stay until they are removed, unless `strangers_too`.
     pub(crate) fn everybody_leaves(&mut self, strangers_too: bool) {
         for index in 0..self.members.len() {
             let stays = self.weather.membership && !self.matrix.is_joined(index) && !strangers_too;
@@ -76,7 +76,7 @@ impl World {
         }
     }
 
-    /// The SFU has ended its connection. Most clients try again.
+    /// Handles a removal by the SFU. Most clients try again.
     pub(crate) fn removed(&mut self, name: ConnectionName, index: usize) {
         self.refresh_token(index);
         let member = &mut self.members[index];
@@ -86,7 +86,7 @@ impl World {
         }
     }
 
-    /// A connection that didn't get as far as media. Most clients try again.
+    /// Aborts a connection before its media is connected. Most clients try again.
     pub(crate) fn abort(&mut self, name: ConnectionName) {
         let Some(connection) = self.connection(name).filter(|connection| connection.active_since.is_none()) else {
             return;
@@ -95,13 +95,13 @@ impl World {
         self.emit(webhook);
         if chance(&mut self.dice, 0.7) {
             let delay = millis(&mut self.dice, 200, 8_000);
-            self.after(delay, Event::Step(connection.who.member, Step::Join));
+            self.after(delay, Event::Step(connection.alias.member, Step::Join));
         }
     }
 
-    /// The SFU has moved a connection to another node.
+    /// Handles the move of a connection to another node.
     pub(crate) fn arrived(&mut self, connection: Connection) {
-        let member = &mut self.members[connection.who.member];
+        let member = &mut self.members[connection.alias.member];
         member.connection = Some(connection.name);
         member.last_began = Some(self.now);
         if member.gone {
@@ -121,8 +121,8 @@ impl World {
         let Some(delay_id) = event.and_then(DelayedLeave::id) else { return Ok(()) };
         let command = RoomCommand::Delegate(Delegate {
             room: RoomName::new("room"),
-            identity: Who { member: index, legacy: false }.identity(),
-            legacy_identity: has_legacy.then(|| Who { member: index, legacy: true }.identity()),
+            identity: MemberAlias { member: index, legacy: false }.identity(),
+            legacy_identity: has_legacy.then(|| MemberAlias { member: index, legacy: true }.identity()),
             server_name: ServerName::new(format!("hs{server}")),
             delayed_events_url: DelayedEventsUrl::new("https://homeserver.example/delayed_events"),
             owner: None,
@@ -145,7 +145,8 @@ impl World {
         Ok(())
     }
 
-    /// Whether it has a token that lets it in: a new one, because it is in the Matrix room, or one that it has kept.
+    /// Returns whether the member has a valid token: a new one, because it is in the Matrix room, or one that it has
+    /// kept.
     fn obtains_token(&mut self, index: usize) -> Result<bool, Violation> {
         if !self.weather.membership {
             return Ok(true);
@@ -158,7 +159,7 @@ impl World {
         Ok(self.renew_token(index)? || kept)
     }
 
-    /// It asks for a token. Whether it is in the Matrix room is checked before that is recorded, and given out.
+    /// Requests a token. Its user's membership is checked before the token is recorded and returned.
     fn renew_token(&mut self, index: usize) -> Result<bool, Violation> {
         if self.homeservers.down_until[0] > self.now || !self.matrix.is_joined(index) {
             return Ok(false);
@@ -172,7 +173,7 @@ impl World {
         Ok(recorded)
     }
 
-    /// The SFU gives its participants new tokens, from when they connect, even without media, until they leave.
+    /// Refreshes the token, as the SFU does from the beginning of a connection, even without media, to its end.
     fn refresh_token(&mut self, index: usize) {
         if self.sfu.connections_of(index).next().is_some() {
             let member = &mut self.members[index];
@@ -180,7 +181,7 @@ impl World {
         }
     }
 
-    /// It joins or leaves the Matrix room, or is banned from it.
+    /// Joins or leaves the Matrix room, or is banned from it.
     fn change_membership(&mut self, index: usize) {
         let joined = !self.matrix.is_joined(index);
         self.log(|_| format!("m{index}: {} the Matrix room", if joined { "joins" } else { "is out of" }));
@@ -192,7 +193,7 @@ impl World {
     }
 
     fn join(&mut self, index: usize) -> Verdict {
-        let who = Who { member: index, legacy: self.members[index].legacy };
+        let alias = MemberAlias { member: index, legacy: self.members[index].legacy };
         let last = [self.members[index].last_began, self.sfu.finished_at].into_iter().flatten().max();
         if let Some(wait) = last.map(|last| (last + REST).since(self.now)).filter(|wait| !wait.is_zero()) {
             self.after(wait, Event::Step(index, Step::Join));
@@ -205,9 +206,9 @@ impl World {
             }
             return Ok(());
         }
-        // The client holds one connection: another one under its other identity goes.
-        let other = self.sfu.connections_of(index).find(|connection| connection.who != who).map(|other| other.name);
-        let (connection, webhook) = self.sfu.begin(self.now, who);
+        // The client holds one connection: another one under its other identity ends.
+        let other = self.sfu.connections_of(index).find(|connection| connection.alias != alias).map(|other| other.name);
+        let (connection, webhook) = self.sfu.begin(self.now, alias);
         self.emit(webhook);
         self.refresh_token(index);
         self.members[index].connection = Some(connection.name);
@@ -240,7 +241,7 @@ impl World {
         match self.dice.u8(..100) {
             _ if self.members[index].steps > MOST_STEPS => self.leave_for_good(index),
             0..=14 => self.leave_for_good(index),
-            // It drops out, and comes back.
+            // Drops out, and comes back.
             15..=39 => {
                 let webhook = self.sfu.end(self.now, name, DisconnectReason::Other);
                 self.emit(webhook);
@@ -248,7 +249,7 @@ impl World {
                 let away = if self.dice.bool() { soon } else { millis(&mut self.dice, 6_000, 60_000) };
                 self.after(away, Event::Step(index, Step::Join));
             }
-            // It connects again before the SFU has missed it.
+            // Connects again before the SFU has noticed the loss.
             40..=59 => {
                 if self.members[index].has_legacy && self.dice.u8(..4) == 0 {
                     self.members[index].legacy ^= true;
@@ -256,8 +257,8 @@ impl World {
                 self.after(Duration::ZERO, Event::Step(index, Step::Join));
             }
             60..=74 => {
-                // Not within the second in which it has begun: webhooks wouldn't tell which was first.
-                // Nor while the member is connected under both identities: that is rare enough without.
+                // Not within the second of its beginning: webhooks wouldn't show the order. Nor while the member is
+                // connected under both identities: that is rare enough without.
                 let single = self.sfu.connections_of(index).count() == 1;
                 let settled = self.connection(name).filter(|_| single).and_then(|connection| connection.active_since);
                 if settled.is_some_and(|since| since + REST <= self.now)
@@ -269,7 +270,7 @@ impl World {
                 }
                 self.after(soon * 2, Event::Step(index, Step::Decide));
             }
-            // It delegates again: the same leave, or another.
+            // Delegates again: the same leave, or another.
             75..=89 => {
                 if self.dice.bool() {
                     self.schedule_leave(index);
@@ -292,7 +293,7 @@ impl World {
         }
     }
 
-    /// It hangs up, or its device dies and the SFU notices after a while.
+    /// Hangs up, or its device dies and the SFU notices after a while.
     fn leave_for_good(&mut self, index: usize) {
         self.log(|_| format!("m{index}: leaves for good"));
         self.members[index].gone = true;
@@ -320,8 +321,8 @@ impl World {
     }
 }
 
-/// A client that has done so much has had enough.
+/// Most steps of one client.
 const MOST_STEPS: u32 = 24;
 
-/// Between two things that happen to a participant, so that seconds tell their order.
+/// Pause between two events of a participant, so that whole seconds show their order.
 const REST: Duration = Duration::from_millis(1_100);

@@ -1,4 +1,4 @@
-//! The simulated world: an object among clients, a SFU and homeservers, event by event.
+//! The simulated world: an object among clients, an SFU and homeservers, event by event.
 
 mod clients;
 mod process;
@@ -22,7 +22,7 @@ use crate::removal::{Intervals, Overstay};
 use crate::sfu::{ConnectionName, Sfu, Webhook};
 use crate::weather::{Weather, millis};
 
-/// Everything there is.
+/// The world.
 pub(crate) struct World {
     pub(crate) dice: Rng,
     pub(crate) weather: Weather,
@@ -35,7 +35,7 @@ pub(crate) struct World {
     pub(crate) object: Object,
     pub(crate) members: Vec<Member>,
     pub(crate) judge: Judge,
-    /// When something last went wrong with the process, and with each homeserver.
+    /// When the last fault of the process occurred, and of each homeserver.
     pub(crate) process_trouble: Timestamp,
     pub(crate) homeserver_trouble: [Timestamp; 2],
     pub(crate) sfu_trouble: Timestamp,
@@ -46,7 +46,7 @@ pub(crate) struct World {
     pub(crate) removed: u64,
 }
 
-/// Something that happens.
+/// Event in the world.
 pub(crate) enum Event {
     Step(usize, Step),
     Activate(ConnectionName),
@@ -86,11 +86,11 @@ pub(crate) enum Event {
     Calm,
     Judgement,
     Due(DelegationId),
-    /// Is this connection one that shouldn't be there any more?
+    /// Checks whether this connection ought to have ended.
     Audit(ConnectionName),
-    /// Those who aren't in the Matrix room, and whom nobody has to remove, leave at last.
+    /// Lets the members leave that aren't in the Matrix room, and that the engine needn't remove.
     LastLeave,
-    /// Nothing more is promised to delegations.
+    /// Ends the delegations: no more promises hold for them.
     DelegationsEnd,
     End,
 }
@@ -136,7 +136,7 @@ impl World {
         world
     }
 
-    /// Lets it all happen, until the last promise is due or one is broken.
+    /// Runs all events, until the last promise is checked or one is broken.
     pub(crate) fn run(&mut self) -> Verdict {
         while let Some(Reverse(Scheduled { at, event, .. })) = self.queue.pop() {
             self.now = at;
@@ -249,7 +249,7 @@ impl World {
                 }
                 self.after(last.since(self.now), Event::DelegationsEnd);
             }
-            // What nobody promised may go on for ever.
+            // No promise limits the rest.
             Event::DelegationsEnd if !self.weather.membership => self.queue.clear(),
             Event::DelegationsEnd => {
                 for event in &mut self.homeservers.events {
@@ -270,12 +270,12 @@ impl World {
         Ok(())
     }
 
-    /// Whoever isn't in the Matrix room mustn't stay.
+    /// Checks that a participant outside of the Matrix room doesn't stay.
     fn audit(&mut self, name: ConnectionName) -> Verdict {
         let Some(connection) = self.connection(name).filter(|_| self.weather.membership && !self.weather.hidden) else {
             return Ok(());
         };
-        let member = connection.who.member;
+        let member = connection.alias.member;
         if let Some((active_since, left_at)) = connection.active_since.zip(self.matrix.left_at(member)) {
             let process = if self.object.is_late(self.now) { self.now } else { self.process_trouble };
             let trouble = process.max(self.homeserver_trouble[0]).max(self.sfu_trouble);
@@ -346,16 +346,17 @@ impl Eq for Scheduled {}
 const FIRST_AUDIT: Duration = Duration::from_secs(21);
 const NEXT_AUDIT: Duration = Duration::from_secs(31);
 
-/// By then everybody who has to be removed is.
+/// Time by which all participants are removed that have to be.
 const UNTIL_LAST_LEAVE: Duration = Duration::from_secs(5 * 60);
 
-/// Expired tokens are remembered for a while, and whoever is taken for connected is looked for once an hour.
+/// Time by which all participants are forgotten: expired tokens are remembered for a while, and connected
+/// participants are polled for once an hour.
 const UNTIL_FORGOTTEN: Duration = Duration::from_secs(2 * 3600);
 
-/// A hundred times what happens in a simulation.
+/// A hundred times as many events as a simulation has.
 const MOST_STEPS: u64 = 100_000;
 
 const LONGEST_OUTAGE: Duration = Duration::from_secs(20 * 60);
 
-/// The latest webhooks have come by then, and every back-off and `Retry-After` has run out.
+/// Time by which the last webhooks have come, and every back-off and `Retry-After` has run out.
 const UNTIL_JUDGEMENT: Duration = Duration::from_secs(8 * 60);

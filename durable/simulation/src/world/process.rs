@@ -1,4 +1,4 @@
-//! The process in which the object lives: it takes commands, acts when its alarm goes off, and dies now and then.
+//! The process of the object: it takes commands, acts when its alarm goes off, and dies now and then.
 
 use delegated_leaves::{
     Action, HomeserverAnswer, Input, Outcome, ROUNDING, Request, RoomCommand, Timestamp, TrackedRow,
@@ -13,7 +13,7 @@ use crate::weather::{chance, millis};
 use crate::world::{Event, World};
 
 impl World {
-    /// A command reaches the object, or doesn't. True if it was acknowledged.
+    /// Sends a command to the object. Returns whether it was acknowledged.
     pub(crate) fn fetch(&mut self, command: RoomCommand, webhook: Option<&Webhook>) -> Result<bool, Violation> {
         if !self.object.alive {
             return Ok(false);
@@ -40,14 +40,14 @@ impl World {
         if self.object.handling {
             self.pump()?;
         }
-        // It is stored, but nobody hears of it.
+        // It is stored, but the acknowledgement is lost.
         if chance(&mut self.dice, self.weather.crash_at_commit) {
             self.crash();
         }
         Ok(self.object.alive)
     }
 
-    /// The alarm goes off, `again` perhaps.
+    /// Lets the alarm go off, for the second time if `again`.
     pub(crate) fn alarm(&mut self, again: bool) -> Verdict {
         let overdue = self.object.alarm.filter(|alarm| *alarm <= self.now).map(|alarm| self.now.since(alarm));
         if !self.object.alive || self.object.handling || (overdue.is_none() && !again) {
@@ -76,7 +76,7 @@ impl World {
         Ok(())
     }
 
-    /// The loop of the alarm's handler, as far as it goes without an answer.
+    /// Runs the loop of the alarm's handler as far as it goes without an outcome.
     pub(crate) fn pump(&mut self) -> Verdict {
         let actions = self.object.take_due(self.now);
         if !self.commit()? {
@@ -94,7 +94,7 @@ impl World {
         Ok(())
     }
 
-    /// A result reaches the object, if it is still the same.
+    /// Hands an outcome to the object, if it is still the same.
     pub(crate) fn answer(&mut self, life: u32, issued_at: Timestamp, action: &Action, input: Input) -> Verdict {
         if life != self.object.life || !self.object.alive {
             return Ok(());
@@ -144,7 +144,7 @@ impl World {
         self.after(down, Event::Recover);
     }
 
-    /// Stores what has changed. False if the process dies instead.
+    /// Stores the changes. Returns false if the process dies instead.
     fn commit(&mut self) -> Result<bool, Violation> {
         if chance(&mut self.dice, self.weather.crash_at_commit) {
             self.crash();
@@ -169,11 +169,12 @@ impl World {
         Ok(true)
     }
 
-    /// Whoever is forgotten has no token left, unless it comes of the second connection that nobody has told of.
+    /// Checks that a forgotten participant has no valid token, unless from the second connection that was never
+    /// reported.
     fn check_forgotten(&self, row: &TrackedRow) -> Verdict {
         let Some(index) = member_of(&row.identity) else { return Ok(()) };
         let valid = self.members.get(index).is_some_and(|member| member.token_until > self.now);
-        // What it was given before that has expired with the others.
+        // Earlier tokens have expired with the others.
         let counts_from = (row.gone_at.unwrap_or_default() + ROUNDING).max(row.expires_at - REFRESHED_FOR);
         let unnoticed = self.sfu.connections_since(index, counts_from);
         match valid && unnoticed < 2 {

@@ -1,4 +1,4 @@
-//! What is under way between the object and the rest of the world.
+//! Messages between the object and the rest of the world.
 
 use std::fmt;
 use std::time::Duration;
@@ -16,7 +16,7 @@ use crate::weather::{chance, millis};
 use crate::world::{Event, World};
 
 impl World {
-    /// A webhook sets out, perhaps to be lost, or to come twice.
+    /// Sends a webhook, perhaps to be lost, or to come twice.
     pub(crate) fn emit(&mut self, webhook: Option<Webhook>) {
         let Some(webhook) = webhook else { return };
         let copies = 1 + u32::from(chance(&mut self.dice, self.weather.webhook_repeat));
@@ -42,7 +42,7 @@ impl World {
         Ok(())
     }
 
-    /// An action goes on the wire.
+    /// Sends the request of an action.
     pub(crate) fn act(&mut self, action: Action) -> Verdict {
         self.log(|_| format!("object: {}", Described(&action.request)));
         self.actions += 1;
@@ -62,7 +62,7 @@ impl World {
         Ok(())
     }
 
-    /// A request reaches its server.
+    /// Lets a request reach its server.
     pub(crate) fn request(&mut self, life: u32, issued_at: Timestamp, action: Box<Action>) {
         let delay = self.weather.latency(&mut self.dice);
         let in_time = |now: Timestamp| now.since(issued_at) + delay <= TIMEOUT;
@@ -139,7 +139,7 @@ impl World {
                     let about = webhook.about;
                     self.emit(Some(webhook));
                     if let Some(about) = about {
-                        self.removed(about.name, about.who.member);
+                        self.removed(about.name, about.alias.member);
                     }
                 }
                 if !answered || delay > PROMPT {
@@ -166,7 +166,7 @@ impl World {
         self.after(delay, Event::Answer { life, issued_at, action, input });
     }
 
-    /// What a homeserver answers, if anything reaches us, and whether it has done anything.
+    /// Returns the homeserver's answer, if one reaches us, and whether the request took effect.
     fn query_homeserver(
         &mut self,
         server: usize,
@@ -196,7 +196,7 @@ impl World {
     }
 }
 
-/// An action in one line of a trace.
+/// One line of a trace.
 struct Described<'a, T>(&'a T);
 
 impl fmt::Display for Described<'_, Request> {
@@ -228,7 +228,7 @@ impl fmt::Display for Described<'_, SfuAnswer> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let SfuAnswer::Participants(participants) = self.0 else { return f.write_str("nothing") };
         if participants.is_empty() {
-            return f.write_str("nobody");
+            return f.write_str("no participants");
         }
         for participant in participants {
             let sid = participant.sid.as_ref().map_or("", |sid| sid.as_str());
@@ -242,5 +242,5 @@ fn server_of(event: &DelayedEvent) -> usize {
     usize::from(event.server_name.as_str() == "hs1")
 }
 
-/// What an action may take before the shell gives up on it.
+/// Time-out of the shell for an action.
 const TIMEOUT: Duration = Duration::from_secs(5);

@@ -7,8 +7,8 @@
 //!   exhaustive `match`.
 //! - While `Connected` or `Suspected`, `restart` is due before the delay `T` is over. While `Leaving`, `send` is due.
 //! - A `send` needs fresh evidence that the participant isn't connected ([`AbsenceEvidence`]): seen at most
-//!   [`FRESH`](crate::engine::webhook::FRESH) ago, or else the SFU is polled first. Only at the end of the window
-//!   does a `send` go out without it.
+//!   [`FRESH`](crate::engine::webhook::FRESH) ago, or else the SFU is polled first. Only at the end of the window does
+//!   a `send` go out without it.
 //! - [`Progress`] is the part that is stored. Everything else is in memory; after a load it is due again.
 
 pub mod row;
@@ -51,8 +51,8 @@ pub(crate) struct Progress {
     pub(crate) due: Timestamp,
     /// Number of failures of the homeserver running.
     pub(crate) failures: u32,
-    /// When the homeserver's timer was last started, at the earliest: the sending of the last successful `restart`,
-    /// or the acceptance.
+    /// When the homeserver's timer was last started, at the earliest: the sending of the last successful `restart`, or
+    /// the acceptance.
     pub(crate) armed_at: Timestamp,
     pub(crate) connections: Connections,
 }
@@ -176,7 +176,8 @@ impl Delegation {
         }
     }
 
-    /// The transition table. The [crate's documentation](crate#the-transition-table-of-a-delegation) has it as a table.
+    /// The transition table. The [crate's documentation](crate#the-transition-table-of-a-delegation) has it as a
+    /// table.
     pub(crate) fn handle(&mut self, now: Timestamp, signal: Signal) -> Option<Ending> {
         use Signal::*;
         use State::{Connected, Leaving, Suspected, Waiting};

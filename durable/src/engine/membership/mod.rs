@@ -2,15 +2,16 @@
 //!
 //! # How it works
 //!
-//! - The issue of a token is recorded before the client has the token ([`MembershipMonitor::track`]). The participants are
-//!   [`Tracked`], each with a state; their transition table is in [`participant`].
-//! - While one of them is connected, the homeserver is requested for `joined_members` in regular [`Sweep`]s, and whenever one
-//!   connects. Participants whose users aren't among the members are removed from the SFU.
-//! - Only the homeserver's own word removes a participant. A failure changes nothing; a 403 leads to `is_joined` for our own
-//!   homeserver. If it isn't in the Matrix room, none of its users is, and the LiveKit room is deleted. If it is, the
-//!   registration's namespace is wrong: that is logged, and all participants stay.
-//! - Requests and answers overlap with webhooks and new tokens. The logical clock ([`Seq`]) orders them: a token that was issued
-//!   after a sweep had begun outweighs its result, and the removal of a connection says nothing about a later one.
+//! - The issue of a token is recorded before the client has the token ([`MembershipMonitor::track`]). The participants
+//!   are [`Tracked`], each with a state; their transition table is in [`participant`].
+//! - While one of them is connected, the homeserver is requested for `joined_members` in regular [`Sweep`]s, and
+//!   whenever one connects. Participants whose users aren't among the members are removed from the SFU.
+//! - Only the homeserver's own word removes a participant. A failure changes nothing; a 403 leads to `is_joined` for
+//!   our own homeserver. If it isn't in the Matrix room, none of its users is, and the LiveKit room is deleted. If it
+//!   is, the registration's namespace is wrong: that is logged, and all participants stay.
+//! - Requests and answers overlap with webhooks and new tokens. The logical clock ([`Seq`]) orders them: a token that
+//!   was issued after a sweep had begun outweighs its result, and the removal of a connection says nothing about a
+//!   later one.
 //! - A record ends when no token admits its participant any more ([`Tracked::expires_from_memory_at`]).
 
 pub(crate) mod participant;
@@ -204,8 +205,8 @@ impl MembershipMonitor {
         }
     }
 
-    /// Takes the answer to a `RemoveParticipant` that was requested at `started_seq`. Returns whether the participant isn't
-    /// connected any more.
+    /// Takes the answer to a `RemoveParticipant` that was requested at `started_seq`. Returns whether the participant
+    /// isn't connected any more.
     pub(crate) fn removal_answered(
         &mut self,
         now: Timestamp,
@@ -239,8 +240,8 @@ impl MembershipMonitor {
         true
     }
 
-    /// Takes the answer to a `DeleteRoom` that was requested at `started_seq`. Returns the participants that aren't connected
-    /// any more because of it.
+    /// Takes the answer to a `DeleteRoom` that was requested at `started_seq`. Returns the participants that aren't
+    /// connected any more because of it.
     pub(crate) fn deletion_answered(
         &mut self,
         now: Timestamp,
@@ -290,8 +291,8 @@ impl MembershipMonitor {
         }
     }
 
-    /// Adds due actions to `actions`, up to `limit`: first one request for each Matrix room, then the removals, of which
-    /// [`REMOVALS_AT_ONCE`] are in flight at a time.
+    /// Adds due actions to `actions`, up to `limit`: first one request for each Matrix room, then the removals, of
+    /// which [`REMOVALS_AT_ONCE`] are in flight at a time.
     pub(crate) fn take_due(
         &mut self,
         now: Timestamp,
@@ -332,8 +333,8 @@ impl MembershipMonitor {
         Some(due.max(self.polls_paused_until.unwrap_or_default()))
     }
 
-    /// Scopes of the participants to poll the SFU for. A sanity check covers all of them, connected or not: the webhook of a
-    /// connection may have been lost.
+    /// Scopes of the participants to poll the SFU for. A sanity check covers all of them, connected or not: the
+    /// webhook of a connection may have been lost.
     pub(crate) fn poll_scopes(&self, now: Timestamp, sanity_check: bool) -> Vec<Scope> {
         let poll = self.poll_due().is_some_and(|due| due <= now);
         let is_due = |tracked: &&Tracked| sanity_check || (poll && tracked.poll_due().is_some_and(|due| due <= now));

@@ -2,22 +2,23 @@
 //!
 //! # How it works
 //!
-//! - A participant is in one of four states ([`State`]). Webhooks, polls of the SFU, sweeps of the Matrix room and outcomes of
-//!   removals are [`Signal`]s; [`Tracked::handle`] is the transition table. [`Tracked::read_webhook`] and
+//! - A participant is in one of four states ([`State`]). Webhooks, polls of the SFU, sweeps of the Matrix room and
+//!   outcomes of removals are [`Signal`]s; [`Tracked::handle`] is the transition table. [`Tracked::read_webhook`] and
 //!   [`Tracked::read_participants`] turn what the SFU reports into signals.
-//! - A sweep may find the user of a participant that isn't known to be connected missing from the Matrix room. The webhook of
-//!   its connection may have been lost, so its removal is requested all the same, once for each sweep: the SFU's `not_found`
-//!   does no harm.
-//! - A token admits its holder until it expires, and the SFU itself refreshes the tokens of its participants. So a participant is
-//!   remembered until no token that is known of, and none that the SFU may have issued, admits it any more: two polls,
-//!   [`REFRESHED_FOR`] apart, must not find it. The first of them makes it `Missing`, the second ends the record.
-//! - Stored are the token, whether the participant is connected, when it last wasn't, and its connections. `Missing` and
-//!   `Unwelcome` are in memory only: after a load the sweep and the polls are repeated.
+//! - A sweep may find the user of a participant that isn't known to be connected missing from the Matrix room. The
+//!   webhook of its connection may have been lost, so its removal is requested all the same, once for each sweep: the
+//!   SFU's `not_found` does no harm.
+//! - A token admits its holder until it expires, and the SFU itself refreshes the tokens of its participants. So a
+//!   participant is remembered until no token that is known of, and none that the SFU may have issued, admits it any
+//!   more: two polls, [`REFRESHED_FOR`] apart, must not find it. The first of them makes it `Missing`, the second ends
+//!   the record.
+//! - Stored are the token, whether the participant is connected, when it last wasn't, and its connections. `Missing`
+//!   and `Unwelcome` are in memory only: after a load the sweep and the polls are repeated.
 //!
 //! # The transition table
 //!
-//! Columns are the states, rows the signals; an empty cell does nothing. *Sweep* is a request for the members of the Matrix room,
-//! *removal* one to the SFU to remove the participant.
+//! Columns are the states, rows the signals; an empty cell does nothing. *Sweep* is a request for the members of the
+//! Matrix room, *removal* one to the SFU to remove the participant.
 //!
 //! | signal | `Absent` | `Missing` | `Connected` | `Unwelcome` |
 //! | --- | --- | --- | --- | --- |
@@ -27,7 +28,7 @@
 //! | `Connecting` | | `Absent` | | |
 //! | `Left` | remembered for longer | `Absent` | `Absent` | `Absent` |
 //! | `RoomFinished`, `Removed` | no removal | no removal | `Absent` | `Absent` |
-//! | `NotFound` | `Missing`, if no known token is valid | no removal | `Absent` | `Absent` |
+//! | `NotFound` | no removal; `Missing`, if no known token is valid | no removal | `Absent` | `Absent` |
 //! | `Member` | no removal | no removal | | `Connected` |
 //! | `NotMember` | removal | removal | `Unwelcome` | removal at once |
 //! | `RemovalFailed` | no removal | no removal | | removal again, with back-off |
@@ -143,8 +144,8 @@ impl Tracked {
         }
     }
 
-    /// Goes on after a load. When the SFU was polled before isn't stored: some time after the first poll was due, it counts as
-    /// done.
+    /// Goes on after a load. When the SFU was polled before isn't stored: some time after the first poll was due, it
+    /// counts as done.
     pub(crate) fn resume(
         id: TrackedId,
         request: Track,
@@ -248,8 +249,8 @@ impl Tracked {
             | Occurrence::ParticipantConnectionAborted(participant, reason)
                 if participant.identity == self.request.identity =>
             {
-                // A participant that is displaced or migrates is as good as connected. One whose connection was aborted had no
-                // media, but the SFU has given it a token.
+                // A participant that is displaced or migrates is as good as connected. One whose connection was
+                // aborted had no media, but the SFU has given it a token.
                 let aborted = matches!(event.occurrence, Occurrence::ParticipantConnectionAborted(..));
                 if reason.is_reconnecting() || (aborted && !self.is_connected()) {
                     return Some(Signal::TokenRefreshed(event.created_at.unwrap_or(now)));
@@ -321,8 +322,8 @@ impl Tracked {
         (self.is_connected(), self.left_at, self.connections.clone())
     }
 
-    /// When the SFU is to be polled for it, sanity checks apart: twice before the record ends, and once an hour after the
-    /// expiry of its token while it counts as connected, because the webhook of its end may have been lost.
+    /// When the SFU is to be polled for it, sanity checks apart: twice before the record ends, and once an hour after
+    /// the expiry of its token while it counts as connected, because the webhook of its end may have been lost.
     pub(crate) fn poll_due(&self) -> Option<Timestamp> {
         let due = match (self.state, self.access_ends_at()) {
             (State::Missing { first_missed_at }, _) => first_missed_at + REFRESHED_FOR,
@@ -335,8 +336,9 @@ impl Tracked {
         (!self.was_polled_since(due)).then_some(due)
     }
 
-    /// When its record ends: with the second poll that doesn't find it. A token that the SFU issued to an unnoticed connection
-    /// which was over by the first poll has expired by the second. An SFU that doesn't answer is waited for, but not for ever.
+    /// When its record ends: with the second poll that doesn't find it. A token that the SFU issued to an unnoticed
+    /// connection which was over by the first poll has expired by the second. An SFU that doesn't answer is waited
+    /// for, but not for ever.
     pub(crate) fn expires_from_memory_at(&self) -> Option<Timestamp> {
         if Mutant::ForgetWhenAbsent.is_injected() && self.left_at.is_some() && !self.is_connected() {
             return self.left_at;
@@ -401,12 +403,13 @@ impl Attempt {
 /// Grace after a token's expiry: the SFU accepts it for another minute, clocks differ, and the webhook takes its time.
 const LEEWAY: Duration = Duration::from_secs(300);
 
-/// How long a token that the SFU has issued may admit a participant that has left. The SFU issues one when a client connects,
-/// before there is media, and then every five minutes, each valid for ten.
+/// How long a token that the SFU has issued may admit a participant that has left. The SFU issues one when a client
+/// connects, before there is media, and then every five minutes, each valid for ten.
 const REFRESHED_FOR: Duration = Duration::from_secs(600 + LEEWAY.as_secs());
 
-/// How long after its due time the first poll counts as done once the object was loaded anew. Storing it would cost a row for
-/// each participant, and polling again after every load would put off the end for ever. No shorter than outages usually are.
+/// How long after its due time the first poll counts as done once the object was loaded anew. Storing it would cost a
+/// row for each participant, and polling again after every load would put off the end for ever. No shorter than
+/// outages usually are.
 const POLLED_WITHIN: Duration = Duration::from_secs(1800);
 
 /// How long an SFU that doesn't answer keeps the record alive. Longer than an outage.
