@@ -383,10 +383,14 @@ impl MembershipMonitor {
     fn signal_each(&mut self, now: Timestamp, mut read: impl FnMut(&mut Tracked) -> Option<Signal>) {
         let seq = Seq(self.latest_seq.0 + 1);
         for tracked in self.tracked.values_mut() {
-            let stored = tracked.stored();
-            let change = read(tracked).and_then(|signal| tracked.handle(now, signal));
-            let forgotten = Mutant::ForgetConnected.is_injected() && change == Some(PresenceChange::Joined);
-            tracked.changed |= tracked.stored() != stored && !forgotten;
+            let was_changed = tracked.changed;
+            let change = tracked.changing(|tracked| {
+                let signal = read(tracked)?;
+                tracked.handle(now, signal)
+            });
+            if Mutant::ForgetConnected.is_injected() && change == Some(PresenceChange::Joined) {
+                tracked.changed = was_changed;
+            }
             let Some(change) = change else { continue };
             self.latest_seq = seq;
             tracked.presence_seq = seq;

@@ -309,17 +309,20 @@ impl Tracked {
 
     /// Ends its connection because the SFU has removed it. `NotThere` leaves open which connections have ended.
     pub(crate) fn removed(&mut self, now: Timestamp, answer: RemovalAnswer) {
-        let stored = self.stored();
-        if answer == RemovalAnswer::Done {
-            self.connections.end_latest();
-        }
-        self.handle(now, Signal::Removed);
-        self.changed |= self.stored() != stored;
+        self.changing(|tracked| {
+            if answer == RemovalAnswer::Done {
+                tracked.connections.end_latest();
+            }
+            tracked.handle(now, Signal::Removed);
+        });
     }
 
-    /// The part that a crash mustn't lose, the token apart.
-    pub(crate) fn stored(&self) -> (bool, Option<Timestamp>, Connections) {
-        (self.is_connected(), self.left_at, self.connections.clone())
+    /// Runs `change`, and marks the row if it differs afterwards.
+    pub(crate) fn changing<T>(&mut self, change: impl FnOnce(&mut Self) -> T) -> T {
+        let (connected, left_at, connections) = (self.is_connected(), self.left_at, self.connections.clone());
+        let result = change(self);
+        self.changed |= (self.is_connected(), self.left_at) != (connected, left_at) || self.connections != connections;
+        result
     }
 
     /// When the SFU is to be polled for it, sanity checks apart: twice before the record ends, and once an hour after
