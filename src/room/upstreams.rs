@@ -79,7 +79,9 @@ impl Upstreams for WorkerUpstreams<'_> {
                 let outcome = sfu.remove_participant(&room, &identity).await;
                 Outcome::Removal(self.removal(room.as_str(), outcome))
             }
-            Request::DeleteRoom { room } => Outcome::Removal(self.removal(room.as_str(), sfu.delete_room(&room).await)),
+            Request::DeleteRoom { room, .. } => {
+                Outcome::Removal(self.removal(room.as_str(), sfu.delete_room(&room).await))
+            }
         }
     }
 
@@ -97,7 +99,7 @@ impl Upstreams for WorkerUpstreams<'_> {
             }),
             Subject::MatrixRoom(matrix_room_id) => json!({"room": room, "matrix_room": matrix_room_id.as_str()}),
         };
-        self.log.write(level_of(log_event.event), &log_event.event.to_string(), fields);
+        self.log.write(level_of(log_event.kind), &log_event.kind.to_string(), fields);
     }
 
     fn stored(&self, rows: usize) {
