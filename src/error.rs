@@ -1,8 +1,7 @@
 //! The errors that clients are told (§2.2 of the protocol), with what the log is told besides.
 
-use std::fmt;
-
 use serde_json::{Value, json};
+use thiserror::Error;
 
 use crate::livekit::room_service::RoomServiceError;
 use crate::livekit::token::MintError;
@@ -13,31 +12,43 @@ use crate::matrix::homeserver::{HomeserverError, HomeserverTokenError};
 use crate::rate_limit::OverLimit;
 
 /// Why a request gets no answer of its own kind.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum ApiError {
     /// The body isn't a JSON object of the right shape; the text says where.
+    #[error("{0}")]
     NotJson(String),
     /// A field is missing, empty or out of range; the text names it.
+    #[error("{0}")]
     BadJson(String),
     /// A field or a header has a value that can't be; the text names it.
+    #[error("{0}")]
     InvalidParam(String),
     /// The caller isn't who they say they are.
+    #[error("{}", .0.text())]
     Unauthorized(Unauthorized),
     /// It isn't our homeserver that asks.
+    #[error(transparent)]
     NotTheHomeserver(HomeserverTokenError),
     /// Our homeserver doesn't say who asks: it should, in this header.
+    #[error("{0} is missing")]
     NoRequester(&'static str),
     /// The user, or a server, isn't in the Matrix room.
+    #[error("Only members of the room may join its calls, and only on SFUs of its members' homeservers")]
     NotJoined,
     /// A homeserver speaks for another one's user.
+    #[error("user_id is not a user of the requesting homeserver")]
     NotOfOrigin,
     /// Our homeserver doesn't tell who is in the Matrix room.
+    #[error("The members of the room are not known now")]
     MembershipUnknown(HomeserverError),
     /// Our homeserver doesn't tell what is known of the delayed event.
+    #[error("The delayed event could not be looked up")]
     DelayedEventUnknown(HomeserverError),
     /// Another homeserver gave no token, for its own reasons or because it wasn't reached.
+    #[error("The other homeserver gave no token")]
     NotRelayed(String),
     /// Another homeserver refused, in a way that clients are told.
+    #[error("{errcode}")]
     Refused {
         /// Its status.
         status: u16,
@@ -47,38 +58,62 @@ pub enum ApiError {
         content: Value,
     },
     /// The caller may not delegate leaves.
+    #[error("Users of this homeserver may not delegate leaves here")]
     DelegationForbidden,
     /// The homeserver's client-server API isn't found, so its delayed events are out of reach.
+    #[error("delay_id can't be used: the client-server API of openid_token.matrix_server_name was not found")]
     NoClientApi(ClientApiError),
     /// The room's object couldn't store what it was told.
+    #[error("This could not be stored")]
     NotStored(String),
     /// The body is larger than what is read.
+    #[error("The body is too large")]
     TooLarge,
     /// The body broke off while it was read.
+    #[error("The body could not be read")]
     Unreadable,
     /// There is nothing at this path.
+    #[error("There is nothing at this path")]
     Unrecognized,
     /// There is something at this path, for other methods: those of the `Allow` header.
+    #[error("This method is not allowed here")]
     MethodNotAllowed(&'static str),
     /// The SFU didn't create the room.
-    Sfu(RoomServiceError),
+    #[error("The room could not be created on the SFU")]
+    Sfu(#[from] RoomServiceError),
     /// No token could be signed.
-    Mint(MintError),
+    #[error("No token could be made")]
+    Mint(#[from] MintError),
     /// The caller asks too often.
-    RateLimited(OverLimit),
+    #[error("There are too many requests")]
+    RateLimited(#[from] OverLimit),
     /// The webhook isn't the SFU's.
+    #[error("The webhook's signature could not be verified")]
     Webhook(SignatureError),
     /// The deployment is misconfigured; with the names of the variables.
+    #[error("This service is misconfigured; its log says what is wrong")]
     Misconfigured(Vec<&'static str>),
 }
 
 /// Why a caller isn't believed.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum Unauthorized {
     /// The OpenID token isn't verified.
+    #[error(transparent)]
     OpenId(OpenIdError),
     /// It is somebody else's token.
+    #[error("member.claimed_user_id is not the user of the OpenID token")]
     ClaimedUserDiffers,
+}
+
+impl Unauthorized {
+    /// The error's text for the client: less than the log has.
+    fn text(&self) -> String {
+        match self {
+            Self::OpenId(_) => "The OpenID token could not be verified".to_owned(),
+            Self::ClaimedUserDiffers => self.to_string(),
+        }
+    }
 }
 
 impl ApiError {
@@ -125,58 +160,19 @@ impl ApiError {
         }
     }
 
-    /// The body of the answer. It never tells whether a user, device or room exists, nor what an upstream said, but for what
-    /// another homeserver has to say to its guest.
+    /// The body of the response. It never says whether a user, device or room exists, nor what an upstream returned, but for
+    /// the response of another homeserver to its guest.
     pub fn body(&self) -> Value {
-        let error = match self {
-            Self::NotJson(text) | Self::BadJson(text) | Self::InvalidParam(text) => text,
-            Self::Unreadable => "The body could not be read",
-            Self::Unauthorized(Unauthorized::OpenId(_)) => "The OpenID token could not be verified",
-            Self::Unauthorized(Unauthorized::ClaimedUserDiffers) => {
-                "member.claimed_user_id is not the user of the OpenID token"
-            }
-            Self::Webhook(_) => "The webhook's signature could not be verified",
-            Self::NotTheHomeserver(HomeserverTokenError::Missing) => "The homeserver's token is missing",
-            Self::NotTheHomeserver(HomeserverTokenError::Wrong) => "This is not the homeserver's token",
-            Self::NoRequester(header) => return self.body_with(&format!("{header} is missing")),
-            Self::NotJoined => {
-                "Only members of the room may join its calls, and only on SFUs of its members' homeservers"
-            }
-            Self::NotOfOrigin => "user_id is not a user of the requesting homeserver",
-            Self::MembershipUnknown(_) => "The members of the room are not known now",
-            Self::DelayedEventUnknown(_) => "The delayed event could not be looked up",
-            Self::NotRelayed(_) => "The other homeserver gave no token",
-            Self::Refused { content, .. } => return content.clone(),
-            Self::DelegationForbidden => "Users of this homeserver may not delegate leaves here",
-            Self::NoClientApi(_) => {
-                "delay_id can't be used: the client-server API of openid_token.matrix_server_name was not found"
-            }
-            Self::NotStored(_) => "This could not be stored",
-            Self::TooLarge => "The body is too large",
-            Self::Unrecognized => "There is nothing at this path",
-            Self::MethodNotAllowed(_) => "This method is not allowed here",
-            Self::Sfu(_) => "The room could not be created on the SFU",
-            Self::Mint(_) => "No token could be made",
+        let (errcode, error) = (self.errcode(), self.to_string());
+        match self {
+            Self::Refused { content, .. } => content.clone(),
             Self::RateLimited(_) => {
-                return json!({
-                    "errcode": self.errcode(),
-                    "error": "There are too many requests",
-                    "retry_after_ms": u64::from(OverLimit::RETRY_AFTER_S) * 1000,
-                });
+                let retry_after_ms = u64::from(OverLimit::RETRY_AFTER_S) * 1000;
+                json!({"errcode": errcode, "error": error, "retry_after_ms": retry_after_ms})
             }
-            Self::Misconfigured(variables) => {
-                return json!({
-                    "errcode": self.errcode(),
-                    "error": "This service is misconfigured; its log says what is wrong",
-                    "variables": variables,
-                });
-            }
-        };
-        self.body_with(error)
-    }
-
-    fn body_with(&self, error: &str) -> Value {
-        json!({"errcode": self.errcode(), "error": error})
+            Self::Misconfigured(variables) => json!({"errcode": errcode, "error": error, "variables": variables}),
+            _ => json!({"errcode": errcode, "error": error}),
+        }
     }
 
     /// What the log is told of the cause, where it is told more than the client.
@@ -195,35 +191,8 @@ impl ApiError {
     }
 }
 
-impl fmt::Display for Unauthorized {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::OpenId(error) => error.fmt(f),
-            Self::ClaimedUserDiffers => f.write_str("member.claimed_user_id is not the user of the OpenID token"),
-        }
-    }
-}
-
 impl From<OpenIdError> for ApiError {
     fn from(error: OpenIdError) -> Self {
         Self::Unauthorized(Unauthorized::OpenId(error))
-    }
-}
-
-impl From<RoomServiceError> for ApiError {
-    fn from(error: RoomServiceError) -> Self {
-        Self::Sfu(error)
-    }
-}
-
-impl From<OverLimit> for ApiError {
-    fn from(error: OverLimit) -> Self {
-        Self::RateLimited(error)
-    }
-}
-
-impl From<MintError> for ApiError {
-    fn from(error: MintError) -> Self {
-        Self::Mint(error)
     }
 }

@@ -1,6 +1,5 @@
 //! Requests that this service makes: one way out, bounded in time and in what is read.
 
-use std::fmt;
 use std::pin::pin;
 use std::rc::Rc;
 use std::time::Duration;
@@ -8,6 +7,7 @@ use std::time::Duration;
 use futures_util::future::{Either, select};
 use js_sys::futures::JsFuture;
 use js_sys::{Promise, Reflect, Uint8Array};
+use thiserror::Error;
 use wasm_bindgen::prelude::*;
 use web_sys::{AbortSignal, ReadableStreamDefaultReader, RequestInit, RequestRedirect, Response};
 use worker::{Delay, Env};
@@ -211,13 +211,16 @@ pub async fn read_at_most(stream: web_sys::ReadableStream, limit: usize) -> Resu
 }
 
 /// Why there is no answer.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum FetchError {
     /// Not in time.
+    #[error("no answer in time")]
     TimedOut,
     /// No connection, no TLS, or a connection that broke; with what the platform says of it.
+    #[error("{0}")]
     Failed(String),
     /// The answer is larger than what is read.
+    #[error("the answer is too large")]
     TooLarge,
 }
 
@@ -234,16 +237,6 @@ impl From<JsValue> for FetchError {
                 Some(message) if !message.contains("://") && !message.contains('?') => Self::Failed(message),
                 _ => Self::Failed("the request failed".to_owned()),
             },
-        }
-    }
-}
-
-impl fmt::Display for FetchError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::TimedOut => f.write_str("no answer in time"),
-            Self::Failed(message) => f.write_str(message),
-            Self::TooLarge => f.write_str("the answer is too large"),
         }
     }
 }

@@ -19,6 +19,7 @@ use std::time::Duration;
 use js_sys::futures::JsFuture;
 use js_sys::{Object, Promise, Reflect};
 use serde_json::json;
+use thiserror::Error;
 use wasm_bindgen::prelude::*;
 use worker::Env;
 
@@ -72,26 +73,19 @@ impl RateLimits<'_> {
 }
 
 /// Over which limit a request is.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum OverLimit {
     /// That of the client's address.
+    #[error("too many requests from one address")]
     Address,
     /// That of the user.
+    #[error("too many requests of {0}")]
     User(UserId),
 }
 
 impl OverLimit {
     /// After how many seconds to try again.
     pub const RETRY_AFTER_S: u32 = 10;
-}
-
-impl fmt::Display for OverLimit {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Address => f.write_str("too many requests from one address"),
-            Self::User(user) => write!(f, "too many requests of {user}"),
-        }
-    }
 }
 
 /// Whose requests count together: an IPv4 address, or the IPv6 network of a household.

@@ -6,14 +6,15 @@
 //! - each method returns `None` after it has noted a problem, so that the caller goes on to the next variable;
 //! - the variables that only make sense together (the keys, homeserver mode) have a method of their own.
 
-use std::fmt;
+use thiserror::Error;
 
 use crate::livekit::keys::ApiKeys;
 use crate::matrix::homeserver::{ApplicationService, Token};
 use crate::matrix::ids::server_name::ServerName;
 
 /// What is wrong with a configuration. Names variables, never values.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+#[error("{}", list(.0))]
 pub struct ConfigErrors(pub Vec<Problem>);
 
 /// What is wrong with one variable.
@@ -25,17 +26,9 @@ pub struct Problem {
     pub problem: String,
 }
 
-impl fmt::Display for ConfigErrors {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (n, Problem { variable, problem }) in self.0.iter().enumerate() {
-            let separator = if n == 0 { "" } else { "; " };
-            write!(f, "{separator}{variable} {problem}")?;
-        }
-        Ok(())
-    }
+fn list(problems: &[Problem]) -> String {
+    problems.iter().map(|Problem { variable, problem }| format!("{variable} {problem}")).collect::<Vec<_>>().join("; ")
 }
-
-impl std::error::Error for ConfigErrors {}
 
 /// A value is there, and can't be read just now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -1,11 +1,11 @@
 //! The SFU's server API: Twirp's RoomService over protobuf ([LiveKit, "Room service
 //! API"](https://docs.livekit.io/reference/other/roomservice-api/)).
 
-use std::fmt;
 use std::time::Duration;
 
 use delegated_leaves::{Identity, Participant, ParticipantSid, ParticipantState, RemovalAnswer, RoomName, Timestamp};
 use prost::Message;
+use thiserror::Error;
 
 use crate::clock;
 use crate::fetch::{Deadline, FetchError, FetchRequest, FetchResponse, Fetchers, Method};
@@ -131,16 +131,20 @@ fn decode<T: Message + Default>(answer: &[u8]) -> Result<T, RoomServiceError> {
     T::decode(answer).map_err(|_| RoomServiceError::Unreadable)
 }
 
-/// Why a call to the SFU failed.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// Cause of a failed call to the SFU, in words an operator can act on.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum RoomServiceError {
     /// There is no token to call it with.
-    Token(MintError),
+    #[error(transparent)]
+    Token(#[from] MintError),
     /// There is no answer.
-    NoAnswer(FetchError),
+    #[error("the SFU can't be reached ({0}): is LIVEKIT_URL right, does the SFU run, and is it reachable from here?")]
+    NoAnswer(#[from] FetchError),
     /// It isn't the protobuf message that belongs there.
+    #[error("what answers at LIVEKIT_URL is no LiveKit SFU (200, but no protobuf): is its path right?")]
     Unreadable,
     /// It isn't the wanted one.
+    #[error("{}", explanation(*.status, .twirp.as_ref()))]
     Answer {
         /// The HTTP status.
         status: u16,
@@ -166,52 +170,26 @@ impl RoomServiceError {
     }
 }
 
-impl From<MintError> for RoomServiceError {
-    fn from(error: MintError) -> Self {
-        Self::Token(error)
-    }
-}
-
-impl From<FetchError> for RoomServiceError {
-    fn from(error: FetchError) -> Self {
-        Self::NoAnswer(error)
-    }
-}
-
-impl fmt::Display for RoomServiceError {
-    /// The cause, in words an operator can act on.
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Token(error) => error.fmt(f),
-            Self::NoAnswer(error) => write!(
-                f,
-                "the SFU can't be reached ({error}): is LIVEKIT_URL right, does the SFU run, and is it reachable from here?"
-            ),
-            Self::Unreadable => {
-                f.write_str("what answers at LIVEKIT_URL is no LiveKit SFU (200, but no protobuf): is its path right?")
-            }
-            Self::Answer { status: 401, .. } => f.write_str(
-                "the SFU refused the API key (401): LIVEKIT_KEY and LIVEKIT_SECRET must be one of the pairs under keys: in the \
-                 SFU's configuration",
-            ),
-            Self::Answer { status, twirp: Some(error) } if error.code != "bad_route" => {
-                write!(f, "the SFU answered {status} {}: {}", error.code, error.msg)
-            }
-            Self::Answer { status: 404, .. } => f.write_str(
-                "there is no LiveKit server API at LIVEKIT_URL (404): is its path the one that the proxy hands to the SFU?",
-            ),
-            Self::Answer { status: status @ 502..=504, .. } => write!(
-                f,
-                "the proxy before the SFU can't reach it ({status}): does the SFU run, and does the proxy use its port?"
-            ),
-            Self::Answer { status: status @ 300..=399, .. } => write!(
-                f,
-                "LIVEKIT_URL is redirected ({status}): it must be the SFU's own URL, with wss:// where there is TLS"
-            ),
-            Self::Answer { status, .. } => {
-                write!(f, "what answers at LIVEKIT_URL is no LiveKit SFU, or one that failed ({status})")
-            }
+/// The cause of an answer other than the wanted one, in words an operator can act on.
+fn explanation(status: u16, twirp: Option<&TwirpError>) -> String {
+    match (status, twirp) {
+        (401, _) => format!(
+            "the SFU refused the API key ({status}): LIVEKIT_KEY and LIVEKIT_SECRET must be one of the pairs under keys: in the \
+             SFU's configuration"
+        ),
+        (_, Some(error)) if error.code != "bad_route" => {
+            format!("the SFU answered {status} {}: {}", error.code, error.msg)
         }
+        (404, _) => format!(
+            "there is no LiveKit server API at LIVEKIT_URL ({status}): is its path the one that the proxy hands to the SFU?"
+        ),
+        (502..=504, _) => format!(
+            "the proxy before the SFU can't reach it ({status}): does the SFU run, and does the proxy use its port?"
+        ),
+        (300..=399, _) => format!(
+            "LIVEKIT_URL is redirected ({status}): it must be the SFU's own URL, with wss:// where there is TLS"
+        ),
+        _ => format!("what answers at LIVEKIT_URL is no LiveKit SFU, or one that failed ({status})"),
     }
 }
 

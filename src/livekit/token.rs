@@ -9,6 +9,7 @@ use jwt_compact::alg::Hs256;
 use jwt_compact::{AlgorithmExt, Claims, Header};
 use serde::Serialize;
 use serde_json::value::RawValue;
+use thiserror::Error;
 
 use crate::livekit::keys::ApiKey;
 
@@ -66,14 +67,9 @@ impl ApiKey {
 }
 
 /// No token could be made: there is no randomness, or the clock is out of range.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+#[error("no token could be signed")]
 pub struct MintError;
-
-impl std::fmt::Display for MintError {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("no token could be signed")
-    }
-}
 
 #[derive(Serialize)]
 struct TokenClaims<'a> {

@@ -1,8 +1,6 @@
 //! LiveKit's webhooks ([LiveKit, "Webhooks"](https://docs.livekit.io/home/server/webhooks/)): is it really the SFU
 //! that speaks, and what does it say.
 
-use std::fmt;
-
 use base64ct::{Base64, Encoding};
 use chrono::{DateTime, Duration, Utc};
 use jwt_compact::alg::Hs256;
@@ -10,6 +8,7 @@ use jwt_compact::{AlgorithmExt, Claims, Header, TimeOptions, UntrustedToken};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
+use thiserror::Error;
 
 use crate::livekit::keys::{ApiKey, ApiKeys};
 use crate::livekit::token::MintError;
@@ -62,41 +61,32 @@ struct WebhookClaims {
 }
 
 /// Why a webhook isn't believed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 pub enum SignatureError {
     /// There is no `Authorization` header.
+    #[error("no Authorization header")]
     NoToken,
     /// The header holds no JWT with an issuer.
+    #[error("the Authorization header holds no token of LiveKit's")]
     Malformed,
     /// The issuer is no key of ours.
+    #[error("signed with an API key that this service doesn't know: see webhook.api_key in the SFU's configuration")]
     UnknownKey,
     /// The signature isn't HS256 by the secret of that key.
+    #[error("the signature doesn't fit the secret of its API key")]
     WrongSignature,
     /// The token has expired, or never does.
+    #[error("the token has expired: do the clocks agree?")]
     Expired,
     /// The token is for later.
+    #[error("the token isn't valid yet: do the clocks agree?")]
     NotYetValid,
     /// The token vouches for no body.
+    #[error("the token has no sha256 claim")]
     NoDigest,
     /// The token vouches for another body.
+    #[error("the body isn't the one that was signed: does a proxy change it?")]
     WrongDigest,
-}
-
-impl fmt::Display for SignatureError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::NoToken => "no Authorization header",
-            Self::Malformed => "the Authorization header holds no token of LiveKit's",
-            Self::UnknownKey => {
-                "signed with an API key that this service doesn't know: see webhook.api_key in the SFU's configuration"
-            }
-            Self::WrongSignature => "the signature doesn't fit the secret of its API key",
-            Self::Expired => "the token has expired: do the clocks agree?",
-            Self::NotYetValid => "the token isn't valid yet: do the clocks agree?",
-            Self::NoDigest => "the token has no sha256 claim",
-            Self::WrongDigest => "the body isn't the one that was signed: does a proxy change it?",
-        })
-    }
 }
 
 const LEEWAY_S: i64 = 60;

@@ -6,6 +6,8 @@
 use std::fmt;
 use std::time::Duration;
 
+use thiserror::Error;
+
 use crate::matrix::address::is_public;
 use crate::matrix::federation::dns::{SrvAnswer, SrvTarget};
 use crate::matrix::ids::server_name::{Host, ServerName};
@@ -146,20 +148,11 @@ impl fmt::Display for Step {
 }
 
 /// Why a name isn't resolved.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum DiscoveryError {
     /// The host is, by its literal address or by definition, in a private range.
+    #[error("{0} is a private address (LIVEKIT_ALLOW_PRIVATE_ADDRESSES is not set)")]
     PrivateAddress(Host),
-}
-
-impl fmt::Display for DiscoveryError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::PrivateAddress(host) => {
-                write!(f, "{host} is a private address (LIVEKIT_ALLOW_PRIVATE_ADDRESSES is not set)")
-            }
-        }
-    }
 }
 
 /// The destination of a name that needs no further look-up: an address, or a name with a port.

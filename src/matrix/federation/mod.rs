@@ -9,6 +9,7 @@ use std::fmt;
 use std::rc::Rc;
 use std::time::Duration;
 
+use thiserror::Error;
 use url::Url;
 
 use crate::fetch::{Deadline, FetchError, FetchRequest, Fetchers, Method};
@@ -126,13 +127,16 @@ impl Network for Federation {
 }
 
 /// Why the federation API gave no answer.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum FederationError {
     /// The name may not be resolved.
+    #[error(transparent)]
     Discovery(DiscoveryError),
     /// The name wasn't resolved in time.
+    #[error("server discovery (well-known, SRV) took too long")]
     DiscoveryTimedOut,
     /// What the name resolves to doesn't answer.
+    #[error("{destination} (found by: {step}) doesn't answer: {cause}")]
     Unreachable {
         /// How the destination was found.
         step: Step,
@@ -141,18 +145,6 @@ pub enum FederationError {
         /// What happened.
         cause: FetchError,
     },
-}
-
-impl fmt::Display for FederationError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Discovery(error) => error.fmt(f),
-            Self::DiscoveryTimedOut => f.write_str("server discovery (well-known, SRV) took too long"),
-            Self::Unreachable { step, destination, cause } => {
-                write!(f, "{destination} (found by: {step}) doesn't answer: {cause}")
-            }
-        }
-    }
 }
 
 impl fmt::Display for Destination {

@@ -1,10 +1,10 @@
 //! Verifying an OpenID token with the homeserver that issued it
 //! ([server-server API, "OpenID"](https://spec.matrix.org/latest/server-server-api/#openid)).
 
-use std::fmt;
 use std::time::Duration;
 
 use serde::Deserialize;
+use thiserror::Error;
 
 use crate::fetch::Deadline;
 use crate::matrix::federation::{Federation, FederationError};
@@ -44,39 +44,26 @@ impl AccessToken {
 }
 
 /// Why a token isn't accepted.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum OpenIdError {
     /// The name of the homeserver isn't one.
+    #[error("matrix_server_name is {0}")]
     ServerName(InvalidServerName),
     /// The homeserver can't be asked.
-    Federation(FederationError),
+    #[error(transparent)]
+    Federation(#[from] FederationError),
     /// The homeserver doesn't know the token, or no longer does.
+    #[error("the homeserver doesn't know the token (401)")]
     Refused,
     /// The homeserver answered with a status that means neither.
+    #[error("the homeserver's userinfo endpoint answered {0}")]
     Status(u16),
     /// The answer isn't `{"sub": "@user:server"}`.
+    #[error("the homeserver's userinfo answer is not a JSON object with a valid sub")]
     Malformed,
     /// The homeserver speaks for a user of another server.
+    #[error("the homeserver named a user of another server")]
     ForeignSubject,
-}
-
-impl From<FederationError> for OpenIdError {
-    fn from(error: FederationError) -> Self {
-        Self::Federation(error)
-    }
-}
-
-impl fmt::Display for OpenIdError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::ServerName(error) => write!(f, "matrix_server_name is {error}"),
-            Self::Federation(error) => error.fmt(f),
-            Self::Refused => f.write_str("the homeserver doesn't know the token (401)"),
-            Self::Status(status) => write!(f, "the homeserver's userinfo endpoint answered {status}"),
-            Self::Malformed => f.write_str("the homeserver's userinfo answer is not a JSON object with a valid sub"),
-            Self::ForeignSubject => f.write_str("the homeserver named a user of another server"),
-        }
-    }
 }
 
 fn subject(body: &[u8], server: &ServerName) -> Result<UserId, OpenIdError> {

@@ -1,12 +1,12 @@
 //! Where a homeserver's client-server API answers, and which of what it has there is in its stable form (§7 of the protocol).
 
 use std::collections::BTreeMap;
-use std::fmt;
 use std::time::Duration;
 
 use delegated_leaves::DelayedEventsUrl;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, PercentEncode, utf8_percent_encode};
 use serde::Deserialize;
+use thiserror::Error;
 use url::Url;
 
 use crate::fetch::{Deadline, FetchRequest, Fetcher, Fetchers, Method};
@@ -154,24 +154,23 @@ pub fn escaped(text: &str) -> PercentEncode<'_> {
 }
 
 /// Why there is no client-server API.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 pub enum ClientApiError {
     /// Neither an override nor a client well-known names it.
+    #[error("/.well-known/matrix/client {}", problem_of(*.0))]
     WellKnown(WellKnownError),
     /// It leads to a private address.
+    #[error("the client-server API is at a private address")]
     Forbidden,
     /// The look-up took too long.
+    #[error("the client-server API wasn't found in time")]
     TimedOut,
 }
 
-impl fmt::Display for ClientApiError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::WellKnown(WellKnownError::Unreachable) => "/.well-known/matrix/client can't be reached",
-            Self::WellKnown(WellKnownError::Absent) => "/.well-known/matrix/client has no valid m.homeserver.base_url",
-            Self::Forbidden => "the client-server API is at a private address",
-            Self::TimedOut => "the client-server API wasn't found in time",
-        })
+fn problem_of(well_known: WellKnownError) -> &'static str {
+    match well_known {
+        WellKnownError::Unreachable => "can't be reached",
+        WellKnownError::Absent => "has no valid m.homeserver.base_url",
     }
 }
 

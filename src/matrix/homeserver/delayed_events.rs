@@ -6,6 +6,7 @@ use std::time::Duration;
 use delegated_leaves::{DelayId, DelayTimeout, DelayedEvent, HomeserverAnswer};
 use serde::Deserialize;
 use serde_json::Value;
+use thiserror::Error;
 
 use crate::clock;
 use crate::fetch::{Deadline, FetchError, FetchRequest, FetchResponse, Method};
@@ -123,30 +124,17 @@ impl fmt::Display for Action {
 }
 
 /// Why a homeserver didn't answer with one of the answers that settle something.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum DelayedEventError {
     /// What was delegated names no homeserver.
+    #[error("the homeserver's name isn't one")]
     ServerName,
     /// It doesn't answer.
-    NoAnswer(FetchError),
+    #[error("the homeserver's client-server API doesn't answer: {0}")]
+    NoAnswer(#[from] FetchError),
     /// It answered that something is wrong.
+    #[error("the homeserver answered {0}")]
     Status(u16),
-}
-
-impl From<FetchError> for DelayedEventError {
-    fn from(error: FetchError) -> Self {
-        Self::NoAnswer(error)
-    }
-}
-
-impl fmt::Display for DelayedEventError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::ServerName => f.write_str("the homeserver's name isn't one"),
-            Self::NoAnswer(error) => write!(f, "the homeserver's client-server API doesn't answer: {error}"),
-            Self::Status(status) => write!(f, "the homeserver answered {status}"),
-        }
-    }
 }
 
 /// How long a 429 asks to wait: `Retry-After` in seconds or as a date, else `retry_after_ms` rounded up to seconds.

@@ -14,6 +14,7 @@ use std::fmt;
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
+use thiserror::Error;
 
 use crate::fetch::{Deadline, FetchError, FetchRequest, FetchResponse, Fetchers, Method};
 use crate::matrix::homeserver::client_api::{ClientApi, ClientApiError, ClientApis};
@@ -83,11 +84,13 @@ impl Token {
 }
 
 /// Why a request isn't the homeserver's.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 pub enum HomeserverTokenError {
     /// There is no bearer token.
+    #[error("The homeserver's token is missing")]
     Missing,
     /// It isn't the `hs_token`.
+    #[error("This is not the homeserver's token")]
     Wrong,
 }
 
@@ -147,50 +150,37 @@ pub(super) async fn read(reply: FetchResponse) -> Result<Value, HomeserverError>
 }
 
 /// Why the homeserver gave no answer that can be used.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum HomeserverError {
     /// Its client-server API isn't found.
-    NotFound(ClientApiError),
+    #[error(transparent)]
+    NotFound(#[from] ClientApiError),
     /// It doesn't answer.
-    NoAnswer(FetchError),
+    #[error("the homeserver's client-server API doesn't answer: {0}")]
+    NoAnswer(#[from] FetchError),
     /// It answered with a status that answers nothing.
+    #[error("{}", explanation(*.0))]
     Status(u16),
     /// The answer isn't the JSON that belongs there.
+    #[error("the homeserver's answer isn't the JSON that belongs there")]
     Malformed,
 }
 
-impl From<ClientApiError> for HomeserverError {
-    fn from(error: ClientApiError) -> Self {
-        Self::NotFound(error)
-    }
-}
-
-impl From<FetchError> for HomeserverError {
-    fn from(error: FetchError) -> Self {
-        Self::NoAnswer(error)
-    }
-}
-
-impl fmt::Display for HomeserverError {
-    /// The cause, in words an operator can act on.
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::NotFound(error) => error.fmt(f),
-            Self::NoAnswer(error) => write!(f, "the homeserver's client-server API doesn't answer: {error}"),
-            Self::Status(401) => f.write_str(
-                "the homeserver refused LIVEKIT_AS_TOKEN (401): it must be the as_token of the registration file that the \
-                 homeserver has read",
-            ),
-            Self::Status(403) => f.write_str(
-                "the homeserver forbids it (403): has the registration file the scope of is_joined, and all the \
-                 homeserver's users in its namespace?",
-            ),
-            Self::Status(404) => f.write_str(
-                "the homeserver doesn't have this (404): are msc4143, msc4502 and msc4512 switched on there, and delayed events?",
-            ),
-            Self::Status(status) => write!(f, "the homeserver answered {status}"),
-            Self::Malformed => f.write_str("the homeserver's answer isn't the JSON that belongs there"),
-        }
+/// The cause of a status that answers nothing, in words an operator can act on.
+fn explanation(status: u16) -> String {
+    match status {
+        401 => format!(
+            "the homeserver refused LIVEKIT_AS_TOKEN ({status}): it must be the as_token of the registration file that the \
+             homeserver has read"
+        ),
+        403 => format!(
+            "the homeserver forbids it ({status}): has the registration file the scope of is_joined, and all the \
+             homeserver's users in its namespace?"
+        ),
+        404 => format!(
+            "the homeserver doesn't have this ({status}): are msc4143, msc4502 and msc4512 switched on there, and delayed events?"
+        ),
+        _ => format!("the homeserver answered {status}"),
     }
 }
 

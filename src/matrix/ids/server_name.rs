@@ -3,6 +3,8 @@
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
+use thiserror::Error;
+
 /// A server name that follows the specification's grammar, at most 230 bytes long.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ServerName {
@@ -103,16 +105,9 @@ impl fmt::Display for Host {
 }
 
 /// The text is no Matrix server name.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+#[error("not a Matrix server name")]
 pub struct InvalidServerName;
-
-impl fmt::Display for InvalidServerName {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("not a Matrix server name")
-    }
-}
-
-impl std::error::Error for InvalidServerName {}
 
 const MAX_BYTES: usize = 230;
 
