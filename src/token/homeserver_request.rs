@@ -56,21 +56,6 @@ pub struct Membership {
 }
 
 impl Membership {
-    /// What is missing comes before what is malformed.
-    fn parse(
-        url: Option<String>,
-        room_id: Option<String>,
-        slot_id: Option<String>,
-        member_id: Option<String>,
-    ) -> Result<Self, ApiError> {
-        let url = required("url", url)?;
-        let room_id = required("room_id", room_id)?;
-        let slot_id = required("slot_id", slot_id)?;
-        let member_id = required("member_id", member_id)?;
-        let room = RoomId::parse(&room_id).map_err(|_| ApiError::InvalidParam("room_id is malformed".to_owned()))?;
-        Ok(Self { url, room, slot_id, member_id })
-    }
-
     /// The LiveKit room (§4).
     pub fn livekit_room(&self) -> RoomName {
         RoomName::of_slot(self.room.as_str(), &self.slot_id)
@@ -110,8 +95,10 @@ pub struct ClientTokenRequest {
 impl ClientTokenRequest {
     /// Parses the body of `POST /_matrix/client/…/rtc/livekit/get_token`.
     pub fn from_body(body: &[u8]) -> Result<Self, ApiError> {
-        let [url, room_id, slot_id, member_id, server_name] = texts(body, "server_name")?;
-        let membership = Membership::parse(url, room_id, slot_id, member_id)?;
+        let mut fields = Fields::parse(body)?;
+        let body = MembershipBody::take(&mut fields)?;
+        let server_name = fields.text("server_name")?;
+        let membership = body.into_membership()?;
         let server = server_name.map(|name| ServerName::parse(&name)).transpose();
         let server = server.map_err(|_| ApiError::InvalidParam("server_name is malformed".to_owned()))?;
         Ok(Self { server, membership })
@@ -130,9 +117,11 @@ pub struct FederationTokenRequest {
 impl FederationTokenRequest {
     /// Parses the body of `POST /_matrix/federation/…/rtc/livekit/get_token`.
     pub fn from_body(body: &[u8]) -> Result<Self, ApiError> {
-        let [url, room_id, slot_id, member_id, user_id] = texts(body, "user_id")?;
+        let mut fields = Fields::parse(body)?;
+        let body = MembershipBody::take(&mut fields)?;
+        let user_id = fields.text("user_id")?;
         let user_id = required("user_id", user_id)?;
-        let membership = Membership::parse(url, room_id, slot_id, member_id)?;
+        let membership = body.into_membership()?;
         Ok(Self { user_id, membership })
     }
 }
@@ -149,9 +138,11 @@ pub struct LeaveRequest {
 impl LeaveRequest {
     /// Parses the body of `POST /_matrix/client/…/rtc/livekit/delegate_delayed_leave`.
     pub fn from_body(body: &[u8]) -> Result<Self, ApiError> {
-        let [url, room_id, slot_id, member_id, delay_id] = texts(body, "delay_id")?;
+        let mut fields = Fields::parse(body)?;
+        let body = MembershipBody::take(&mut fields)?;
+        let delay_id = fields.text("delay_id")?;
         let delay_id = DelayId::new(required("delay_id", delay_id)?).ok();
-        let membership = Membership::parse(url, room_id, slot_id, member_id)?;
+        let membership = body.into_membership()?;
         Ok(Self { membership, delay_id })
     }
 }
@@ -161,11 +152,36 @@ pub fn check_ping(body: &[u8]) -> Result<(), ApiError> {
     Fields::parse(body)?.text("transaction_id").map(drop)
 }
 
-/// The fields of a membership, and one more. Others are ignored.
-fn texts(body: &[u8], one_more: &str) -> Result<[Option<String>; 5], ApiError> {
-    let mut fields = Fields::parse(body)?;
-    let mut text = |name| fields.text(name);
-    Ok([text("url")?, text("room_id")?, text("slot_id")?, text("member_id")?, text(one_more)?])
+// Unknown fields are ignored; an endpoint takes its own field, if it has one, after these.
+
+/// The fields that every body of homeserver mode has. All are optional here: a missing field is reported once no field has the
+/// wrong type.
+struct MembershipBody {
+    url: Option<String>,
+    room_id: Option<String>,
+    slot_id: Option<String>,
+    member_id: Option<String>,
+}
+
+impl MembershipBody {
+    fn take(fields: &mut Fields) -> Result<Self, ApiError> {
+        Ok(Self {
+            url: fields.text("url")?,
+            room_id: fields.text("room_id")?,
+            slot_id: fields.text("slot_id")?,
+            member_id: fields.text("member_id")?,
+        })
+    }
+
+    /// Reports missing fields before malformed ones.
+    fn into_membership(self) -> Result<Membership, ApiError> {
+        let url = required("url", self.url)?;
+        let room_id = required("room_id", self.room_id)?;
+        let slot_id = required("slot_id", self.slot_id)?;
+        let member_id = required("member_id", self.member_id)?;
+        let room = RoomId::parse(&room_id).map_err(|_| ApiError::InvalidParam("room_id is malformed".to_owned()))?;
+        Ok(Membership { url, room, slot_id, member_id })
+    }
 }
 
 #[cfg(test)]

@@ -36,7 +36,7 @@ impl TokenRequest {
         let body = SfuGetBody::parse(body)?;
         let room_id = required("room", body.room)?;
         let (server_name, access_token) = body.openid_token.required()?;
-        let delayed_leave = DelayedLeave::parse(body.delay_id, body.delay_timeout)?;
+        let delayed_leave = body.delayed_leave.checked()?;
         Ok(Self {
             room: RoomName::of_slot(&room_id, LEGACY_SLOT),
             claim: ClaimedIdentity::Device { device_id: body.device_id.unwrap_or_default() },
@@ -101,7 +101,7 @@ impl MemberRequest {
             room: RoomName::of_slot(&room_id, &slot_id),
             member,
             openid_token: openid_token(&server_name, access_token),
-            delayed_leave: DelayedLeave::parse(body.delay_id, body.delay_timeout)?,
+            delayed_leave: body.delayed_leave.checked()?,
             is_legacy_slot: slot_id == LEGACY_SLOT,
         })
     }
@@ -113,20 +113,6 @@ pub struct DelayedLeave {
     pub id: DelayId,
     /// Its delay.
     pub timeout: DelayTimeout,
-}
-
-impl DelayedLeave {
-    fn parse(id: Option<String>, timeout: Option<i64>) -> Result<Option<Self>, ApiError> {
-        if id.is_none() && timeout.is_none() {
-            return Ok(None);
-        }
-        let id = DelayId::new(required("delay_id", id)?);
-        let id = id.map_err(|_| ApiError::BadJson("delay_id can't be the id of a delayed event".to_owned()))?;
-        let timeout = timeout.ok_or_else(|| ApiError::BadJson("delay_timeout is missing".to_owned()))?;
-        let timeout = u64::try_from(timeout).ok().and_then(DelayTimeout::from_millis);
-        let timeout = timeout.ok_or_else(|| ApiError::BadJson("delay_timeout must be more than 0".to_owned()))?;
-        Ok(Some(Self { id, timeout }))
-    }
 }
 
 /// Who the caller says they are.
@@ -177,8 +163,7 @@ struct MemberRequestBody {
     slot_id: Option<String>,
     openid_token: OpenIdTokenBody,
     member: MemberBody,
-    delay_id: Option<String>,
-    delay_timeout: Option<i64>,
+    delayed_leave: DelayedLeaveBody,
 }
 
 impl MemberRequestBody {
@@ -189,10 +174,8 @@ impl MemberRequestBody {
             slot_id: fields.text("slot_id")?,
             openid_token: OpenIdTokenBody::parse(fields.object("openid_token")?)?,
             member: MemberBody::parse(fields.object("member")?)?,
-            delay_id: fields.text("delay_id")?,
-            delay_timeout: fields.integer("delay_timeout")?,
+            delayed_leave: DelayedLeaveBody::take(&mut fields)?,
         };
-        fields.text("delay_cs_api_url")?;
         fields.expect_no_more()?;
         Ok(body)
     }
@@ -202,8 +185,7 @@ struct SfuGetBody {
     room: Option<String>,
     openid_token: OpenIdTokenBody,
     device_id: Option<String>,
-    delay_id: Option<String>,
-    delay_timeout: Option<i64>,
+    delayed_leave: DelayedLeaveBody,
 }
 
 impl SfuGetBody {
@@ -213,10 +195,8 @@ impl SfuGetBody {
             room: fields.text("room")?,
             openid_token: OpenIdTokenBody::parse(fields.object("openid_token")?)?,
             device_id: fields.text("device_id")?,
-            delay_id: fields.text("delay_id")?,
-            delay_timeout: fields.integer("delay_timeout")?,
+            delayed_leave: DelayedLeaveBody::take(&mut fields)?,
         };
-        fields.text("delay_cs_api_url")?;
         fields.expect_no_more()?;
         Ok(body)
     }
@@ -255,6 +235,32 @@ impl MemberBody {
         let (claimed_user_id, claimed_device_id) = (fields.text("claimed_user_id")?, fields.text("claimed_device_id")?);
         fields.expect_no_more()?;
         Ok(Self { id, claimed_user_id, claimed_device_id })
+    }
+}
+
+/// The fields by which each of these bodies may hand over a delayed leave.
+struct DelayedLeaveBody {
+    delay_id: Option<String>,
+    delay_timeout: Option<i64>,
+}
+
+impl DelayedLeaveBody {
+    fn take(fields: &mut Fields) -> Result<Self, ApiError> {
+        let body = Self { delay_id: fields.text("delay_id")?, delay_timeout: fields.integer("delay_timeout")? };
+        fields.text("delay_cs_api_url")?;
+        Ok(body)
+    }
+
+    fn checked(self) -> Result<Option<DelayedLeave>, ApiError> {
+        if self.delay_id.is_none() && self.delay_timeout.is_none() {
+            return Ok(None);
+        }
+        let id = DelayId::new(required("delay_id", self.delay_id)?);
+        let id = id.map_err(|_| ApiError::BadJson("delay_id can't be the id of a delayed event".to_owned()))?;
+        let timeout = self.delay_timeout.ok_or_else(|| ApiError::BadJson("delay_timeout is missing".to_owned()))?;
+        let timeout = u64::try_from(timeout).ok().and_then(DelayTimeout::from_millis);
+        let timeout = timeout.ok_or_else(|| ApiError::BadJson("delay_timeout must be more than 0".to_owned()))?;
+        Ok(Some(DelayedLeave { id, timeout }))
     }
 }
 
