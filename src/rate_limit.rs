@@ -66,7 +66,7 @@ impl RateLimits<'_> {
             None => "no answer in time",
         };
         if !FAILURE_REPORTED.replace(true) {
-            self.log.write(Level::Warn, "rate limit not asked", json!({"binding": name, "cause": cause}));
+            self.log.write(Level::Warn, "rate limiter unavailable", json!({"binding": name, "cause": cause}));
         }
         true
     }

@@ -205,18 +205,18 @@ impl<'a> Service<'a> {
 fn report(log: &Log, error: &ApiError, endpoint: Option<Endpoint>) {
     let (level, msg) = match error {
         ApiError::Misconfigured(_) => return,
-        ApiError::Unauthorized(_) => (Level::Warn, "OpenID token not verified"),
-        ApiError::Webhook(_) => (Level::Warn, "webhook refused"),
-        ApiError::Sfu(_) => (Level::Error, "room not created"),
-        ApiError::Mint(_) => (Level::Error, "token not signed"),
-        ApiError::NotStored(_) => (Level::Error, "not stored"),
-        ApiError::NotTheHomeserver(_) => (Level::Warn, "not our homeserver"),
-        ApiError::MembershipUnknown(_) => (Level::Warn, "membership not known"),
-        ApiError::DelayedEventUnknown(_) => (Level::Warn, "delayed event not looked up"),
-        ApiError::NotRelayed(_) => (Level::Warn, "token not relayed"),
+        ApiError::Unauthorized(_) => (Level::Warn, "OpenID token verification failed"),
+        ApiError::Webhook(_) => (Level::Warn, "webhook rejected"),
+        ApiError::Sfu(_) => (Level::Error, "SFU room creation failed"),
+        ApiError::Mint(_) => (Level::Error, "token signing failed"),
+        ApiError::NotStored(_) => (Level::Error, "room object unavailable"),
+        ApiError::NotTheHomeserver(_) => (Level::Warn, "invalid hs_token"),
+        ApiError::MembershipUnknown(_) => (Level::Warn, "membership check failed"),
+        ApiError::DelayedEventUnknown(_) => (Level::Warn, "delayed event lookup failed"),
+        ApiError::NotRelayed(_) => (Level::Warn, "token relay failed"),
         ApiError::NoClientApi(_) => (Level::Warn, "client-server API not found"),
         ApiError::RateLimited(_) => (Level::Warn, "rate limit reached"),
-        _ => (Level::Debug, "request refused"),
+        _ => (Level::Debug, "request rejected"),
     };
     let endpoint = endpoint.map_or(Value::Null, |endpoint| format!("{endpoint:?}").into());
     log.write(

@@ -48,7 +48,7 @@ pub async fn configuration(env: &Env) -> Deployment {
     let config = match known.and_then(|(before, _)| outlasting(before, &unreadable)) {
         Some((before, log_level)) => {
             let log = Log::of_new_request(log_level);
-            log.write(Level::Warn, "Secrets Store out of reach", json!({"variables": unreadable}));
+            log.write(Level::Warn, "Secrets Store unavailable", json!({"variables": unreadable}));
             lifetime_ms = Some(OUTAGE_LIFETIME_MS);
             before
         }

@@ -105,7 +105,7 @@ impl Upstreams for WorkerUpstreams<'_> {
     }
 
     fn not_stored(&self, error: &worker::Error) {
-        self.log.write(Level::Error, "the room's storage fails", json!({"cause": error.to_string()}));
+        self.log.write(Level::Error, "room storage failed", json!({"cause": error.to_string()}));
     }
 }
 
@@ -113,7 +113,7 @@ impl WorkerUpstreams<'_> {
     fn or_failed<E: ToString>(&self, homeserver: &str, outcome: Result<HomeserverAnswer, E>) -> HomeserverAnswer {
         outcome.unwrap_or_else(|error| {
             let fields = json!({"homeserver": homeserver, "cause": error.to_string()});
-            self.log.write(Level::Warn, "delayed event out of reach", fields);
+            self.log.write(Level::Warn, "delayed event request failed", fields);
             HomeserverAnswer::Failed
         })
     }
@@ -134,14 +134,14 @@ impl WorkerUpstreams<'_> {
         answer
             .inspect_err(|error| {
                 let fields = json!({"matrix_room": matrix_room.as_str(), "cause": error.to_string()});
-                self.log.write(Level::Warn, "homeserver doesn't tell who is joined", fields);
+                self.log.write(Level::Warn, "homeserver membership query failed", fields);
             })
             .ok()
     }
 
     fn removal(&self, room: &str, outcome: Result<RemovalAnswer, RoomServiceError>) -> RemovalAnswer {
         outcome.unwrap_or_else(|error| {
-            self.log.write(Level::Warn, "SFU removes nobody", json!({"room": room, "cause": error.to_string()}));
+            self.log.write(Level::Warn, "SFU removal failed", json!({"room": room, "cause": error.to_string()}));
             RemovalAnswer::Failed
         })
     }
@@ -154,7 +154,7 @@ impl WorkerUpstreams<'_> {
         match outcome {
             Ok(participants) => SfuAnswer::Participants(participants),
             Err(error) => {
-                self.log.write(Level::Warn, "SFU not asked", json!({"room": room, "cause": error.to_string()}));
+                self.log.write(Level::Warn, "SFU query failed", json!({"room": room, "cause": error.to_string()}));
                 SfuAnswer::Failed
             }
         }
