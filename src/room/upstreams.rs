@@ -14,7 +14,7 @@ use crate::livekit::room_service::{RoomService, RoomServiceError};
 use crate::log::{Level, Log};
 use crate::matrix::homeserver::client_api::ClientApis;
 use crate::matrix::homeserver::delayed_events::Action;
-use crate::matrix::homeserver::party::Party;
+use crate::matrix::homeserver::members::Party;
 use crate::matrix::homeserver::{Homeserver, HomeserverError};
 use crate::matrix::ids::room_id::RoomId;
 

@@ -11,7 +11,7 @@ use crate::error::ApiError;
 use crate::fetch::Deadline;
 use crate::log::Level;
 use crate::matrix::homeserver::client_api::ClientApiError;
-use crate::matrix::homeserver::party::Party;
+use crate::matrix::homeserver::members::Party;
 use crate::matrix::homeserver::relay::Relayed;
 use crate::matrix::homeserver::{ApplicationService, Homeserver};
 use crate::matrix::ids::room_id::RoomId;

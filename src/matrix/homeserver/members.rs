@@ -1,24 +1,48 @@
-//! Who is joined to a Matrix room ([client-server API, "Room
-//! membership"](https://spec.matrix.org/latest/client-server-api/#get_matrixclientv3roomsroomidjoined_members)), asked of our
-//! own homeserver.
+//! Membership of Matrix rooms, as our own homeserver reports it.
+//!
+//! One user's or one server's is a small query (MSC4502); all members of a room are a list ([client-server API, "Room
+//! membership"](https://spec.matrix.org/latest/client-server-api/#get_matrixclientv3roomsroomidjoined_members)).
 
 use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
-use delegated_leaves::{MembersAnswer, UserId};
+use delegated_leaves::MembersAnswer;
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 
 use crate::fetch::Deadline;
 use crate::matrix::homeserver::client_api::escaped;
-use crate::matrix::homeserver::{Homeserver, HomeserverError};
+use crate::matrix::homeserver::{Homeserver, HomeserverError, read};
 use crate::matrix::ids::room_id::RoomId;
+use crate::matrix::ids::server_name::ServerName;
+use crate::matrix::ids::user_id::UserId;
+
+/// The subject of a membership query.
+#[derive(Clone, Copy, Debug)]
+pub enum Party<'a> {
+    /// A user, of whichever server.
+    User(&'a UserId),
+    /// A server: joined while any of its users is.
+    Server(&'a ServerName),
+}
 
 impl Homeserver<'_> {
+    /// Whether `party` is joined to `room`. An error means that it isn't known.
+    pub async fn is_joined(&self, room: &RoomId, party: Party<'_>) -> Result<bool, HomeserverError> {
+        let rooms = self.api().is_joined_rooms_path();
+        let (name, value) = match party {
+            Party::User(user) => ("mxid", user.as_str()),
+            Party::Server(server) => ("server_name", server.as_str()),
+        };
+        let path = format!("{rooms}/{}/is_joined?{name}={}", escaped(room.as_str()), escaped(value));
+        let answer = read(self.get(&path, &Deadline::after(IS_JOINED_TIMEOUT)).await?).await?;
+        answer["joined"].as_bool().ok_or(HomeserverError::Malformed)
+    }
+
     /// Who is joined to `room`; or that it doesn't tell us (403). An error tells nothing about anybody.
     pub async fn joined_members(&self, room: &RoomId) -> Result<MembersAnswer, HomeserverError> {
         let path = format!("v3/rooms/{}/joined_members", escaped(room.as_str()));
-        let reply = self.get(&path, &Deadline::after(TIMEOUT)).await?;
+        let reply = self.get(&path, &Deadline::after(MEMBERS_TIMEOUT)).await?;
         match reply.status() {
             200 => joined(&reply.body(MAX_ANSWER).await?).map(MembersAnswer::Joined),
             status => {
@@ -29,10 +53,10 @@ impl Homeserver<'_> {
     }
 }
 
-fn joined(body: &[u8]) -> Result<HashSet<UserId>, HomeserverError> {
+fn joined(body: &[u8]) -> Result<HashSet<delegated_leaves::UserId>, HomeserverError> {
     #[derive(Deserialize)]
     struct JoinedMembers {
-        joined: HashMap<UserId, IgnoredAny>,
+        joined: HashMap<delegated_leaves::UserId, IgnoredAny>,
     }
     let members: JoinedMembers = serde_json::from_slice(body).map_err(|_| HomeserverError::Malformed)?;
     // Were nobody joined, the answer would be a 403. Nothing is concluded from what can't be.
@@ -42,8 +66,9 @@ fn joined(body: &[u8]) -> Result<HashSet<UserId>, HomeserverError> {
     Ok(members.joined.into_keys().collect())
 }
 
-/// A room of many takes its time.
-const TIMEOUT: Duration = Duration::from_secs(20);
+const IS_JOINED_TIMEOUT: Duration = Duration::from_secs(10);
+/// A list of many members takes longer.
+const MEMBERS_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// Fifty thousand members and more, with their names and pictures.
 const MAX_ANSWER: usize = 16 * 1024 * 1024;
@@ -56,7 +81,7 @@ mod tests {
     #[test]
     fn the_members_are_the_keys() {
         let body = br#"{"joined":{"@a:example.com":{"display_name":"A"},"@b:example.org":{}}}"#;
-        assert_eq!(joined(body), Ok(["@a:example.com", "@b:example.org"].map(UserId::new).into()));
+        assert_eq!(joined(body), Ok(["@a:example.com", "@b:example.org"].map(delegated_leaves::UserId::new).into()));
     }
 
     #[test]

@@ -6,7 +6,6 @@
 pub mod client_api;
 pub mod delayed_events;
 pub mod members;
-pub mod party;
 pub mod relay;
 
 use std::fmt;
