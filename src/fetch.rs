@@ -241,6 +241,10 @@ impl From<JsValue> for FetchError {
     }
 }
 
+/// Limit for the body of a JSON response, where no longer one is expected.
+pub const MAX_JSON_BODY: usize = 64 * 1024;
+/// Limit for the body of an error.
+pub const MAX_ERROR_BODY: usize = 16 * 1024;
 const CONFIGURED_BINDING: &str = "CONFIGURED";
 /// What the runtime says instead of the cause; a local run's own log has that, under the reference that follows.
 const INTERNAL_ERROR: &str = "internal error";

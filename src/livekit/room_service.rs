@@ -8,7 +8,7 @@ use prost::Message;
 use thiserror::Error;
 
 use crate::clock;
-use crate::fetch::{Deadline, FetchError, FetchRequest, FetchResponse, Fetchers, Method};
+use crate::fetch::{Deadline, FetchError, FetchRequest, FetchResponse, Fetchers, MAX_ERROR_BODY, Method};
 use crate::livekit::keys::ApiKey;
 use crate::livekit::sfu_url::SfuUrl;
 use crate::livekit::token::{Grant, MintError};
@@ -264,7 +264,6 @@ const DEPARTURE_TIMEOUT_S: u32 = 20;
 /// Long enough for an SFU whose clock is some minutes off.
 /// A thousand participants and more: their metadata is in it.
 const MAX_ANSWER: usize = 8 * 1024 * 1024;
-const MAX_ERROR_BODY: usize = 16 * 1024;
 const TIMEOUT: Duration = Duration::from_secs(10);
 
 #[cfg(test)]

@@ -9,7 +9,7 @@ use serde::Deserialize;
 use url::Url;
 
 use crate::clock;
-use crate::fetch::{Deadline, FetchRequest, Fetchers, Method};
+use crate::fetch::{Deadline, FetchRequest, Fetchers, MAX_JSON_BODY, Method};
 use crate::matrix::federation::discovery::AddressPolicy;
 use crate::matrix::ids::server_name::{Host, ServerName};
 
@@ -35,7 +35,7 @@ pub async fn fetch(
                 let cache_control = reply.header("Cache-Control");
                 let expires = reply.header("Expires");
                 let lifetime = lifetime(cache_control.as_deref(), expires.as_deref(), clock::now_ms());
-                let body = reply.body(MAX_BODY).await.map_err(|_| WellKnownError::Absent)?;
+                let body = reply.body(MAX_JSON_BODY).await.map_err(|_| WellKnownError::Absent)?;
                 return Ok((body, lifetime));
             }
             301 | 302 | 303 | 307 | 308 => {
@@ -150,7 +150,6 @@ pub const MIN_LIFETIME: Duration = Duration::from_secs(60);
 const ABSENT_LIFETIME: Duration = Duration::from_secs(600);
 const DEFAULT_LIFETIME: Duration = Duration::from_secs(24 * 3600);
 const MAX_LIFETIME: Duration = Duration::from_secs(48 * 3600);
-const MAX_BODY: usize = 64 * 1024;
 const MAX_REDIRECTS: usize = 5;
 /// This leaves time for what follows within the 10 s of a verification: a host that drops packets to port 443 must
 /// not keep SRV records and port 8448 from their turn.

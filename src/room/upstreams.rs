@@ -1,7 +1,5 @@
 //! The engine's requests, as Matrix and LiveKit get them.
 
-use std::time::Duration;
-
 use delegated_leaves::{
     Ending, HomeserverAnswer, LogEvent, LogEventKind, MatrixRoomId, MembersAnswer, Outcome, RemovalAnswer, Request,
     ServerAnswer, SfuAnswer, Subject, Upstreams,
@@ -9,7 +7,7 @@ use delegated_leaves::{
 use serde_json::json;
 
 use crate::config::Config;
-use crate::fetch::{Deadline, Fetchers};
+use crate::fetch::Fetchers;
 use crate::livekit::room_service::{RoomService, RoomServiceError};
 use crate::log::{Level, Log};
 use crate::matrix::homeserver::client_api::ClientApis;
@@ -127,7 +125,7 @@ impl WorkerUpstreams<'_> {
         // Without one of the two nobody has been let in by their membership.
         let service = self.config.application_service.as_ref()?;
         let room = RoomId::parse(matrix_room.as_str()).ok()?;
-        let answer = match service.homeserver(&self.apis, &Deadline::after(CLIENT_API_TIMEOUT)).await {
+        let answer = match service.homeserver(&self.apis, &ClientApis::deadline()).await {
             Ok(homeserver) => ask(&homeserver, &room).await,
             Err(error) => Err(error.into()),
         };
@@ -160,5 +158,3 @@ impl WorkerUpstreams<'_> {
         }
     }
 }
-
-const CLIENT_API_TIMEOUT: Duration = Duration::from_secs(10);

@@ -1,16 +1,13 @@
 //! The doors of homeserver mode (MSC4195): who our homeserver says asks, and is a member of the Matrix room, is let in.
 
-use std::time::Duration;
-
 use delegated_leaves::Delegate;
 use futures_util::future::join;
 use serde_json::{Value, json};
 
 use crate::clock;
 use crate::error::ApiError;
-use crate::fetch::Deadline;
 use crate::log::Level;
-use crate::matrix::homeserver::client_api::ClientApiError;
+use crate::matrix::homeserver::client_api::{ClientApiError, ClientApis};
 use crate::matrix::homeserver::members::Party;
 use crate::matrix::homeserver::relay::Relayed;
 use crate::matrix::homeserver::{ApplicationService, Homeserver};
@@ -110,7 +107,7 @@ impl HomeserverMode<'_> {
     }
 
     async fn homeserver(&self) -> Result<Homeserver<'_>, ClientApiError> {
-        self.service.homeserver(self.tokens.client_apis, &Deadline::after(CLIENT_API_TIMEOUT)).await
+        self.service.homeserver(self.tokens.client_apis, &ClientApis::deadline()).await
     }
 
     async fn issue_token(
@@ -188,7 +185,6 @@ fn token_of(answer: Relayed) -> Result<String, ApiError> {
 
 /// In the form that homeservers have now.
 const FEDERATION_GET_TOKEN: &str = "/_matrix/federation/unstable/io.element.msc4195/rtc/livekit/get_token";
-const CLIENT_API_TIMEOUT: Duration = Duration::from_secs(10);
 
 #[cfg(test)]
 mod tests {

@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 use crate::clock;
 use crate::config::Config;
 use crate::error::{ApiError, Unauthorized};
-use crate::fetch::{Deadline, Fetchers};
+use crate::fetch::Fetchers;
 use crate::livekit::room_service::RoomService;
 use crate::livekit::token::Grant;
 use crate::log::{Level, Log};
@@ -151,7 +151,7 @@ impl TokenService<'_> {
         token: &OpenIdToken,
         legacy_device: Option<String>,
     ) -> Result<Delegate, ApiError> {
-        let found = self.client_apis.find(&token.server, &Deadline::after(CLIENT_API_TIMEOUT)).await;
+        let found = self.client_apis.find(&token.server, &ClientApis::deadline()).await;
         let api = found.map_err(ApiError::NoClientApi)?;
         Ok(Delegate {
             room: room.clone(),
@@ -210,5 +210,3 @@ struct VerifiedCaller {
     full_access: bool,
     verified_in_ms: u64,
 }
-
-const CLIENT_API_TIMEOUT: Duration = Duration::from_secs(10);

@@ -12,7 +12,7 @@ use std::time::Duration;
 use thiserror::Error;
 use url::Url;
 
-use crate::fetch::{Deadline, FetchError, FetchRequest, Fetchers, Method};
+use crate::fetch::{Deadline, FetchError, FetchRequest, Fetchers, MAX_JSON_BODY, Method};
 use crate::matrix::federation::discovery::{
     AddressPolicy, Destination, DiscoveryError, Network, Resolution, Step, WellKnown, discover,
 };
@@ -35,7 +35,7 @@ pub struct Federation {
 }
 
 impl Federation {
-    /// GETs `path_and_query` from `server`; the status and at most [`MAX_BODY`] bytes of body. Redirects aren't followed.
+    /// GETs `path_and_query` from `server`; the status and at most [`MAX_JSON_BODY`] bytes of body. Redirects aren't followed.
     pub async fn get(
         &self,
         server: &ServerName,
@@ -81,12 +81,12 @@ impl Federation {
                 let call = FetchRequest { url: &url, method, deadline };
                 let reply = self.fetchers.internet().send(call).await?;
                 let status = reply.status();
-                Ok((status, reply.body(MAX_BODY).await?))
+                Ok((status, reply.body(MAX_JSON_BODY).await?))
             }
             Destination::Srv { name, targets } => {
                 let mut outcome = Err(FetchError::TimedOut);
                 for target in targets {
-                    outcome = srv_socket::get(target, name, path_and_query, MAX_BODY, deadline).await;
+                    outcome = srv_socket::get(target, name, path_and_query, MAX_JSON_BODY, deadline).await;
                     if outcome.is_ok() || deadline.passed() {
                         break;
                     }
@@ -122,7 +122,7 @@ impl Network for Federation {
             reply.discard();
             return None;
         }
-        SrvAnswer::parse(&reply.body(MAX_BODY).await.ok()?)
+        SrvAnswer::parse(&reply.body(MAX_JSON_BODY).await.ok()?)
     }
 }
 
@@ -165,7 +165,5 @@ thread_local! {
     static RESOLUTIONS: SingleFlightCache<Result<Resolution, DiscoveryError>> = SingleFlightCache::default();
 }
 
-/// How much of an outside server's answer is read.
-pub const MAX_BODY: usize = 64 * 1024;
 /// Two of these, and the well-known look-up, leave time for the request itself within the 10 s of a verification.
 const DNS_TIMEOUT: Duration = Duration::from_millis(1500);

@@ -9,7 +9,7 @@ use serde::Deserialize;
 use thiserror::Error;
 use url::Url;
 
-use crate::fetch::{Deadline, FetchRequest, Fetcher, Fetchers, Method};
+use crate::fetch::{Deadline, FetchRequest, Fetcher, Fetchers, MAX_JSON_BODY, Method};
 use crate::matrix::federation::discovery::AddressPolicy;
 use crate::matrix::ids::server_name::{Host, ServerName};
 use crate::matrix::lookups::{SingleFlightCache, WaitUntil};
@@ -29,6 +29,11 @@ pub struct ClientApis {
 }
 
 impl ClientApis {
+    /// The deadline for a look-up that starts now: 10 s, with discovery and the request for the versions.
+    pub fn deadline() -> Deadline {
+        Deadline::after(LOOK_UP_TIMEOUT)
+    }
+
     /// The API of `server`, from what is known, or by one look-up that all who ask meanwhile share.
     pub async fn find(&self, server: &ServerName, deadline: &Deadline) -> Result<ClientApi, ClientApiError> {
         let (apis, name) = (self.clone(), server.clone());
@@ -81,7 +86,7 @@ impl ClientApis {
             reply.discard();
             return None;
         }
-        let versions: Versions = serde_json::from_slice(&reply.body(MAX_VERSIONS).await.ok()?).ok()?;
+        let versions: Versions = serde_json::from_slice(&reply.body(MAX_JSON_BODY).await.ok()?).ok()?;
         let has = |flag: &str| versions.unstable_features.get(flag) == Some(&true);
         Some(StableForms {
             delayed_events: has("org.matrix.msc4140.stable"),
@@ -182,5 +187,5 @@ thread_local! {
 const RESERVED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 const LIFETIME: Duration = Duration::from_secs(4 * 3600);
 const FAILURE_LIFETIME: Duration = Duration::from_secs(60);
+const LOOK_UP_TIMEOUT: Duration = Duration::from_secs(10);
 const VERSIONS_TIMEOUT: Duration = Duration::from_secs(3);
-const MAX_VERSIONS: usize = 64 * 1024;

@@ -9,7 +9,7 @@ use serde_json::Value;
 use thiserror::Error;
 
 use crate::clock;
-use crate::fetch::{Deadline, FetchError, FetchRequest, FetchResponse, Method};
+use crate::fetch::{Deadline, FetchError, FetchRequest, FetchResponse, MAX_ERROR_BODY, Method};
 use crate::matrix::homeserver::client_api::{ClientApis, escaped};
 use crate::matrix::homeserver::{ApplicationService, Homeserver, HomeserverError, read};
 use crate::matrix::ids::server_name::ServerName;
@@ -71,7 +71,7 @@ impl Action {
         event: &DelayedEvent,
     ) -> Result<HomeserverAnswer, DelayedEventError> {
         let server = ServerName::parse(event.server_name.as_str()).map_err(|_| DelayedEventError::ServerName)?;
-        let discovery = Deadline::after(DISCOVERY_TIMEOUT);
+        let discovery = ClientApis::deadline();
         let as_owner = match (service, &event.owner) {
             (Some(service), Some(owner)) if *service.server_name() == server => {
                 service.homeserver(apis, &discovery).await.ok().zip(Some(owner))
@@ -164,9 +164,7 @@ fn from_body(body: &[u8]) -> Option<Duration> {
 }
 
 /// Well-known and `/versions` have their own limits within this.
-const DISCOVERY_TIMEOUT: Duration = Duration::from_secs(10);
 const TIMEOUT: Duration = Duration::from_secs(5);
-const MAX_ERROR_BODY: usize = 16 * 1024;
 
 #[cfg(test)]
 mod tests {

@@ -15,7 +15,7 @@ use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
 use thiserror::Error;
 
-use crate::fetch::{Deadline, FetchError, FetchRequest, FetchResponse, Fetchers, Method};
+use crate::fetch::{Deadline, FetchError, FetchRequest, FetchResponse, Fetchers, MAX_JSON_BODY, Method};
 use crate::matrix::homeserver::client_api::{ClientApi, ClientApiError, ClientApis};
 use crate::matrix::ids::server_name::ServerName;
 
@@ -140,7 +140,7 @@ impl Homeserver<'_> {
 /// The JSON of an answer of 200.
 pub(super) async fn read(reply: FetchResponse) -> Result<Value, HomeserverError> {
     match reply.status() {
-        200 => serde_json::from_slice(&reply.body(MAX_ANSWER).await?).map_err(|_| HomeserverError::Malformed),
+        200 => serde_json::from_slice(&reply.body(MAX_JSON_BODY).await?).map_err(|_| HomeserverError::Malformed),
         status => {
             reply.discard();
             Err(HomeserverError::Status(status))
@@ -182,8 +182,6 @@ fn explanation(status: u16) -> String {
         _ => format!("the homeserver answered {status}"),
     }
 }
-
-const MAX_ANSWER: usize = 64 * 1024;
 
 #[cfg(test)]
 mod tests {
