@@ -35,7 +35,7 @@ pub async fn respond(request: &Request, env: &Env, context: Context) -> Response
     let endpoint = Endpoint::at(path_of(&url));
     let method = request.method();
     let mut for_browsers = endpoint.is_none_or(Endpoint::is_for_browsers);
-    let answer = match endpoint {
+    let response = match endpoint {
         // A preflight is answered even by a broken deployment: without it no page could read what is wrong.
         Some(endpoint) if method == "OPTIONS" && endpoint.allows("OPTIONS") => Response::preflight(),
         _ => {
@@ -63,7 +63,7 @@ pub async fn respond(request: &Request, env: &Env, context: Context) -> Response
             })
         }
     };
-    if for_browsers { answer.with_cors() } else { answer }
+    if for_browsers { response.with_cors() } else { response }
 }
 
 /// What goes through the flow of a token, or of a leave.
@@ -180,12 +180,12 @@ impl<'a> Service<'a> {
             limits,
             log: self.log,
         };
-        let answer = match operation {
+        let response = match operation {
             Operation::Token(request) => tokens.handle_token(request).await,
             Operation::Delegation(request) => tokens.handle_delegation(request).await,
-            Operation::OfHomeserver(service, request) => HomeserverMode { tokens, service }.answer(request).await,
+            Operation::OfHomeserver(service, request) => HomeserverMode { tokens, service }.respond(request).await,
         };
-        answer.map(Response::json)
+        response.map(Response::json)
     }
 
     async fn webhook(self) -> Result<Response, ApiError> {

@@ -278,12 +278,12 @@ mod tests {
 
     #[test]
     fn every_variable_is_listed() {
-        let asked = std::cell::RefCell::new(BTreeSet::new());
+        let read = std::cell::RefCell::new(BTreeSet::new());
         let _ = Config::from_lookup(|name| {
-            asked.borrow_mut().insert(name.to_owned());
+            read.borrow_mut().insert(name.to_owned());
             None
         });
-        assert_eq!(*asked.borrow(), VARIABLES.iter().map(|name| (*name).to_owned()).collect());
+        assert_eq!(*read.borrow(), VARIABLES.iter().map(|name| (*name).to_owned()).collect());
     }
 
     #[test]

@@ -43,16 +43,16 @@ impl RoomService<'_> {
         identity: &Identity,
     ) -> Result<Option<Participant>, RoomServiceError> {
         let request = RoomParticipantIdentity { room: room.to_string(), identity: identity.to_string() };
-        let answer = self.ask("GetParticipant", room, request.encode_to_vec()).await?;
-        Ok(answer.map(|answer| decode::<ParticipantInfo>(&answer)).transpose()?.map(Participant::from))
+        let response = self.query("GetParticipant", room, request.encode_to_vec()).await?;
+        Ok(response.map(|response| decode::<ParticipantInfo>(&response)).transpose()?.map(Participant::from))
     }
 
     /// Lists the participants of a room; none where the SFU says that there is no such room.
     pub async fn participants(&self, room: &RoomName) -> Result<Vec<Participant>, RoomServiceError> {
         let request = ListParticipantsRequest { room: room.to_string() };
-        let answer = self.ask("ListParticipants", room, request.encode_to_vec()).await?.unwrap_or_default();
-        let answer: ListParticipantsResponse = decode(&answer)?;
-        Ok(answer.participants.into_iter().map(Participant::from).collect())
+        let response = self.query("ListParticipants", room, request.encode_to_vec()).await?.unwrap_or_default();
+        let response: ListParticipantsResponse = decode(&response)?;
+        Ok(response.participants.into_iter().map(Participant::from).collect())
     }
 
     /// Ends the connections of one participant of a room. A token that it has still lets it in again.
@@ -73,9 +73,14 @@ impl RoomService<'_> {
     }
 
     /// Asks for something in a room; `None` for Twirp's `not_found`, which is an answer.
-    async fn ask(&self, method: &str, room: &RoomName, request: Vec<u8>) -> Result<Option<Vec<u8>>, RoomServiceError> {
+    async fn query(
+        &self,
+        method: &str,
+        room: &RoomName,
+        request: Vec<u8>,
+    ) -> Result<Option<Vec<u8>>, RoomServiceError> {
         match self.call(method, Grant::Administer { room: room.as_str() }, request).await {
-            Ok(reply) => Ok(Some(reply.body(MAX_ANSWER).await?)),
+            Ok(response) => Ok(Some(response.body(MAX_ANSWER).await?)),
             Err(error) if error.is_not_found() => Ok(None),
             Err(error) => Err(error),
         }
@@ -88,8 +93,8 @@ impl RoomService<'_> {
         request: Vec<u8>,
     ) -> Result<RemovalAnswer, RoomServiceError> {
         match self.call(method, grant, request).await {
-            Ok(reply) => {
-                reply.discard();
+            Ok(response) => {
+                response.discard();
                 Ok(RemovalAnswer::Done)
             }
             Err(error) if error.is_not_found() => Ok(RemovalAnswer::NotThere),
@@ -110,25 +115,25 @@ impl RoomService<'_> {
             },
             deadline: &deadline,
         };
-        let reply = self.fetchers.configured().send(call).await?;
-        let status = reply.status();
+        let response = self.fetchers.configured().send(call).await?;
+        let status = response.status();
         if status == 200 {
             // A page that a web server shows for every path is no answer.
-            return match reply.header("Content-Type") {
-                Some(kind) if kind.starts_with(PROTOBUF) => Ok(reply),
+            return match response.header("Content-Type") {
+                Some(kind) if kind.starts_with(PROTOBUF) => Ok(response),
                 _ => {
-                    reply.discard();
+                    response.discard();
                     Err(RoomServiceError::Unreadable)
                 }
             };
         }
-        let body = reply.body(MAX_ERROR_BODY).await.unwrap_or_default();
+        let body = response.body(MAX_ERROR_BODY).await.unwrap_or_default();
         Err(RoomServiceError::Answer { status, twirp: serde_json::from_slice(&body).ok() })
     }
 }
 
-fn decode<T: Message + Default>(answer: &[u8]) -> Result<T, RoomServiceError> {
-    T::decode(answer).map_err(|_| RoomServiceError::Unreadable)
+fn decode<T: Message + Default>(response: &[u8]) -> Result<T, RoomServiceError> {
+    T::decode(response).map_err(|_| RoomServiceError::Unreadable)
 }
 
 /// Cause of a failed call to the SFU, in words an operator can act on.
@@ -288,8 +293,8 @@ mod tests {
     proptest! {
         #[test]
         fn any_answer_is_read_without_panic(body: Vec<u8>) {
-            if let Ok(answer) = ListParticipantsResponse::decode(body.as_slice()) {
-                answer.participants.into_iter().map(Participant::from).for_each(drop);
+            if let Ok(response) = ListParticipantsResponse::decode(body.as_slice()) {
+                response.participants.into_iter().map(Participant::from).for_each(drop);
             }
         }
     }

@@ -29,23 +29,23 @@ pub async fn fetch(
             method: Method::Get { accept: None, authorization: None },
             deadline: &deadline,
         };
-        let reply = fetchers.internet().send(call).await.map_err(|_| WellKnownError::Unreachable)?;
-        match reply.status() {
+        let response = fetchers.internet().send(call).await.map_err(|_| WellKnownError::Unreachable)?;
+        match response.status() {
             200 => {
-                let cache_control = reply.header("Cache-Control");
-                let expires = reply.header("Expires");
+                let cache_control = response.header("Cache-Control");
+                let expires = response.header("Expires");
                 let lifetime = lifetime(cache_control.as_deref(), expires.as_deref(), clock::now_ms());
-                let body = reply.body(MAX_JSON_BODY).await.map_err(|_| WellKnownError::Absent)?;
+                let body = response.body(MAX_JSON_BODY).await.map_err(|_| WellKnownError::Absent)?;
                 return Ok((body, lifetime));
             }
             301 | 302 | 303 | 307 | 308 => {
-                let location = reply.header("Location");
-                reply.discard();
+                let location = response.header("Location");
+                response.discard();
                 let next = location.and_then(|location| redirected(policy, &url, &location));
                 url = next.ok_or(WellKnownError::Absent)?;
             }
             _ => {
-                reply.discard();
+                response.discard();
                 return Err(WellKnownError::Absent);
             }
         }

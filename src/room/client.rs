@@ -31,9 +31,9 @@ impl<'a> RoomClient<'a> {
         let mut init = RequestInit::new();
         init.with_method(Method::Post).with_body(Some(JsValue::from(serde_json::to_string(command)?)));
         // An object has no host of its own, but a request needs one.
-        let mut answer = object.fetch_with_request(Request::new_with_init("https://room/", &init)?).await?;
-        match answer.status_code() {
-            200 => Ok(serde_json::from_str(&answer.text().await?)?),
+        let mut response = object.fetch_with_request(Request::new_with_init("https://room/", &init)?).await?;
+        match response.status_code() {
+            200 => Ok(serde_json::from_str(&response.text().await?)?),
             status => Err(worker::Error::from(format!("the room's object answered {status}"))),
         }
     }

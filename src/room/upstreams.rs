@@ -63,15 +63,15 @@ impl Upstreams for WorkerUpstreams<'_> {
                 Outcome::Sfu(self.participants(room.as_str(), sfu.participants(&room).await))
             }
             Request::JoinedMembers { matrix_room_id } => {
-                let asked =
+                let queried =
                     self.membership(&matrix_room_id, async |homeserver, room| homeserver.joined_members(room).await);
-                Outcome::Members(asked.await.unwrap_or(MembersAnswer::Failed))
+                Outcome::Members(queried.await.unwrap_or(MembersAnswer::Failed))
             }
             Request::IsServerJoined { matrix_room_id } => {
-                let asked = self.membership(&matrix_room_id, async |homeserver, room| {
+                let queried = self.membership(&matrix_room_id, async |homeserver, room| {
                     homeserver.is_joined(room, Party::Server(homeserver.server_name())).await
                 });
-                Outcome::Server(asked.await.map_or(ServerAnswer::Failed, ServerAnswer::Joined))
+                Outcome::Server(queried.await.map_or(ServerAnswer::Failed, ServerAnswer::Joined))
             }
             Request::RemoveParticipant { room, identity } => {
                 let outcome = sfu.remove_participant(&room, &identity).await;
@@ -120,16 +120,16 @@ impl WorkerUpstreams<'_> {
     async fn membership<T>(
         &self,
         matrix_room: &MatrixRoomId,
-        ask: impl AsyncFnOnce(&Homeserver<'_>, &RoomId) -> Result<T, HomeserverError>,
+        query: impl AsyncFnOnce(&Homeserver<'_>, &RoomId) -> Result<T, HomeserverError>,
     ) -> Option<T> {
         // Without one of the two nobody has been let in by their membership.
         let service = self.config.application_service.as_ref()?;
         let room = RoomId::parse(matrix_room.as_str()).ok()?;
-        let answer = match service.homeserver(&self.apis, &ClientApis::deadline()).await {
-            Ok(homeserver) => ask(&homeserver, &room).await,
+        let outcome = match service.homeserver(&self.apis, &ClientApis::deadline()).await {
+            Ok(homeserver) => query(&homeserver, &room).await,
             Err(error) => Err(error.into()),
         };
-        answer
+        outcome
             .inspect_err(|error| {
                 let fields = json!({"matrix_room": matrix_room.as_str(), "cause": error.to_string()});
                 self.log.write(Level::Warn, "homeserver membership query failed", fields);

@@ -38,7 +38,7 @@ pub struct HomeserverMode<'a> {
 
 impl HomeserverMode<'_> {
     /// The body of the answer: `{"jwt"}` for a token, `{}` for a leave.
-    pub async fn answer(&self, request: HomeserverRequest) -> Result<Value, ApiError> {
+    pub async fn respond(&self, request: HomeserverRequest) -> Result<Value, ApiError> {
         match request {
             HomeserverRequest::Token(user, request) => self.token(user, request).await,
             HomeserverRequest::FederatedToken(origin, request) => self.federated_token(origin, request).await,
@@ -145,8 +145,8 @@ impl HomeserverMode<'_> {
         started: u64,
     ) -> Result<Value, ApiError> {
         let checked = clock::now_ms();
-        let answer = homeserver.relay(server, FEDERATION_GET_TOKEN, &membership.to_federation_body(user)).await;
-        let jwt = token_of(answer.map_err(|error| ApiError::NotRelayed(error.to_string()))?)?;
+        let response = homeserver.relay(server, FEDERATION_GET_TOKEN, &membership.to_federation_body(user)).await;
+        let jwt = token_of(response.map_err(|error| ApiError::NotRelayed(error.to_string()))?)?;
         let fields = json!({
             "user": user.as_str(),
             "server": server.as_str(),
@@ -168,12 +168,12 @@ async fn expect_joined(homeserver: &Homeserver<'_>, room: &RoomId, party: Party<
 }
 
 /// The token in another homeserver's answer. Of what it may say instead, clients are told two things.
-fn token_of(answer: Relayed) -> Result<String, ApiError> {
-    let Relayed { status, content } = answer;
+fn token_of(response: Relayed) -> Result<String, ApiError> {
+    let Relayed { status, content } = response;
     let errcode = content["errcode"].as_str();
-    for (told_status, told) in [(403, "M_FORBIDDEN"), (400, "M_INVALID_PARAM")] {
-        if (status, errcode) == (told_status, Some(told)) {
-            return Err(ApiError::Refused { status, errcode: told, content });
+    for (passed_status, passed) in [(403, "M_FORBIDDEN"), (400, "M_INVALID_PARAM")] {
+        if (status, errcode) == (passed_status, Some(passed)) {
+            return Err(ApiError::Refused { status, errcode: passed, content });
         }
     }
     if status != 200 {

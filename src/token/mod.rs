@@ -131,7 +131,7 @@ impl TokenService<'_> {
     /// Has the room's object look after a leave.
     pub async fn register_leave(&self, delegate: Delegate) -> Result<(), ApiError> {
         let room = delegate.room.clone();
-        self.tell(&room, RoomCommand::Delegate(delegate)).await
+        self.send(&room, RoomCommand::Delegate(delegate)).await
     }
 
     async fn verify(&self, token: &OpenIdToken, claim: &ClaimedIdentity) -> Result<VerifiedCaller, ApiError> {
@@ -179,10 +179,10 @@ impl TokenService<'_> {
     /// Has the room's object remember a token that is to be worth no more than its user's membership in the Matrix room.
     async fn track(&self, track: Track) -> Result<(), ApiError> {
         let room = track.room.clone();
-        self.tell(&room, RoomCommand::Track(track)).await
+        self.send(&room, RoomCommand::Track(track)).await
     }
 
-    async fn tell(&self, room: &RoomName, command: RoomCommand) -> Result<(), ApiError> {
+    async fn send(&self, room: &RoomName, command: RoomCommand) -> Result<(), ApiError> {
         let stored = self.rooms.send(room, &command).await;
         stored.map(drop).map_err(|error| ApiError::NotStored(error.to_string()))
     }

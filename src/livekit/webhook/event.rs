@@ -17,9 +17,11 @@ pub fn parse(body: &[u8]) -> Result<Webhook, NotAnEvent> {
     let participant = body.participant.and_then(Participant::connection);
     let occurrence = match (body.event.as_str(), participant) {
         ("room_finished", _) => Occurrence::RoomFinished,
-        ("participant_joined", Some((who, _))) => Occurrence::ParticipantJoined(who),
-        ("participant_left", Some((who, why))) => Occurrence::ParticipantLeft(who, why),
-        ("participant_connection_aborted", Some((who, why))) => Occurrence::ParticipantConnectionAborted(who, why),
+        ("participant_joined", Some((participant, _))) => Occurrence::ParticipantJoined(participant),
+        ("participant_left", Some((participant, reason))) => Occurrence::ParticipantLeft(participant, reason),
+        ("participant_connection_aborted", Some((participant, reason))) => {
+            Occurrence::ParticipantConnectionAborted(participant, reason)
+        }
         _ => return Ok(Webhook::Irrelevant),
     };
     let created_at = body.created_at.and_then(Integer::seconds);
@@ -167,8 +169,8 @@ mod tests {
             "event": "participant_joined", "room": {"name": "room"},
             "participant": {"identity": "i", "joinedAt": "1700000000", "joinedAtMs": "1700000000123"},
         }));
-        let Occurrence::ParticipantJoined(who) = event(webhook).occurrence else { panic!() };
-        assert_eq!(who.joined_at, Some(Timestamp::from_millis(1_700_000_000_123)));
+        let Occurrence::ParticipantJoined(participant) = event(webhook).occurrence else { panic!() };
+        assert_eq!(participant.joined_at, Some(Timestamp::from_millis(1_700_000_000_123)));
     }
 
     #[test]

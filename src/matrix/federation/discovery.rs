@@ -229,16 +229,16 @@ mod tests {
 
     /// A network with one well-known and some SRV records, which notes what it is asked.
     #[derive(Default)]
-    struct Lab {
+    struct TestNetwork {
         well_known: Option<&'static str>,
         srv: Vec<(&'static str, &'static str, u16)>,
         broken_dns: bool,
-        asked: RefCell<Vec<String>>,
+        queried: RefCell<Vec<String>>,
     }
 
-    impl Network for Lab {
+    impl Network for TestNetwork {
         async fn well_known(&self, host: &Host) -> WellKnown {
-            self.asked.borrow_mut().push(format!("well-known {host}"));
+            self.queried.borrow_mut().push(format!("well-known {host}"));
             WellKnown {
                 delegated: self.well_known.map(|name| ServerName::parse(name).unwrap()),
                 lifetime: Duration::from_secs(7200),
@@ -246,7 +246,7 @@ mod tests {
         }
 
         async fn srv(&self, record: &str) -> Option<SrvAnswer> {
-            self.asked.borrow_mut().push(format!("srv {record}"));
+            self.queried.borrow_mut().push(format!("srv {record}"));
             let targets = self.srv.iter().filter(|(name, ..)| *name == record);
             (!self.broken_dns).then(|| SrvAnswer {
                 targets: targets.map(|(_, host, port)| target(host, *port)).collect(),
@@ -259,9 +259,9 @@ mod tests {
         SrvTarget { host: host.into(), port }
     }
 
-    fn resolve(lab: &Lab, name: &str) -> Result<Resolution, DiscoveryError> {
+    fn resolve(network: &TestNetwork, name: &str) -> Result<Resolution, DiscoveryError> {
         let name = ServerName::parse(name).unwrap();
-        futures_executor::block_on(discover(lab, AddressPolicy::PublicOnly, &name))
+        futures_executor::block_on(discover(network, AddressPolicy::PublicOnly, &name))
     }
 
     fn direct_to(host: &str, port: u16) -> Destination {
@@ -270,11 +270,11 @@ mod tests {
 
     #[test]
     fn addresses_and_explicit_ports_need_no_look_up() {
-        let lab = Lab::default();
-        assert_eq!(resolve(&lab, "1.1.1.1").unwrap().destination, direct_to("1.1.1.1", 8448));
-        assert_eq!(resolve(&lab, "[2606:4700::1]:99").unwrap().destination, direct_to("[2606:4700::1]", 99));
-        assert_eq!(resolve(&lab, "example.com:443").unwrap().destination, direct_to("example.com", 443));
-        assert!(lab.asked.borrow().is_empty());
+        let network = TestNetwork::default();
+        assert_eq!(resolve(&network, "1.1.1.1").unwrap().destination, direct_to("1.1.1.1", 8448));
+        assert_eq!(resolve(&network, "[2606:4700::1]:99").unwrap().destination, direct_to("[2606:4700::1]", 99));
+        assert_eq!(resolve(&network, "example.com:443").unwrap().destination, direct_to("example.com", 443));
+        assert!(network.queried.borrow().is_empty());
     }
 
     #[test]
@@ -282,22 +282,22 @@ mod tests {
         for (delegated, destination) in
             [("hs.example.org:443", direct_to("hs.example.org", 443)), ("1.1.1.1", direct_to("1.1.1.1", 8448))]
         {
-            let lab = Lab { well_known: Some(delegated), ..Lab::default() };
-            let resolution = resolve(&lab, "example.com").unwrap();
+            let network = TestNetwork { well_known: Some(delegated), ..TestNetwork::default() };
+            let resolution = resolve(&network, "example.com").unwrap();
             assert_eq!(resolution.destination, destination);
             assert_eq!(resolution.step, Step::WellKnown);
-            assert_eq!(*lab.asked.borrow(), ["well-known example.com"]);
+            assert_eq!(*network.queried.borrow(), ["well-known example.com"]);
         }
     }
 
     #[test]
     fn the_srv_record_of_the_delegated_name_is_asked_for() {
-        let lab = Lab {
+        let network = TestNetwork {
             well_known: Some("hs.example.org"),
             srv: vec![("_matrix-fed._tcp.hs.example.org", "target.example.net", 4433)],
-            ..Lab::default()
+            ..TestNetwork::default()
         };
-        let resolution = resolve(&lab, "example.com").unwrap();
+        let resolution = resolve(&network, "example.com").unwrap();
         let expected =
             Destination::Srv { name: "hs.example.org".into(), targets: vec![target("target.example.net", 4433)] };
         assert_eq!((resolution.destination, resolution.step), (expected, Step::WellKnownSrv));
@@ -306,57 +306,61 @@ mod tests {
 
     #[test]
     fn the_deprecated_srv_record_comes_second_and_port_8448_last() {
-        let mut lab = Lab { srv: vec![("_matrix._tcp.example.com", "old.example.net", 8000)], ..Lab::default() };
-        let resolution = resolve(&lab, "example.com").unwrap();
+        let mut network =
+            TestNetwork { srv: vec![("_matrix._tcp.example.com", "old.example.net", 8000)], ..TestNetwork::default() };
+        let resolution = resolve(&network, "example.com").unwrap();
         assert_eq!(resolution.step, Step::Srv);
         assert_eq!(
-            *lab.asked.borrow(),
+            *network.queried.borrow(),
             ["well-known example.com", "srv _matrix-fed._tcp.example.com", "srv _matrix._tcp.example.com"]
         );
 
-        lab.srv.clear();
-        let resolution = resolve(&lab, "example.com").unwrap();
+        network.srv.clear();
+        let resolution = resolve(&network, "example.com").unwrap();
         assert_eq!(resolution.destination, direct_to("example.com", 8448));
         assert_eq!(resolution.step, Step::DefaultPort);
 
-        lab.well_known = Some("hs.example.org");
-        let resolution = resolve(&lab, "example.com").unwrap();
+        network.well_known = Some("hs.example.org");
+        let resolution = resolve(&network, "example.com").unwrap();
         assert_eq!(resolution.destination, direct_to("hs.example.org", 8448));
         assert_eq!(resolution.step, Step::WellKnownDefaultPort);
     }
 
     #[test]
     fn a_resolver_that_fails_leads_to_port_8448_for_a_short_while() {
-        let lab = Lab { broken_dns: true, ..Lab::default() };
-        let resolution = resolve(&lab, "example.com").unwrap();
+        let network = TestNetwork { broken_dns: true, ..TestNetwork::default() };
+        let resolution = resolve(&network, "example.com").unwrap();
         assert_eq!(resolution.destination, direct_to("example.com", 8448));
         assert_eq!(resolution.lifetime, RETRY_FAILED_SRV);
     }
 
     #[test]
     fn private_addresses_are_refused_wherever_they_turn_up() {
-        let by_well_known = |name| Lab { well_known: Some(name), ..Lab::default() };
-        for (lab, name) in [
-            (Lab::default(), "127.0.0.1:8448"),
-            (Lab::default(), "localhost:8448"),
+        let by_well_known = |name| TestNetwork { well_known: Some(name), ..TestNetwork::default() };
+        for (network, name) in [
+            (TestNetwork::default(), "127.0.0.1:8448"),
+            (TestNetwork::default(), "localhost:8448"),
             (by_well_known("10.0.0.1"), "example.com"),
             (by_well_known("localhost"), "example.com"),
-            (Lab { srv: vec![("_matrix._tcp.example.com", "localhost", 80)], ..Lab::default() }, "example.com"),
+            (
+                TestNetwork { srv: vec![("_matrix._tcp.example.com", "localhost", 80)], ..TestNetwork::default() },
+                "example.com",
+            ),
         ] {
-            assert!(matches!(resolve(&lab, name), Err(DiscoveryError::PrivateAddress(_))), "{name}");
+            assert!(matches!(resolve(&network, name), Err(DiscoveryError::PrivateAddress(_))), "{name}");
         }
     }
 
     #[test]
     fn srv_targets_that_are_no_host_names_are_passed_over() {
-        let lab = Lab {
+        let network = TestNetwork {
             srv: vec![
                 ("_matrix-fed._tcp.example.com", "1.1.1.1", 80),
                 ("_matrix-fed._tcp.example.com", "a b", 80),
                 ("_matrix._tcp.example.com", "example.com", 4433),
             ],
-            ..Lab::default()
+            ..TestNetwork::default()
         };
-        assert_eq!(resolve(&lab, "example.com").unwrap().destination, direct_to("example.com", 4433));
+        assert_eq!(resolve(&network, "example.com").unwrap().destination, direct_to("example.com", 4433));
     }
 }

@@ -79,9 +79,9 @@ impl Federation {
                 let url = format!("https://{host}:{port}{path_and_query}");
                 let method = Method::Get { accept: None, authorization: None };
                 let call = FetchRequest { url: &url, method, deadline };
-                let reply = self.fetchers.internet().send(call).await?;
-                let status = reply.status();
-                Ok((status, reply.body(MAX_JSON_BODY).await?))
+                let response = self.fetchers.internet().send(call).await?;
+                let status = response.status();
+                Ok((status, response.body(MAX_JSON_BODY).await?))
             }
             Destination::Srv { name, targets } => {
                 let mut outcome = Err(FetchError::TimedOut);
@@ -117,12 +117,12 @@ impl Network for Federation {
             method: Method::Get { accept: Some("application/dns-json"), authorization: None },
             deadline: &deadline,
         };
-        let reply = self.fetchers.configured().send(call).await.ok()?;
-        if reply.status() != 200 {
-            reply.discard();
+        let response = self.fetchers.configured().send(call).await.ok()?;
+        if response.status() != 200 {
+            response.discard();
             return None;
         }
-        SrvAnswer::parse(&reply.body(MAX_JSON_BODY).await.ok()?)
+        SrvAnswer::parse(&response.body(MAX_JSON_BODY).await.ok()?)
     }
 }
 

@@ -48,7 +48,7 @@ async fn exchange(
     opened.ok_or(FetchError::TimedOut)??;
     let socket = socket.start_tls(&options("expectedServerHostname", name)?)?;
     let (mut sender, connection) = http1::handshake(TokioIo::new(Socket::from(socket))).await.map_err(failed)?;
-    let answer = async {
+    let received = async {
         let response = sender.send_request(request).await.map_err(failed)?;
         let status = response.status().as_u16();
         match Limited::new(response.into_body(), limit).collect().await {
@@ -57,10 +57,10 @@ async fn exchange(
             Err(error) => Err(failed(error)),
         }
     };
-    match select(pin!(answer), pin!(connection)).await {
-        Either::Left((answer, _)) => answer,
+    match select(pin!(received), pin!(connection)).await {
+        Either::Left((received, _)) => received,
         // The connection may be through before the body has been taken from it.
-        Either::Right((Ok(()), answer)) => answer.await,
+        Either::Right((Ok(()), received)) => received.await,
         Either::Right((Err(error), _)) => Err(failed(error)),
     }
 }

@@ -81,12 +81,12 @@ impl ClientApis {
         let deadline = Deadline::after(VERSIONS_TIMEOUT);
         let method = Method::Get { accept: None, authorization: None };
         let call = FetchRequest { url: &api.url("versions"), method, deadline: &deadline };
-        let reply = api.fetcher(&self.fetchers).send(call).await.ok()?;
-        if reply.status() != 200 {
-            reply.discard();
+        let response = api.fetcher(&self.fetchers).send(call).await.ok()?;
+        if response.status() != 200 {
+            response.discard();
             return None;
         }
-        let versions: Versions = serde_json::from_slice(&reply.body(MAX_JSON_BODY).await.ok()?).ok()?;
+        let versions: Versions = serde_json::from_slice(&response.body(MAX_JSON_BODY).await.ok()?).ok()?;
         let has = |flag: &str| versions.unstable_features.get(flag) == Some(&true);
         Some(StableForms {
             delayed_events: has("org.matrix.msc4140.stable"),

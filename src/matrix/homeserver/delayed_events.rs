@@ -29,16 +29,16 @@ impl Homeserver<'_> {
     pub async fn delayed_event(&self, id: &DelayId, owner: &UserId) -> Result<Option<Scheduled>, HomeserverError> {
         let events = self.api().delayed_events_path();
         let path = format!("{events}/{}?user_id={}", escaped(id.secret()), escaped(owner.as_str()));
-        let reply = self.get(&path, &Deadline::after(TIMEOUT)).await?;
-        if reply.status() == 404 {
-            let error: Value = serde_json::from_slice(&reply.body(MAX_ERROR_BODY).await?).unwrap_or_default();
+        let response = self.get(&path, &Deadline::after(TIMEOUT)).await?;
+        if response.status() == 404 {
+            let error: Value = serde_json::from_slice(&response.body(MAX_ERROR_BODY).await?).unwrap_or_default();
             // A homeserver that has no such path doesn't say anything of the event.
             return match error["errcode"].as_str() {
                 Some("M_UNRECOGNIZED") => Err(HomeserverError::Status(404)),
                 _ => Ok(None),
             };
         }
-        let event = read(reply).await?;
+        let event = read(response).await?;
         // Synapse says `delay_ms`, which a later revision of MSC4140 has.
         let delay = ["delay", "delay_ms"].iter().find_map(|name| event[*name].as_u64());
         let delay = delay.and_then(DelayTimeout::from_millis);
@@ -78,7 +78,7 @@ impl Action {
             }
             _ => None,
         };
-        let reply = match as_owner {
+        let response = match as_owner {
             Some((homeserver, owner)) => {
                 let path = self.below(homeserver.api().delayed_events_path(), &event.delay_id);
                 let path = format!("{path}?user_id={}", escaped(owner.as_str()));
@@ -95,11 +95,11 @@ impl Action {
                 fetcher.send(FetchRequest { url: &url, method, deadline: &Deadline::after(TIMEOUT) }).await?
             }
         };
-        let status = reply.status();
+        let status = response.status();
         let wait = match status {
-            429 => retry_after(reply).await,
+            429 => retry_after(response).await,
             _ => {
-                reply.discard();
+                response.discard();
                 None
             }
         };
@@ -138,12 +138,12 @@ pub enum DelayedEventError {
 }
 
 /// How long a 429 asks to wait: `Retry-After` in seconds or as a date, else `retry_after_ms` rounded up to seconds.
-async fn retry_after(reply: FetchResponse) -> Option<Duration> {
-    if let Some(wait) = reply.header("Retry-After").and_then(|header| from_header(&header, clock::now_ms())) {
-        reply.discard();
+async fn retry_after(response: FetchResponse) -> Option<Duration> {
+    if let Some(wait) = response.header("Retry-After").and_then(|header| from_header(&header, clock::now_ms())) {
+        response.discard();
         return Some(wait);
     }
-    from_body(&reply.body(MAX_ERROR_BODY).await.ok()?)
+    from_body(&response.body(MAX_ERROR_BODY).await.ok()?)
 }
 
 fn from_header(header: &str, now_ms: u64) -> Option<Duration> {

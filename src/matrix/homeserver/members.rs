@@ -35,18 +35,18 @@ impl Homeserver<'_> {
             Party::Server(server) => ("server_name", server.as_str()),
         };
         let path = format!("{rooms}/{}/is_joined?{name}={}", escaped(room.as_str()), escaped(value));
-        let answer = read(self.get(&path, &Deadline::after(IS_JOINED_TIMEOUT)).await?).await?;
-        answer["joined"].as_bool().ok_or(HomeserverError::Malformed)
+        let response = read(self.get(&path, &Deadline::after(IS_JOINED_TIMEOUT)).await?).await?;
+        response["joined"].as_bool().ok_or(HomeserverError::Malformed)
     }
 
     /// Who is joined to `room`; or that it doesn't tell us (403). An error tells nothing about anybody.
     pub async fn joined_members(&self, room: &RoomId) -> Result<MembersAnswer, HomeserverError> {
         let path = format!("v3/rooms/{}/joined_members", escaped(room.as_str()));
-        let reply = self.get(&path, &Deadline::after(MEMBERS_TIMEOUT)).await?;
-        match reply.status() {
-            200 => joined(&reply.body(MAX_ANSWER).await?).map(MembersAnswer::Joined),
+        let response = self.get(&path, &Deadline::after(MEMBERS_TIMEOUT)).await?;
+        match response.status() {
+            200 => joined(&response.body(MAX_ANSWER).await?).map(MembersAnswer::Joined),
             status => {
-                reply.discard();
+                response.discard();
                 if status == 403 { Ok(MembersAnswer::Forbidden) } else { Err(HomeserverError::Status(status)) }
             }
         }

@@ -138,11 +138,11 @@ impl Homeserver<'_> {
 }
 
 /// The JSON of an answer of 200.
-pub(super) async fn read(reply: FetchResponse) -> Result<Value, HomeserverError> {
-    match reply.status() {
-        200 => serde_json::from_slice(&reply.body(MAX_JSON_BODY).await?).map_err(|_| HomeserverError::Malformed),
+pub(super) async fn read(response: FetchResponse) -> Result<Value, HomeserverError> {
+    match response.status() {
+        200 => serde_json::from_slice(&response.body(MAX_JSON_BODY).await?).map_err(|_| HomeserverError::Malformed),
         status => {
-            reply.discard();
+            response.discard();
             Err(HomeserverError::Status(status))
         }
     }

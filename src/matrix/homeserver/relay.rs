@@ -22,10 +22,10 @@ impl Homeserver<'_> {
     pub async fn relay(&self, destination: &ServerName, path: &str, body: &Value) -> Result<Relayed, HomeserverError> {
         let request = json!({"destination": destination.as_str(), "method": "POST", "path": path, "body": body});
         let deadline = Deadline::after(TIMEOUT);
-        let reply = self.post(self.api().fed_proxy_path(), request.to_string().as_bytes(), &deadline).await?;
-        let mut answer = read(reply).await?;
-        let status = answer["status"].as_u64().and_then(|status| status.try_into().ok());
-        let content = answer.get_mut("content").map(Value::take).unwrap_or_default();
+        let response = self.post(self.api().fed_proxy_path(), request.to_string().as_bytes(), &deadline).await?;
+        let mut relayed = read(response).await?;
+        let status = relayed["status"].as_u64().and_then(|status| status.try_into().ok());
+        let content = relayed.get_mut("content").map(Value::take).unwrap_or_default();
         Ok(Relayed { status: status.ok_or(HomeserverError::Malformed)?, content })
     }
 }
