@@ -1,5 +1,12 @@
-//! The SFU's server API: Twirp's RoomService over protobuf ([LiveKit, "Room service
-//! API"](https://docs.livekit.io/reference/other/roomservice-api/)).
+//! The server API of the SFU: Twirp's RoomService over protobuf ([LiveKit, "Room service
+//! API"](https://docs.livekit.io/reference/other/roomservice-api/), `docs/protocol.md#livekits-server-api`).
+//!
+//! How it works:
+//! - each method is a POST of an encoded message to `/twirp/livekit.RoomService/{method}` below the configured URL,
+//!   with a token that has just the grant for it;
+//! - 200 with another content type than protobuf is an error: some web servers return a page for every path;
+//! - Twirp's `not_found` is a result, not an error: no such participant, or no such room;
+//! - every other error is worded for the operator, with the setting to look at.
 
 use std::time::Duration;
 
@@ -13,18 +20,18 @@ use crate::livekit::keys::ApiKey;
 use crate::livekit::sfu_url::SfuUrl;
 use crate::livekit::token::{Grant, MintError};
 
-/// A client of the RoomService. Requests are given up after 10 s.
+/// Client of the RoomService. Requests are aborted after 10 s.
 pub struct RoomService<'a> {
-    /// The way out.
+    /// Sends the requests.
     pub fetchers: &'a Fetchers,
-    /// Where the SFU is.
+    /// The URL of the SFU.
     pub sfu: &'a SfuUrl,
-    /// What signs the requests.
+    /// The key that signs the requests.
     pub key: &'a ApiKey,
 }
 
 impl RoomService<'_> {
-    /// Creates the room `name`, or leaves it as it is where it exists.
+    /// Creates the room `name`, or leaves an existing one unchanged.
     pub async fn create_room(&self, name: &RoomName) -> Result<(), RoomServiceError> {
         let request = CreateRoomRequest {
             name: name.to_string(),
@@ -36,7 +43,7 @@ impl RoomService<'_> {
         Ok(())
     }
 
-    /// Looks for one participant of a room. `None` where the SFU says that it isn't there.
+    /// Queries one participant of a room. `None` where the SFU reports that it has no such participant.
     pub async fn participant(
         &self,
         room: &RoomName,
@@ -47,7 +54,7 @@ impl RoomService<'_> {
         Ok(response.map(|response| decode::<ParticipantInfo>(&response)).transpose()?.map(Participant::from))
     }
 
-    /// Lists the participants of a room; none where the SFU says that there is no such room.
+    /// Lists the participants of a room; none where the SFU reports that it has no such room.
     pub async fn participants(&self, room: &RoomName) -> Result<Vec<Participant>, RoomServiceError> {
         let request = ListParticipantsRequest { room: room.to_string() };
         let response = self.query("ListParticipants", room, request.encode_to_vec()).await?.unwrap_or_default();
@@ -55,7 +62,7 @@ impl RoomService<'_> {
         Ok(response.participants.into_iter().map(Participant::from).collect())
     }
 
-    /// Ends the connections of one participant of a room. A token that it has still lets it in again.
+    /// Ends the connections of one participant of a room. It can join again with a token that is still valid.
     pub async fn remove_participant(
         &self,
         room: &RoomName,
@@ -66,13 +73,13 @@ impl RoomService<'_> {
         self.remove("RemoveParticipant", grant, request.encode_to_vec()).await
     }
 
-    /// Closes a room, and ends all connections to it.
+    /// Closes a room, which ends all connections to it.
     pub async fn delete_room(&self, room: &RoomName) -> Result<RemovalAnswer, RoomServiceError> {
         let request = DeleteRoomRequest { room: room.to_string() };
         self.remove("DeleteRoom", Grant::CreateRoom, request.encode_to_vec()).await
     }
 
-    /// Asks for something in a room; `None` for Twirp's `not_found`, which is an answer.
+    /// Sends a query about a room; `None` for `not_found`.
     async fn query(
         &self,
         method: &str,
@@ -102,7 +109,7 @@ impl RoomService<'_> {
         }
     }
 
-    /// Messages are encoded before and decoded after: one that is generic over them is in the module once for each.
+    /// Takes and returns bytes: a function generic over the messages would be compiled once for each of them.
     async fn call(&self, method: &str, grant: Grant<'_>, request: Vec<u8>) -> Result<FetchResponse, RoomServiceError> {
         let token = self.key.api_token(grant, clock::now_ms())?;
         let deadline = Deadline::after(TIMEOUT);
@@ -118,7 +125,7 @@ impl RoomService<'_> {
         let response = self.fetchers.configured().send(call).await?;
         let status = response.status();
         if status == 200 {
-            // A page that a web server shows for every path is no answer.
+            // A page that a web server returns for every path is no response of the API.
             return match response.header("Content-Type") {
                 Some(kind) if kind.starts_with(PROTOBUF) => Ok(response),
                 _ => {
@@ -139,21 +146,21 @@ fn decode<T: Message + Default>(response: &[u8]) -> Result<T, RoomServiceError> 
 /// Cause of a failed call to the SFU, in words an operator can act on.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum RoomServiceError {
-    /// There is no token to call it with.
+    /// No token could be signed for the request.
     #[error(transparent)]
     Token(#[from] MintError),
-    /// There is no answer.
+    /// No response.
     #[error("the SFU can't be reached ({0}): is LIVEKIT_URL right, does the SFU run, and is it reachable from here?")]
     NoAnswer(#[from] FetchError),
-    /// It isn't the protobuf message that belongs there.
+    /// A response that is not the expected protobuf message.
     #[error("what answers at LIVEKIT_URL is no LiveKit SFU (200, but no protobuf): is its path right?")]
     Unreadable,
-    /// It isn't the wanted one.
+    /// A response with another status than 200.
     #[error("{}", explanation(*.status, .twirp.as_ref()))]
     Answer {
         /// The HTTP status.
         status: u16,
-        /// The error, where it is one of the API's own and not a proxy's.
+        /// The error, where it came from the API and not from a proxy.
         twirp: Option<TwirpError>,
     },
 }
@@ -163,19 +170,19 @@ pub enum RoomServiceError {
 pub struct TwirpError {
     /// Twirp's error code.
     pub code: String,
-    /// What the SFU says of it.
+    /// Text of the SFU.
     #[serde(default)]
     pub msg: String,
 }
 
 impl RoomServiceError {
-    /// Whether the SFU says that there is no such participant, or no such room: an answer.
+    /// Whether the SFU reports that it has no such participant, or no such room.
     fn is_not_found(&self) -> bool {
         matches!(self, Self::Answer { twirp: Some(error), .. } if error.code == "not_found")
     }
 }
 
-/// The cause of an answer other than the wanted one, in words an operator can act on.
+/// Returns the cause of a status other than 200, in words an operator can act on.
 fn explanation(status: u16, twirp: Option<&TwirpError>) -> String {
     match (status, twirp) {
         (401, _) => format!(
@@ -266,8 +273,7 @@ impl From<ParticipantInfo> for Participant {
 const PROTOBUF: &str = "application/protobuf";
 const EMPTY_TIMEOUT_S: u32 = 300;
 const DEPARTURE_TIMEOUT_S: u32 = 20;
-/// Long enough for an SFU whose clock is some minutes off.
-/// A thousand participants and more: their metadata is in it.
+/// Limit for a list of participants in bytes: room for a thousand of them with their metadata.
 const MAX_ANSWER: usize = 8 * 1024 * 1024;
 const TIMEOUT: Duration = Duration::from_secs(10);
 
