@@ -1,7 +1,14 @@
-//! From a server name to where its federation API answers
-//! ([server-server API, "Resolving server names"](https://spec.matrix.org/latest/server-server-api/#resolving-server-names)).
+//! Server discovery: from a server name to the address of its federation API ([server-server API, "Resolving server
+//! names"](https://spec.matrix.org/latest/server-server-api/#resolving-server-names),
+//! `docs/protocol.md#finding-homeservers`).
 //!
-//! Decides only; whoever calls brings the [`Network`] that looks things up.
+//! How it works:
+//! - [`discover`] decides, and performs no I/O: its caller passes a [`Network`] with the two look-ups;
+//! - an address, or a name with a port, is the destination itself;
+//! - otherwise well-known may delegate to another name; the SRV records of the resulting name come next, and port
+//!   8448 last;
+//! - a failed look-up isn't an error: the next step applies, and the result is kept for a shorter time;
+//! - every host on the way is checked against the [`AddressPolicy`], because its name comes from a caller.
 
 use std::fmt;
 use std::time::Duration;
@@ -12,10 +19,9 @@ use crate::matrix::address::is_public;
 use crate::matrix::federation::dns::{SrvAnswer, SrvTarget};
 use crate::matrix::ids::server_name::{Host, ServerName};
 
-/// Resolves `name`, asking `network` for no more than the step needs that applies.
+/// Resolves `name`, with only the look-ups that the applicable step needs.
 ///
-/// Fails only where the name, or what it delegates to, leads to an address that `policy` forbids. A look-up that
-/// fails isn't an error: the specification goes on with the next step.
+/// Fails only where the name, or one that it delegates to, leads to an address that `policy` forbids.
 pub async fn discover(
     network: &impl Network,
     policy: AddressPolicy,
@@ -42,29 +48,29 @@ pub async fn discover(
     Ok(srv.into_resolution(well_known.lifetime, Step::WellKnownSrv, Step::WellKnownDefaultPort))
 }
 
-/// What discovery has to look up.
+/// The look-ups of server discovery.
 pub trait Network {
     /// Fetches `https://{host}/.well-known/matrix/server`.
     fn well_known(&self, host: &Host) -> impl Future<Output = WellKnown>;
-    /// Asks for the SRV records of `record`; `None` where the resolver couldn't tell.
+    /// Queries the SRV records of `record`; `None` where the resolver failed.
     fn srv(&self, record: &str) -> impl Future<Output = Option<SrvAnswer>>;
 }
 
-/// The outcome of a well-known look-up.
+/// Outcome of a well-known look-up.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct WellKnown {
-    /// The name it delegates to, where there is a valid answer.
+    /// The delegated name, where the response is valid.
     pub delegated: Option<ServerName>,
-    /// For how long this outcome, success or failure, may be kept.
+    /// Time for which this outcome, success or failure, may be kept.
     pub lifetime: Duration,
 }
 
-/// Which addresses may be contacted on behalf of a caller.
+/// Addresses that may be contacted on behalf of a caller.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum AddressPolicy {
     /// Public ones only.
     PublicOnly,
-    /// Any (`LIVEKIT_ALLOW_PRIVATE_ADDRESSES`, for a laboratory).
+    /// Any (`LIVEKIT_ALLOW_PRIVATE_ADDRESSES`, for a test setup).
     Any,
 }
 
@@ -78,14 +84,14 @@ impl AddressPolicy {
     }
 }
 
-/// Where a server's federation API answers, and how that was found.
+/// Destination of a server's federation API, and the step that found it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Resolution {
-    /// Where to send requests.
+    /// The destination of requests.
     pub destination: Destination,
-    /// The step of the specification that told.
+    /// The step of the specification that found it.
     pub step: Step,
-    /// For how long this may be kept.
+    /// Time for which this may be kept.
     pub lifetime: Duration,
 }
 
@@ -95,10 +101,10 @@ impl Resolution {
     }
 }
 
-/// Where to connect, and for which name TLS is validated.
+/// Host to connect to, and name for which TLS is validated.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Destination {
-    /// The host that is connected to is the one TLS is validated for.
+    /// TLS is validated for the host of the connection.
     Direct {
         /// Connected to, validated, and sent as `Host`.
         host: Host,
@@ -114,7 +120,7 @@ pub enum Destination {
     },
 }
 
-/// The step of §3 that led to a destination, for the log.
+/// Step of server discovery that led to a destination, for the log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Step {
     /// 1: the name is an address.
@@ -147,7 +153,7 @@ impl fmt::Display for Step {
     }
 }
 
-/// Why a name isn't resolved.
+/// Reason for not resolving a name.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum DiscoveryError {
     /// The host is, by its literal address or by definition, in a private range.
@@ -155,7 +161,7 @@ pub enum DiscoveryError {
     PrivateAddress(Host),
 }
 
-/// The destination of a name that needs no further look-up: an address, or a name with a port.
+/// Returns the destination of a name that needs no look-up: an address, or a name with a port.
 fn direct(name: &ServerName) -> Option<Destination> {
     let port = match (name.host(), name.port()) {
         (_, Some(port)) => port,
@@ -180,7 +186,7 @@ async fn by_srv(network: &impl Network, policy: AddressPolicy, host: &Host) -> R
         };
         found.lifetime = found.lifetime.min(answer.lifetime);
         for target in answer.targets {
-            // RFC 2782 wants a host name here; anything else is a broken record.
+            // RFC 2782 requires a host name here; any other target is a broken record.
             if let Ok(Host::Name(name)) = ServerName::parse(&target.host).map(|name| name.host().clone()) {
                 policy.check(&Host::Name(name))?;
                 found.targets.push(target);
@@ -202,7 +208,7 @@ impl BySrv {
                 let port = DEFAULT_PORT;
                 Resolution::new(Destination::Direct { host: self.host, port }, without, lifetime)
             }
-            // A target that is the name itself needs no connection of its own kind.
+            // A target equal to the name itself needs no connection of its own kind.
             [only] if only.host.eq_ignore_ascii_case(&name) => {
                 let port = only.port;
                 Resolution::new(Destination::Direct { host: self.host, port }, with_record, lifetime)
@@ -215,9 +221,9 @@ impl BySrv {
     }
 }
 
-/// Server names that say everything themselves are never looked up again for this long.
+/// Lifetime of a destination that needed no look-up.
 const FOREVER: Duration = Duration::from_secs(48 * 3600);
-/// When the resolver couldn't tell, port 8448 is a guess that soon wants another look.
+/// Lifetime of a destination after a failure of the resolver: port 8448 is a guess then.
 const RETRY_FAILED_SRV: Duration = Duration::from_secs(60);
 const DEFAULT_PORT: u16 = 8448;
 const SERVICES: [&str; 2] = ["_matrix-fed._tcp", "_matrix._tcp"];
@@ -227,7 +233,7 @@ mod tests {
     use super::*;
     use std::cell::RefCell;
 
-    /// A network with one well-known and some SRV records, which notes what it is asked.
+    /// A network with one well-known and some SRV records, which records its look-ups.
     #[derive(Default)]
     struct TestNetwork {
         well_known: Option<&'static str>,

@@ -1,4 +1,12 @@
-//! Requests to a homeserver's federation API, with the discovery they need, looked up once and kept.
+//! Client of the homeservers' federation APIs, with server discovery.
+//!
+//! How it works:
+//! - a server name is resolved by [`discover`], whose [`Network`] is implemented here, and the result is shared by
+//!   all requests of the isolate;
+//! - a direct destination is requested with `fetch`; one from an SRV record needs [`srv_socket`], with its targets
+//!   tried in order;
+//! - when a destination doesn't respond, its resolution is dropped: the server may have moved;
+//! - every step has its own limit, so that all of them fit into the 10 s of a verification.
 
 pub mod discovery;
 pub mod dns;
@@ -21,21 +29,22 @@ use crate::matrix::ids::server_name::{Host, ServerName};
 use crate::matrix::lookups::{SingleFlightCache, WaitUntil};
 use crate::matrix::well_known::{self, WellKnownError};
 
-/// A client of the federation API, for as long as one request to this service lasts.
+/// Client of the federation API, for the duration of one request to this service.
 #[derive(Clone)]
 pub struct Federation {
-    /// The ways out.
+    /// Sends the requests.
     pub fetchers: Fetchers,
-    /// Which addresses callers may name.
+    /// Addresses that callers may name.
     pub policy: AddressPolicy,
     /// The resolver for SRV records.
     pub dns_over_https_url: Rc<Url>,
-    /// Keeps the invocation alive for a look-up that others wait for, even if this caller goes away.
+    /// Keeps the invocation alive for a look-up that other requests wait for, even after its client has disconnected.
     pub wait_until: WaitUntil,
 }
 
 impl Federation {
-    /// GETs `path_and_query` from `server`; the status and at most [`MAX_JSON_BODY`] bytes of body. Redirects aren't followed.
+    /// GETs `path_and_query` from `server`. Returns the status and a body of at most `MAX_JSON_BODY` bytes.
+    /// Redirects are responses.
     pub async fn get(
         &self,
         server: &ServerName,
@@ -45,7 +54,7 @@ impl Federation {
         let resolution = self.resolve(server, deadline).await?;
         let outcome = self.get_from(&resolution.destination, path_and_query, deadline).await;
         outcome.map_err(|cause| {
-            // It may have moved: the next request looks again.
+            // The server may have moved: the next request resolves the name again.
             RESOLUTIONS.with(|known| known.forget(server));
             FederationError::Unreachable {
                 step: resolution.step,
@@ -126,23 +135,23 @@ impl Network for Federation {
     }
 }
 
-/// Why the federation API gave no answer.
+/// Reason for a missing response of the federation API.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum FederationError {
-    /// The name may not be resolved.
+    /// The policy forbids the name.
     #[error(transparent)]
     Discovery(DiscoveryError),
     /// The name wasn't resolved in time.
     #[error("server discovery (well-known, SRV) took too long")]
     DiscoveryTimedOut,
-    /// What the name resolves to doesn't answer.
+    /// The destination doesn't respond.
     #[error("{destination} (found by: {step}) doesn't answer: {cause}")]
     Unreachable {
-        /// How the destination was found.
+        /// The step that found the destination.
         step: Step,
-        /// What was tried.
+        /// The destination.
         destination: String,
-        /// What happened.
+        /// The cause.
         cause: FetchError,
     },
 }
@@ -165,5 +174,5 @@ thread_local! {
     static RESOLUTIONS: SingleFlightCache<Result<Resolution, DiscoveryError>> = SingleFlightCache::default();
 }
 
-/// Two of these, and the well-known look-up, leave time for the request itself within the 10 s of a verification.
+/// Two of these and a well-known look-up leave time for the request itself within the 10 s of a verification.
 const DNS_TIMEOUT: Duration = Duration::from_millis(1500);

@@ -1,4 +1,13 @@
-//! Delayed events on homeservers (MSC4140; §7 of the protocol): looking them up, restarting them, sending them.
+//! Delayed events on homeservers (MSC4140, `docs/protocol.md#restart-and-send`): look-up, restart, send.
+//!
+//! How it works:
+//! - restarting and sending need the delay id only, which is a secret, and are requested at the homeserver that it
+//!   was delegated with;
+//! - where that is our own homeserver and the owner is known, the request is made with the `as_token` on behalf of
+//!   the owner;
+//! - the API is looked up each time; if that fails, the URL from the time of the delegation is used;
+//! - the status decides: see [`HomeserverAnswer::from_status`]. A 429 may say how long to wait;
+//! - the look-up serves homeserver mode, where our homeserver knows the room and the delay of an event.
 
 use std::fmt;
 use std::time::Duration;
@@ -15,31 +24,31 @@ use crate::matrix::homeserver::{ApplicationService, Homeserver, HomeserverError,
 use crate::matrix::ids::server_name::ServerName;
 use crate::matrix::ids::user_id::UserId;
 
-/// What the homeserver tells of a delayed event that is scheduled.
+/// A scheduled delayed event, as the homeserver reports it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Scheduled {
-    /// The Matrix room it will be sent to.
+    /// The Matrix room of the event.
     pub room_id: String,
-    /// How long after its last restart it is sent, in ms.
+    /// Time between its last restart and its sending, in ms.
     pub delay: DelayTimeout,
 }
 
 impl Homeserver<'_> {
-    /// Looks up an event of `owner`'s. `None` where there is none of that id.
+    /// Looks up an event of `owner`. `None` where there is no event with this id.
     pub async fn delayed_event(&self, id: &DelayId, owner: &UserId) -> Result<Option<Scheduled>, HomeserverError> {
         let events = self.api().delayed_events_path();
         let path = format!("{events}/{}?user_id={}", escaped(id.secret()), escaped(owner.as_str()));
         let response = self.get(&path, &Deadline::after(TIMEOUT)).await?;
         if response.status() == 404 {
             let error: Value = serde_json::from_slice(&response.body(MAX_ERROR_BODY).await?).unwrap_or_default();
-            // A homeserver that has no such path doesn't say anything of the event.
+            // A homeserver without this path reports nothing about the event.
             return match error["errcode"].as_str() {
                 Some("M_UNRECOGNIZED") => Err(HomeserverError::Status(404)),
                 _ => Ok(None),
             };
         }
         let event = read(response).await?;
-        // Synapse says `delay_ms`, which a later revision of MSC4140 has.
+        // Synapse has `delay_ms`, from a later revision of MSC4140.
         let delay = ["delay", "delay_ms"].iter().find_map(|name| event[*name].as_u64());
         let delay = delay.and_then(DelayTimeout::from_millis);
         match (event["room_id"].as_str(), delay) {
@@ -49,21 +58,21 @@ impl Homeserver<'_> {
     }
 }
 
-/// What to do with a delayed event.
+/// Action on a delayed event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Action {
-    /// Begin its delay anew.
+    /// Starts the delay anew.
     Restart,
-    /// Send it now.
+    /// Sends the event now.
     Send,
 }
 
 impl Action {
-    /// Does it on the homeserver's client-server API, for 5 s at most once that is found.
+    /// Performs the action on the homeserver's client-server API, for 5 s at most after the look-up of the API.
     ///
-    /// Where the event's owner is known, and `service` is the homeserver's, it is done in the owner's name. Otherwise the id
-    /// alone has to do, which is enough for homeservers. Where the API can't be found now, it is where it was when the event
-    /// was delegated.
+    /// Where `service` belongs to the homeserver and the owner of the event is known, the request is made on behalf
+    /// of the owner. Otherwise the delay id alone is enough. Where the look-up fails, the URL of the delegation is
+    /// used.
     pub async fn perform(
         self,
         apis: &ClientApis,
@@ -123,21 +132,22 @@ impl fmt::Display for Action {
     }
 }
 
-/// Why a homeserver didn't answer with one of the answers that settle something.
+/// Reason for an inconclusive response of a homeserver.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum DelayedEventError {
-    /// What was delegated names no homeserver.
+    /// No valid server name in the delegation.
     #[error("the homeserver's name isn't one")]
     ServerName,
-    /// It doesn't answer.
+    /// No response.
     #[error("the homeserver's client-server API doesn't answer: {0}")]
     NoAnswer(#[from] FetchError),
-    /// It answered that something is wrong.
+    /// An inconclusive status.
     #[error("the homeserver answered {0}")]
     Status(u16),
 }
 
-/// How long a 429 asks to wait: `Retry-After` in seconds or as a date, else `retry_after_ms` rounded up to seconds.
+/// Returns the wait that a 429 requests: `Retry-After` in seconds or as a date, or else `retry_after_ms`, rounded up
+/// to seconds.
 async fn retry_after(response: FetchResponse) -> Option<Duration> {
     if let Some(wait) = response.header("Retry-After").and_then(|header| from_header(&header, clock::now_ms())) {
         response.discard();

@@ -1,7 +1,12 @@
-//! Membership of Matrix rooms, as our own homeserver reports it.
+//! Membership of Matrix rooms, as our own homeserver reports it (`docs/protocol.md#calls-to-the-homeserver`).
 //!
-//! One user's or one server's is a small query (MSC4502); all members of a room are a list ([client-server API, "Room
-//! membership"](https://spec.matrix.org/latest/client-server-api/#get_matrixclientv3roomsroomidjoined_members)).
+//! How it works:
+//! - `is_joined` (MSC4502) is a small query about one user or one server, for a token;
+//! - `joined_members` ([client-server API, "Room
+//!   membership"](https://spec.matrix.org/latest/client-server-api/#get_matrixclientv3roomsroomidjoined_members))
+//!   lists everyone, for the periodic check of a room;
+//! - an error never means "not joined", and a 403 for the list is reported as such: the homeserver may have left the
+//!   room, or may not share its members with us.
 
 use std::collections::{HashMap, HashSet};
 use std::time::Duration;
@@ -17,7 +22,7 @@ use crate::matrix::ids::room_id::RoomId;
 use crate::matrix::ids::server_name::ServerName;
 use crate::matrix::ids::user_id::UserId;
 
-/// The subject of a membership query.
+/// Subject of a membership query.
 #[derive(Clone, Copy, Debug)]
 pub enum Party<'a> {
     /// A user, of whichever server.
@@ -27,7 +32,7 @@ pub enum Party<'a> {
 }
 
 impl Homeserver<'_> {
-    /// Whether `party` is joined to `room`. An error means that it isn't known.
+    /// Whether `party` is joined to `room`. An error means that the membership is unknown.
     pub async fn is_joined(&self, room: &RoomId, party: Party<'_>) -> Result<bool, HomeserverError> {
         let rooms = self.api().is_joined_rooms_path();
         let (name, value) = match party {
@@ -39,7 +44,7 @@ impl Homeserver<'_> {
         response["joined"].as_bool().ok_or(HomeserverError::Malformed)
     }
 
-    /// Who is joined to `room`; or that it doesn't tell us (403). An error tells nothing about anybody.
+    /// Returns the members of `room`, or that the homeserver refuses to list them (403).
     pub async fn joined_members(&self, room: &RoomId) -> Result<MembersAnswer, HomeserverError> {
         let path = format!("v3/rooms/{}/joined_members", escaped(room.as_str()));
         let response = self.get(&path, &Deadline::after(MEMBERS_TIMEOUT)).await?;
@@ -59,7 +64,7 @@ fn joined(body: &[u8]) -> Result<HashSet<delegated_leaves::UserId>, HomeserverEr
         joined: HashMap<delegated_leaves::UserId, IgnoredAny>,
     }
     let members: JoinedMembers = serde_json::from_slice(body).map_err(|_| HomeserverError::Malformed)?;
-    // Were nobody joined, the answer would be a 403. Nothing is concluded from what can't be.
+    // A room without members would be a 403, so an empty list is malformed.
     if members.joined.is_empty() {
         return Err(HomeserverError::Malformed);
     }
@@ -67,10 +72,10 @@ fn joined(body: &[u8]) -> Result<HashSet<delegated_leaves::UserId>, HomeserverEr
 }
 
 const IS_JOINED_TIMEOUT: Duration = Duration::from_secs(10);
-/// A list of many members takes longer.
+/// Longer, because the list may be long.
 const MEMBERS_TIMEOUT: Duration = Duration::from_secs(20);
 
-/// Fifty thousand members and more, with their names and pictures.
+/// Limit in bytes: fifty thousand members and more, with names and avatars.
 const MAX_ANSWER: usize = 16 * 1024 * 1024;
 
 #[cfg(test)]
