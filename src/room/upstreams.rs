@@ -1,4 +1,12 @@
-//! The engine's requests, as Matrix and LiveKit get them.
+//! Performs the requests of the engine at homeservers and the SFU.
+//!
+//! How it works:
+//! - each [`Request`] of the engine becomes one request to an upstream, and its response an [`Outcome`];
+//! - an upstream that fails is logged here, with the cause; the engine learns only that the request failed, and
+//!   concludes nothing from it;
+//! - restarting and sending a delayed event goes to the homeserver of its user, queries and removals go to the SFU,
+//!   membership queries to our own homeserver;
+//! - [`LogEvent`]s of the engine are written to the log with their level and fields.
 
 use delegated_leaves::{
     Ending, HomeserverAnswer, LogEvent, LogEventKind, MatrixRoomId, MembersAnswer, Outcome, RemovalAnswer, Request,
@@ -16,7 +24,7 @@ use crate::matrix::homeserver::members::Party;
 use crate::matrix::homeserver::{Homeserver, HomeserverError};
 use crate::matrix::ids::room_id::RoomId;
 
-/// How important it is what has happened.
+/// Returns the severity of an event of the engine.
 pub fn level_of(event: LogEventKind) -> Level {
     match event {
         LogEventKind::NamespaceMisconfigured => Level::Error,
@@ -30,7 +38,7 @@ pub fn level_of(event: LogEventKind) -> Level {
     }
 }
 
-/// What is outside of an object, for the time of one command or alarm.
+/// Upstreams of an object, for the duration of one command or alarm.
 pub struct WorkerUpstreams<'a> {
     /// The deployment's configuration.
     pub config: &'a Config,
@@ -38,7 +46,7 @@ pub struct WorkerUpstreams<'a> {
     pub fetchers: Fetchers,
     /// The homeservers' client-server API.
     pub apis: ClientApis,
-    /// Where failures are logged.
+    /// The log for failures.
     pub log: Log,
 }
 
@@ -116,13 +124,13 @@ impl WorkerUpstreams<'_> {
         })
     }
 
-    /// What the homeserver answers to a question about a Matrix room; `None` where that tells nothing.
+    /// Runs `query` about a Matrix room at our homeserver; `None` where that fails.
     async fn membership<T>(
         &self,
         matrix_room: &MatrixRoomId,
         query: impl AsyncFnOnce(&Homeserver<'_>, &RoomId) -> Result<T, HomeserverError>,
     ) -> Option<T> {
-        // Without one of the two nobody has been let in by their membership.
+        // Participants are tracked only in homeserver mode and with a valid room, so neither is missing here.
         let service = self.config.application_service.as_ref()?;
         let room = RoomId::parse(matrix_room.as_str()).ok()?;
         let outcome = match service.homeserver(&self.apis, &ClientApis::deadline()).await {

@@ -1,4 +1,15 @@
-//! The doors of homeserver mode (MSC4195): who our homeserver says asks, and is a member of the Matrix room, is let in.
+//! Entry points of homeserver mode (MSC4195, `docs/protocol.md#endpoints-of-homeserver-mode`).
+//!
+//! How it works:
+//! - our homeserver has authenticated the user, or the other homeserver, and forwards the request with `hs_token`;
+//!   nothing is verified by OpenID;
+//! - a token is for members of the Matrix room only: membership is queried at our homeserver, user and server in
+//!   parallel where both matter;
+//! - a request for our own SFU gets a token of ours; one for the SFU of another homeserver is relayed there through
+//!   ours, and the token in its response is passed on;
+//! - a request that another homeserver relays is for one of its users, who gets federated access;
+//! - a delegated leave must be a delayed event of this user in this room, looked up at our homeserver, which also has
+//!   its delay.
 
 use delegated_leaves::Delegate;
 use futures_util::future::join;
@@ -18,26 +29,26 @@ use crate::token::access::Access;
 use crate::token::homeserver_request::{ClientTokenRequest, FederationTokenRequest, LeaveRequest, Membership};
 use crate::token::{JoinGrant, TokenService};
 
-/// A request that has been proven to be our homeserver's.
+/// A request that has proven to come from our homeserver.
 pub enum HomeserverRequest {
-    /// For a token for its user.
+    /// A token for one of its users.
     Token(UserId, ClientTokenRequest),
-    /// Another homeserver's, for a token for one of that one's users.
+    /// A token for a user of another homeserver, which sent the request.
     FederatedToken(ServerName, FederationTokenRequest),
-    /// To look after a leave of its user's.
+    /// Delegation of a leave of one of its users.
     Leave(UserId, LeaveRequest),
 }
 
-/// The doors, one for each request.
+/// Entry points of homeserver mode, one for each kind of request.
 pub struct HomeserverMode<'a> {
-    /// What lies behind them.
+    /// Creates rooms and signs tokens.
     pub tokens: TokenService<'a>,
     /// The homeserver.
     pub service: &'a ApplicationService,
 }
 
 impl HomeserverMode<'_> {
-    /// The body of the answer: `{"jwt"}` for a token, `{}` for a leave.
+    /// Returns the body of the response: `{"jwt"}` for a token, `{}` for a leave.
     pub async fn respond(&self, request: HomeserverRequest) -> Result<Value, ApiError> {
         match request {
             HomeserverRequest::Token(user, request) => self.token(user, request).await,
@@ -46,7 +57,7 @@ impl HomeserverMode<'_> {
         }
     }
 
-    /// For our SFU there is a token, for another homeserver's what that one answers.
+    /// Issues a token for our SFU, or relays the request to the homeserver of another one.
     async fn token(&self, user: UserId, request: ClientTokenRequest) -> Result<Value, ApiError> {
         let started = clock::now_ms();
         self.tokens.limits.check_user(&user).await?;
@@ -167,7 +178,8 @@ async fn expect_joined(homeserver: &Homeserver<'_>, room: &RoomId, party: Party<
     }
 }
 
-/// The token in another homeserver's answer. Of what it may say instead, clients are told two things.
+/// Returns the token in the response of another homeserver. Two of its errors are passed on to the client as they
+/// are.
 fn token_of(response: Relayed) -> Result<String, ApiError> {
     let Relayed { status, content } = response;
     let errcode = content["errcode"].as_str();
@@ -183,7 +195,7 @@ fn token_of(response: Relayed) -> Result<String, ApiError> {
     content["jwt"].as_str().map(str::to_owned).ok_or_else(malformed)
 }
 
-/// In the form that homeservers have now.
+/// The unstable form, which homeservers implement today.
 const FEDERATION_GET_TOKEN: &str = "/_matrix/federation/unstable/io.element.msc4195/rtc/livekit/get_token";
 
 #[cfg(test)]

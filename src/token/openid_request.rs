@@ -1,4 +1,13 @@
-//! The bodies of the three client endpoints (§2.1 of the protocol), parsed into what the token flow works on.
+//! Requests with an OpenID token: the bodies of the three endpoints of clients (`docs/protocol.md#request-bodies`).
+//!
+//! How it works:
+//! - `/get_token` and `/delegate_delayed_leave` share one body, `/sfu/get` has the legacy one; both share the structs
+//!   of the OpenID token and of the delayed leave;
+//! - first the body is read field by field: wrong types and unknown fields are `M_NOT_JSON`;
+//! - then fields are checked: missing ones, and a delayed leave that isn't complete, are `M_BAD_JSON`;
+//! - the name of the token's homeserver is checked last, because a malformed one is `M_UNAUTHORIZED`;
+//! - room and identity on the SFU are derived here (`docs/protocol.md#names-on-the-sfu`), the identity only once the
+//!   user is verified.
 
 use crate::body::{Fields, required};
 use crate::error::ApiError;
@@ -7,15 +16,15 @@ use crate::matrix::ids::server_name::ServerName;
 use crate::matrix::ids::user_id::UserId;
 use delegated_leaves::{DelayId, DelayTimeout, Identity, RoomName};
 
-/// A request for a LiveKit token, whichever endpoint it came through.
+/// A request for a LiveKit token, from either endpoint.
 pub struct TokenRequest {
     /// The LiveKit room.
     pub room: RoomName,
-    /// Who wants to join it, as far as the caller says.
+    /// The claimed identity of the caller.
     pub claim: ClaimedIdentity,
-    /// What proves it.
+    /// The OpenID token that proves it.
     pub openid_token: OpenIdToken,
-    /// The delayed leave that is handed over with it.
+    /// The delayed leave to delegate with it, if there is one.
     pub delayed_leave: Option<DelayedLeave>,
 }
 
@@ -46,17 +55,17 @@ impl TokenRequest {
     }
 }
 
-/// A request to look after the delayed leave of a member who is in the call already: `POST /delegate_delayed_leave`.
+/// A request to delegate the delayed leave of a member who is in the call already: `POST /delegate_delayed_leave`.
 pub struct DelegationRequest {
     /// The LiveKit room.
     pub room: RoomName,
-    /// Whose leave it is, as far as the caller says.
+    /// The claimed identity of the caller.
     pub member: Member,
-    /// What proves it.
+    /// The OpenID token that proves it.
     pub openid_token: OpenIdToken,
     /// The leave.
     pub delayed_leave: DelayedLeave,
-    /// Whether the member may have joined through `/sfu/get`, which has this slot only.
+    /// Whether the member may have joined through `/sfu/get`, which has only this slot.
     pub is_legacy_slot: bool,
 }
 
@@ -75,8 +84,8 @@ impl DelegationRequest {
     }
 }
 
-/// What `/get_token` and `/delegate_delayed_leave` have in common. Whether the token may be asked about is told last: what
-/// is missing comes first.
+/// Common part of `/get_token` and `/delegate_delayed_leave`. The token is a `Result` because an error in it is
+/// reported after all others.
 struct MemberRequest {
     room: RoomName,
     member: Member,
@@ -107,15 +116,15 @@ impl MemberRequest {
     }
 }
 
-/// A delayed event that says "I left" (MSC4140).
+/// A delayed event with which its user leaves the call (MSC4140).
 pub struct DelayedLeave {
-    /// What the homeserver calls it.
+    /// The identifier on the homeserver.
     pub id: DelayId,
     /// Its delay.
     pub timeout: DelayTimeout,
 }
 
-/// Who the caller says they are.
+/// The claimed identity of a caller.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ClaimedIdentity {
     /// A MatrixRTC member.
@@ -139,8 +148,8 @@ pub struct Member {
 }
 
 impl ClaimedIdentity {
-    /// The participant's identity on the SFU (§4), once it is known whose token it is. `None` where that is somebody
-    /// else.
+    /// Returns the identity on the SFU (`docs/protocol.md#names-on-the-sfu`) for the verified `user`. `None` where
+    /// the claim is for another user.
     pub fn identity_of(&self, user: &UserId) -> Option<Identity> {
         match self {
             Self::Member(member) => member.identity_of(user),
@@ -156,7 +165,7 @@ impl Member {
     }
 }
 
-// Every field is optional: what is missing is told once nothing is unknown or of the wrong type.
+// Every field is optional: missing fields are reported after unknown ones and wrong types.
 
 struct MemberRequestBody {
     room_id: Option<String>,
@@ -238,7 +247,7 @@ impl MemberBody {
     }
 }
 
-/// The fields by which each of these bodies may hand over a delayed leave.
+/// Fields of a delayed leave, which all three endpoints have.
 struct DelayedLeaveBody {
     delay_id: Option<String>,
     delay_timeout: Option<i64>,
@@ -269,7 +278,7 @@ fn openid_token(server_name: &str, access_token: AccessToken) -> Result<OpenIdTo
     Ok(OpenIdToken { server, access_token })
 }
 
-/// The slot of a legacy call, which has no name for it.
+/// The slot of `/sfu/get`, whose body names none.
 const LEGACY_SLOT: &str = "m.call#ROOM";
 
 #[cfg(test)]
