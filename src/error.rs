@@ -1,4 +1,12 @@
-//! The errors that clients are told (§2.2 of the protocol), with what the log is told besides.
+//! Errors of this service: their status, error code and text for the client (`docs/protocol.md#errors`), and their
+//! cause for the log.
+//!
+//! How it works:
+//! - every failure of a request ends as one [`ApiError`]; its `Display` is the text for the client;
+//! - the text never reveals whether a user, device or room exists, nor what an upstream returned;
+//! - [`ApiError::cause`] has the details, for the log only;
+//! - the one exception is [`ApiError::Refused`]: the response of another homeserver, passed on to the user it is
+//!   meant for.
 
 use serde_json::{Value, json};
 use thiserror::Error;
@@ -11,7 +19,7 @@ use crate::matrix::homeserver::client_api::ClientApiError;
 use crate::matrix::homeserver::{HomeserverError, HomeserverTokenError};
 use crate::rate_limit::OverLimit;
 
-/// Why a request gets no answer of its own kind.
+/// Failure of a request.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum ApiError {
     /// The body isn't a JSON object of the right shape; the text says where.
@@ -20,62 +28,62 @@ pub enum ApiError {
     /// A field is missing, empty or out of range; the text names it.
     #[error("{0}")]
     BadJson(String),
-    /// A field or a header has a value that can't be; the text names it.
+    /// A field or a header has an invalid value; the text names it.
     #[error("{0}")]
     InvalidParam(String),
-    /// The caller isn't who they say they are.
+    /// The identity of the caller is not proven.
     #[error("{}", .0.text())]
     Unauthorized(Unauthorized),
-    /// It isn't our homeserver that asks.
+    /// The request doesn't come from our homeserver.
     #[error(transparent)]
     NotTheHomeserver(HomeserverTokenError),
-    /// Our homeserver doesn't say who asks: it should, in this header.
+    /// Our homeserver left out this header, which names the requesting user or server.
     #[error("{0} is missing")]
     NoRequester(&'static str),
     /// The user, or a server, isn't in the Matrix room.
     #[error("Only members of the room may join its calls, and only on SFUs of its members' homeservers")]
     NotJoined,
-    /// A homeserver speaks for another one's user.
+    /// A homeserver requests a token for another homeserver's user.
     #[error("user_id is not a user of the requesting homeserver")]
     NotOfOrigin,
-    /// Our homeserver doesn't tell who is in the Matrix room.
+    /// Our homeserver didn't report the membership of the Matrix room.
     #[error("The members of the room are not known now")]
     MembershipUnknown(HomeserverError),
-    /// Our homeserver doesn't tell what is known of the delayed event.
+    /// Our homeserver didn't report the state of the delayed event.
     #[error("The delayed event could not be looked up")]
     DelayedEventUnknown(HomeserverError),
-    /// Another homeserver gave no token, for its own reasons or because it wasn't reached.
+    /// Another homeserver returned no token, or was not reached.
     #[error("The other homeserver gave no token")]
     NotRelayed(String),
-    /// Another homeserver refused, in a way that clients are told.
+    /// Another homeserver refused, with a reason that is passed on to the client.
     #[error("{errcode}")]
     Refused {
-        /// Its status.
+        /// Its HTTP status.
         status: u16,
         /// Its error code.
         errcode: &'static str,
-        /// Its answer.
+        /// Its response.
         content: Value,
     },
     /// The caller may not delegate leaves.
     #[error("Users of this homeserver may not delegate leaves here")]
     DelegationForbidden,
-    /// The homeserver's client-server API isn't found, so its delayed events are out of reach.
+    /// The homeserver's client-server API was not found, so its delayed events are out of reach.
     #[error("delay_id can't be used: the client-server API of openid_token.matrix_server_name was not found")]
     NoClientApi(ClientApiError),
-    /// The room's object couldn't store what it was told.
+    /// The room's object didn't store the command.
     #[error("This could not be stored")]
     NotStored(String),
-    /// The body is larger than what is read.
+    /// The body is larger than the limit.
     #[error("The body is too large")]
     TooLarge,
     /// The body broke off while it was read.
     #[error("The body could not be read")]
     Unreadable,
-    /// There is nothing at this path.
+    /// No endpoint has this path.
     #[error("There is nothing at this path")]
     Unrecognized,
-    /// There is something at this path, for other methods: those of the `Allow` header.
+    /// The endpoint at this path has other methods: those of this `Allow` header.
     #[error("This method is not allowed here")]
     MethodNotAllowed(&'static str),
     /// The SFU didn't create the room.
@@ -84,30 +92,30 @@ pub enum ApiError {
     /// No token could be signed.
     #[error("No token could be made")]
     Mint(#[from] MintError),
-    /// The caller asks too often.
+    /// The caller sends too many requests.
     #[error("There are too many requests")]
     RateLimited(#[from] OverLimit),
-    /// The webhook isn't the SFU's.
+    /// The webhook was not signed by the SFU.
     #[error("The webhook's signature could not be verified")]
     Webhook(SignatureError),
-    /// The deployment is misconfigured; with the names of the variables.
+    /// The deployment is misconfigured: the names of the variables.
     #[error("This service is misconfigured; its log says what is wrong")]
     Misconfigured(Vec<&'static str>),
 }
 
-/// Why a caller isn't believed.
+/// Reason for not accepting the identity of a caller.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum Unauthorized {
-    /// The OpenID token isn't verified.
+    /// The OpenID token is not verified.
     #[error(transparent)]
     OpenId(OpenIdError),
-    /// It is somebody else's token.
+    /// The OpenID token is for another user.
     #[error("member.claimed_user_id is not the user of the OpenID token")]
     ClaimedUserDiffers,
 }
 
 impl Unauthorized {
-    /// The error's text for the client: less than the log has.
+    /// Returns the text for the client, which has fewer details than the log.
     fn text(&self) -> String {
         match self {
             Self::OpenId(_) => "The OpenID token could not be verified".to_owned(),
@@ -117,7 +125,7 @@ impl Unauthorized {
 }
 
 impl ApiError {
-    /// The HTTP status.
+    /// Returns the HTTP status.
     pub fn status(&self) -> u16 {
         match self {
             Self::NotJson(_) | Self::BadJson(_) | Self::InvalidParam(_) | Self::NoClientApi(_) | Self::Unreadable => {
@@ -136,7 +144,7 @@ impl ApiError {
         }
     }
 
-    /// Matrix's error code.
+    /// Returns the Matrix error code.
     pub fn errcode(&self) -> &'static str {
         match self {
             Self::NotJson(_) | Self::Unreadable => "M_NOT_JSON",
@@ -160,8 +168,7 @@ impl ApiError {
         }
     }
 
-    /// The body of the response. It never says whether a user, device or room exists, nor what an upstream returned, but for
-    /// the response of another homeserver to its guest.
+    /// Returns the body of the response.
     pub fn body(&self) -> Value {
         let (errcode, error) = (self.errcode(), self.to_string());
         match self {
@@ -175,7 +182,7 @@ impl ApiError {
         }
     }
 
-    /// What the log is told of the cause, where it is told more than the client.
+    /// Returns the details for the log, where there are more than the client gets.
     pub fn cause(&self) -> Option<String> {
         match self {
             Self::Unauthorized(cause) => Some(cause.to_string()),
