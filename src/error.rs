@@ -8,7 +8,7 @@
 //! - the one exception is [`ApiError::Refused`]: the response of another homeserver, passed on to the user it is
 //!   meant for.
 
-use serde_json::{Value, json};
+use serde_json::{Map, Value};
 use thiserror::Error;
 
 use crate::livekit::room_service::RoomServiceError;
@@ -32,7 +32,7 @@ pub enum ApiError {
     #[error("{0}")]
     InvalidParam(String),
     /// The identity of the caller is not proven.
-    #[error("{}", .0.text())]
+    #[error("{}", text_of(.0))]
     Unauthorized(Unauthorized),
     /// The request doesn't come from our homeserver.
     #[error(transparent)]
@@ -114,16 +114,6 @@ pub enum Unauthorized {
     ClaimedUserDiffers,
 }
 
-impl Unauthorized {
-    /// Returns the text for the client, which has fewer details than the log.
-    fn text(&self) -> String {
-        match self {
-            Self::OpenId(_) => "The OpenID token could not be verified".to_owned(),
-            Self::ClaimedUserDiffers => self.to_string(),
-        }
-    }
-}
-
 impl ApiError {
     /// Returns the HTTP status.
     pub fn status(&self) -> u16 {
@@ -170,16 +160,19 @@ impl ApiError {
 
     /// Returns the body of the response.
     pub fn body(&self) -> Value {
-        let (errcode, error) = (self.errcode(), self.to_string());
-        match self {
-            Self::Refused { content, .. } => content.clone(),
-            Self::RateLimited(_) => {
-                let retry_after_ms = u64::from(OverLimit::RETRY_AFTER_S) * 1000;
-                json!({"errcode": errcode, "error": error, "retry_after_ms": retry_after_ms})
-            }
-            Self::Misconfigured(variables) => json!({"errcode": errcode, "error": error, "variables": variables}),
-            _ => json!({"errcode": errcode, "error": error}),
+        if let Self::Refused { content, .. } = self {
+            return content.clone();
         }
+        let mut body = Map::new();
+        body.insert("errcode".to_owned(), self.errcode().into());
+        body.insert("error".to_owned(), self.to_string().into());
+        if let Self::RateLimited(_) = self {
+            body.insert("retry_after_ms".to_owned(), (u64::from(OverLimit::RETRY_AFTER_S) * 1000).into());
+        }
+        if let Self::Misconfigured(variables) = self {
+            body.insert("variables".to_owned(), variables.as_slice().into());
+        }
+        Value::Object(body)
     }
 
     /// Returns the details for the log, where there are more than the client gets.
@@ -198,8 +191,49 @@ impl ApiError {
     }
 }
 
+/// Returns the text for the client, which has fewer details than the log.
+fn text_of(unauthorized: &Unauthorized) -> &'static str {
+    match unauthorized {
+        Unauthorized::OpenId(_) => "The OpenID token could not be verified",
+        Unauthorized::ClaimedUserDiffers => "member.claimed_user_id is not the user of the OpenID token",
+    }
+}
+
 impl From<OpenIdError> for ApiError {
     fn from(error: OpenIdError) -> Self {
         Self::Unauthorized(Unauthorized::OpenId(error))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fetch::FetchError;
+    use serde_json::json;
+
+    #[test]
+    fn the_cause_is_for_the_log_only() {
+        let cause = RoomServiceError::NoAnswer(FetchError::Failed("secret upstream".to_owned()));
+        let error = ApiError::from(cause);
+        assert!(error.cause().unwrap().contains("secret upstream"));
+        assert_eq!(error.body(), json!({"errcode": "M_UNKNOWN", "error": "The room could not be created on the SFU"}));
+    }
+
+    #[test]
+    fn two_errors_have_a_field_more() {
+        let body = ApiError::from(OverLimit::Address).body();
+        let text = "There are too many requests";
+        assert_eq!(body, json!({"errcode": "M_LIMIT_EXCEEDED", "error": text, "retry_after_ms": 10_000}));
+        let body = ApiError::Misconfigured(vec!["LIVEKIT_URL"]).body();
+        let text = "This service is misconfigured; its log says what is wrong";
+        assert_eq!(body, json!({"errcode": "M_UNKNOWN", "error": text, "variables": ["LIVEKIT_URL"]}));
+    }
+
+    #[test]
+    fn the_claim_is_the_only_reason_that_clients_learn() {
+        let body = ApiError::Unauthorized(Unauthorized::ClaimedUserDiffers).body();
+        assert_eq!(body["error"], "member.claimed_user_id is not the user of the OpenID token");
+        let body = ApiError::from(OpenIdError::Refused).body();
+        assert_eq!(body["error"], "The OpenID token could not be verified");
     }
 }

@@ -6,15 +6,14 @@
 //! - each method returns `None` after it has noted a problem, so that the caller goes on to the next variable;
 //! - the variables that only make sense together (the keys, homeserver mode) have a method of their own.
 
-use thiserror::Error;
+use std::fmt;
 
 use crate::livekit::keys::ApiKeys;
 use crate::matrix::homeserver::{ApplicationService, Token};
 use crate::matrix::ids::server_name::ServerName;
 
 /// Problems of a configuration. Names variables, never values.
-#[derive(Clone, Debug, PartialEq, Eq, Error)]
-#[error("{}", list(.0))]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ConfigErrors(pub Vec<Problem>);
 
 /// Problem of one variable.
@@ -26,9 +25,17 @@ pub struct Problem {
     pub problem: String,
 }
 
-fn list(problems: &[Problem]) -> String {
-    problems.iter().map(|Problem { variable, problem }| format!("{variable} {problem}")).collect::<Vec<_>>().join("; ")
+impl fmt::Display for ConfigErrors {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (n, Problem { variable, problem }) in self.0.iter().enumerate() {
+            let separator = if n == 0 { "" } else { "; " };
+            write!(f, "{separator}{variable} {problem}")?;
+        }
+        Ok(())
+    }
 }
+
+impl std::error::Error for ConfigErrors {}
 
 /// A value exists, and can't be read now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

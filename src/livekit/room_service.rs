@@ -8,6 +8,7 @@
 //! - Twirp's `not_found` is a result, not an error: no such participant, or no such room;
 //! - every other error is worded for the operator, with the setting to look at.
 
+use std::fmt;
 use std::time::Duration;
 
 use delegated_leaves::{Identity, Participant, ParticipantSid, ParticipantState, RemovalAnswer, RoomName, Timestamp};
@@ -156,7 +157,7 @@ pub enum RoomServiceError {
     #[error("what answers at LIVEKIT_URL is no LiveKit SFU (200, but no protobuf): is its path right?")]
     Unreadable,
     /// A response with another status than 200.
-    #[error("{}", explanation(*.status, .twirp.as_ref()))]
+    #[error(fmt = explain)]
     Answer {
         /// The HTTP status.
         status: u16,
@@ -182,26 +183,28 @@ impl RoomServiceError {
     }
 }
 
-/// Returns the cause of a status other than 200, in words an operator can act on.
-fn explanation(status: u16, twirp: Option<&TwirpError>) -> String {
+/// Writes the cause of a status other than 200, in words an operator can act on.
+fn explain(status: &u16, twirp: &Option<TwirpError>, f: &mut fmt::Formatter<'_>) -> fmt::Result {
     match (status, twirp) {
-        (401, _) => format!(
-            "the SFU refused the API key ({status}): LIVEKIT_KEY and LIVEKIT_SECRET must be one of the pairs under keys: in the \
-             SFU's configuration"
+        (401, _) => f.write_str(
+            "the SFU refused the API key (401): LIVEKIT_KEY and LIVEKIT_SECRET must be one of the pairs under keys: in the \
+             SFU's configuration",
         ),
         (_, Some(error)) if error.code != "bad_route" => {
-            format!("the SFU answered {status} {}: {}", error.code, error.msg)
+            write!(f, "the SFU answered {status} {}: {}", error.code, error.msg)
         }
-        (404, _) => format!(
-            "there is no LiveKit server API at LIVEKIT_URL ({status}): is its path the one that the proxy hands to the SFU?"
+        (404, _) => f.write_str(
+            "there is no LiveKit server API at LIVEKIT_URL (404): is its path the one that the proxy hands to the SFU?",
         ),
-        (502..=504, _) => format!(
+        (502..=504, _) => write!(
+            f,
             "the proxy before the SFU can't reach it ({status}): does the SFU run, and does the proxy use its port?"
         ),
-        (300..=399, _) => format!(
+        (300..=399, _) => write!(
+            f,
             "LIVEKIT_URL is redirected ({status}): it must be the SFU's own URL, with wss:// where there is TLS"
         ),
-        _ => format!("what answers at LIVEKIT_URL is no LiveKit SFU, or one that failed ({status})"),
+        _ => write!(f, "what answers at LIVEKIT_URL is no LiveKit SFU, or one that failed ({status})"),
     }
 }
 

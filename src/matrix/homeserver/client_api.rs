@@ -9,6 +9,7 @@
 //!   through the `internet` exit.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::time::Duration;
 
 use delegated_leaves::DelayedEventsUrl;
@@ -170,7 +171,7 @@ pub fn escaped(text: &str) -> PercentEncode<'_> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 pub enum ClientApiError {
     /// No override, and no valid client well-known.
-    #[error("/.well-known/matrix/client {}", problem_of(*.0))]
+    #[error(fmt = explain)]
     WellKnown(WellKnownError),
     /// A private address.
     #[error("the client-server API is at a private address")]
@@ -180,11 +181,11 @@ pub enum ClientApiError {
     TimedOut,
 }
 
-fn problem_of(well_known: WellKnownError) -> &'static str {
-    match well_known {
-        WellKnownError::Unreachable => "can't be reached",
-        WellKnownError::Absent => "has no valid m.homeserver.base_url",
-    }
+fn explain(well_known: &WellKnownError, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    f.write_str(match well_known {
+        WellKnownError::Unreachable => "/.well-known/matrix/client can't be reached",
+        WellKnownError::Absent => "/.well-known/matrix/client has no valid m.homeserver.base_url",
+    })
 }
 
 thread_local! {

@@ -162,28 +162,28 @@ pub enum HomeserverError {
     #[error("the homeserver's client-server API doesn't answer: {0}")]
     NoAnswer(#[from] FetchError),
     /// An unexpected status.
-    #[error("{}", explanation(*.0))]
+    #[error(fmt = explain)]
     Status(u16),
     /// A response that is not the expected JSON.
     #[error("the homeserver's answer isn't the JSON that belongs there")]
     Malformed,
 }
 
-/// Returns the cause of an unexpected status, in words an operator can act on.
-fn explanation(status: u16) -> String {
+/// Writes the cause of an unexpected status, in words an operator can act on.
+fn explain(status: &u16, f: &mut fmt::Formatter<'_>) -> fmt::Result {
     match status {
-        401 => format!(
-            "the homeserver refused LIVEKIT_AS_TOKEN ({status}): it must be the as_token of the registration file that the \
-             homeserver has read"
+        401 => f.write_str(
+            "the homeserver refused LIVEKIT_AS_TOKEN (401): it must be the as_token of the registration file that the \
+             homeserver has read",
         ),
-        403 => format!(
-            "the homeserver forbids it ({status}): has the registration file the scope of is_joined, and all the \
-             homeserver's users in its namespace?"
+        403 => f.write_str(
+            "the homeserver forbids it (403): has the registration file the scope of is_joined, and all the homeserver's \
+             users in its namespace?",
         ),
-        404 => format!(
-            "the homeserver doesn't have this ({status}): are msc4143, msc4502 and msc4512 switched on there, and delayed events?"
+        404 => f.write_str(
+            "the homeserver doesn't have this (404): are msc4143, msc4502 and msc4512 switched on there, and delayed events?",
         ),
-        _ => format!("the homeserver answered {status}"),
+        _ => write!(f, "the homeserver answered {status}"),
     }
 }
 
