@@ -41,7 +41,7 @@ pub async fn fetch(
             301 | 302 | 303 | 307 | 308 => {
                 let location = reply.header("Location");
                 reply.discard();
-                let next = location.and_then(|location| redirected(policy, &url, &location));
+                let next = location.and_then(|location| redirected(policy, &url, &location, kind));
                 url = next.ok_or(WellKnownError::Absent)?;
             }
             _ => {
@@ -53,9 +53,12 @@ pub async fn fetch(
     Err(WellKnownError::Absent)
 }
 
-/// Where a redirect leads, if it may be followed: https only, and to no forbidden address.
-fn redirected(policy: AddressPolicy, from: &Url, location: &str) -> Option<Url> {
-    let to = from.join(location).ok().filter(|to| to.scheme() == "https")?;
+/// Where a redirect leads, if it may be followed: https only, to no forbidden address, and to nothing but a well-known file
+/// of that kind, or a stranger would choose what is requested of whom.
+fn redirected(policy: AddressPolicy, from: &Url, location: &str, kind: &str) -> Option<Url> {
+    let to = from.join(location).ok().filter(|to| to.scheme() == "https" && is_plain(to))?;
+    let path = to.path().strip_suffix(kind)?;
+    path.ends_with("/.well-known/matrix/").then_some(())?;
     policy.check(&Host::of(&to)?).ok()?;
     Some(to)
 }
@@ -106,8 +109,15 @@ pub fn client_base_url(body: &[u8]) -> Option<Url> {
         base_url: String,
     }
     let body: Body = serde_json::from_slice(body).ok()?;
-    let url = Url::parse(&body.homeserver.base_url).ok()?;
-    (url.scheme() == "https" && url.has_host()).then_some(url)
+    let base_url = body.homeserver.base_url;
+    // What is put behind the base URL has to be a path, whatever the base URL is.
+    let url = (base_url.len() <= MAX_BASE_URL).then(|| Url::parse(&base_url).ok()).flatten()?;
+    (url.scheme() == "https" && url.has_host() && is_plain(&url)).then_some(url)
+}
+
+/// Whether a URL has no more than scheme, host, port and path.
+fn is_plain(url: &Url) -> bool {
+    url.query().is_none() && url.fragment().is_none() && url.username().is_empty() && url.password().is_none()
 }
 
 /// How long a well-known answer may be kept, from its `Cache-Control` and `Expires` headers.
@@ -151,7 +161,8 @@ const ABSENT_LIFETIME: Duration = Duration::from_secs(600);
 const DEFAULT_LIFETIME: Duration = Duration::from_secs(24 * 3600);
 const MAX_LIFETIME: Duration = Duration::from_secs(48 * 3600);
 const MAX_BODY: usize = 64 * 1024;
-const MAX_REDIRECTS: usize = 5;
+const MAX_REDIRECTS: usize = 2;
+const MAX_BASE_URL: usize = 1024;
 /// This leaves time for what follows within the 10 s of a verification: a host that drops packets to port 443 must
 /// not keep SRV records and port 8448 from their turn.
 const TIMEOUT: Duration = Duration::from_secs(4);
