@@ -31,10 +31,10 @@ impl Homeserver<'_> {
         let reply = self.get(&path, &Deadline::after(TIMEOUT)).await?;
         if reply.status() == 404 {
             let error: Value = serde_json::from_slice(&reply.body(MAX_ERROR_BODY).await?).unwrap_or_default();
-            // A homeserver that has no such path doesn't say anything of the event.
+            // A homeserver that has no such path says nothing of the event, and a proxy doesn't either.
             return match error["errcode"].as_str() {
-                Some("M_UNRECOGNIZED") => Err(HomeserverError::Status(404)),
-                _ => Ok(None),
+                Some("M_UNRECOGNIZED") | None => Err(HomeserverError::Status(404)),
+                Some(_) => Ok(None),
             };
         }
         let event = read(reply).await?;
@@ -94,18 +94,24 @@ impl Action {
                 fetcher.send(FetchRequest { url: &url, method, deadline: &Deadline::after(TIMEOUT) }).await?
             }
         };
+        Self::outcome(reply).await
+    }
+
+    /// Reads a response by the table in `docs/protocol.md#delayed-events`. Only the homeserver's own word ends a delegation: a
+    /// proxy answers 404 in HTML or plain text while the homeserver behind it restarts.
+    async fn outcome(reply: FetchResponse) -> Result<HomeserverAnswer, DelayedEventError> {
         let status = reply.status();
-        let wait = match status {
-            429 => retry_after(reply).await,
-            _ => {
-                reply.discard();
-                None
-            }
-        };
-        match HomeserverAnswer::from_status(status, wait) {
-            HomeserverAnswer::Failed => Err(DelayedEventError::Status(status)),
-            answer => Ok(answer),
+        if !matches!(status, 200..=299 | 404 | 409 | 429) {
+            reply.discard();
+            return Err(DelayedEventError::Status(status));
         }
+        let retry_after = reply.header("Retry-After");
+        let body = reply.body(MAX_BODY).await;
+        if status == 429 {
+            let by_header = retry_after.and_then(|header| from_header(&header, clock::now_ms()));
+            return Ok(HomeserverAnswer::Limited(by_header.max(from_body(&body.unwrap_or_default()))));
+        }
+        settled(status, &body?)
     }
 
     fn below(self, delayed_events: &str, id: &DelayId) -> String {
@@ -131,6 +137,10 @@ pub enum DelayedEventError {
     NoAnswer(FetchError),
     /// It answered that something is wrong.
     Status(u16),
+    /// The response with this status isn't the homeserver's own, but a proxy's.
+    NotTheHomeserver(u16),
+    /// It has no delayed events.
+    Unrecognized,
 }
 
 impl From<FetchError> for DelayedEventError {
@@ -145,17 +155,27 @@ impl fmt::Display for DelayedEventError {
             Self::ServerName => f.write_str("the homeserver's name isn't one"),
             Self::NoAnswer(error) => write!(f, "the homeserver's client-server API doesn't answer: {error}"),
             Self::Status(status) => write!(f, "the homeserver answered {status}"),
+            Self::NotTheHomeserver(status) => {
+                write!(f, "a proxy answered {status} in place of the homeserver: the body isn't the homeserver's JSON")
+            }
+            Self::Unrecognized => f.write_str("the homeserver has no delayed events at this path (404 M_UNRECOGNIZED)"),
         }
     }
 }
 
-/// How long a 429 asks to wait: `Retry-After` in seconds or as a date, else `retry_after_ms` rounded up to seconds.
-async fn retry_after(reply: FetchResponse) -> Option<Duration> {
-    if let Some(wait) = reply.header("Retry-After").and_then(|header| from_header(&header, clock::now_ms())) {
-        reply.discard();
-        return Some(wait);
+/// What a 2xx, 404 or 409 with this body settles, if it is the homeserver's own.
+fn settled(status: u16, body: &[u8]) -> Result<HomeserverAnswer, DelayedEventError> {
+    let not_its_own = || DelayedEventError::NotTheHomeserver(status);
+    let Ok(Value::Object(body)) = serde_json::from_slice(body) else { return Err(not_its_own()) };
+    if matches!(status, 200..=299) {
+        return Ok(HomeserverAnswer::Done);
     }
-    from_body(&reply.body(MAX_ERROR_BODY).await.ok()?)
+    match body.get("errcode").and_then(Value::as_str) {
+        // The path isn't known there: nothing is said of the event.
+        Some("M_UNRECOGNIZED") if status == 404 => Err(DelayedEventError::Unrecognized),
+        Some(_) => Ok(HomeserverAnswer::Gone),
+        None => Err(not_its_own()),
+    }
 }
 
 fn from_header(header: &str, now_ms: u64) -> Option<Duration> {
@@ -179,6 +199,7 @@ fn from_body(body: &[u8]) -> Option<Duration> {
 const DISCOVERY_TIMEOUT: Duration = Duration::from_secs(10);
 const TIMEOUT: Duration = Duration::from_secs(5);
 const MAX_ERROR_BODY: usize = 16 * 1024;
+const MAX_BODY: usize = 64 * 1024;
 
 #[cfg(test)]
 mod tests {
@@ -190,6 +211,26 @@ mod tests {
         let id = DelayId::new("syd_a/../b?c#d%").unwrap();
         let url = Action::Restart.below("https://cs.example.com/delayed_events", &id);
         assert_eq!(url, "https://cs.example.com/delayed_events/syd_a%2F..%2Fb%3Fc%23d%25/restart");
+    }
+
+    #[test]
+    fn only_the_homeserver_s_own_word_settles_anything() {
+        let gone = br#"{"errcode":"M_NOT_FOUND","error":"no"}"#.as_slice();
+        assert_eq!(settled(200, b"{}"), Ok(HomeserverAnswer::Done));
+        assert_eq!(settled(204, br#"{"x":1}"#), Ok(HomeserverAnswer::Done));
+        assert_eq!(settled(404, gone), Ok(HomeserverAnswer::Gone));
+        assert_eq!(settled(409, gone), Ok(HomeserverAnswer::Gone));
+        assert_eq!(settled(409, br#"{"errcode":"M_UNRECOGNIZED"}"#), Ok(HomeserverAnswer::Gone));
+        assert_eq!(settled(404, br#"{"errcode":"M_UNRECOGNIZED"}"#), Err(DelayedEventError::Unrecognized));
+        for status in [200, 204, 404, 409] {
+            for body in ["", "<html>", "404 page not found", "null", "[]", "\"M_NOT_FOUND\"", "{"] {
+                let expected = Err(DelayedEventError::NotTheHomeserver(status));
+                assert_eq!(settled(status, body.as_bytes()), expected, "{status} {body}");
+            }
+        }
+        for body in ["{}", r#"{"errcode":5}"#, r#"{"error":"no"}"#] {
+            assert_eq!(settled(404, body.as_bytes()), Err(DelayedEventError::NotTheHomeserver(404)), "{body}");
+        }
     }
 
     #[test]
