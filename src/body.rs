@@ -9,8 +9,6 @@
 //!   (`docs/protocol.md#errors`);
 //! - errors name fields and never quote values, which may be tokens.
 
-use js_sys::Uint8Array;
-use js_sys::futures::JsFuture;
 use serde_json::{Map, Value};
 use web_sys::Request;
 
@@ -20,20 +18,14 @@ use crate::fetch::read_at_most;
 /// Reads the body of `request`. A body larger than `limit` bytes is rejected without being read to its end.
 pub async fn read(request: &Request, limit: usize) -> Result<Vec<u8>, ApiError> {
     let length = request.headers().get("Content-Length").ok().flatten();
-    match length.and_then(|length| length.parse::<usize>().ok()) {
-        Some(length) if length > limit => Err(ApiError::TooLarge),
-        Some(_) => {
-            let buffer = request.array_buffer().map_err(|_| ApiError::Unreadable)?;
-            let buffer = JsFuture::from(buffer).await.map_err(|_| ApiError::Unreadable)?;
-            Ok(Uint8Array::new(&buffer).to_vec())
-        }
-        None => match request.body() {
-            None => Ok(Vec::new()),
-            Some(stream) => match read_at_most(stream, limit).await {
-                Ok(Some(body)) => Ok(body),
-                Ok(None) => Err(ApiError::TooLarge),
-                Err(_) => Err(ApiError::Unreadable),
-            },
+    if length.and_then(|length| length.parse::<usize>().ok()).is_some_and(|length| length > limit) {
+        return Err(ApiError::TooLarge);
+    }
+    match request.body() {
+        None => Ok(Vec::new()),
+        Some(stream) => match read_at_most(stream, limit).await {
+            Ok(body) => body.ok_or(ApiError::TooLarge),
+            Err(_) => Err(ApiError::Unreadable),
         },
     }
 }

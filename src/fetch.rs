@@ -171,25 +171,13 @@ impl FetchResponse {
     }
 
     /// Reads the body, of at most `limit` bytes.
+    ///
+    /// The limit holds for the bytes as they stream. No header is believed: `Content-Length` says nothing beside
+    /// `Transfer-Encoding: chunked`, and nothing of what `Content-Encoding` unpacks to.
     pub async fn body(self, limit: usize) -> Result<Vec<u8>, FetchError> {
-        let length = self.header("Content-Length").and_then(|length| length.parse::<usize>().ok());
-        match length {
-            Some(length) if length > limit => {
-                self.discard();
-                Err(FetchError::TooLarge)
-            }
-            // `Content-Length` counts bytes on the wire, so it limits nothing where they are compressed.
-            Some(_) if self.header("Content-Encoding").is_none() => {
-                let buffer = JsFuture::from(self.0.array_buffer()?).await?;
-                Ok(Uint8Array::new(&buffer).to_vec())
-            }
-            _ => match self.0.body() {
-                None => Ok(Vec::new()),
-                Some(stream) => match read_at_most(stream, limit).await? {
-                    Some(body) => Ok(body),
-                    None => Err(FetchError::TooLarge),
-                },
-            },
+        match self.0.body() {
+            None => Ok(Vec::new()),
+            Some(stream) => read_at_most(stream, limit).await?.ok_or(FetchError::TooLarge),
         }
     }
 

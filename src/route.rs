@@ -7,6 +7,8 @@
 //!   and unstable forms;
 //! - each endpoint knows its methods, whether browsers call it, and whether it exists in homeserver mode only.
 
+use percent_encoding::percent_decode_str;
+
 /// An endpoint of this service.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Endpoint {
@@ -34,10 +36,17 @@ impl Endpoint {
     /// Returns the endpoint at `path`, below any prefix. Repeated slashes count as one, and a slash at the end is
     /// ignored.
     ///
+    /// The path is percent-decoded first, as a proxy does before it matches: a path must not be one thing to a proxy that
+    /// forwards only some paths, and another thing here. A path with encoded dot segments has no endpoint.
+    ///
     /// Other paths below `_matrix` have no endpoint, whatever their end: for a client, a response other than 404
     /// would announce support.
     pub fn at(path: &str) -> Option<Self> {
+        let path = percent_decode_str(path).decode_utf8_lossy();
         let segments: Vec<&str> = path.split('/').filter(|segment| !segment.is_empty()).collect();
+        if segments.iter().any(|segment| matches!(*segment, "." | "..")) {
+            return None;
+        }
         if let Some(matrix) = segments.iter().position(|segment| *segment == "_matrix") {
             return match &segments[matrix + 1..] {
                 ["app", "v1", "ping"] => Some(Self::Ping),
@@ -108,6 +117,26 @@ mod tests {
     }
 
     #[test]
+    fn a_path_is_what_it_decodes_to() {
+        for (path, endpoint) in [
+            ("/%67et_token", Some(Endpoint::GetToken)),
+            ("/a%2Fsfu%2fget", Some(Endpoint::SfuGet)),
+            ("/%5Fmatrix/sfu/get", None),
+            ("/_matrix%2Fsfu/get", None),
+            ("/_matri%78/get_token", None),
+            ("/%5fmatrix/app/v1/ping", Some(Endpoint::Ping)),
+            ("/%255Fmatrix/sfu/get", Some(Endpoint::SfuGet)),
+            ("/_matrix%2F../sfu/get", None),
+            ("/_matrix/..%2Fsfu/get", None),
+            ("/x%2F.%2E/sfu/get", None),
+            ("/%ff/sfu/get", Some(Endpoint::SfuGet)),
+            ("/%/sfu/get", Some(Endpoint::SfuGet)),
+        ] {
+            assert_eq!(Endpoint::at(path), endpoint, "{path}");
+        }
+    }
+
+    #[test]
     fn other_paths_are_nothing() {
         for path in [
             "/",
@@ -155,7 +184,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn any_prefix_leads_to_the_same_endpoint(prefix in "(/{1,3}[a-z0-9.-]{0,8}){0,4}", slashes in "/{1,3}", end in "/{0,3}") {
+        fn any_prefix_leads_to_the_same_endpoint(prefix in "(/{1,3}([a-z0-9-][a-z0-9.-]{0,7})?){0,4}", slashes in "/{1,3}", end in "/{0,3}") {
             prop_assert_eq!(Endpoint::at(&format!("{prefix}{slashes}get_token{end}")), Some(Endpoint::GetToken));
             prop_assert_eq!(Endpoint::at(&format!("{prefix}{slashes}nothing{end}")), None);
         }

@@ -200,10 +200,11 @@ impl<'a> Service<'a> {
     }
 
     async fn webhook(self) -> Result<Response, ApiError> {
-        let body = body::read(self.request, MAX_WEBHOOK_BODY).await?;
         let authorization = self.header("Authorization");
-        signature::verify(authorization.as_deref(), &body, &self.config.keys, clock::now_ms())
-            .map_err(ApiError::Webhook)?;
+        let signed = signature::verify(authorization.as_deref(), &self.config.keys, clock::now_ms());
+        let signed = signed.map_err(ApiError::Webhook)?;
+        let body = body::read(self.request, MAX_WEBHOOK_BODY).await?;
+        signed.verify(&body).map_err(ApiError::Webhook)?;
         let not_an_event = |_| ApiError::NotJson("The body is not a webhook of LiveKit's".to_owned());
         if let Webhook::Relevant { room, event } = event::parse(&body).map_err(not_an_event)? {
             let stored = RoomClient::of(self.env, self.config).send(&room, &RoomCommand::Webhook(event)).await;

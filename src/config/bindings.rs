@@ -14,6 +14,7 @@ use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::time::Duration;
 
+use futures_util::future::join_all;
 use js_sys::futures::JsFuture;
 use js_sys::{Promise, Reflect};
 use serde_json::json;
@@ -40,17 +41,21 @@ pub async fn configuration(env: &Env) -> Deployment {
         return Rc::clone(config);
     }
     let mut values = BTreeMap::new();
-    let mut lifetime_ms = None;
+    let mut stored = Vec::new();
     for variable in VARIABLES {
         let Ok(binding) = Reflect::get(env, &variable.into()) else { continue };
         if let Some(text) = binding.as_string() {
             values.insert(variable, Ok(Some(text)));
         } else if binding.is_object() {
-            let value = stored_secret(binding.unchecked_into()).await;
-            let lifetime = if value.is_ok() { SECRET_LIFETIME_MS } else { FAILURE_LIFETIME_MS };
-            lifetime_ms = Some(lifetime_ms.unwrap_or(lifetime).min(lifetime));
-            values.insert(variable, value);
+            stored.push(async move { (variable, stored_secret(binding.unchecked_into()).await) });
         }
+    }
+    let mut lifetime_ms = None;
+    // Together: each of them may take as long as the time-out.
+    for (variable, value) in join_all(stored).await {
+        let lifetime = if value.is_ok() { SECRET_LIFETIME_MS } else { FAILURE_LIFETIME_MS };
+        lifetime_ms = Some(lifetime_ms.unwrap_or(lifetime).min(lifetime));
+        values.insert(variable, value);
     }
     let unreadable: Vec<_> = values.iter().filter(|(_, value)| value.is_err()).map(|(variable, _)| *variable).collect();
     let config = match known.and_then(|(before, _)| outlasting(before, &unreadable)) {

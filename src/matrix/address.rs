@@ -41,11 +41,13 @@ fn is_public_v4(address: Ipv4Addr) -> bool {
 fn is_public_v6(address: Ipv6Addr) -> bool {
     let segments = address.segments();
     match segments {
-        [0, 0, 0, 0, 0, 0 | 0xffff, _, _] | [0x64, 0xff9b, ..] => is_public_v4(embedded_v4(segments[6], segments[7])),
+        [0, 0, 0, 0, 0, 0 | 0xffff, _, _] | [0x64, 0xff9b, 0, 0, 0, 0, _, _] => {
+            is_public_v4(embedded_v4(segments[6], segments[7]))
+        }
         [0x2002, high, low, ..] => is_public_v4(embedded_v4(high, low)),
         [0x2001, second, ..] => second > 0x1ff && second != 0xdb8,
-        // Only global unicast is assigned to the internet; everything else is local.
-        [first, ..] => first & 0xe000 == 0x2000,
+        // Only global unicast is assigned to the internet; everything else, the documentation's 3fff::/20 included, is local.
+        [first, second, ..] => first & 0xe000 == 0x2000 && !(first == 0x3fff && second < 0x1000),
     }
 }
 
@@ -85,6 +87,10 @@ mod tests {
             "[::ffff:10.0.0.1]",
             "[::127.0.0.1]",
             "[64:ff9b::7f00:1]",
+            "[64:ff9b:1::1]",
+            "[64:ff9b:1::101:101]",
+            "[3fff::1]",
+            "[3fff:fff::1]",
             "[2002:7f00:1::]",
             "[ff02::1]",
             "[2001:db8::1]",
@@ -107,6 +113,8 @@ mod tests {
             "[2606:4700::1111]",
             "[2001:4860:4860::8888]",
             "[::ffff:1.1.1.1]",
+            "[64:ff9b::101:101]",
+            "[3fff:1000::1]",
             "example.com",
             "notlocalhost",
             "localhost.example.com",

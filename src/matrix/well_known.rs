@@ -49,7 +49,7 @@ pub async fn fetch(
             301 | 302 | 303 | 307 | 308 => {
                 let location = response.header("Location");
                 response.discard();
-                let next = location.and_then(|location| redirected(policy, &url, &location));
+                let next = location.and_then(|location| redirected(policy, &url, &location, kind));
                 url = next.ok_or(WellKnownError::Absent)?;
             }
             _ => {
@@ -61,9 +61,12 @@ pub async fn fetch(
     Err(WellKnownError::Absent)
 }
 
-/// Returns the target of a redirect that may be followed: https only, and no forbidden address.
-fn redirected(policy: AddressPolicy, from: &Url, location: &str) -> Option<Url> {
-    let to = from.join(location).ok().filter(|to| to.scheme() == "https")?;
+/// Returns the target of a redirect that may be followed: https only, no forbidden address, and nothing but a well-known
+/// file of that kind, or a stranger would choose the requests that this service makes.
+fn redirected(policy: AddressPolicy, from: &Url, location: &str, kind: &str) -> Option<Url> {
+    let to = from.join(location).ok().filter(|to| to.scheme() == "https" && is_plain(to))?;
+    let path = to.path().strip_suffix(kind)?;
+    path.ends_with("/.well-known/matrix/").then_some(())?;
     policy.check(&Host::of(&to)?).ok()?;
     Some(to)
 }
@@ -114,8 +117,15 @@ pub fn client_base_url(body: &[u8]) -> Option<Url> {
         base_url: String,
     }
     let body: Body = serde_json::from_slice(body).ok()?;
-    let url = Url::parse(&body.homeserver.base_url).ok()?;
-    (url.scheme() == "https" && url.has_host()).then_some(url)
+    let base_url = body.homeserver.base_url;
+    // The path behind the base URL must stay one.
+    let url = (base_url.len() <= MAX_BASE_URL).then(|| Url::parse(&base_url).ok()).flatten()?;
+    (url.scheme() == "https" && url.has_host() && is_plain(&url)).then_some(url)
+}
+
+/// Returns whether a URL has no more than scheme, host, port and path.
+fn is_plain(url: &Url) -> bool {
+    url.query().is_none() && url.fragment().is_none() && url.username().is_empty() && url.password().is_none()
 }
 
 /// Returns the lifetime of a response, from its `Cache-Control` and `Expires` headers.
@@ -158,7 +168,8 @@ pub const MIN_LIFETIME: Duration = Duration::from_secs(60);
 const ABSENT_LIFETIME: Duration = Duration::from_secs(600);
 const DEFAULT_LIFETIME: Duration = Duration::from_secs(24 * 3600);
 const MAX_LIFETIME: Duration = Duration::from_secs(48 * 3600);
-const MAX_REDIRECTS: usize = 5;
+const MAX_REDIRECTS: usize = 2;
+const MAX_BASE_URL: usize = 1024;
 /// Leaves time for the remaining steps within the 10 s of a verification: a host that drops packets to port 443 must
 /// not exhaust it before SRV records and port 8448.
 const TIMEOUT: Duration = Duration::from_secs(4);

@@ -12,7 +12,7 @@
 use base64ct::{Base64, Encoding};
 use chrono::{DateTime, Duration, Utc};
 use jwt_compact::alg::Hs256;
-use jwt_compact::{AlgorithmExt, Claims, Header, TimeOptions, UntrustedToken};
+use jwt_compact::{AlgorithmExt, Claims, Header, UntrustedToken};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
@@ -21,9 +21,13 @@ use thiserror::Error;
 use crate::livekit::keys::{ApiKey, ApiKeys};
 use crate::livekit::token::MintError;
 
-/// Verifies that `body` was signed by the holder of one of `keys`: the JWT in the `Authorization` header must be
-/// HS256 by the key that it names, be in its time, and carry the SHA-256 of the body.
-pub fn verify(authorization: Option<&str>, body: &[u8], keys: &ApiKeys, now_ms: u64) -> Result<(), SignatureError> {
+/// The SHA-256 of a body that the holder of one of our API keys has signed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SignedDigest(String);
+
+/// Checks the token of a webhook, which needs no body: the JWT in the `Authorization` header, with or without `Bearer`, must
+/// be HS256 by the key that it names, in its time (with a minute of leeway), and carry the SHA-256 of a body.
+pub fn verify(authorization: Option<&str>, keys: &ApiKeys, now_ms: u64) -> Result<SignedDigest, SignatureError> {
     let header = authorization.ok_or(SignatureError::NoToken)?.trim();
     let token = header.strip_prefix("Bearer ").unwrap_or(header).trim();
     let token = UntrustedToken::new(token).map_err(|_| SignatureError::Malformed)?;
@@ -34,19 +38,26 @@ pub fn verify(authorization: Option<&str>, body: &[u8], keys: &ApiKeys, now_ms: 
         Hs256.validator::<WebhookClaims>(&key.secret).validate(&token).map_err(|_| SignatureError::WrongSignature)?;
     let claims = token.claims();
 
-    let now =
-        i64::try_from(now_ms).ok().and_then(DateTime::<Utc>::from_timestamp_millis).ok_or(SignatureError::Expired)?;
-    let time = TimeOptions::new(Duration::seconds(LEEWAY_S), || now);
-    claims.validate_expiration(&time).map_err(|_| SignatureError::Expired)?;
-    if claims.not_before.is_some() {
-        claims.validate_maturity(&time).map_err(|_| SignatureError::NotYetValid)?;
+    // Not with the JWT crate's own checks: their arithmetic panics for times at the ends of the calendar.
+    let now_s = i64::try_from(now_ms / 1000).map_err(|_| SignatureError::Expired)?;
+    let expires_at_s = claims.expiration.ok_or(SignatureError::Expired)?.timestamp();
+    if expires_at_s.saturating_add(LEEWAY_S) < now_s {
+        return Err(SignatureError::Expired);
     }
+    if claims.not_before.is_some_and(|from| from.timestamp().saturating_sub(LEEWAY_S) > now_s) {
+        return Err(SignatureError::NotYetValid);
+    }
+    claims.custom.sha256.clone().map(SignedDigest).ok_or(SignatureError::NoDigest)
+}
 
-    let claimed = claims.custom.sha256.as_deref().ok_or(SignatureError::NoDigest)?;
-    let digest = Base64::encode_string(&Sha256::digest(body));
-    match bool::from(digest.as_bytes().ct_eq(claimed.as_bytes())) {
-        true => Ok(()),
-        false => Err(SignatureError::WrongDigest),
+impl SignedDigest {
+    /// Checks that `body` is the one that was signed.
+    pub fn verify(&self, body: &[u8]) -> Result<(), SignatureError> {
+        let digest = Base64::encode_string(&Sha256::digest(body));
+        match bool::from(digest.as_bytes().ct_eq(self.0.as_bytes())) {
+            true => Ok(()),
+            false => Err(SignatureError::WrongDigest),
+        }
     }
 }
 
@@ -103,6 +114,8 @@ const SIGNED_FOR_MIN: i64 = 5;
 #[cfg(test)]
 mod tests {
     use super::*;
+    use base64ct::Base64UrlUnpadded;
+    use jwt_compact::{Algorithm, AlgorithmSignature};
     use proptest::prelude::*;
     use serde_json::json;
 
@@ -122,7 +135,7 @@ mod tests {
     }
 
     fn check(authorization: &str, body: &[u8]) -> Result<(), SignatureError> {
-        verify(Some(authorization), body, &keys(), NOW_S as u64 * 1000)
+        verify(Some(authorization), &keys(), NOW_S as u64 * 1000)?.verify(body)
     }
 
     #[test]
@@ -140,7 +153,7 @@ mod tests {
         let signed = keys.signing().sign_webhook(BODY, NOW_S as u64 * 1000).unwrap();
         assert_eq!(check(&signed, BODY), Ok(()));
         assert_eq!(check(&signed, b"{}"), Err(SignatureError::WrongDigest));
-        assert_eq!(verify(Some(&signed), BODY, &keys, (NOW_S as u64 + 361) * 1000), Err(SignatureError::Expired));
+        assert_eq!(verify(Some(&signed), &keys, (NOW_S as u64 + 361) * 1000), Err(SignatureError::Expired));
     }
 
     #[test]
@@ -153,7 +166,7 @@ mod tests {
 
     #[test]
     fn what_is_not_signed_by_us_is_refused() {
-        assert_eq!(verify(None, BODY, &keys(), 0), Err(SignatureError::NoToken));
+        assert_eq!(verify(None, &keys(), 0), Err(SignatureError::NoToken));
         assert_eq!(check("", BODY), Err(SignatureError::Malformed));
         assert_eq!(check("Bearer x.y.z", BODY), Err(SignatureError::Malformed));
         assert_eq!(check(&signed("other", "new", 300, 0, BODY), BODY), Err(SignatureError::UnknownKey));
@@ -167,6 +180,46 @@ mod tests {
         claims.expiration = DateTime::from_timestamp(NOW_S + 300, 0);
         let token = Hs256.token(&Header::empty(), &claims, &keys().signing().secret).unwrap();
         assert_eq!(check(&token, BODY), Err(SignatureError::NoDigest));
+    }
+
+    /// Signs any payload whatever, as a holder of the secret can.
+    fn signed_payload(payload: &str) -> String {
+        let signed =
+            ["{\"alg\":\"HS256\"}", payload].map(|part| Base64UrlUnpadded::encode_string(part.as_bytes())).join(".");
+        let signature = Hs256.sign(&keys().signing().secret, signed.as_bytes());
+        format!("{signed}.{}", Base64UrlUnpadded::encode_string(&signature.as_bytes()))
+    }
+
+    #[test]
+    fn times_at_the_ends_of_the_calendar_are_compared() {
+        let digest = Base64::encode_string(&Sha256::digest(BODY));
+        let payload = |exp: &str, nbf: &str| format!(r#"{{"iss":"new","sha256":"{digest}","exp":{exp},"nbf":{nbf}}}"#);
+        assert_eq!(check(&signed_payload(&payload("1700000300", "1700000000")), BODY), Ok(()));
+        let times = [
+            "0",
+            "-1",
+            "8210266876799",
+            "8210266876800",
+            "-8334601228800",
+            "-8334601228801",
+            "-8334632851200",
+            "9223372036854775807",
+            "-9223372036854775808",
+            "18446744073709551615",
+            "1e300",
+            "-1e300",
+            "1.5",
+            "null",
+            "\"1\"",
+        ];
+        for exp in times {
+            for nbf in times {
+                // None of these panics, and no time but a later one makes a token valid.
+                let _ = check(&signed_payload(&payload(exp, nbf)), BODY);
+            }
+            assert_ne!(check(&signed_payload(&payload("-9223372036854775808", exp)), BODY), Ok(()), "{exp}");
+        }
+        assert_eq!(check(&signed_payload(&payload("8210266876799", "-8334601228800")), BODY), Ok(()));
     }
 
     proptest! {

@@ -41,10 +41,10 @@ impl Homeserver<'_> {
         let response = self.get(&path, &Deadline::after(TIMEOUT)).await?;
         if response.status() == 404 {
             let error: Value = serde_json::from_slice(&response.body(MAX_ERROR_BODY).await?).unwrap_or_default();
-            // A homeserver without this path reports nothing about the event.
+            // A homeserver without this path reports nothing about the event, and a proxy doesn't either.
             return match error["errcode"].as_str() {
-                Some("M_UNRECOGNIZED") => Err(HomeserverError::Status(404)),
-                _ => Ok(None),
+                Some("M_UNRECOGNIZED") | None => Err(HomeserverError::Status(404)),
+                Some(_) => Ok(None),
             };
         }
         let event = read(response).await?;
@@ -104,18 +104,24 @@ impl Action {
                 fetcher.send(FetchRequest { url: &url, method, deadline: &Deadline::after(TIMEOUT) }).await?
             }
         };
+        Self::outcome(response).await
+    }
+
+    /// Reads a response by the table in `docs/protocol.md#delayed-events`. Only the homeserver's own word ends a delegation: a
+    /// proxy answers 404 in HTML or plain text while the homeserver behind it restarts.
+    async fn outcome(response: FetchResponse) -> Result<HomeserverAnswer, DelayedEventError> {
         let status = response.status();
-        let wait = match status {
-            429 => retry_after(response).await,
-            _ => {
-                response.discard();
-                None
-            }
-        };
-        match HomeserverAnswer::from_status(status, wait) {
-            HomeserverAnswer::Failed => Err(DelayedEventError::Status(status)),
-            answer => Ok(answer),
+        if !matches!(status, 200..=299 | 404 | 409 | 429) {
+            response.discard();
+            return Err(DelayedEventError::Status(status));
         }
+        let retry_after = response.header("Retry-After");
+        let body = response.body(MAX_BODY).await;
+        if status == 429 {
+            let by_header = retry_after.and_then(|header| from_header(&header, clock::now_ms()));
+            return Ok(HomeserverAnswer::Limited(by_header.max(from_body(&body.unwrap_or_default()))));
+        }
+        settled(status, &body?)
     }
 
     fn below(self, delayed_events: &str, id: &DelayId) -> String {
@@ -144,16 +150,27 @@ pub enum DelayedEventError {
     /// An inconclusive status.
     #[error("the homeserver answered {0}")]
     Status(u16),
+    /// A response that isn't the homeserver's own, but a proxy's, with its status.
+    #[error("a proxy answered {0} in place of the homeserver: the body isn't the homeserver's JSON")]
+    NotTheHomeserver(u16),
+    /// No delayed events at that path.
+    #[error("the homeserver has no delayed events at this path (404 M_UNRECOGNIZED)")]
+    Unrecognized,
 }
 
-/// Returns the wait that a 429 requests: `Retry-After` in seconds or as a date, or else `retry_after_ms`, rounded up
-/// to seconds.
-async fn retry_after(response: FetchResponse) -> Option<Duration> {
-    if let Some(wait) = response.header("Retry-After").and_then(|header| from_header(&header, clock::now_ms())) {
-        response.discard();
-        return Some(wait);
+/// Returns what a 2xx, 404 or 409 with this body settles, if it is the homeserver's own.
+fn settled(status: u16, body: &[u8]) -> Result<HomeserverAnswer, DelayedEventError> {
+    let not_its_own = || DelayedEventError::NotTheHomeserver(status);
+    let Ok(Value::Object(body)) = serde_json::from_slice(body) else { return Err(not_its_own()) };
+    if matches!(status, 200..=299) {
+        return Ok(HomeserverAnswer::Done);
     }
-    from_body(&response.body(MAX_ERROR_BODY).await.ok()?)
+    match body.get("errcode").and_then(Value::as_str) {
+        // Without this path the homeserver reports nothing about the event.
+        Some("M_UNRECOGNIZED") if status == 404 => Err(DelayedEventError::Unrecognized),
+        Some(_) => Ok(HomeserverAnswer::Gone),
+        None => Err(not_its_own()),
+    }
 }
 
 fn from_header(header: &str, now_ms: u64) -> Option<Duration> {
@@ -175,6 +192,7 @@ fn from_body(body: &[u8]) -> Option<Duration> {
 
 /// Well-known and `/versions` have their own limits within this.
 const TIMEOUT: Duration = Duration::from_secs(5);
+const MAX_BODY: usize = 64 * 1024;
 
 #[cfg(test)]
 mod tests {
@@ -186,6 +204,26 @@ mod tests {
         let id = DelayId::new("syd_a/../b?c#d%").unwrap();
         let url = Action::Restart.below("https://cs.example.com/delayed_events", &id);
         assert_eq!(url, "https://cs.example.com/delayed_events/syd_a%2F..%2Fb%3Fc%23d%25/restart");
+    }
+
+    #[test]
+    fn only_the_homeserver_s_own_word_settles_anything() {
+        let gone = br#"{"errcode":"M_NOT_FOUND","error":"no"}"#.as_slice();
+        assert_eq!(settled(200, b"{}"), Ok(HomeserverAnswer::Done));
+        assert_eq!(settled(204, br#"{"x":1}"#), Ok(HomeserverAnswer::Done));
+        assert_eq!(settled(404, gone), Ok(HomeserverAnswer::Gone));
+        assert_eq!(settled(409, gone), Ok(HomeserverAnswer::Gone));
+        assert_eq!(settled(409, br#"{"errcode":"M_UNRECOGNIZED"}"#), Ok(HomeserverAnswer::Gone));
+        assert_eq!(settled(404, br#"{"errcode":"M_UNRECOGNIZED"}"#), Err(DelayedEventError::Unrecognized));
+        for status in [200, 204, 404, 409] {
+            for body in ["", "<html>", "404 page not found", "null", "[]", "\"M_NOT_FOUND\"", "{"] {
+                let expected = Err(DelayedEventError::NotTheHomeserver(status));
+                assert_eq!(settled(status, body.as_bytes()), expected, "{status} {body}");
+            }
+        }
+        for body in ["{}", r#"{"errcode":5}"#, r#"{"error":"no"}"#] {
+            assert_eq!(settled(404, body.as_bytes()), Err(DelayedEventError::NotTheHomeserver(404)), "{body}");
+        }
     }
 
     #[test]

@@ -11,6 +11,8 @@ mod doctor;
 mod edge;
 mod errors;
 mod homeserver_mode;
+mod hostile_callers;
+mod hostile_peers;
 mod key_rotation;
 mod leaves;
 mod location_hint;

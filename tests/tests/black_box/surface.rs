@@ -1,6 +1,6 @@
 //! The HTTP surface: paths, methods, CORS and size limits (protocol 2).
 
-use black_box::{Answer, Endpoint, Lab, Service};
+use black_box::{Answer, Endpoint, Lab, Service, Webhook};
 use hyper::Method;
 use serde_json::json;
 
@@ -184,8 +184,12 @@ async fn a_body_announced_too_large_is_refused_before_it_is_sent() {
     let lab = Lab::new().await;
     let service = lab.deployment().start();
 
+    // A webhook's token is checked before its body.
+    let authorization = Webhook::new(&json!({})).authorization();
     for path in ["/get_token", "/sfu/get", "/sfu_webhook"] {
-        let head = format!("POST {path} HTTP/1.1\r\nHost: edge\r\nContent-Length: 1000000000\r\n\r\n{{");
+        let head = format!(
+            "POST {path} HTTP/1.1\r\nHost: edge\r\nAuthorization: {authorization}\r\nContent-Length: 1000000000\r\n\r\n{{"
+        );
         let answer = answer_to_unfinished(&service, &head).await;
 
         assert!(answer.starts_with("HTTP/1.1 413 "), "{answer}");

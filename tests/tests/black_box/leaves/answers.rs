@@ -50,13 +50,13 @@ async fn a_send_that_fails_is_tried_again_and_one_that_waits_as_long_as_it_is_to
 }
 
 #[tokio::test]
-async fn any_2xx_is_done() {
+async fn any_2xx_with_a_json_object_is_done() {
     let stage = Stage::new().await;
-    for (row, status) in [200, 201, 202, 204].into_iter().enumerate() {
+    for (row, status) in [200, 201, 202].into_iter().enumerate() {
         let member = in_room(row);
         let delay_id = stage.delegate(Door::GetToken, &member, LONG).await;
         for operation in [Operation::Restart, Operation::Send] {
-            stage.events.answer_always(&delay_id, operation, Reply::new(status, "text/plain", ""));
+            stage.events.answer_always(&delay_id, operation, Reply::json(status, &json!({})));
         }
         let participant = stage.join(Door::GetToken, &member).await;
         stage.events.restarted(&delay_id, 1).await;
@@ -203,6 +203,17 @@ fn failures() -> Vec<Failure> {
         Failure::new("401", back_off, || Reply::json(401, &json!({ "errcode": "M_MISSING_TOKEN" }))),
         Failure::new("403", back_off, || Reply::json(403, &json!({ "errcode": "M_FORBIDDEN" }))),
         Failure::new("410", back_off, || Reply::html(410)),
+        Failure::new("a proxy's 404 in HTML", back_off, || Reply::html(404)),
+        Failure::new("a proxy's 404 in plain text", back_off, || Reply::new(404, "text/plain", "404 page not found")),
+        Failure::new("404 without a code", back_off, || Reply::json(404, &json!({ "error": "no" }))),
+        Failure::new("404 for the path", back_off, || Reply::json(404, &json!({ "errcode": "M_UNRECOGNIZED" }))),
+        Failure::new("a proxy's 409", back_off, || Reply::html(409)),
+        Failure::new("a proxy's 200", back_off, || Reply::html(200)),
+        Failure::new("204", back_off, || Reply::new(204, "text/plain", "")),
+        Failure::new("200 with an array", back_off, || Reply::json(200, &json!([]))),
+        Failure::new("404 that is too long", back_off, || {
+            Reply::json(404, &json!({ "errcode": "M_NOT_FOUND" })).padded_to(64 * 1024 + 1)
+        }),
         Failure::new("a redirect", back_off, || Reply::redirect(302, "https://cs.example.org/login")),
         Failure::new("no answer", Duration::from_secs(5), || Reply::html(200).behind(&Gate::closed())),
     ]

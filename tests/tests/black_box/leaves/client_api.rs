@@ -63,6 +63,11 @@ async fn without_an_api_no_leave_is_taken_over_and_no_room_is_created() {
         ("no homeserver", Reply::json(200, &json!({ "m.identity_server": { "base_url": "https://is.example" } }))),
         ("no URL", base_url("cs.example.org")),
         ("no TLS", base_url("http://cs.example.org")),
+        ("a query", base_url("https://cs.example.org/?admin=")),
+        ("a fragment", base_url("https://cs.example.org/#")),
+        ("a user", base_url("https://user@cs.example.org")),
+        ("a password", base_url("https://:password@cs.example.org")),
+        ("more than 1 KiB", base_url(&format!("https://cs.example.org/{}", "x".repeat(1024)))),
         ("a private address", base_url("https://10.1.2.3")),
         ("this very machine", base_url("https://127.0.0.1:7880")),
     ] {
