@@ -168,7 +168,7 @@ async fn restarts_go_on_when_there_is_room_on_the_disk_again() {
     stage.events.restarted(&delay_id, 1).await;
 
     let lock = stage.service.storage().lock();
-    stage.service.log().line_with(&["storage fails"]).await;
+    stage.service.log().line_with(&["room storage failed"]).await;
     drop(lock);
 
     stage.restarted_again(&delay_id).await;
