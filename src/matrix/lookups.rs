@@ -7,7 +7,7 @@
 //!   the first caller has disconnected;
 //! - callers wait for the promise up to their own deadline, and read the outcome from the table;
 //! - a look-up that is still pending after 15 s died with its invocation, and is started again;
-//! - the table is bounded, because callers choose the names.
+//! - the table is bounded, in entries and in bytes, because callers choose the names and their servers the outcomes.
 
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -41,7 +41,19 @@ impl<V> Default for SingleFlightCache<V> {
     }
 }
 
-impl<V: Clone + 'static> SingleFlightCache<V> {
+/// An outcome whose size is known.
+pub trait Weigh {
+    /// Returns about how many bytes it takes beside the memory of the type itself.
+    fn bytes(&self) -> usize;
+}
+
+impl<T: Weigh, E> Weigh for Result<T, E> {
+    fn bytes(&self) -> usize {
+        self.as_ref().map_or(0, Weigh::bytes)
+    }
+}
+
+impl<V: Weigh + Clone + 'static> SingleFlightCache<V> {
     /// Returns the outcome for `name` from memory, or else from `look_up`, which returns an outcome and its lifetime.
     /// Concurrent callers share the look-up. `None` at the deadline.
     pub async fn get(
@@ -81,36 +93,47 @@ impl<V: Clone + 'static> SingleFlightCache<V> {
         let promise = future_to_promise(async move {
             let (outcome, lifetime) = look_up.await;
             let until = clock::now_ms() + u64::try_from(lifetime.as_millis()).unwrap_or(u64::MAX / 2);
-            lookups.with(|known| known.0.borrow_mut().insert(key, Known::Found { outcome, until }));
+            lookups.with(|known| {
+                known.make_room(clock::now_ms(), outcome.bytes());
+                known.0.borrow_mut().insert(key, Known::Found { outcome, until });
+            });
             Ok(JsValue::UNDEFINED)
         });
         wait_until(&promise);
         let pending = Known::Pending { promise: promise.clone(), since: now };
         lookups.with(|known| {
-            known.make_room(now);
+            known.make_room(now, 0);
             known.0.borrow_mut().insert(name.clone(), pending);
         });
         promise
     }
 
-    /// Keeps the table bounded, whatever names callers choose.
-    fn make_room(&self, now: u64) {
+    /// Makes room for one more entry of `bytes`: outdated entries go first, then any.
+    fn make_room(&self, now: u64, bytes: usize) {
         let mut known = self.0.borrow_mut();
-        if known.len() >= MAX_KNOWN {
+        let weight = |(name, entry): (&ServerName, &Known<V>)| match entry {
+            Known::Pending { .. } => name.as_str().len(),
+            Known::Found { outcome, .. } => name.as_str().len() + outcome.bytes(),
+        };
+        let mut weights: usize = known.iter().map(weight).sum();
+        let is_full = |entries: usize, weights: usize| entries >= MAX_KNOWN || weights + bytes > MAX_BYTES;
+        if is_full(known.len(), weights) {
             known.retain(|_, entry| match entry {
                 Known::Pending { .. } => true,
                 Known::Found { until, .. } => now < *until,
             });
+            weights = known.iter().map(weight).sum();
         }
-        while known.len() >= MAX_KNOWN {
-            match known.keys().next().cloned() {
-                Some(any) => known.remove(&any),
-                None => break,
-            };
+        while is_full(known.len(), weights) {
+            let Some(name) = known.keys().next().cloned() else { return };
+            weights -= known.get_key_value(&name).map_or(0, weight);
+            known.remove(&name);
         }
     }
 }
 
 const MAX_KNOWN: usize = 1_000;
+/// Of names and outcomes: the 128 MB of an isolate are for its objects.
+const MAX_BYTES: usize = 1024 * 1024;
 /// A look-up that started this long ago has died with its invocation.
 const STUCK_MS: u64 = 15_000;

@@ -64,7 +64,7 @@ impl Record {
         let weight = fields.next()?.parse().ok()?;
         let port = fields.next()?.parse().ok().filter(|port| *port != 0)?;
         let host = fields.next()?.trim_end_matches('.');
-        if host.is_empty() || fields.next().is_some() {
+        if host.is_empty() || host.len() > MAX_HOST || fields.next().is_some() {
             return None;
         }
         Some(Self { priority, weight, target: SrvTarget { host: host.to_owned(), port } })
@@ -92,6 +92,8 @@ const NOERROR: u32 = 0;
 const NXDOMAIN: u32 = 3;
 const SRV: u32 = 33;
 const MAX_TARGETS: usize = 4;
+/// Length limit of a DNS name in text, in bytes.
+const MAX_HOST: usize = 253;
 const MIN_LIFETIME: Duration = Duration::from_secs(60);
 const NEGATIVE_LIFETIME: Duration = Duration::from_secs(600);
 const MAX_LIFETIME: Duration = Duration::from_secs(24 * 3600);

@@ -26,7 +26,7 @@ use crate::matrix::federation::discovery::{
 };
 use crate::matrix::federation::dns::SrvAnswer;
 use crate::matrix::ids::server_name::{Host, ServerName};
-use crate::matrix::lookups::{SingleFlightCache, WaitUntil};
+use crate::matrix::lookups::{SingleFlightCache, WaitUntil, Weigh};
 use crate::matrix::well_known::{self, WellKnownError};
 
 /// Client of the federation API, for the duration of one request to this service.
@@ -165,6 +165,18 @@ impl fmt::Display for Destination {
                     write!(f, "{}:{} ", target.host, target.port)?;
                 }
                 write!(f, "with a certificate for {name}")
+            }
+        }
+    }
+}
+
+impl Weigh for Resolution {
+    fn bytes(&self) -> usize {
+        match &self.destination {
+            Destination::Direct { host: Host::Name(name), .. } => name.len(),
+            Destination::Direct { .. } => 0,
+            Destination::Srv { name, targets } => {
+                name.len() + targets.iter().map(|target| size_of_val(target) + target.host.len()).sum::<usize>()
             }
         }
     }

@@ -21,7 +21,7 @@ use url::Url;
 use crate::fetch::{Deadline, FetchRequest, Fetcher, Fetchers, MAX_JSON_BODY, Method};
 use crate::matrix::federation::discovery::AddressPolicy;
 use crate::matrix::ids::server_name::{Host, ServerName};
-use crate::matrix::lookups::{SingleFlightCache, WaitUntil};
+use crate::matrix::lookups::{SingleFlightCache, WaitUntil, Weigh};
 use crate::matrix::well_known::{self, WellKnownError};
 
 /// Looks up client-server APIs, for the duration of one request to this service, or of one alarm.
@@ -186,6 +186,12 @@ fn explain(well_known: &WellKnownError, f: &mut fmt::Formatter<'_>) -> fmt::Resu
         WellKnownError::Unreachable => "/.well-known/matrix/client can't be reached",
         WellKnownError::Absent => "/.well-known/matrix/client has no valid m.homeserver.base_url",
     })
+}
+
+impl Weigh for ClientApi {
+    fn bytes(&self) -> usize {
+        self.base.len()
+    }
 }
 
 thread_local! {

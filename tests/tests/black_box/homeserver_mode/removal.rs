@@ -48,7 +48,7 @@ async fn a_round_is_one_question_whatever_the_number_of_participants() {
 
     // Which isn't over by the time at which it is counted.
     let log = stage.service.log().text();
-    assert!(!log.contains("members not known"), "{log}");
+    assert!(!log.contains("membership unknown"), "{log}");
     assert_eq!(stage.lab.sfu.removals(), []);
     assert_eq!(
         stage.own.asked().iter().filter(|(question, _)| *question == HomeserverQuestion::IsServerJoined).count(),
