@@ -102,4 +102,19 @@ pub fn required(field: &'static str, value: Option<String>) -> Result<String, Ap
     (value.filter(|value| !value.is_empty())).ok_or_else(|| ApiError::BadJson(format!("{field} is missing or empty")))
 }
 
+/// Returns the value of `field`, or an error where it is missing, empty, or longer than [`MAX_ID`] bytes.
+pub fn required_id(field: &'static str, value: Option<String>) -> Result<String, ApiError> {
+    within(field, required(field, value)?, MAX_ID)
+}
+
+/// Returns `value`, or an error where it is longer than `max` bytes: it is hashed, stored and logged.
+pub fn within(field: &'static str, value: String, max: usize) -> Result<String, ApiError> {
+    match value.len() <= max {
+        true => Ok(value),
+        false => Err(ApiError::BadJson(format!("{field} is longer than {max} bytes"))),
+    }
+}
+
+/// Length limit of identifiers, in bytes: that of the Matrix specification for its own.
+pub const MAX_ID: usize = 255;
 const MAX_QUOTED_PATH: usize = 80;

@@ -11,7 +11,7 @@
 use delegated_leaves::{DelayId, Identity, RoomName};
 use serde_json::{Value, json};
 
-use crate::body::{Fields, required};
+use crate::body::{Fields, required, required_id, within};
 use crate::error::ApiError;
 use crate::matrix::ids::room_id::RoomId;
 use crate::matrix::ids::server_name::ServerName;
@@ -182,14 +182,17 @@ impl MembershipBody {
 
     /// Reports missing fields before malformed ones.
     fn into_membership(self) -> Result<Membership, ApiError> {
-        let url = required("url", self.url)?;
-        let room_id = required("room_id", self.room_id)?;
-        let slot_id = required("slot_id", self.slot_id)?;
-        let member_id = required("member_id", self.member_id)?;
+        let url = within("url", required("url", self.url)?, MAX_URL)?;
+        let room_id = required_id("room_id", self.room_id)?;
+        let slot_id = required_id("slot_id", self.slot_id)?;
+        let member_id = required_id("member_id", self.member_id)?;
         let room = RoomId::parse(&room_id).map_err(|_| ApiError::InvalidParam("room_id is malformed".to_owned()))?;
         Ok(Membership { url, room, slot_id, member_id })
     }
 }
+
+/// Length limit of an SFU's URL, in bytes.
+const MAX_URL: usize = 1024;
 
 #[cfg(test)]
 mod tests {

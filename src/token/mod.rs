@@ -25,7 +25,7 @@ use serde_json::{Value, json};
 
 use crate::clock;
 use crate::config::Config;
-use crate::error::{ApiError, Unauthorized};
+use crate::error::ApiError;
 use crate::fetch::Fetchers;
 use crate::livekit::room_service::RoomService;
 use crate::livekit::token::Grant;
@@ -37,7 +37,7 @@ use crate::matrix::ids::user_id::UserId;
 use crate::rate_limit::RateLimits;
 use crate::room::client::RoomClient;
 use crate::token::access::Access;
-use crate::token::openid_request::{ClaimedIdentity, DelayedLeave, DelegationRequest, TokenRequest};
+use crate::token::openid_request::{ClaimedIdentity, DelayedLeave, DelegationRequest, TokenRequest, device_identity};
 
 /// Everything that a request for a token needs.
 pub struct TokenService<'a> {
@@ -150,7 +150,7 @@ impl TokenService<'_> {
     async fn verify(&self, token: &OpenIdToken, claim: &ClaimedIdentity) -> Result<VerifiedCaller, ApiError> {
         let started = clock::now_ms();
         let user = token.verify(self.federation).await?;
-        let identity = claim.identity_of(&user).ok_or(ApiError::Unauthorized(Unauthorized::ClaimedUserDiffers))?;
+        let identity = claim.identity_of(&user)?;
         self.limits.check_user(&user).await?;
         let full_access = self.config.full_access.includes(&token.server);
         Ok(VerifiedCaller { user, identity, full_access, verified_in_ms: clock::now_ms().saturating_sub(started) })
@@ -169,7 +169,7 @@ impl TokenService<'_> {
         Ok(Delegate {
             room: room.clone(),
             identity: caller.identity.clone(),
-            legacy_identity: legacy_device.map(|device| Identity::of_device(caller.user.as_str(), &device)),
+            legacy_identity: legacy_device.and_then(|device| device_identity(&caller.user, &device)),
             server_name: delegated_leaves::ServerName::new(token.server.as_str()),
             delayed_events_url: api.delayed_events(),
             owner: None,

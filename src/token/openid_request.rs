@@ -9,8 +9,8 @@
 //! - room and identity on the SFU are derived here (`docs/protocol.md#names-on-the-sfu`), the identity only once the
 //!   user is verified.
 
-use crate::body::{Fields, required};
-use crate::error::ApiError;
+use crate::body::{Fields, MAX_ID, required, required_id, within};
+use crate::error::{ApiError, Unauthorized};
 use crate::matrix::federation::openid::{AccessToken, OpenIdError, OpenIdToken};
 use crate::matrix::ids::server_name::ServerName;
 use crate::matrix::ids::user_id::UserId;
@@ -43,12 +43,13 @@ impl TokenRequest {
     /// Parses the body of `POST /sfu/get`.
     pub fn from_sfu_get(body: &[u8]) -> Result<Self, ApiError> {
         let body = SfuGetBody::parse(body)?;
-        let room_id = required("room", body.room)?;
+        let room_id = required_id("room", body.room)?;
         let (server_name, access_token) = body.openid_token.required()?;
+        let device_id = within("device_id", body.device_id.unwrap_or_default(), MAX_ID)?;
         let delayed_leave = body.delayed_leave.checked()?;
         Ok(Self {
             room: RoomName::of_slot(&room_id, LEGACY_SLOT),
-            claim: ClaimedIdentity::Device { device_id: body.device_id.unwrap_or_default() },
+            claim: ClaimedIdentity::Device { device_id },
             openid_token: openid_token(&server_name, access_token)?,
             delayed_leave,
         })
@@ -97,14 +98,14 @@ struct MemberRequest {
 impl MemberRequest {
     fn parse(body: &[u8]) -> Result<Self, ApiError> {
         let body = MemberRequestBody::parse(body)?;
-        let room_id = required("room_id", body.room_id)?;
-        let slot_id = required("slot_id", body.slot_id)?;
+        let room_id = required_id("room_id", body.room_id)?;
+        let slot_id = required_id("slot_id", body.slot_id)?;
         let (server_name, access_token) = body.openid_token.required()?;
         let member = body.member;
         let member = Member {
-            id: required("member.id", member.id)?,
-            user_id: required("member.claimed_user_id", member.claimed_user_id)?,
-            device_id: required("member.claimed_device_id", member.claimed_device_id)?,
+            id: required_id("member.id", member.id)?,
+            user_id: required_id("member.claimed_user_id", member.claimed_user_id)?,
+            device_id: required_id("member.claimed_device_id", member.claimed_device_id)?,
         };
         Ok(Self {
             room: RoomName::of_slot(&room_id, &slot_id),
@@ -148,14 +149,27 @@ pub struct Member {
 }
 
 impl ClaimedIdentity {
-    /// Returns the identity on the SFU (`docs/protocol.md#names-on-the-sfu`) for the verified `user`. `None` where
-    /// the claim is for another user.
-    pub fn identity_of(&self, user: &UserId) -> Option<Identity> {
+    /// Returns the identity on the SFU (`docs/protocol.md#names-on-the-sfu`) for the verified `user`.
+    ///
+    /// Fails where the claim is for another user, and for a device whose identity could be another user's.
+    pub fn identity_of(&self, user: &UserId) -> Result<Identity, ApiError> {
         match self {
-            Self::Member(member) => member.identity_of(user),
-            Self::Device { device_id } => Some(Identity::of_device(user.as_str(), device_id)),
+            Self::Member(member) => {
+                member.identity_of(user).ok_or(ApiError::Unauthorized(Unauthorized::ClaimedUserDiffers))
+            }
+            Self::Device { device_id } => device_identity(user, device_id)
+                .ok_or_else(|| ApiError::BadJson("device_id must not begin with a number and a colon".to_owned())),
         }
     }
+}
+
+/// Returns the legacy identity of a device. `None` where it would be ambiguous: the device `8448:D` of `@a:example.com`
+/// would be the device `D` of `@a:example.com:8448`.
+pub fn device_identity(user: &UserId, device_id: &str) -> Option<Identity> {
+    let is_port = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    let server_has_port = user.server_name().rsplit_once(':').is_some_and(|(_, end)| is_port(end));
+    let device_has_port = device_id.split_once(':').is_some_and(|(start, _)| is_port(start));
+    (server_has_port || !device_has_port).then(|| Identity::of_device(user.as_str(), device_id))
 }
 
 impl Member {
@@ -227,6 +241,7 @@ impl OpenIdTokenBody {
 
     fn required(self) -> Result<(String, AccessToken), ApiError> {
         let access_token = required("openid_token.access_token", self.access_token)?;
+        let access_token = within("openid_token.access_token", access_token, MAX_ACCESS_TOKEN)?;
         let server_name = required("openid_token.matrix_server_name", self.matrix_server_name)?;
         Ok((server_name, AccessToken::new(access_token)))
     }
@@ -278,13 +293,15 @@ fn openid_token(server_name: &str, access_token: AccessToken) -> Result<OpenIdTo
     Ok(OpenIdToken { server, access_token })
 }
 
+/// Length limit of an OpenID token, in bytes.
+const MAX_ACCESS_TOKEN: usize = 4096;
+
 /// The slot of `/sfu/get`, whose body names none.
 const LEGACY_SLOT: &str = "m.call#ROOM";
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::error::Unauthorized;
     use proptest::prelude::*;
     use serde_json::{Value, json};
 
@@ -322,7 +339,44 @@ mod tests {
         assert_eq!(identity.as_str(), "vYVt8NUMTb0rAawkFqilcAtxKgY26U3Ab7R9INviNnU");
         let identity = legacy.claim.identity_of(&alice).unwrap();
         assert_eq!(identity.as_str(), "@alice:example.com:DEVICE");
-        assert!(request.claim.identity_of(&UserId::parse("@bob:example.com").unwrap()).is_none());
+        assert!(request.claim.identity_of(&UserId::parse("@bob:example.com").unwrap()).is_err());
+    }
+
+    #[test]
+    fn no_two_devices_have_one_identity() {
+        let identity = |user: &str, device: &str| device_identity(&UserId::parse(user).unwrap(), device);
+        assert_eq!(identity("@a:host:8448", "DEV").unwrap().as_str(), "@a:host:8448:DEV");
+        for device in ["8448:DEV", "8448:", "1:2:3"] {
+            assert_eq!(identity("@a:host", device), None, "{device}");
+            assert_eq!(identity("@a:[::1]", device), None, "{device}");
+            assert!(identity("@a:host:8448", device).is_some(), "{device}");
+        }
+        for device in ["", "DEV", "8448", "x8448:DEV", ":DEV", "DEV:8448"] {
+            assert!(identity("@a:host", device).is_some(), "{device}");
+        }
+    }
+
+    #[test]
+    fn strings_have_bounds() {
+        for (pointer, longest) in [
+            ("/room_id", 255),
+            ("/slot_id", 255),
+            ("/member/id", 255),
+            ("/member/claimed_user_id", 255),
+            ("/member/claimed_device_id", 255),
+            ("/openid_token/access_token", 4096),
+        ] {
+            let mut body = get_token();
+            *body.pointer_mut(pointer).unwrap() = "x".repeat(longest).into();
+            assert!(parse_get_token(&body).is_ok(), "{pointer}");
+            *body.pointer_mut(pointer).unwrap() = "x".repeat(longest + 1).into();
+            let field = pointer[1..].replace('/', ".");
+            let error = parse_get_token(&body).err();
+            assert!(matches!(error, Some(ApiError::BadJson(text)) if text.starts_with(&field)), "{pointer}");
+        }
+        let mut body = sfu_get();
+        body["device_id"] = "x".repeat(256).into();
+        assert!(matches!(parse_sfu_get(&body), Err(ApiError::BadJson(text)) if text.starts_with("device_id")));
     }
 
     #[test]
