@@ -2,7 +2,7 @@
 
 mod confinement;
 mod counts;
-mod doors;
+mod entry_points;
 mod forms;
 mod leaves;
 mod patience;
