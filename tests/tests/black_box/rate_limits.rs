@@ -1,4 +1,7 @@
-//! Who asks too often is told to wait (protocol 2.2), and costs nobody else anything.
+//! Rate limits by address and by user (`docs/protocol.md#rate-limits`).
+//!
+//! The limiters are fakes of the platform's binding in the same workerd: they allow a given number of requests, fail or
+//! hang. A limited request must cause no further work, and must not count against another address or user.
 
 use black_box::{Answer, Deployment, Door, Endpoint, Homeserver, Lab, Member, RateLimiter, Service, Webhook};
 use bytes::Bytes;
@@ -44,7 +47,7 @@ async fn an_ipv6_network_is_one_address() {
         assert_eq!(answer.status, status, "{client}: {answer:?}");
     }
     service.log().line_with(&["rate limit reached"]).await;
-    // The platform's own record of what was counted.
+    // The fake binding logs the keys that it counts.
     assert!(service.log().foreign_lines().contains(&String::from("counted 2001:db8:0:1::/64")));
 }
 
@@ -62,7 +65,7 @@ async fn a_user_over_their_limit_is_told_to_wait_and_costs_the_sfu_nothing() {
     let (lab, home, service) = a_service(|it| it.bind(BY_USER, RateLimiter::Allowing(2))).await;
     let ask = async |endpoint: Endpoint, user| service.ask(endpoint, &home.openid_token(user)).await;
 
-    // Through whichever endpoint they come.
+    // Both endpoints count against the same limit.
     assert_eq!(ask(Endpoint::GetToken, "@alice:example.org").await.status, 200);
     assert_eq!(ask(Endpoint::SfuGet, "@alice:example.org").await.status, 200);
     let rooms = lab.sfu.created().len();
@@ -99,7 +102,7 @@ async fn a_request_that_is_malformed_is_refused_for_that_and_not_counted() {
     let body = Endpoint::SfuGet.request(&home.openid_token("@alice:example.org"));
 
     for _ in 0..3 {
-        // What Element Call sends to see whether there is such an endpoint.
+        // Element Call's probe for the endpoint.
         let probe = post_from(&service, "93.184.216.1", "/delegate_delayed_leave", &json!({})).await;
         probe.assert_error(400, "M_BAD_JSON");
     }
@@ -145,7 +148,7 @@ async fn without_a_binding_nobody_is_limited() {
     let (_lab, home, service) = a_service(|deployment| deployment).await;
     let body = Endpoint::SfuGet.request(&home.openid_token("@alice:example.org"));
 
-    // More than any limit that is deployed.
+    // More than any limit in `wrangler.toml`.
     for _ in 0..310 {
         let answer = post_from(&service, "93.184.216.1", "/sfu/get", &body).await;
         assert_eq!(answer.status, 200, "{answer:?}");
@@ -171,7 +174,7 @@ async fn who_is_limited_is_logged_and_an_address_only_for_those_who_look_for_a_f
     }
 }
 
-/// The 429 of protocol 2.2, readable for browsers.
+/// Checks for a 429 as in `docs/protocol.md#errors` that a browser can read.
 #[track_caller]
 fn assert_limited(answer: &Answer) {
     answer.assert_error(429, "M_LIMIT_EXCEEDED");
@@ -181,7 +184,7 @@ fn assert_limited(answer: &Answer) {
     assert_eq!(answer.json()["retry_after_ms"], Value::from(seconds * 1000));
 }
 
-/// As if the edge had seen the request come from there.
+/// Sends a request that, according to the edge's header, comes from the address `client`.
 async fn post_from(service: &Service, client: &str, path: &str, body: &Value) -> Answer {
     let request = Request::post(service.url(path)).header("cf-connecting-ip", client);
     let body: Bytes = body.to_string().into();

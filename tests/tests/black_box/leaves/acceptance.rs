@@ -1,4 +1,8 @@
-//! What is handed over, and what is refused (protocol 2.1, 2.2 and 7).
+//! Acceptance and rejection of leaves (`docs/protocol.md#request-bodies`, `docs/protocol.md#errors`,
+//! `docs/protocol.md#access`).
+//!
+//! Leaves come through all three endpoints, with fields missing or wrong, for users without the right to delegate, and
+//! while the object's storage fails. A rejected leave must leave nothing behind.
 
 use black_box::{Door, Lab, Member, Reply};
 use hyper::Method;
@@ -21,7 +25,7 @@ async fn a_leave_is_handed_over_with_a_token_or_on_its_own() {
             _ => assert!(!answer.jwt().is_empty()),
         }
     }
-    // Who is in the call already needs no room.
+    // Two of the three endpoints create the room: a client that only delegates is in the call already.
     assert_eq!(stage.lab.sfu.created().len(), 2);
 }
 
@@ -63,7 +67,7 @@ async fn a_leave_that_cannot_be_one_is_refused_and_its_field_named() {
             let mut body = alice().request(door, &token);
             body["delay_id"] = delay_id.clone();
             body["delay_timeout"] = delay_timeout.clone();
-            // A field that is null is as good as none.
+            // `null` counts like an absent field.
             let absent = |body: &mut Value| body.as_object_mut().unwrap().retain(|_, value| !value.is_null());
 
             for leave_out in [false, true] {
@@ -106,10 +110,10 @@ async fn leaves_of_restricted_users_are_refused() {
 
         answer.assert_error(status, errcode);
         answer.assert_cors();
-        // Nobody is asked where the leave would be.
+        // The worker doesn't look for the homeserver's client-server API.
         assert_eq!(other.client_well_known_requests(), 0);
     }
-    // Without the leave, as Element Call tries next, they get their token.
+    // Without the leave, as in Element Call's next request, the user receives a token.
     let answer = stage.service.post("/sfu/get", &bob.request(Door::SfuGet, &token)).await;
     assert!(!answer.jwt().is_empty());
     assert_eq!(stage.lab.sfu.requests(), 0);

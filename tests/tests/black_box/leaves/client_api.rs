@@ -1,4 +1,8 @@
-//! How the homeserver's client-server API is found, and which form of delayed events is used (protocol 7).
+//! Discovery of the homeserver's client-server API, and the form of its delayed events
+//! (`docs/protocol.md#finding-the-client-server-api`).
+//!
+//! The fakes serve well-known files and `/versions` of all kinds. A leave that is restarted, or the 4xx or 5xx for the
+//! delegation, shows whether the API was found; counters show the caching.
 
 use std::net::SocketAddr;
 
@@ -156,7 +160,7 @@ async fn a_well_known_that_goes_away_stops_no_leave() {
     let (delay_id, participant) = stage.connected(&alice(), SHORT).await;
 
     stage.home.set_client_well_known(Reply::html(404));
-    // All that was cached is gone with it.
+    // A restart clears all caches.
     stage.service.kill();
     stage.service.start_again();
 

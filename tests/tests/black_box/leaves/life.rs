@@ -1,4 +1,8 @@
-//! The life of a delegation, from Waiting over Connected to Leaving (protocol 8).
+//! Life of a delegation, from `Waiting` through `Connected` to `Leaving` (`docs/protocol.md#states`,
+//! `docs/protocol.md#restarts`).
+//!
+//! Members join, leave, or never come; webhooks arrive, are repeated, or are missing. The fake homeserver's record
+//! shows when the leave was restarted and whether it was sent.
 
 use black_box::{Departure, Door, Fate, Member, Question, Reply, Webhook};
 
@@ -63,7 +67,7 @@ async fn an_sfu_that_cannot_be_asked_is_asked_again() {
 #[tokio::test]
 async fn who_never_comes_leaves_when_the_delay_is_over() {
     let stage = Stage::new().await;
-    // The homeserver's own timer has been restarted by the client, as clients do until they are connected.
+    // The client itself restarts the homeserver's timer until it is connected, so that one is longer.
     let delay_id = stage.events.schedule(LONG);
 
     let answer = stage.hand_over(Door::SfuGet, &alice(), &delay_id, SHORT).await;
@@ -166,8 +170,8 @@ async fn a_webhook_nobody_signed_moves_nobody() {
     assert_eq!(stage.events.sends(&delay_id), 0);
 }
 
-/// As soon as the SFU has been asked so many times.
+/// Waits until the SFU has been polled `times` times in all.
 async fn asked(stage: &Stage, times: usize) {
     let questions = || stage.lab.sfu.questions().len();
-    stage.events.until("questions to the SFU", questions, |questions| *questions >= times).await;
+    stage.events.until("polls of the SFU", questions, |questions| *questions >= times).await;
 }

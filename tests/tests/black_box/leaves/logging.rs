@@ -1,4 +1,7 @@
-//! Each change of a delegation's state is a line in the log (issue: what an operator reads; `docs/operations.md`).
+//! Log lines about delegations: one for each change of state (`docs/operations.md#the-log`).
+//!
+//! A delegation goes through a sequence of states, and the tests compare levels and messages of the lines that name its
+//! identity, in order.
 
 use black_box::{Departure, Door, Member, Operation, Reply};
 
@@ -9,7 +12,7 @@ async fn a_life_is_told_from_its_beginning_to_its_end() {
     let stage = Stage::new().await;
     let member = alice();
     let (delay_id, first) = stage.connected(&member, LONG).await;
-    // Of this one nothing is told.
+    // The second connection, without a webhook.
     let second = stage.lab.sfu.join(&member.room(), &member.identity(Door::GetToken));
     stage.tell(&first.left(Departure::DuplicateIdentity)).await;
     told(&stage, &member, 4).await;
@@ -72,7 +75,8 @@ async fn an_event_that_the_homeserver_does_not_have_any_more_is_told() {
     assert_eq!(lines[2], owned(("info", "delayed leave is gone from the homeserver")));
 }
 
-/// The lines about the member's delegation, level and message, as soon as there are so many. Each says whose it is and where.
+/// Waits for `at_least` lines about the member's delegation, and returns level and message of each. Checks that all
+/// of them name room and homeserver.
 async fn told(stage: &Stage, member: &Member, at_least: usize) -> Vec<(String, String)> {
     let lines = || {
         let lines = stage.service.log().lines().into_iter();

@@ -1,4 +1,8 @@
-//! Participants that come back: which connection a webhook is about, and why it ended (protocol 8).
+//! Participants that reconnect: a webhook about an older connection, or with a reason after which clients come back,
+//! is no departure (`docs/protocol.md#disconnect-reasons`, `docs/protocol.md#states`).
+//!
+//! The tests deliver `participant_left` webhooks with all reasons, for current and for replaced connections. The worker
+//! then polls the fake SFU, and sends the leave only if the participant isn't there.
 
 use black_box::{Departure, Door, Member};
 
@@ -22,7 +26,7 @@ async fn the_end_of_an_older_connection_is_not_the_end() {
 async fn a_connection_that_has_been_replaced_is_not_the_end() {
     let stage = Stage::new().await;
     let (delay_id, first) = stage.connected(&alice(), SHORT).await;
-    // Of this one nothing is told.
+    // The second connection, without a webhook.
     let second = stage.lab.sfu.join(&alice().room(), &alice().identity(Door::GetToken));
     let asked = stage.lab.sfu.questions().len();
 
@@ -62,7 +66,7 @@ async fn who_was_to_come_back_and_does_not_leaves() {
         stage.tell(&participant.left(why)).await;
 
         stage.events.sent(&delay_id).await;
-        // It was looked for more than once.
+        // The worker has polled more than once.
         assert!(stage.lab.sfu.questions().len() > 2, "{why:?}: {:?}", stage.lab.sfu.questions());
     }
 }
