@@ -1,4 +1,13 @@
-//! Bodies of requests to this service: read up to a limit, and parsed.
+//! Bodies of requests to this service: read up to a limit, and parsed field by field.
+//!
+//! How it works:
+//! - a body with a `Content-Length` is read in one piece, or rejected by its length alone; any other is read as a
+//!   stream, up to the limit;
+//! - [`Fields`] is a JSON object from which an endpoint takes fields by name and type; [`Fields::expect_no_more`]
+//!   rejects the rest, so that each endpoint decides whether unknown fields are errors;
+//! - `null` counts as absent, because a missing field and a field of the wrong type have different error codes
+//!   (`docs/protocol.md#errors`);
+//! - errors name fields and never quote values, which may be tokens.
 
 use js_sys::Uint8Array;
 use js_sys::futures::JsFuture;
@@ -8,7 +17,7 @@ use web_sys::Request;
 use crate::error::ApiError;
 use crate::fetch::read_at_most;
 
-/// Reads the body of `request`. One that is larger than `limit` bytes is refused without being read to its end.
+/// Reads the body of `request`. A body larger than `limit` bytes is rejected without being read to its end.
 pub async fn read(request: &Request, limit: usize) -> Result<Vec<u8>, ApiError> {
     let length = request.headers().get("Content-Length").ok().flatten();
     match length.and_then(|length| length.parse::<usize>().ok()) {
@@ -29,8 +38,7 @@ pub async fn read(request: &Request, limit: usize) -> Result<Vec<u8>, ApiError> 
     }
 }
 
-/// The fields of a JSON object, to be taken out one by one. `null` counts as absent: what is missing gets another answer than
-/// what is of the wrong type. The errors are our own words, and never quote a value, which may be a token.
+/// Fields of a JSON object, taken out one by one.
 #[derive(Default)]
 pub struct Fields {
     within: String,
@@ -47,7 +55,7 @@ impl Fields {
         }
     }
 
-    /// Takes a text.
+    /// Takes a string.
     pub fn text(&mut self, name: &str) -> Result<Option<String>, ApiError> {
         match self.take(name) {
             None => Ok(None),
@@ -62,7 +70,7 @@ impl Fields {
         value.map(|value| value.as_i64().ok_or_else(|| self.is(name, "of the wrong type"))).transpose()
     }
 
-    /// Drops a number that nobody needs.
+    /// Drops a number that the service has no use for.
     pub fn ignore_number(&mut self, name: &str) -> Result<(), ApiError> {
         match self.take(name) {
             None | Some(Value::Number(_)) => Ok(()),
@@ -70,7 +78,7 @@ impl Fields {
         }
     }
 
-    /// Takes an object. One that is absent is as good as one without fields.
+    /// Takes an object. An absent one counts as an object without fields.
     pub fn object(&mut self, name: &str) -> Result<Self, ApiError> {
         match self.take(name) {
             None => Ok(Self::default()),
@@ -79,7 +87,7 @@ impl Fields {
         }
     }
 
-    /// Refuses what hasn't been taken.
+    /// Rejects fields that have not been taken.
     pub fn expect_no_more(self) -> Result<(), ApiError> {
         match self.fields.keys().next() {
             None => Ok(()),
@@ -97,7 +105,7 @@ impl Fields {
     }
 }
 
-/// The value of `field`, which must be there and not empty.
+/// Returns the value of `field`, or an error where it is missing or empty.
 pub fn required(field: &'static str, value: Option<String>) -> Result<String, ApiError> {
     (value.filter(|value| !value.is_empty())).ok_or_else(|| ApiError::BadJson(format!("{field} is missing or empty")))
 }

@@ -1,7 +1,7 @@
-//! The time, as the platform tells it.
+//! The time, as the platform reports it.
 
-/// Milliseconds since the epoch. On the edge the clock stands still between two points of I/O.
+/// Returns milliseconds since the epoch. On the edge the clock stands still between two points of I/O.
 pub fn now_ms() -> u64 {
-    // Not negative, and whole until long after `u64` would be too small for it.
+    // Neither negative nor fractional, and `u64` is large enough.
     js_sys::Date::now() as u64
 }

@@ -1,8 +1,15 @@
-//! The errors that clients are told (§2.2 of the protocol), with what the log is told besides.
+//! Errors of this service: their status, error code and text for the client (`docs/protocol.md#errors`), and their
+//! cause for the log.
+//!
+//! How it works:
+//! - every failure of a request ends as one [`ApiError`]; its `Display` is the text for the client;
+//! - the text never reveals whether a user, device or room exists, nor what an upstream returned;
+//! - [`ApiError::cause`] has the details, for the log only;
+//! - the one exception is [`ApiError::Refused`]: the response of another homeserver, passed on to the user it is
+//!   meant for.
 
-use std::fmt;
-
-use serde_json::{Value, json};
+use serde_json::{Map, Value};
+use thiserror::Error;
 
 use crate::livekit::room_service::RoomServiceError;
 use crate::livekit::token::MintError;
@@ -12,77 +19,103 @@ use crate::matrix::homeserver::client_api::ClientApiError;
 use crate::matrix::homeserver::{HomeserverError, HomeserverTokenError};
 use crate::rate_limit::OverLimit;
 
-/// Why a request gets no answer of its own kind.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// Failure of a request.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum ApiError {
     /// The body isn't a JSON object of the right shape; the text says where.
+    #[error("{0}")]
     NotJson(String),
     /// A field is missing, empty or out of range; the text names it.
+    #[error("{0}")]
     BadJson(String),
-    /// A field or a header has a value that can't be; the text names it.
+    /// A field or a header has an invalid value; the text names it.
+    #[error("{0}")]
     InvalidParam(String),
-    /// The caller isn't who they say they are.
+    /// The identity of the caller is not proven.
+    #[error("{}", text_of(.0))]
     Unauthorized(Unauthorized),
-    /// It isn't our homeserver that asks.
+    /// The request doesn't come from our homeserver.
+    #[error(transparent)]
     NotTheHomeserver(HomeserverTokenError),
-    /// Our homeserver doesn't say who asks: it should, in this header.
+    /// Our homeserver left out this header, which names the requesting user or server.
+    #[error("{0} is missing")]
     NoRequester(&'static str),
     /// The user, or a server, isn't in the Matrix room.
+    #[error("Only members of the room may join its calls, and only on SFUs of its members' homeservers")]
     NotJoined,
-    /// A homeserver speaks for another one's user.
+    /// A homeserver requests a token for another homeserver's user.
+    #[error("user_id is not a user of the requesting homeserver")]
     NotOfOrigin,
-    /// Our homeserver doesn't tell who is in the Matrix room.
+    /// Our homeserver didn't report the membership of the Matrix room.
+    #[error("The members of the room are not known now")]
     MembershipUnknown(HomeserverError),
-    /// Our homeserver doesn't tell what is known of the delayed event.
+    /// Our homeserver didn't report the state of the delayed event.
+    #[error("The delayed event could not be looked up")]
     DelayedEventUnknown(HomeserverError),
-    /// Another homeserver gave no token, for its own reasons or because it wasn't reached.
+    /// Another homeserver returned no token, or was not reached.
+    #[error("The other homeserver gave no token")]
     NotRelayed(String),
-    /// Another homeserver refused, in a way that clients are told.
+    /// Another homeserver refused, with a reason that is passed on to the client.
+    #[error("{errcode}")]
     Refused {
-        /// Its status.
+        /// Its HTTP status.
         status: u16,
         /// Its error code.
         errcode: &'static str,
-        /// Its answer.
+        /// Its response.
         content: Value,
     },
     /// The caller may not delegate leaves.
+    #[error("Users of this homeserver may not delegate leaves here")]
     DelegationForbidden,
-    /// The homeserver's client-server API isn't found, so its delayed events are out of reach.
+    /// The homeserver's client-server API was not found, so its delayed events are out of reach.
+    #[error("delay_id can't be used: the client-server API of openid_token.matrix_server_name was not found")]
     NoClientApi(ClientApiError),
-    /// The room's object couldn't store what it was told.
+    /// The room's object didn't store the command.
+    #[error("This could not be stored")]
     NotStored(String),
-    /// The body is larger than what is read.
+    /// The body is larger than the limit.
+    #[error("The body is too large")]
     TooLarge,
     /// The body broke off while it was read.
+    #[error("The body could not be read")]
     Unreadable,
-    /// There is nothing at this path.
+    /// No endpoint has this path.
+    #[error("There is nothing at this path")]
     Unrecognized,
-    /// There is something at this path, for other methods: those of the `Allow` header.
+    /// The endpoint at this path has other methods: those of this `Allow` header.
+    #[error("This method is not allowed here")]
     MethodNotAllowed(&'static str),
     /// The SFU didn't create the room.
-    Sfu(RoomServiceError),
+    #[error("The room could not be created on the SFU")]
+    Sfu(#[from] RoomServiceError),
     /// No token could be signed.
-    Mint(MintError),
-    /// The caller asks too often.
-    RateLimited(OverLimit),
-    /// The webhook isn't the SFU's.
+    #[error("No token could be made")]
+    Mint(#[from] MintError),
+    /// The caller sends too many requests.
+    #[error("There are too many requests")]
+    RateLimited(#[from] OverLimit),
+    /// The webhook was not signed by the SFU.
+    #[error("The webhook's signature could not be verified")]
     Webhook(SignatureError),
-    /// The deployment is misconfigured; with the names of the variables.
+    /// The deployment is misconfigured: the names of the variables.
+    #[error("This service is misconfigured; its log says what is wrong")]
     Misconfigured(Vec<&'static str>),
 }
 
-/// Why a caller isn't believed.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// Reason for not accepting the identity of a caller.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum Unauthorized {
-    /// The OpenID token isn't verified.
+    /// The OpenID token is not verified.
+    #[error(transparent)]
     OpenId(OpenIdError),
-    /// It is somebody else's token.
+    /// The OpenID token is for another user.
+    #[error("member.claimed_user_id is not the user of the OpenID token")]
     ClaimedUserDiffers,
 }
 
 impl ApiError {
-    /// The HTTP status.
+    /// Returns the HTTP status.
     pub fn status(&self) -> u16 {
         match self {
             Self::NotJson(_) | Self::BadJson(_) | Self::InvalidParam(_) | Self::NoClientApi(_) | Self::Unreadable => {
@@ -101,7 +134,7 @@ impl ApiError {
         }
     }
 
-    /// Matrix's error code.
+    /// Returns the Matrix error code.
     pub fn errcode(&self) -> &'static str {
         match self {
             Self::NotJson(_) | Self::Unreadable => "M_NOT_JSON",
@@ -125,61 +158,24 @@ impl ApiError {
         }
     }
 
-    /// The body of the answer. It never tells whether a user, device or room exists, nor what an upstream said, but for what
-    /// another homeserver has to say to its guest.
+    /// Returns the body of the response.
     pub fn body(&self) -> Value {
-        let error = match self {
-            Self::NotJson(text) | Self::BadJson(text) | Self::InvalidParam(text) => text,
-            Self::Unreadable => "The body could not be read",
-            Self::Unauthorized(Unauthorized::OpenId(_)) => "The OpenID token could not be verified",
-            Self::Unauthorized(Unauthorized::ClaimedUserDiffers) => {
-                "member.claimed_user_id is not the user of the OpenID token"
-            }
-            Self::Webhook(_) => "The webhook's signature could not be verified",
-            Self::NotTheHomeserver(HomeserverTokenError::Missing) => "The homeserver's token is missing",
-            Self::NotTheHomeserver(HomeserverTokenError::Wrong) => "This is not the homeserver's token",
-            Self::NoRequester(header) => return self.body_with(&format!("{header} is missing")),
-            Self::NotJoined => {
-                "Only members of the room may join its calls, and only on SFUs of its members' homeservers"
-            }
-            Self::NotOfOrigin => "user_id is not a user of the requesting homeserver",
-            Self::MembershipUnknown(_) => "The members of the room are not known now",
-            Self::DelayedEventUnknown(_) => "The delayed event could not be looked up",
-            Self::NotRelayed(_) => "The other homeserver gave no token",
-            Self::Refused { content, .. } => return content.clone(),
-            Self::DelegationForbidden => "Users of this homeserver may not delegate leaves here",
-            Self::NoClientApi(_) => {
-                "delay_id can't be used: the client-server API of openid_token.matrix_server_name was not found"
-            }
-            Self::NotStored(_) => "This could not be stored",
-            Self::TooLarge => "The body is too large",
-            Self::Unrecognized => "There is nothing at this path",
-            Self::MethodNotAllowed(_) => "This method is not allowed here",
-            Self::Sfu(_) => "The room could not be created on the SFU",
-            Self::Mint(_) => "No token could be made",
-            Self::RateLimited(_) => {
-                return json!({
-                    "errcode": self.errcode(),
-                    "error": "There are too many requests",
-                    "retry_after_ms": u64::from(OverLimit::RETRY_AFTER_S) * 1000,
-                });
-            }
-            Self::Misconfigured(variables) => {
-                return json!({
-                    "errcode": self.errcode(),
-                    "error": "This service is misconfigured; its log says what is wrong",
-                    "variables": variables,
-                });
-            }
-        };
-        self.body_with(error)
+        if let Self::Refused { content, .. } = self {
+            return content.clone();
+        }
+        let mut body = Map::new();
+        body.insert("errcode".to_owned(), self.errcode().into());
+        body.insert("error".to_owned(), self.to_string().into());
+        if let Self::RateLimited(_) = self {
+            body.insert("retry_after_ms".to_owned(), (u64::from(OverLimit::RETRY_AFTER_S) * 1000).into());
+        }
+        if let Self::Misconfigured(variables) = self {
+            body.insert("variables".to_owned(), variables.as_slice().into());
+        }
+        Value::Object(body)
     }
 
-    fn body_with(&self, error: &str) -> Value {
-        json!({"errcode": self.errcode(), "error": error})
-    }
-
-    /// What the log is told of the cause, where it is told more than the client.
+    /// Returns the details for the log, where there are more than the client gets.
     pub fn cause(&self) -> Option<String> {
         match self {
             Self::Unauthorized(cause) => Some(cause.to_string()),
@@ -195,12 +191,11 @@ impl ApiError {
     }
 }
 
-impl fmt::Display for Unauthorized {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::OpenId(error) => error.fmt(f),
-            Self::ClaimedUserDiffers => f.write_str("member.claimed_user_id is not the user of the OpenID token"),
-        }
+/// Returns the text for the client, which has fewer details than the log.
+fn text_of(unauthorized: &Unauthorized) -> &'static str {
+    match unauthorized {
+        Unauthorized::OpenId(_) => "The OpenID token could not be verified",
+        Unauthorized::ClaimedUserDiffers => "member.claimed_user_id is not the user of the OpenID token",
     }
 }
 
@@ -210,20 +205,35 @@ impl From<OpenIdError> for ApiError {
     }
 }
 
-impl From<RoomServiceError> for ApiError {
-    fn from(error: RoomServiceError) -> Self {
-        Self::Sfu(error)
-    }
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fetch::FetchError;
+    use serde_json::json;
 
-impl From<OverLimit> for ApiError {
-    fn from(error: OverLimit) -> Self {
-        Self::RateLimited(error)
+    #[test]
+    fn the_cause_is_for_the_log_only() {
+        let cause = RoomServiceError::NoAnswer(FetchError::Failed("secret upstream".to_owned()));
+        let error = ApiError::from(cause);
+        assert!(error.cause().unwrap().contains("secret upstream"));
+        assert_eq!(error.body(), json!({"errcode": "M_UNKNOWN", "error": "The room could not be created on the SFU"}));
     }
-}
 
-impl From<MintError> for ApiError {
-    fn from(error: MintError) -> Self {
-        Self::Mint(error)
+    #[test]
+    fn two_errors_have_a_field_more() {
+        let body = ApiError::from(OverLimit::Address).body();
+        let text = "There are too many requests";
+        assert_eq!(body, json!({"errcode": "M_LIMIT_EXCEEDED", "error": text, "retry_after_ms": 10_000}));
+        let body = ApiError::Misconfigured(vec!["LIVEKIT_URL"]).body();
+        let text = "This service is misconfigured; its log says what is wrong";
+        assert_eq!(body, json!({"errcode": "M_UNKNOWN", "error": text, "variables": ["LIVEKIT_URL"]}));
+    }
+
+    #[test]
+    fn the_claim_is_the_only_reason_that_clients_learn() {
+        let body = ApiError::Unauthorized(Unauthorized::ClaimedUserDiffers).body();
+        assert_eq!(body["error"], "member.claimed_user_id is not the user of the OpenID token");
+        let body = ApiError::from(OpenIdError::Refused).body();
+        assert_eq!(body["error"], "The OpenID token could not be verified");
     }
 }

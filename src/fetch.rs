@@ -1,6 +1,15 @@
-//! Requests that this service makes: one way out, bounded in time and in what is read.
+//! Requests that this service sends: limited in time, and in the size of the response.
+//!
+//! How it works:
+//! - [`Fetchers`] has two exits: `internet` for URLs derived from what a caller sent, `configured` for URLs of the
+//!   operator. On the edge both are the global `fetch`; in workerd alone a binding lets only the second one reach
+//!   private addresses;
+//! - every request has a [`Deadline`], which covers the response's body; the platform aborts the request when it
+//!   passes;
+//! - redirects are never followed: they are responses like others, so that no secret travels to another host;
+//! - a body is read up to a limit, by its declared length where that can be trusted and as a stream otherwise; a
+//!   response whose body isn't read must be discarded, to free its connection.
 
-use std::fmt;
 use std::pin::pin;
 use std::rc::Rc;
 use std::time::Duration;
@@ -8,13 +17,14 @@ use std::time::Duration;
 use futures_util::future::{Either, select};
 use js_sys::futures::JsFuture;
 use js_sys::{Promise, Reflect, Uint8Array};
+use thiserror::Error;
 use wasm_bindgen::prelude::*;
 use web_sys::{AbortSignal, ReadableStreamDefaultReader, RequestInit, RequestRedirect, Response};
 use worker::{Delay, Env};
 
 use crate::clock;
 
-/// The two ways out of this worker. Cloning it costs nothing.
+/// The two exits of this worker. Cloning is cheap.
 #[derive(Clone)]
 pub struct Fetchers(Rc<Destinations>);
 
@@ -24,8 +34,8 @@ struct Destinations {
 }
 
 impl Fetchers {
-    /// Takes them from the environment. Where there is no binding for configured destinations (on the edge), both
-    /// are the global `fetch`.
+    /// Takes both from the environment. Where there is no binding for configured destinations (on the edge), both are
+    /// the global `fetch`.
     pub fn from_env(env: &Env) -> Self {
         let internet: Fetcher = js_sys::global().unchecked_into();
         let configured = Reflect::get(env, &CONFIGURED_BINDING.into()).ok().filter(JsValue::is_object);
@@ -33,12 +43,12 @@ impl Fetchers {
         Self(Rc::new(Destinations { internet, configured }))
     }
 
-    /// To what a caller has named: a local run lets it reach public addresses only.
+    /// Returns the exit for destinations that a caller has named: in workerd alone it reaches public addresses only.
     pub fn internet(&self) -> &Fetcher {
         &self.0.internet
     }
 
-    /// To what the operator has named: it may be on a private network.
+    /// Returns the exit for destinations that the operator has named: they may be on a private network.
     pub fn configured(&self) -> &Fetcher {
         &self.0.configured
     }
@@ -46,7 +56,7 @@ impl Fetchers {
 
 #[wasm_bindgen]
 extern "C" {
-    /// Something with a `fetch` method: the global scope, or a service binding.
+    /// Object with a `fetch` method: the global scope, or a service binding.
     #[derive(Clone)]
     pub type Fetcher;
 
@@ -55,7 +65,7 @@ extern "C" {
 }
 
 impl Fetcher {
-    /// Sends `call`, and waits until the head of the answer is here. Redirects are answers.
+    /// Sends `request`, and waits for the head of the response.
     pub async fn send(&self, request: FetchRequest<'_>) -> Result<FetchResponse, FetchError> {
         let init = RequestInit::new();
         init.set_redirect(RequestRedirect::Manual);
@@ -87,17 +97,17 @@ impl Fetcher {
     }
 }
 
-/// A request to make.
+/// A request to send.
 pub struct FetchRequest<'a> {
     /// The absolute URL.
     pub url: &'a str,
-    /// The method, with what it takes.
+    /// The method, with its headers and body.
     pub method: Method<'a>,
-    /// When to give up, the reading of the answer's body included.
+    /// The deadline, which includes reading the body of the response.
     pub deadline: &'a Deadline,
 }
 
-/// A request's method, with the headers and the body that go with it.
+/// Method of a request, with the headers and the body that belong to it.
 pub enum Method<'a> {
     /// `GET`.
     Get {
@@ -117,7 +127,7 @@ pub enum Method<'a> {
     },
 }
 
-/// An instant after which requests are given up.
+/// Instant at which requests are aborted.
 #[derive(Clone)]
 pub struct Deadline {
     signal: AbortSignal,
@@ -125,18 +135,18 @@ pub struct Deadline {
 }
 
 impl Deadline {
-    /// The instant `after` from now.
+    /// Returns the instant `after` from now.
     pub fn after(after: Duration) -> Self {
         let ms = u32::try_from(after.as_millis()).unwrap_or(u32::MAX);
         Self { signal: AbortSignal::timeout_with_u32(ms), at_ms: clock::now_ms() + u64::from(ms) }
     }
 
-    /// Whether it has passed.
+    /// Whether the instant has passed.
     pub fn passed(&self) -> bool {
         self.signal.aborted()
     }
 
-    /// Waits for `work`; `None` when it isn't done by then. For work that can't be given the signal of this deadline.
+    /// Waits for `work`, and returns `None` at the deadline. For work that can't take an abort signal.
     pub async fn bound<T>(&self, work: impl Future<Output = T>) -> Option<T> {
         let left = Duration::from_millis(self.at_ms.saturating_sub(clock::now_ms()));
         match select(pin!(work), pin!(Delay::from(left))).await {
@@ -146,16 +156,16 @@ impl Deadline {
     }
 }
 
-/// The head of an answer; its body is still to be read.
+/// Head of a response; the body is still to be read.
 pub struct FetchResponse(Response);
 
 impl FetchResponse {
-    /// The HTTP status.
+    /// Returns the HTTP status.
     pub fn status(&self) -> u16 {
         self.0.status()
     }
 
-    /// A header, where it is there and is text.
+    /// Returns a header, where it exists and is text.
     pub fn header(&self, name: &str) -> Option<String> {
         self.0.headers().get(name).ok().flatten()
     }
@@ -168,7 +178,7 @@ impl FetchResponse {
                 self.discard();
                 Err(FetchError::TooLarge)
             }
-            // The length is that of what crosses the wire, so it bounds nothing where that is compressed.
+            // `Content-Length` counts bytes on the wire, so it limits nothing where they are compressed.
             Some(_) if self.header("Content-Encoding").is_none() => {
                 let buffer = JsFuture::from(self.0.array_buffer()?).await?;
                 Ok(Uint8Array::new(&buffer).to_vec())
@@ -183,16 +193,16 @@ impl FetchResponse {
         }
     }
 
-    /// Lets go of the answer without reading its body: the connection isn't kept waiting for somebody to read it.
+    /// Drops the response without reading its body, which frees the connection.
     pub fn discard(self) {
         if let Some(stream) = self.0.body() {
-            // Nobody waits for the outcome; what is left is the platform's business.
+            // The outcome of cancelling changes nothing.
             let _ = stream.cancel();
         }
     }
 }
 
-/// Reads a stream to its end; `None`, and the stream cancelled, when there are more than `limit` bytes.
+/// Reads a stream to its end. Cancels it and returns `None` where there are more than `limit` bytes.
 pub async fn read_at_most(stream: web_sys::ReadableStream, limit: usize) -> Result<Option<Vec<u8>>, JsValue> {
     let reader: ReadableStreamDefaultReader = stream.get_reader().unchecked_into();
     let mut body = Vec::new();
@@ -210,14 +220,17 @@ pub async fn read_at_most(stream: web_sys::ReadableStream, limit: usize) -> Resu
     }
 }
 
-/// Why there is no answer.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// Reason for a missing response.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum FetchError {
-    /// Not in time.
+    /// The deadline has passed.
+    #[error("no answer in time")]
     TimedOut,
-    /// No connection, no TLS, or a connection that broke; with what the platform says of it.
+    /// No connection, no TLS, or a broken connection; with the message of the platform.
+    #[error("{0}")]
     Failed(String),
-    /// The answer is larger than what is read.
+    /// The response is larger than the limit.
+    #[error("the answer is too large")]
     TooLarge,
 }
 
@@ -227,7 +240,7 @@ impl From<JsValue> for FetchError {
         match property("name").as_deref() {
             Some("TimeoutError" | "AbortError") => Self::TimedOut,
             _ => match property("message") {
-                // A platform's message that quotes the URL would quote the token in it.
+                // A message that quotes the URL would quote the token in it.
                 Some(message) if message.starts_with(INTERNAL_ERROR) => Self::Failed(format!(
                     "no connection: its name isn't resolved, nobody listens, or its certificate isn't trusted (the platform says: {message})"
                 )),
@@ -238,16 +251,11 @@ impl From<JsValue> for FetchError {
     }
 }
 
-impl fmt::Display for FetchError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::TimedOut => f.write_str("no answer in time"),
-            Self::Failed(message) => f.write_str(message),
-            Self::TooLarge => f.write_str("the answer is too large"),
-        }
-    }
-}
-
+/// Limit for the body of a JSON response in bytes, unless a longer one is expected.
+pub const MAX_JSON_BODY: usize = 64 * 1024;
+/// Limit for the body of an error in bytes.
+pub const MAX_ERROR_BODY: usize = 16 * 1024;
 const CONFIGURED_BINDING: &str = "CONFIGURED";
-/// What the runtime says instead of the cause; a local run's own log has that, under the reference that follows.
+/// Start of the message that the runtime sends in place of the cause; in workerd alone, the runtime has logged the
+/// cause under the reference that follows.
 const INTERNAL_ERROR: &str = "internal error";

@@ -1,4 +1,15 @@
-//! The MatrixRTC authorization service: a worker that turns Matrix OpenID tokens into LiveKit tokens.
+//! The MatrixRTC authorization service: a worker that exchanges Matrix OpenID tokens for LiveKit tokens.
+//!
+//! How it works:
+//! - `service` takes a request, and `route` finds its endpoint;
+//! - `token` verifies the caller, creates the room on the SFU, hands the delayed leave to the room's object, and
+//!   signs the token;
+//! - `room` is that object: a Durable Object for each LiveKit room, which runs the engine of the crate
+//!   `delegated_leaves`;
+//! - `matrix` and `livekit` are the clients of homeservers and of the SFU, over `fetch`;
+//! - `config` is one table of variables.
+//!
+//! `docs/protocol.md` has the protocol, and `docs/architecture.md` the reasons for this structure.
 
 mod body;
 mod clock;

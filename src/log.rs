@@ -1,18 +1,24 @@
-//! The log: one JSON object a line, on the console of the platform.
+//! The log: one JSON object per line, on the console of the platform.
+//!
+//! How it works:
+//! - a line has `level`, `msg` and `request_id`, in this order, then the fields of its message;
+//! - `msg` is one of a fixed set: `docs/operations.md` explains each, and a test compares the two;
+//! - lines below the configured level are dropped before they are formatted;
+//! - tokens, secrets and delay ids are never in a line; user ids and the SFU's names of rooms and participants are.
 
 use serde_json::Value;
 use worker::{console_debug, console_error, console_log, console_warn};
 
-/// How important a line is.
+/// Severity of a line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Level {
-    /// For somebody who looks for a fault.
+    /// Details for troubleshooting.
     Debug,
-    /// What happens in the ordinary course.
+    /// Normal operation.
     Info,
-    /// What went wrong for somebody, or looks wrong.
+    /// A failed request, or a suspicious condition.
     Warn,
-    /// What needs the operator.
+    /// A condition that needs the operator.
     Error,
 }
 
@@ -41,25 +47,25 @@ impl Level {
 /// The log of one request.
 #[derive(Clone, Debug)]
 pub struct Log {
-    /// Lines below this level are left out.
+    /// Lines below this level are dropped.
     pub threshold: Level,
-    /// What the lines of one request have in common.
+    /// Identifier that all lines of one request have.
     pub request_id: String,
 }
 
 impl Log {
-    /// The log of a request that nobody has named yet.
+    /// Log of a request without an identifier from the edge.
     pub fn of_new_request(threshold: Level) -> Self {
         Self { threshold, request_id: new_request_id() }
     }
 
-    /// Writes one line. `fields` must be a JSON object; tokens, secrets and delay IDs have no business in it.
+    /// Writes one line. `fields` must be a JSON object; tokens, secrets and delay ids must not be in it.
     pub fn write(&self, level: Level, msg: &str, fields: Value) {
         if level < self.threshold {
             return;
         }
         let line = self.line(level, msg, fields);
-        // The platforms take the level of a line from the console's method.
+        // The platforms derive the level of a line from the method of the console.
         match level {
             Level::Debug => console_debug!("{line}"),
             Level::Info => console_log!("{line}"),
@@ -68,7 +74,7 @@ impl Log {
         }
     }
 
-    /// Level and message come first, for people who read along.
+    /// Level and message come first, for human readers.
     fn line(&self, level: Level, msg: &str, fields: Value) -> String {
         let (msg, request_id) = (Value::from(msg), Value::from(self.request_id.as_str()));
         let mut line = format!(r#"{{"level":"{}","msg":{msg},"request_id":{request_id}"#, level.name());
@@ -80,10 +86,10 @@ impl Log {
     }
 }
 
-/// A name for a request that nobody has named yet.
+/// Returns an identifier for a request that has none from the edge.
 pub fn new_request_id() -> String {
     let mut random = [0; 8];
-    // Without randomness the line is still worth writing.
+    // The line is worth writing even without randomness.
     let _ = getrandom::fill(&mut random);
     format!("{:016x}", u64::from_be_bytes(random))
 }
@@ -107,7 +113,7 @@ mod tests {
         assert_eq!(serde_json::from_str::<Value>(&line).unwrap(), expected);
     }
 
-    /// `docs/operations.md` has a row for each line that the sources write, and for no other.
+    /// `docs/operations.md` has a row for each message in the sources, and for no other.
     #[test]
     fn every_line_is_explained_to_the_operator() {
         let mut written = BTreeSet::new();

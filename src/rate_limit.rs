@@ -1,6 +1,14 @@
-//! Who asks too often (§2.2 of the protocol): an address before anybody is asked on its behalf, a user after they are known.
+//! Rate limits (`docs/protocol.md#rate-limits`): by address before the first request to an upstream, by user after
+//! verification.
 //!
-//! Counting is the platform's, where it has the bindings:
+//! How it works:
+//! - the platform counts, with two optional bindings; without a binding there is no limit;
+//! - an IPv4 address counts by itself, IPv6 addresses count by their /64, which one household has;
+//! - the second limit counts requests of one verified user, from any address;
+//! - a limiter that fails or takes longer than 1 s limits nothing, because calls matter more; the log reports it once
+//!   per isolate.
+//!
+//! The bindings in `wrangler.toml`, with the second one likewise:
 //!
 //! ```toml
 //! [[ratelimits]]
@@ -8,8 +16,6 @@
 //! namespace_id = "1001"
 //! simple = { limit = 300, period = 10 }
 //! ```
-//!
-//! Where it hasn't, nothing is limited.
 
 use std::cell::Cell;
 use std::fmt;
@@ -19,6 +25,7 @@ use std::time::Duration;
 use js_sys::futures::JsFuture;
 use js_sys::{Object, Promise, Reflect};
 use serde_json::json;
+use thiserror::Error;
 use wasm_bindgen::prelude::*;
 use worker::Env;
 
@@ -26,16 +33,16 @@ use crate::fetch::Deadline;
 use crate::log::{Level, Log};
 use crate::matrix::ids::user_id::UserId;
 
-/// What the platform counts with, for the time of one request.
+/// Rate limiters of the platform, for the duration of one request.
 pub struct RateLimits<'a> {
-    /// Where the bindings are.
+    /// The environment that has the bindings.
     pub env: &'a Env,
-    /// Where to report.
+    /// The log of the request.
     pub log: &'a Log,
 }
 
 impl RateLimits<'_> {
-    /// Counts a request from `client`. Before anything is sent to anybody on its behalf.
+    /// Counts a request from `client`. Called before anything is sent on its behalf.
     pub async fn check_address(&self, client: &ClientAddress) -> Result<(), OverLimit> {
         match self.is_within(BY_ADDRESS, &client.to_string()).await {
             true => Ok(()),
@@ -46,7 +53,7 @@ impl RateLimits<'_> {
         }
     }
 
-    /// Counts a request of `user`, once it is known that it is theirs.
+    /// Counts a request of `user`, whose identity has been verified.
     pub async fn check_user(&self, user: &UserId) -> Result<(), OverLimit> {
         match self.is_within(BY_USER, user.as_str()).await {
             true => Ok(()),
@@ -54,7 +61,7 @@ impl RateLimits<'_> {
         }
     }
 
-    /// A limit that can't be asked limits nobody: calls matter more.
+    /// A limiter that fails limits nothing: calls matter more.
     async fn is_within(&self, name: &'static str, key: &str) -> bool {
         let binding = Reflect::get(self.env, &name.into()).ok().filter(JsValue::is_object);
         let Some(binding) = binding else { return true };
@@ -65,45 +72,38 @@ impl RateLimits<'_> {
             None => "no answer in time",
         };
         if !FAILURE_REPORTED.replace(true) {
-            self.log.write(Level::Warn, "rate limit not asked", json!({"binding": name, "cause": cause}));
+            self.log.write(Level::Warn, "rate limiter unavailable", json!({"binding": name, "cause": cause}));
         }
         true
     }
 }
 
-/// Over which limit a request is.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// The limit that a request exceeds.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum OverLimit {
-    /// That of the client's address.
+    /// The limit of the address.
+    #[error("too many requests from one address")]
     Address,
-    /// That of the user.
+    /// The limit of the user.
+    #[error("too many requests of {0}")]
     User(UserId),
 }
 
 impl OverLimit {
-    /// After how many seconds to try again.
+    /// Seconds after which the client may try again.
     pub const RETRY_AFTER_S: u32 = 10;
 }
 
-impl fmt::Display for OverLimit {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Address => f.write_str("too many requests from one address"),
-            Self::User(user) => write!(f, "too many requests of {user}"),
-        }
-    }
-}
-
-/// Whose requests count together: an IPv4 address, or the IPv6 network of a household.
+/// Client address for counting: an IPv4 address, or the IPv6 network of a household.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ClientAddress(IpAddr);
 
 impl ClientAddress {
-    /// Parses `CF-Connecting-IP`, the address that the edge has seen the request come from.
+    /// Parses `CF-Connecting-IP`, the address that the edge received the request from.
     pub fn parse(header: &str) -> Option<Self> {
         match header.trim().parse::<IpAddr>().ok()?.to_canonical() {
             IpAddr::V4(address) => Some(Self(address.into())),
-            // Who has one address of a /64 has them all.
+            // The owner of one address of a /64 has all of them.
             IpAddr::V6(address) => {
                 let [a, b, c, d, ..] = address.segments();
                 Some(Self(Ipv6Addr::new(a, b, c, d, 0, 0, 0, 0).into()))

@@ -1,4 +1,11 @@
-//! Answers to clients: JSON, with the headers that browsers need.
+//! Responses to clients: JSON, with the headers that browsers need.
+//!
+//! How it works:
+//! - a response is a status, an optional JSON body and a few headers; [`ApiError`] converts to one;
+//! - CORS headers are added at the end, to responses of endpoints that browsers call
+//!   (`docs/protocol.md#cors`);
+//! - the headers of a successful response are the same every time, so that one `Headers` object per isolate serves
+//!   them all.
 
 use std::cell::RefCell;
 
@@ -9,7 +16,7 @@ use web_sys::{Headers, ResponseInit};
 use crate::error::ApiError;
 use crate::rate_limit::OverLimit;
 
-/// An answer that is still to be sent.
+/// A response that has not been sent yet.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Response {
     status: u16,
@@ -19,23 +26,23 @@ pub struct Response {
 }
 
 impl Response {
-    /// 200 with a JSON body.
+    /// Returns 200 with a JSON body.
     pub fn json(body: Value) -> Self {
         Self { status: 200, body: Some(body), headers: Vec::new(), for_browsers: false }
     }
 
-    /// 200 to a preflight.
+    /// Returns 200 for a preflight.
     pub fn preflight() -> Self {
         let max_age = ("Access-Control-Max-Age", PREFLIGHT_LIFETIME_S.to_string());
         Self { status: 200, body: None, headers: vec![max_age], for_browsers: false }
     }
 
-    /// Lets pages of any origin read this answer (§2 of the protocol).
+    /// Allows pages of any origin to read this response (`docs/protocol.md#cors`).
     pub fn with_cors(self) -> Self {
         Self { for_browsers: true, ..self }
     }
 
-    /// The platform's form of it.
+    /// Converts this to the type of the platform.
     pub fn into_web(self) -> Result<web_sys::Response, JsValue> {
         let init = ResponseInit::new();
         init.set_status(self.status);
@@ -81,7 +88,7 @@ impl From<&ApiError> for Response {
 }
 
 thread_local! {
-    /// Those of every token: the platform copies them into each answer.
+    /// Headers of every successful response: the platform copies them into each.
     static USUAL_HEADERS: RefCell<Option<Headers>> = const { RefCell::new(None) };
 }
 

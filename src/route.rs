@@ -1,6 +1,13 @@
-//! From a method and a path to what is asked for (§2 of the protocol; MSC4195).
+//! From a method and a path to an endpoint (`docs/protocol.md#paths`).
+//!
+//! How it works:
+//! - an endpoint is found by the last segments of the path, below any prefix, with empty segments dropped; a reverse
+//!   proxy needs no rewriting;
+//! - a path that contains `_matrix` belongs to homeserver mode, and is compared whole from there on, in its stable
+//!   and unstable forms;
+//! - each endpoint knows its methods, whether browsers call it, and whether it exists in homeserver mode only.
 
-/// What this service has at a path.
+/// An endpoint of this service.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Endpoint {
     /// `/get_token`.
@@ -13,7 +20,7 @@ pub enum Endpoint {
     SfuWebhook,
     /// `/healthz`.
     Healthz,
-    /// `/_matrix/client/…/rtc/livekit/get_token`, as this and what follows proxied by our homeserver.
+    /// `/_matrix/client/…/rtc/livekit/get_token`; this and the following ones are proxied by our homeserver.
     ClientGetToken,
     /// `/_matrix/federation/…/rtc/livekit/get_token`.
     FederationGetToken,
@@ -24,10 +31,11 @@ pub enum Endpoint {
 }
 
 impl Endpoint {
-    /// The endpoint at `path`, below any prefix: repeated slashes are one, and one at the end doesn't count.
+    /// Returns the endpoint at `path`, below any prefix. Repeated slashes count as one, and a slash at the end is
+    /// ignored.
     ///
-    /// Other paths of Matrix's own API are none of ours, whatever they end with: clients take an answer other than 404 there
-    /// for a promise.
+    /// Other paths below `_matrix` have no endpoint, whatever their end: for a client, a response other than 404
+    /// would announce support.
     pub fn at(path: &str) -> Option<Self> {
         let segments: Vec<&str> = path.split('/').filter(|segment| !segment.is_empty()).collect();
         if let Some(matrix) = segments.iter().position(|segment| *segment == "_matrix") {
@@ -52,7 +60,7 @@ impl Endpoint {
         }
     }
 
-    /// The methods it answers, as the `Allow` header has them.
+    /// Returns the methods of the endpoint, in the form of the `Allow` header.
     pub fn allow(self) -> &'static str {
         match self {
             Self::GetToken | Self::SfuGet | Self::DelegateDelayedLeave => "POST, OPTIONS",
@@ -62,17 +70,17 @@ impl Endpoint {
         }
     }
 
-    /// Whether it answers `method`.
+    /// Whether the endpoint has this method.
     pub fn allows(self, method: &str) -> bool {
         self.allow().split(", ").any(|allowed| allowed == method)
     }
 
-    /// Whether browsers call it from pages of other origins.
+    /// Whether pages of other origins call this endpoint.
     pub fn is_for_browsers(self) -> bool {
         matches!(self, Self::GetToken | Self::SfuGet | Self::DelegateDelayedLeave)
     }
 
-    /// Whether it is there in homeserver mode only. Nobody but the homeserver calls it.
+    /// Whether the endpoint exists in homeserver mode only. The homeserver is its only caller.
     pub fn is_for_homeserver(self) -> bool {
         use Endpoint::{ClientDelegateDelayedLeave, ClientGetToken, FederationGetToken, Ping};
         matches!(self, ClientGetToken | FederationGetToken | ClientDelegateDelayedLeave | Ping)

@@ -1,4 +1,15 @@
-//! One request: what is asked for, may it be asked, and who answers.
+//! One request: its endpoint, the checks before it, and its response.
+//!
+//! How it works:
+//! - preflights are answered first, without a configuration: otherwise no page could read the errors of a broken
+//!   deployment;
+//! - the configuration is read; a misconfigured deployment answers 503 to every request;
+//! - the endpoint and the method are checked, then the body is read and parsed; in homeserver mode `hs_token` comes
+//!   before the body;
+//! - requests of clients count against the limit of their address, then run through [`TokenService`] or
+//!   [`HomeserverMode`];
+//! - webhooks are verified, and forwarded to the object of their room if they are relevant to it;
+//! - an error becomes a response and one log line with its cause; CORS headers come last.
 
 use std::rc::Rc;
 
@@ -29,14 +40,14 @@ use crate::token::homeserver::{HomeserverMode, HomeserverRequest};
 use crate::token::homeserver_request::{self, ClientTokenRequest, FederationTokenRequest, LeaveRequest, Requester};
 use crate::token::openid_request::{DelegationRequest, TokenRequest};
 
-/// Answers `request`, errors included.
+/// Handles `request`, and returns a response for errors too.
 pub async fn respond(request: &Request, env: &Env, context: Context) -> Response {
     let url = request.url();
     let endpoint = Endpoint::at(path_of(&url));
     let method = request.method();
     let mut for_browsers = endpoint.is_none_or(Endpoint::is_for_browsers);
-    let answer = match endpoint {
-        // A preflight is answered even by a broken deployment: without it no page could read what is wrong.
+    let response = match endpoint {
+        // A preflight is answered even by a broken deployment: otherwise no page could read the error.
         Some(endpoint) if method == "OPTIONS" && endpoint.allows("OPTIONS") => Response::preflight(),
         _ => {
             let deployment = bindings::configuration(env).await;
@@ -63,10 +74,10 @@ pub async fn respond(request: &Request, env: &Env, context: Context) -> Response
             })
         }
     };
-    if for_browsers { answer.with_cors() } else { answer }
+    if for_browsers { response.with_cors() } else { response }
 }
 
-/// What goes through the flow of a token, or of a leave.
+/// Request to the token service, parsed.
 enum Operation<'a> {
     Token(TokenRequest),
     Delegation(DelegationRequest),
@@ -125,14 +136,14 @@ impl<'a> Service<'a> {
         }
     }
 
-    /// What we are to our homeserver, once it has proven that the request is its own.
+    /// Returns our registration with the homeserver, once the request has proven to be from there.
     fn verified_homeserver(&self) -> Result<&'a ApplicationService, ApiError> {
         let service = self.config.application_service.as_ref().ok_or(ApiError::Unrecognized)?;
         service.verify(self.header("Authorization").as_deref()).map_err(ApiError::NotTheHomeserver)?;
         Ok(service)
     }
 
-    /// Who our homeserver says asks.
+    /// Returns the user or server that our homeserver forwards the request for.
     fn requester<R: Requester>(&self) -> Result<R, ApiError> {
         R::from_header(self.header(R::HEADER).as_deref())
     }
@@ -147,7 +158,7 @@ impl<'a> Service<'a> {
 
     async fn run(self, operation: Operation<'a>) -> Result<Response, ApiError> {
         let limits = RateLimits { env: self.env, log: self.log };
-        // What comes through the homeserver comes from one address, whoever asks.
+        // All requests through the homeserver have its address.
         if !matches!(operation, Operation::OfHomeserver(..))
             && let Some(client) = client_address(self.request)
         {
@@ -156,7 +167,7 @@ impl<'a> Service<'a> {
         let fetchers = Fetchers::from_env(self.env);
         let context = Rc::new(self.context);
         let wait_until: WaitUntil = Rc::new(move |promise| {
-            // It fails only where the invocation is over already, and then nobody waits.
+            // Fails only where the invocation is over, and then nothing depends on it.
             let _ = context.as_ref().as_ref().wait_until(promise);
         });
         let federation = Federation {
@@ -180,12 +191,12 @@ impl<'a> Service<'a> {
             limits,
             log: self.log,
         };
-        let answer = match operation {
+        let response = match operation {
             Operation::Token(request) => tokens.handle_token(request).await,
             Operation::Delegation(request) => tokens.handle_delegation(request).await,
-            Operation::OfHomeserver(service, request) => HomeserverMode { tokens, service }.answer(request).await,
+            Operation::OfHomeserver(service, request) => HomeserverMode { tokens, service }.respond(request).await,
         };
-        answer.map(Response::json)
+        response.map(Response::json)
     }
 
     async fn webhook(self) -> Result<Response, ApiError> {
@@ -205,18 +216,18 @@ impl<'a> Service<'a> {
 fn report(log: &Log, error: &ApiError, endpoint: Option<Endpoint>) {
     let (level, msg) = match error {
         ApiError::Misconfigured(_) => return,
-        ApiError::Unauthorized(_) => (Level::Warn, "OpenID token not verified"),
-        ApiError::Webhook(_) => (Level::Warn, "webhook refused"),
-        ApiError::Sfu(_) => (Level::Error, "room not created"),
-        ApiError::Mint(_) => (Level::Error, "token not signed"),
-        ApiError::NotStored(_) => (Level::Error, "not stored"),
-        ApiError::NotTheHomeserver(_) => (Level::Warn, "not our homeserver"),
-        ApiError::MembershipUnknown(_) => (Level::Warn, "membership not known"),
-        ApiError::DelayedEventUnknown(_) => (Level::Warn, "delayed event not looked up"),
-        ApiError::NotRelayed(_) => (Level::Warn, "token not relayed"),
+        ApiError::Unauthorized(_) => (Level::Warn, "OpenID token verification failed"),
+        ApiError::Webhook(_) => (Level::Warn, "webhook rejected"),
+        ApiError::Sfu(_) => (Level::Error, "SFU room creation failed"),
+        ApiError::Mint(_) => (Level::Error, "token signing failed"),
+        ApiError::NotStored(_) => (Level::Error, "room object unavailable"),
+        ApiError::NotTheHomeserver(_) => (Level::Warn, "invalid hs_token"),
+        ApiError::MembershipUnknown(_) => (Level::Warn, "membership check failed"),
+        ApiError::DelayedEventUnknown(_) => (Level::Warn, "delayed event lookup failed"),
+        ApiError::NotRelayed(_) => (Level::Warn, "token relay failed"),
         ApiError::NoClientApi(_) => (Level::Warn, "client-server API not found"),
         ApiError::RateLimited(_) => (Level::Warn, "rate limit reached"),
-        _ => (Level::Debug, "request refused"),
+        _ => (Level::Debug, "request rejected"),
     };
     let endpoint = endpoint.map_or(Value::Null, |endpoint| format!("{endpoint:?}").into());
     log.write(
@@ -226,20 +237,22 @@ fn report(log: &Log, error: &ApiError, endpoint: Option<Endpoint>) {
     );
 }
 
-/// The path of an absolute URL in the platform's serialisation.
+/// Returns the path of an absolute URL in the serialisation of the platform.
 fn path_of(url: &str) -> &str {
     let authority = url.find("://").map_or(0, |at| at + 3);
     let path = url[authority..].find('/').map_or("", |at| &url[authority + at..]);
     path.split(['?', '#']).next().unwrap_or_default()
 }
 
-/// What the edge calls the request; elsewhere, anybody could have written anything there.
+/// Returns the identifier that the edge gave the request. Elsewhere the header is set by the client, so its form is
+/// checked.
 fn platform_id(request: &Request) -> Option<String> {
     let id = request.headers().get("Cf-Ray").ok().flatten()?;
     (id.len() <= 32 && id.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-')).then_some(id)
 }
 
-/// Where the edge saw the request come from; elsewhere there is no such header, or anybody could have written it.
+/// Returns the address that the edge received the request from. Elsewhere the header is missing, or set by the
+/// client.
 fn client_address(request: &Request) -> Option<ClientAddress> {
     ClientAddress::parse(&request.headers().get("CF-Connecting-IP").ok().flatten()?)
 }

@@ -1,4 +1,4 @@
-//! What the worker asks of a room's Durable Object, and what it answers. Both cross the boundary as JSON.
+//! Commands of the worker to a room's Durable Object, and the object's answers. Both cross the boundary as JSON.
 
 use serde::{Deserialize, Serialize};
 
@@ -7,65 +7,65 @@ use crate::engine::webhook::WebhookEvent;
 use crate::ids::{DelayedEventsUrl, Identity, MatrixRoomId, RoomName, ServerName, UserId};
 use crate::time::Timestamp;
 
-/// A request to the object of one LiveKit room. The object's name is the room's.
+/// Command to the object of one LiveKit room. The object's name is the room's.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum RoomCommand {
-    /// Take over a delayed leave.
+    /// Takes over a delayed leave.
     Delegate(Delegate),
-    /// Remember whom a token was minted for, whose holder has to be in a Matrix room.
+    /// Records the issue of a token whose holder has to be in a Matrix room.
     Track(Track),
-    /// There will soon be something to do: read what is stored.
+    /// Announces a command: the object reads what is stored.
     Wake,
-    /// Something happened in the room.
+    /// Passes on a webhook of the SFU.
     Webhook(WebhookEvent),
 }
 
-/// The object's answer. A command whose effect can't be stored is answered with an error instead.
+/// Answer of the object. A command whose effect can't be stored is answered with an error instead.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum RoomAnswer {
     /// Its effect is on disk, and the alarm is set.
     Recorded,
-    /// Nothing here is concerned by it.
+    /// It concerns no delegation and no participant of the room.
     Nothing,
 }
 
-/// A delayed leave to take over.
+/// Delayed leave to take over.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Delegate {
     /// The LiveKit room.
     pub room: RoomName,
-    /// Who it is for: the member. A delegation for the same one is replaced.
+    /// Identity of the member. A delegation for the same one is replaced.
     pub identity: Identity,
-    /// The other identity under which the member may have joined: `{user_id}:{device_id}`, for what comes through
+    /// Second identity under which the member may have joined: `{user_id}:{device_id}`, for delegations through
     /// `/delegate_delayed_leave` in the slot `m.call#ROOM`.
     pub legacy_identity: Option<Identity>,
-    /// Whose homeserver holds the delayed event.
+    /// Homeserver that holds the delayed event.
     pub server_name: ServerName,
-    /// Where delayed events are on it, by the latest look-up.
+    /// URL of its delayed events, by the latest look-up.
     pub delayed_events_url: DelayedEventsUrl,
-    /// Whose event it is, where that was found out: restarts and sends go out in this user's name, as far as the caller may
-    /// speak in it. `None` for an event of which nothing is known but its id.
+    /// Owner of the event, where it is known: restarts and sends go out in this user's name, as far as the caller may
+    /// act for them. `None` for an event of which only the id is known.
     pub owner: Option<UserId>,
-    /// What it is called there.
+    /// Id of the event there.
     pub delay_id: DelayId,
-    /// How long after its last restart it is sent by itself, in ms.
+    /// Time from its last restart until the homeserver sends it by itself, in ms.
     pub delay_timeout: DelayTimeout,
 }
 
-/// A token that was minted because its user is in a Matrix room.
+/// Token that was issued because its user is in a Matrix room.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Track {
-    /// The LiveKit room that it lets in to.
+    /// The LiveKit room that it admits to.
     pub room: RoomName,
-    /// The Matrix room that its user has to be in. Another one than before takes its place.
+    /// The Matrix room that its user has to be in. It replaces an earlier one.
     pub matrix_room_id: MatrixRoomId,
     /// Its user.
     pub user_id: UserId,
-    /// Under which identity it lets in. There is one record for each, whatever the number of tokens.
+    /// Identity that it admits. There is one record for each, whatever the number of tokens.
     pub identity: Identity,
-    /// When it expires. An earlier time than one that was told before changes nothing.
+    /// When it expires. A time earlier than a recorded one changes nothing.
     pub expires_at: Timestamp,
 }
 

@@ -1,18 +1,20 @@
-//! A delayed event on a homeserver (MSC4140): its id, and its delay with all that is measured by it.
+//! A delayed event on a homeserver ([MSC4140](https://github.com/matrix-org/matrix-spec-proposals/pull/4140)): its
+//! id, and its delay with all times that derive from it.
 
 use std::fmt;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
+use thiserror::Error;
 
-/// The id of a delayed event. Whoever knows it may restart, send or cancel the event, so `Debug` doesn't show it.
+/// Id of a delayed event. It is all that is needed to restart, send or cancel the event, so `Debug` doesn't show it.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct DelayId(String);
 
 impl DelayId {
-    /// Refuses what can't be one path segment: nothing, `.`, `..`, and more than 255 bytes. Percent-encoding it is left
-    /// to who builds the URL.
+    /// Parses an id. Refuses texts that can't be one path segment: the empty one, `.`, `..`, and more than 255 bytes.
+    /// Percent-encoding is left to the caller that builds the URL.
     pub fn new(id: impl Into<String>) -> Result<Self, InvalidDelayId> {
         let id = id.into();
         match id.as_str() {
@@ -22,7 +24,7 @@ impl DelayId {
         }
     }
 
-    /// The id itself, for the homeserver's eyes only.
+    /// The id itself, for the homeserver only.
     pub fn secret(&self) -> &str {
         &self.0
     }
@@ -48,42 +50,35 @@ impl From<DelayId> for String {
     }
 }
 
-/// The text is no delay id.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// Error of a text that is no delay id.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+#[error("not the id of a delayed event")]
 pub struct InvalidDelayId;
 
-impl fmt::Display for InvalidDelayId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("not the id of a delayed event")
-    }
-}
-
-impl std::error::Error for InvalidDelayId {}
-
-/// `T`: how long after its last restart the homeserver sends a delayed event by itself. More than zero.
+/// `T`: time from the last restart until the homeserver sends a delayed event by itself. More than zero.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "u64", into = "u64")]
 pub struct DelayTimeout(u64);
 
 impl DelayTimeout {
-    /// From milliseconds; more than a year counts as a year. `None` for zero.
+    /// Converts milliseconds; more than a year counts as a year. `None` for zero.
     pub fn from_millis(millis: u64) -> Option<Self> {
         (millis > 0).then(|| Self(millis.min(LONGEST_MS)))
     }
 
-    /// `T` as a span.
+    /// `T` as a duration.
     pub fn span(self) -> Duration {
         Duration::from_millis(self.0)
     }
 
-    /// How long after a restart was sent the next one is due: `T - max(T/5, min(T/2, 5 s))`, and a quarter of a second
-    /// at least, so that a tiny `T` doesn't become a stream of requests.
+    /// Time from the sending of a restart until the next is due: `T - max(T/5, min(T/2, 5 s))`, and a quarter of a
+    /// second at least, so that a tiny `T` doesn't become a stream of requests.
     pub fn restart_after(self) -> Duration {
         let headroom = (self.0 / 5).max((self.0 / 2).min(5_000));
         Duration::from_millis(self.0 - headroom).max(SHORTEST_RESTART)
     }
 
-    /// How long a delegation waits for its participant to connect: `min(T, 1 h)`.
+    /// Time that a delegation waits for its participant to connect: `min(T, 1 h)`.
     pub fn wait(self) -> Duration {
         self.span().min(HOUR)
     }
@@ -103,17 +98,10 @@ impl From<DelayTimeout> for u64 {
     }
 }
 
-/// A delay of zero is none.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// Error of a delay of zero, which is none.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+#[error("the delay is zero")]
 pub struct ZeroDelay;
-
-impl fmt::Display for ZeroDelay {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("the delay is zero")
-    }
-}
-
-impl std::error::Error for ZeroDelay {}
 
 pub(crate) const HOUR: Duration = Duration::from_secs(3600);
 const SHORTEST_RESTART: Duration = Duration::from_millis(250);

@@ -1,4 +1,5 @@
-//! What things are called on the SFU and on the homeserver.
+//! Names of things on the SFU and on the homeserver. The engine compares them and passes them on; parsing them is the
+//! caller's.
 
 use std::fmt;
 
@@ -6,38 +7,58 @@ use base64ct::{Base64Unpadded, Encoding};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-/// The name of a LiveKit room.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(transparent)]
-pub struct RoomName(String);
+/// Defines string types that differ in meaning only.
+macro_rules! string_ids {
+    ($($(#[$doc:meta])* $name:ident;)*) => {
+        $(
+            $(#[$doc])*
+            #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+            #[serde(transparent)]
+            pub struct $name(String);
+
+            impl $name {
+                /// Wraps a text that the caller has parsed, or that the SFU has sent.
+                pub fn new(text: impl Into<String>) -> Self {
+                    Self(text.into())
+                }
+
+                /// The text.
+                pub fn as_str(&self) -> &str {
+                    &self.0
+                }
+            }
+
+            impl fmt::Display for $name {
+                fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                    f.write_str(&self.0)
+                }
+            }
+        )*
+    };
+}
+
+string_ids! {
+    /// Name of a LiveKit room.
+    RoomName;
+    /// Identity of a LiveKit participant. A client that reconnects keeps it.
+    Identity;
+    /// Name of the homeserver that holds a delayed event.
+    ServerName;
+    /// Id of a Matrix room.
+    MatrixRoomId;
+    /// Id of a Matrix user.
+    UserId;
+    /// URL of a homeserver's delayed events, below which each has its id, without a slash at its end. The engine
+    /// passes it on for times when it can't be looked up.
+    DelayedEventsUrl;
+}
 
 impl RoomName {
     /// The room of a slot in a Matrix room: `H(room_id, slot_id)`.
     pub fn of_slot(room_id: &str, slot_id: &str) -> Self {
         Self(hash(&[room_id, slot_id]))
     }
-
-    /// A name that the SFU told.
-    pub fn new(name: impl Into<String>) -> Self {
-        Self(name.into())
-    }
-
-    /// The name, as the SFU knows it.
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
 }
-
-impl fmt::Display for RoomName {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
-
-/// The identity of a LiveKit participant. A client that reconnects keeps it.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(transparent)]
-pub struct Identity(String);
 
 impl Identity {
     /// A member's identity at `/get_token` and `/delegate_delayed_leave`: `H(user_id, claimed_device_id, member.id)`.
@@ -54,124 +75,22 @@ impl Identity {
     pub fn of_homeserver_member(user_id: &str, member_id: &str) -> Self {
         Self(hash(&[user_id, member_id]))
     }
-
-    /// An identity that the SFU told.
-    pub fn new(identity: impl Into<String>) -> Self {
-        Self(identity.into())
-    }
-
-    /// The identity, as the SFU knows it.
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
 }
 
-impl fmt::Display for Identity {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
-
-/// What the SFU calls one connection of a participant: each new connection has a new one, a migrated one keeps it.
+/// The SFU's id of one connection of a participant: each new connection has a new one, a migrated one keeps it.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct ParticipantSid(String);
 
 impl ParticipantSid {
-    /// Reads a `sid` field. `None` where it is empty, which is protobuf's way of leaving it out, or holds white space.
+    /// Parses a `sid` field. `None` where it is empty, which is protobuf's way of leaving it out, or holds white
+    /// space.
     pub fn new(sid: impl Into<String>) -> Option<Self> {
         let sid = sid.into();
         (!sid.is_empty() && !sid.contains(char::is_whitespace)).then_some(Self(sid))
     }
 
     /// The SID, as the SFU writes it.
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
-}
-
-/// The name of the homeserver that holds a delayed event. The engine doesn't look into it: the caller has parsed it.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(transparent)]
-pub struct ServerName(String);
-
-impl ServerName {
-    /// A server name that the caller has parsed.
-    pub fn new(name: impl Into<String>) -> Self {
-        Self(name.into())
-    }
-
-    /// The name.
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
-}
-
-impl fmt::Display for ServerName {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
-
-/// The id of a Matrix room. The engine doesn't look into it: the caller has parsed it.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(transparent)]
-pub struct MatrixRoomId(String);
-
-impl MatrixRoomId {
-    /// A room id that the caller has parsed.
-    pub fn new(id: impl Into<String>) -> Self {
-        Self(id.into())
-    }
-
-    /// The id.
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
-}
-
-impl fmt::Display for MatrixRoomId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
-
-/// The id of a Matrix user. The engine compares it, and doesn't look into it: the caller has parsed it.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(transparent)]
-pub struct UserId(String);
-
-impl UserId {
-    /// A user id that the caller has parsed.
-    pub fn new(id: impl Into<String>) -> Self {
-        Self(id.into())
-    }
-
-    /// The id.
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
-}
-
-impl fmt::Display for UserId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
-
-/// Where a homeserver's delayed events are: the URL below which each has its id. The engine hands it on, for a time when it
-/// can't be looked up.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(transparent)]
-pub struct DelayedEventsUrl(String);
-
-impl DelayedEventsUrl {
-    /// A URL that the caller has looked up.
-    pub fn new(url: impl Into<String>) -> Self {
-        Self(url.into())
-    }
-
-    /// The URL, without a slash at its end.
     pub fn as_str(&self) -> &str {
         &self.0
     }

@@ -1,49 +1,117 @@
-//! Delegated leaves: a client hands over the delayed event that takes it out of a call, and from then on it is ours.
+//! Delegated leaves: a client hands over the delayed event that takes it out of a call, and this crate looks after it.
 //!
-//! While the participant is connected to the SFU the homeserver's timer is restarted in time; once it is gone, the event is
-//! sent. Two config decide every doubt: **a leave is never lost**, and **a leave is never sent early**.
+//! While the participant is connected to the SFU, the homeserver's timer is restarted in time; once it has left, the
+//! event is sent. Two rules decide every doubt: **a leave is never lost**, and **a leave is never sent early**.
 //!
-//! And who may stay: a token that was minted because its user is in a Matrix room is remembered, and whoever isn't in that room
-//! any more is removed from the call. Two config again: **nobody who is in the room is removed**, and **what isn't an answer of
-//! the homeserver removes nobody**.
+//! It looks after memberships, too: a token that was issued because its user is in a Matrix room is recorded, and the
+//! participant is removed from the call once its user has left the room. Two rules again: **no member of the room is
+//! removed**, and **a failure of the homeserver removes no participant**.
 //!
 //! # The engine
 //!
-//! [`RoomEngine`] holds the delegations and the tracked participants of one LiveKit room. It is a value without I/O, clock, storage and randomness:
-//! [`RoomEngine::handle`] takes what happens, [`RoomEngine::take_changes`] tells what to store, [`RoomEngine::next_due`] when there is
-//! something to do, and [`RoomEngine::take_due`] what. Whoever drives it
+//! [`RoomEngine`] holds the delegations and the tracked participants of one LiveKit room. It is a value without I/O,
+//! clock, storage and randomness. Its caller
 //!
-//! - stores the changes of an input before acknowledging it, together with an alarm for [`RoomEngine::next_due`];
-//! - acts only when the alarm goes off: performs what [`RoomEngine::take_due`] returns, a few at a time, hands in each result,
-//!   stores what that changes, and goes on until nothing is due and nothing is under way. While waiting for results it is
-//!   needed again at [`RoomEngine::next_due_after`], and after each command;
-//! - after a crash, or when it couldn't store something, loads the room anew: what was under way is due again.
+//! - passes commands and outcomes to [`RoomEngine::handle`], and stores [`RoomEngine::take_changes`] before it
+//!   acknowledges them, together with an alarm for [`RoomEngine::next_due`];
+//! - acts only when the alarm goes off: performs the actions of [`RoomEngine::take_due`], a few at a time, hands in
+//!   each outcome, and goes on until nothing is due and nothing is in flight. While it waits for outcomes,
+//!   [`RoomEngine::next_due_after`] is when the engine needs it again, if no command comes before;
+//! - loads the engine anew after a crash, or when it couldn't store something: actions that were in flight are due
+//!   again.
+//!
+//! As code, with a `Vec` for a disk and a loop for an alarm:
+//!
+//! ```
+//! use delegated_leaves::*;
+//!
+//! /// Performs a request: here, the participant never connects, and the homeserver always works.
+//! fn perform(request: &Request) -> Outcome {
+//!     match request {
+//!         Request::Restart(_) | Request::Send(_) => Outcome::Homeserver(HomeserverAnswer::Done),
+//!         Request::GetParticipant { .. } | Request::ListParticipants { .. } => {
+//!             Outcome::Sfu(SfuAnswer::Participants(Vec::new()))
+//!         }
+//!         request => request.failed(),
+//!     }
+//! }
+//!
+//! let mut now = Timestamp::from_secs(1_790_000_000);
+//! let mut engine = RoomEngine::load(EngineConfig::default(), now, Rows::default());
+//!
+//! // A command is stored, and then acknowledged.
+//! let delegate = Delegate {
+//!     room: RoomName::of_slot("!room:example.com", "m.call#ROOM"),
+//!     identity: Identity::of_member("@alice:example.com", "DEVICE", "member"),
+//!     legacy_identity: None,
+//!     server_name: ServerName::new("example.com"),
+//!     delayed_events_url: DelayedEventsUrl::new("https://example.com/delayed_events"),
+//!     owner: None,
+//!     delay_id: DelayId::new("syd_1")?,
+//!     delay_timeout: DelayTimeout::try_from(8_000)?,
+//! };
+//! engine.handle(now, Input::Command(RoomCommand::Delegate(delegate)));
+//! let mut disk = engine.take_changes();
+//! assert!(matches!(disk.as_slice(), [Change::Put(_)]));
+//!
+//! // The alarm goes off whenever something is due.
+//! let mut performed = Vec::new();
+//! while let Some(due) = engine.next_due() {
+//!     now = now.max(due);
+//!     let mut in_flight = engine.take_due(now, 6);
+//!     disk.extend(engine.take_changes());
+//!     while let Some(action) = in_flight.pop() {
+//!         let outcome = perform(&action.request);
+//!         engine.handle(now, Input::Outcome { id: action.id, outcome, jitter: Jitter::new(0.5) });
+//!         disk.extend(engine.take_changes());
+//!         performed.push(action.request);
+//!     }
+//! }
+//!
+//! // After eight seconds without its participant, the leave was sent, and its row deleted.
+//! assert!(matches!(performed.last(), Some(Request::Send(_))));
+//! assert!(matches!(disk.last(), Some(Change::Delete(_))));
+//! assert!(engine.is_empty());
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
 //!
 //! # The transition table of a delegation
 //!
-//! *Suspected* is connected, but said to be gone by news that is old or unclear, or by news that says it is coming back.
+//! Columns are the states, rows the signals of `engine/delegation/mod.rs`; each cell is an arm of
+//! `Delegation::handle`. An empty cell does nothing.
 //!
-//! | what a delegation hears | waiting | connected | suspected | leaving |
+//! | signal | `Waiting` | `Connected` | `Suspected` | `Leaving` |
 //! | --- | --- | --- | --- | --- |
-//! | a new connection stands | connected | | connected | connected |
-//! | a hint that one may | ask | | ask | ask before the next `send` |
-//! | the connection has ended | wait 15 s at most | leaving | leaving | |
-//! | one has ended, perhaps not the newest, or long ago | wait 15 s at most | suspected | ask | |
-//! | it has ended, to come back | wait 15 s at most | suspected for 15 s | suspected for 15 s | |
-//! | SFU: not there | ask later | leaving | leaving if it is time, else ask later | `send` |
-//! | SFU: one identity isn't there | ask later | suspected | ask later | ask later |
-//! | SFU: just connecting, or no answer | ask later | | ask later | ask later, `send` at the end of the window |
-//! | its time is up | leaving | | leaving | given up |
-//! | `restart` done | | next in time | next in time | longer window |
-//! | `restart` failed | | again, with back-off | again, with back-off | |
-//! | `send` failed | | | | again, with back-off |
-//! | `T` has passed since the last restart | | given up | given up | |
-//! | the homeserver hasn't the event any more | over | over | over | over |
+//! | `Joined` | `Connected` | polls don't count | `Connected` | `Connected` |
+//! | `MaybeJoined` | poll | polls don't count | poll | poll before the next `send` |
+//! | `Left` | wait 15 s at most | `Leaving` | `Leaving` | |
+//! | `MaybeLeft` | wait 15 s at most | `Suspected` | poll | |
+//! | `Reconnecting` | wait 15 s at most | `Suspected` for 15 s | `Suspected` for 15 s | |
+//! | `NotFound` | poll later | `Leaving` | `Leaving` from `believed_from` on, else poll later | `send` |
+//! | `OneIdentityNotFound` | poll later | `Suspected` | poll later | poll later; `send` at the end of the window |
+//! | `Inconclusive` | poll later | | poll later | poll later; `send` at the end of the window |
+//! | `StateTimeout` | `Leaving` | | `Leaving` | ends: `GaveUp` |
+//! | `Restarted` | longer window | next in time | next in time | longer window |
+//! | `RestartFailed` | | again, with back-off | again, with back-off | |
+//! | `SendFailed` | | | | again, with back-off |
+//! | `DelayElapsed` | | ends: `GaveUp` | ends: `GaveUp` | |
+//! | `Finalised` | ends | ends | ends | ends |
 //!
-//! A delegation that starts to wait is asked for at once, one that becomes connected is restarted at once, one that starts to
-//! leave is sent at once: if it isn't longer than three seconds ago that the participant was seen to be gone, or else after
-//! the SFU was asked. It waits for `min(T, 1 h)`, doubts for an hour at most, and leaves until `T` has passed since the last
-//! restart, for a second at least and an hour at most.
+//! `Waiting` begins with a poll, `Connected` with a `restart` (unless it follows `Suspected`), `Leaving` with a
+//! `send`, before which the SFU is polled unless the participant was seen to be gone in the last three seconds.
+//! `Waiting` lasts `min(T, 1 h)`, `Suspected` an hour at most, and `Leaving` until `T` has passed since the last
+//! restart, but a second at least and an hour at most.
+//!
+//! # The states of a tracked participant
+//!
+//! - `Absent`: not connected, as far as is known. Its token may admit it.
+//! - `Missing`: not connected, after all known tokens had expired, as a first poll has confirmed. The second one ends
+//!   the record.
+//! - `Connected`: its user is taken to be in the Matrix room, which regular sweeps check.
+//! - `Unwelcome`: connected, but its user isn't in the Matrix room. Its removal is requested until the SFU has
+//!   fulfilled it.
+//!
+//! The transition table is at the top of `engine/membership/participant.rs`; each cell is an arm of `Tracked::handle`.
 mod command;
 mod delay;
 mod engine;
@@ -55,18 +123,20 @@ mod time;
 pub use command::{Delegate, RoomAnswer, RoomCommand, Track};
 pub use delay::{DelayId, DelayTimeout, InvalidDelayId, ZeroDelay};
 pub use engine::action::{
-    Action, ActionId, DelayedEvent, DelegationId, HomeserverAnswer, MembersAnswer, Participant, ParticipantState,
-    RemovalAnswer, Request, ServerAnswer, SfuAnswer, TrackedId,
+    Action, ActionId, DelayedEvent, DelegationId, HomeserverAnswer, MembersAnswer, Outcome, Participant,
+    ParticipantState, RemovalAnswer, Request, ServerAnswer, SfuAnswer, TrackedId,
 };
 pub use engine::backoff::Jitter;
 pub use engine::delegation::Ending;
+pub use engine::delegation::row::{AliasColumn, DelegationRow, StateColumn};
 pub use engine::log_event::{LogEvent, LogEventKind, Subject};
+pub use engine::membership::row::TrackedRow;
 #[cfg(feature = "mutants")]
 pub use engine::mutant::Mutant;
 pub use engine::room::{EngineConfig, Input, RoomEngine};
-pub use engine::storage::{AliasColumn, Change, DelegationRow, RoomRow, Rows, StateColumn, TrackedRow};
+pub use engine::storage::{Change, RoomRow, Rows};
 pub use engine::webhook::{DisconnectReason, FRESH, Occurrence, ParticipantRef, ROUNDING, WebhookEvent};
 pub use ids::{DelayedEventsUrl, Identity, MatrixRoomId, ParticipantSid, RoomName, ServerName, UserId};
 #[cfg(feature = "object")]
-pub use object::{Outcome, RoomObject, Upstreams};
+pub use object::{RoomObject, Upstreams};
 pub use time::Timestamp;

@@ -5,19 +5,19 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-/// An instant, in milliseconds since the Unix epoch. Arithmetic saturates, at zero and at 2⁵³ − 1: what SQLite and
-/// JavaScript can both hold.
+/// Instant in milliseconds since the Unix epoch. Arithmetic saturates, at zero and at 2⁵³ − 1: SQLite and JavaScript
+/// can both hold that.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(from = "u64", into = "u64")]
 pub struct Timestamp(u64);
 
 impl Timestamp {
-    /// From milliseconds since the epoch.
+    /// Converts milliseconds since the epoch.
     pub const fn from_millis(millis: u64) -> Self {
         Self(if millis < LATEST { millis } else { LATEST })
     }
 
-    /// From seconds since the epoch, as LiveKit's `createdAt` and `joinedAt` count.
+    /// Converts seconds since the epoch, the unit of LiveKit's `createdAt` and `joinedAt`.
     pub const fn from_secs(secs: u64) -> Self {
         Self::from_millis(secs.saturating_mul(1000))
     }
@@ -27,7 +27,7 @@ impl Timestamp {
         self.0
     }
 
-    /// How long `earlier` was before this; zero if it wasn't.
+    /// Time from `earlier` until this; zero if it wasn't earlier.
     pub fn since(self, earlier: Self) -> Duration {
         Duration::from_millis(self.0.saturating_sub(earlier.0))
     }

@@ -1,4 +1,13 @@
-//! The configuration of this deployment, read from its bindings once an isolate.
+//! The configuration of this deployment, read from its bindings once per isolate.
+//!
+//! How it works:
+//! - `[vars]` entries and secrets are strings in `env`; a Secrets Store binding is an object with an asynchronous
+//!   `get`;
+//! - without Secrets Store bindings the first result, good or bad, holds for the life of the isolate: a deployment
+//!   starts new ones;
+//! - values from the Secrets Store may be rotated, so they are read again after 5 minutes, and 1 s after a failure;
+//! - while a value can't be read again, the last good configuration stays in force, and the log has a warning every
+//!   30 s.
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -16,13 +25,12 @@ use crate::config::{Config, ConfigErrors, Unreadable, VARIABLES};
 use crate::fetch::Deadline;
 use crate::log::{Level, Log};
 
-/// The configuration, or what is wrong with it.
+/// The configuration, or its problems.
 pub type Deployment = Rc<Result<Config, ConfigErrors>>;
 
-/// Reads it from `env`: from `[vars]` entries, secrets and Secrets Store bindings alike.
+/// Returns the configuration from `env`, from memory while that is fresh.
 ///
-/// What is in the Secrets Store is read again every few minutes, because it may be rotated. When that fails, what was read
-/// before stays in force; without that, the deployment is misconfigured until it succeeds.
+/// Fails, until the Secrets Store answers, where a value has never been read.
 pub async fn configuration(env: &Env) -> Deployment {
     let now = clock::now_ms();
     let known = CONFIGURATION.with_borrow(|known| known.clone());
@@ -48,7 +56,7 @@ pub async fn configuration(env: &Env) -> Deployment {
     let config = match known.and_then(|(before, _)| outlasting(before, &unreadable)) {
         Some((before, log_level)) => {
             let log = Log::of_new_request(log_level);
-            log.write(Level::Warn, "Secrets Store out of reach", json!({"variables": unreadable}));
+            log.write(Level::Warn, "Secrets Store unavailable", json!({"variables": unreadable}));
             lifetime_ms = Some(OUTAGE_LIFETIME_MS);
             before
         }
@@ -59,7 +67,7 @@ pub async fn configuration(env: &Env) -> Deployment {
     config
 }
 
-/// What was read before, where it was right and something can't be read again; with its log level.
+/// Returns the configuration to keep, with its log level, where it was valid and some value is unreadable now.
 fn outlasting(before: Deployment, unreadable: &[&str]) -> Option<(Deployment, Level)> {
     let log_level = before.as_ref().as_ref().ok()?.log_level;
     (!unreadable.is_empty()).then_some((before, log_level))

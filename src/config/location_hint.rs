@@ -1,7 +1,7 @@
 //! `LIVEKIT_LOCATION_HINT`.
 
-/// Where on earth objects are made that aren't there yet
-/// ([Durable Objects, "Provide a location hint"](https://developers.cloudflare.com/durable-objects/reference/data-location/#provide-a-location-hint)).
+/// Region in which objects that don't exist yet are created ([Durable Objects, "Provide a location
+/// hint"](https://developers.cloudflare.com/durable-objects/reference/data-location/#provide-a-location-hint)).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LocationHint(&'static str);
 
@@ -14,7 +14,7 @@ impl LocationHint {
         Self::ALL.into_iter().find(|region| *region == text).map(Self)
     }
 
-    /// The platform's name of the region.
+    /// Returns the platform's name of the region.
     pub fn as_str(self) -> &'static str {
         self.0
     }

@@ -1,10 +1,11 @@
-//! The service's configuration: one table of variables, read once, typed, with all that is wrong in it at once
+//! The configuration of the service: one table of variables, read once, typed, with all problems reported at once
 //! (`docs/protocol.md#configuration`).
 //!
 //! How it works:
-//! - the table below is the only place that lists variables: name, help, default, parser;
-//! - [`Config`], the reading, [`VARIABLES`] and [`TABLE`] come from it, and a test holds README and `wrangler.toml` to it;
-//! - [`Reader`] collects the problems of all variables, so that an operator mends them in one go;
+//! - the table below is the only list of variables: name, help, default, parser;
+//! - [`Config`], its reader, [`VARIABLES`] and [`TABLE`] come from it, and a test compares README and `wrangler.toml`
+//!   with it;
+//! - the reader collects the problems of all variables, so that an operator corrects them in one go;
 //! - a problem names a variable and never its value, which may be a secret.
 
 pub mod bindings;
@@ -103,7 +104,8 @@ impl Config {
         Self::from_source(|variable| Ok(lookup(variable)))
     }
 
-    /// Reads it from a `source` that may fail to return a value that is there. No default takes the place of such a value.
+    /// Reads the configuration from a `source` that may fail to return an existing value. No default takes the place
+    /// of such a value.
     pub fn from_source(source: impl Fn(&str) -> Result<Option<String>, Unreadable>) -> Result<Self, ConfigErrors> {
         let mut reader = Reader { source, problems: Vec::new() };
         match Self::read(&mut reader) {
@@ -113,7 +115,7 @@ impl Config {
     }
 }
 
-/// The names in [`TABLE`].
+/// Names of the variables in [`TABLE`].
 pub const VARIABLES: [&str; TABLE.len()] = {
     let mut names = [""; TABLE.len()];
     let mut at = 0;
@@ -278,12 +280,12 @@ mod tests {
 
     #[test]
     fn every_variable_is_listed() {
-        let asked = std::cell::RefCell::new(BTreeSet::new());
+        let read = std::cell::RefCell::new(BTreeSet::new());
         let _ = Config::from_lookup(|name| {
-            asked.borrow_mut().insert(name.to_owned());
+            read.borrow_mut().insert(name.to_owned());
             None
         });
-        assert_eq!(*asked.borrow(), VARIABLES.iter().map(|name| (*name).to_owned()).collect());
+        assert_eq!(*read.borrow(), VARIABLES.iter().map(|name| (*name).to_owned()).collect());
     }
 
     #[test]
@@ -299,7 +301,7 @@ mod tests {
         }
     }
 
-    /// The table in the README, and the comment in `wrangler.toml`, say what [`TABLE`] says.
+    /// The table in the README and the comment in `wrangler.toml` list exactly [`TABLE`].
     #[test]
     fn readme_and_wrangler_configuration_have_the_same_table() {
         let default = |variable: &Variable| match variable.presence {

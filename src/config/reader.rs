@@ -1,7 +1,7 @@
 //! Reads variables one by one, and collects all problems before any is reported.
 //!
 //! How it works:
-//! - a source returns the text of a variable, `None`, or [`Unreadable`] for a secret that is there and can't be read now;
+//! - a source returns the text of a variable, `None`, or [`Unreadable`] for an existing secret that can't be read now;
 //! - white space alone counts as no value;
 //! - each method returns `None` after it has noted a problem, so that the caller goes on to the next variable;
 //! - the variables that only make sense together (the keys, homeserver mode) have a method of their own.
@@ -12,16 +12,16 @@ use crate::livekit::keys::ApiKeys;
 use crate::matrix::homeserver::{ApplicationService, Token};
 use crate::matrix::ids::server_name::ServerName;
 
-/// What is wrong with a configuration. Names variables, never values.
+/// Problems of a configuration. Names variables, never values.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ConfigErrors(pub Vec<Problem>);
 
-/// What is wrong with one variable.
+/// Problem of one variable.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Problem {
     /// The variable.
     pub variable: &'static str,
-    /// What is wrong, to be read behind the name.
+    /// The problem, worded to follow the name.
     pub problem: String,
 }
 
@@ -37,7 +37,7 @@ impl fmt::Display for ConfigErrors {
 
 impl std::error::Error for ConfigErrors {}
 
-/// A value is there, and can't be read just now.
+/// A value exists, and can't be read now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Unreadable;
 
@@ -48,7 +48,7 @@ pub(super) struct Reader<S> {
 }
 
 impl<S: Fn(&str) -> Result<Option<String>, Unreadable>> Reader<S> {
-    /// The variable's value, if it has one. An error is among the problems already.
+    /// Returns the value of `variable`, if it has one. On an error the problem has been noted.
     fn value(&mut self, variable: &'static str) -> Result<Option<String>, Unreadable> {
         let value = (self.source)(variable).inspect_err(|Unreadable| {
             self.problems.push(Problem { variable, problem: UNREADABLE.to_owned() });
@@ -71,7 +71,7 @@ impl<S: Fn(&str) -> Result<Option<String>, Unreadable>> Reader<S> {
         self.given(variable, value, parse)
     }
 
-    /// What a variable that can't be left out says, its value having been read.
+    /// Parses the value of a required variable, once it has been read.
     fn given<T>(
         &mut self,
         variable: &'static str,
@@ -118,7 +118,7 @@ impl<S: Fn(&str) -> Result<Option<String>, Unreadable>> Reader<S> {
 
     /// Reads `LIVEKIT_KEY` and `LIVEKIT_SECRET`, or `LIVEKIT_KEYS` in their place.
     pub(super) fn keys(&mut self) -> Option<ApiKeys> {
-        // All three are read before the first that can't be ends it.
+        // All three are read first, so that every problem is reported.
         let (name, secret, lines) = (self.value(KEY), self.value(SECRET), self.value(KEYS));
         match (name.ok()?, secret.ok()?, lines.ok()?) {
             (None, None, Some(lines)) => match ApiKeys::from_lines(&lines) {
@@ -139,7 +139,7 @@ impl<S: Fn(&str) -> Result<Option<String>, Unreadable>> Reader<S> {
         }
     }
 
-    /// All of its three variables, or none. The outer `None` is a problem.
+    /// Reads the three variables of homeserver mode: all of them, or none. The outer `None` means a problem.
     pub(super) fn application_service(&mut self) -> Option<Option<ApplicationService>> {
         let [as_token, hs_token, server_name] =
             [AS_TOKEN, HS_TOKEN, HS_SERVER_NAME].map(|variable| self.value(variable));

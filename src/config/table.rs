@@ -1,39 +1,43 @@
-//! What makes one table of variables into everything that depends on it.
+//! The macro that turns the table of variables into everything that depends on it.
+//!
+//! How it works:
+//! - an entry is `"NAME" => field: Type = presence(default, parser);` under one line of help;
+//! - `presence` is the method of [`Reader`](super::reader::Reader) that reads the variable: `required`, `default` or
+//!   `optional`;
+//! - a group lists variables that only make sense together, and is read by a method of its own;
+//! - from these come the struct `Config`, the function that reads it, and `TABLE`, the same as data.
 
 /// One variable of the configuration, as help and documentation describe it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Variable {
     /// The name in the environment, and of the binding.
     pub name: &'static str,
-    /// What stands for a missing value.
+    /// Meaning of a missing value.
     pub presence: Presence,
     /// One line of help.
     pub help: &'static str,
 }
 
-/// What happens where a variable has no value.
+/// Meaning of a missing value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Presence {
     /// The deployment is misconfigured.
     Required,
     /// This text takes its place, parsed like any other.
     Default(&'static str),
-    /// The feature is off, or the choice is left to the platform.
+    /// The feature is off, or the platform chooses.
     Optional,
-    /// It depends on the other variables of its group.
+    /// Depends on the other variables of its group.
     Grouped,
 }
 
-/// Makes a table of variables into [`Config`](super::Config), its reader, and the table as data.
-///
-/// An entry is `"NAME" => field: Type = presence(default, parser);` under a line of help. The presence is the method of
-/// [`Reader`](super::reader::Reader) that reads it. A group is read by a method of its own, and lists its variables.
+/// Turns a table of variables into [`Config`](super::Config), its reader, and the table as data.
 macro_rules! configuration {
     (
         $($(#[doc = $help:literal])+ $name:literal => $field:ident: $type:ty = $presence:ident($($argument:expr),+);)*
         $(group $group:ident: $group_type:ty { $($(#[doc = $member_help:literal])+ $member:literal;)+ })*
     ) => {
-        /// Everything that an operator can set. The table in this module's source describes each variable.
+        /// Everything that an operator can configure. The table in the source of this module describes each variable.
         #[derive(Clone, Debug)]
         pub struct Config {
             $(#[doc = concat!("`", $name, "`:" $(, $help)+)] pub $field: $type,)*
@@ -41,7 +45,7 @@ macro_rules! configuration {
         }
 
         impl Config {
-            /// Every variable is read before the first problem ends it, so that all problems are reported together.
+            /// Reads every variable before it gives up, so that all problems are reported together.
             fn read<S: Fn(&str) -> Result<Option<String>, Unreadable>>(reader: &mut Reader<S>) -> Option<Self> {
                 $(let $field = reader.$presence($name, $($argument),+);)*
                 $(let $group = reader.$group();)*

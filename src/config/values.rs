@@ -1,4 +1,4 @@
-//! The values of variables: from text to what the service works with. No error repeats a value, which may be a secret.
+//! Parsers for the values of variables. Their errors never repeat a value, which may be a secret.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
@@ -12,12 +12,12 @@ use crate::log::Level;
 use crate::matrix::federation::discovery::AddressPolicy;
 use crate::matrix::ids::server_name::ServerName;
 
-/// Whose users may create rooms and delegate leaves.
+/// Homeservers whose users may create rooms and delegate leaves.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum FullAccess {
-    /// Everybody's.
+    /// All homeservers.
     Everybody,
-    /// Those of the listed homeservers.
+    /// The listed homeservers.
     Listed(BTreeSet<ServerName>),
 }
 
@@ -98,7 +98,7 @@ fn parse_http_url(text: &str) -> Result<Url, String> {
     }
 }
 
-/// `name=url,name=url`; a URL without a scheme means https, as the established service reads it.
+/// Parses `name=url,name=url`. A URL without a scheme means https, as in lk-jwt-service.
 pub(super) fn parse_overrides(text: &str) -> Result<Rc<BTreeMap<ServerName, Url>>, String> {
     let entries = text.split(',').map(str::trim).filter(|entry| !entry.is_empty());
     (entries.enumerate())
@@ -116,5 +116,5 @@ pub(super) fn parse_overrides(text: &str) -> Result<Rc<BTreeMap<ServerName, Url>
         .map(Rc::new)
 }
 
-/// A token outlives the membership it was issued for, so MSC4195 wants an hour at most.
+/// A token outlives the membership that it was issued for, so MSC4195 limits it to an hour.
 const LONGEST_TOKEN_TTL_S: u32 = 3600;

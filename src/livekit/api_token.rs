@@ -1,10 +1,10 @@
-//! The tokens that this service calls the SFU's API with.
+//! Tokens with which this service calls the SFU's API (`docs/protocol.md#livekits-server-api`).
 
 use crate::livekit::keys::ApiKey;
 use crate::livekit::token::{Grant, MintError};
 
 impl ApiKey {
-    /// A token for a call that needs `grant`, valid for five minutes at least.
+    /// Returns a token for a request that needs `grant`, valid for at least five minutes.
     pub fn api_token(&self, grant: Grant<'_>, now_ms: u64) -> Result<String, MintError> {
         let mint = || self.mint(None, grant, now_ms, LIFETIME_S);
         match grant {

@@ -1,20 +1,26 @@
 //! The API keys that this service shares with the SFU.
+//!
+//! How it works:
+//! - the configuration has one key, or several in `LIVEKIT_KEYS`; the first signs, all of them verify webhooks, so
+//!   that keys can be rotated without an interruption;
+//! - a key remembers the last token for CreateRoom, which names no room and serves every client for five minutes;
+//! - printing a key shows neither name nor secret.
 
 use std::cell::RefCell;
 
 use jwt_compact::alg::Hs256Key;
 
-/// One API key with its secret. Printing it shows neither.
+/// One API key with its secret.
 #[derive(Clone)]
 pub struct ApiKey {
-    /// The key's name: `iss` of what it signs.
+    /// The name of the key: `iss` of the tokens it signs.
     pub name: String,
     /// The secret, as HMAC key.
     pub secret: Hs256Key,
     pub(super) for_rooms: LastToken,
 }
 
-/// All keys in use: one signs, each verifies webhooks, so that keys can be rotated (`LIVEKIT_KEYS`).
+/// All configured keys: the first signs, each verifies webhooks.
 #[derive(Clone)]
 pub struct ApiKeys {
     signing: ApiKey,
@@ -22,32 +28,32 @@ pub struct ApiKeys {
 }
 
 impl ApiKeys {
-    /// A single key. White space around name and secret, a line feed from a file say, doesn't count.
-    /// `None` when either is empty.
+    /// Returns a single key. White space around name and secret, such as a final line feed, is ignored. `None` when
+    /// either is empty.
     pub fn single(name: &str, secret: &str) -> Option<Self> {
         Some(Self { signing: ApiKey::parse(name, secret)?, others: Vec::new() })
     }
 
-    /// `key: secret` lines; the first signs. `None` when a line is no such pair, or there is none.
+    /// Parses `key: secret` lines; the first signs. `None` when a line is no such pair, or there is none.
     pub fn from_lines(text: &str) -> Option<Self> {
         let mut keys = (text.lines().map(str::trim).filter(|line| !line.is_empty()))
             .map(|line| line.split_once(':').and_then(|(name, secret)| ApiKey::parse(name, secret)));
         Some(Self { signing: keys.next()??, others: keys.collect::<Option<_>>()? })
     }
 
-    /// The key that signs.
+    /// Returns the key that signs.
     pub fn signing(&self) -> &ApiKey {
         &self.signing
     }
 
-    /// The key of that name.
+    /// Returns the key of this name.
     pub fn named(&self, name: &str) -> Option<&ApiKey> {
         std::iter::once(&self.signing).chain(&self.others).find(|key| key.name == name)
     }
 }
 
 impl ApiKey {
-    /// The key `name`, with its secret.
+    /// Returns the key `name` with its secret.
     pub fn new(name: &str, secret: &str) -> Self {
         Self { name: name.to_owned(), secret: Hs256Key::new(secret.as_bytes()), for_rooms: LastToken::default() }
     }
@@ -58,12 +64,12 @@ impl ApiKey {
     }
 }
 
-/// The last token signed for CreateRoom. It names no room, so that one serves every client for some minutes.
+/// The last token signed for CreateRoom.
 #[derive(Clone, Default)]
 pub struct LastToken(RefCell<Option<(u64, String)>>);
 
 impl LastToken {
-    /// Returns the last token if it was minted less than five minutes before `now_ms`, and what `mint` returns otherwise.
+    /// Returns the last token if it was minted less than five minutes before `now_ms`, or else the result of `mint`.
     pub fn get_or<E>(&self, now_ms: u64, mint: impl FnOnce() -> Result<String, E>) -> Result<String, E> {
         if let Some((minted_ms, token)) = &*self.0.borrow()
             && now_ms.checked_sub(*minted_ms).is_some_and(|age| age < REUSED_FOR_MS)

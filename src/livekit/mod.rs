@@ -1,4 +1,4 @@
-//! What speaks LiveKit: tokens, the server API, webhooks.
+//! LiveKit: tokens, the server API, webhooks.
 
 pub mod api_token;
 pub mod keys;

@@ -1,30 +1,38 @@
-//! The SFU's server API: Twirp's RoomService over protobuf ([LiveKit, "Room service
-//! API"](https://docs.livekit.io/reference/other/roomservice-api/)).
+//! The server API of the SFU: Twirp's RoomService over protobuf ([LiveKit, "Room service
+//! API"](https://docs.livekit.io/reference/other/roomservice-api/), `docs/protocol.md#livekits-server-api`).
+//!
+//! How it works:
+//! - each method is a POST of an encoded message to `/twirp/livekit.RoomService/{method}` below the configured URL,
+//!   with a token that has just the grant for it;
+//! - 200 with another content type than protobuf is an error: some web servers return a page for every path;
+//! - Twirp's `not_found` is a result, not an error: no such participant, or no such room;
+//! - every other error is worded for the operator, with the setting to look at.
 
 use std::fmt;
 use std::time::Duration;
 
 use delegated_leaves::{Identity, Participant, ParticipantSid, ParticipantState, RemovalAnswer, RoomName, Timestamp};
 use prost::Message;
+use thiserror::Error;
 
 use crate::clock;
-use crate::fetch::{Deadline, FetchError, FetchRequest, FetchResponse, Fetchers, Method};
+use crate::fetch::{Deadline, FetchError, FetchRequest, FetchResponse, Fetchers, MAX_ERROR_BODY, Method};
 use crate::livekit::keys::ApiKey;
 use crate::livekit::sfu_url::SfuUrl;
 use crate::livekit::token::{Grant, MintError};
 
-/// A client of the RoomService. Requests are given up after 10 s.
+/// Client of the RoomService. Requests are aborted after 10 s.
 pub struct RoomService<'a> {
-    /// The way out.
+    /// Sends the requests.
     pub fetchers: &'a Fetchers,
-    /// Where the SFU is.
+    /// The URL of the SFU.
     pub sfu: &'a SfuUrl,
-    /// What signs the requests.
+    /// The key that signs the requests.
     pub key: &'a ApiKey,
 }
 
 impl RoomService<'_> {
-    /// Creates the room `name`, or leaves it as it is where it exists.
+    /// Creates the room `name`, or leaves an existing one unchanged.
     pub async fn create_room(&self, name: &RoomName) -> Result<(), RoomServiceError> {
         let request = CreateRoomRequest {
             name: name.to_string(),
@@ -36,26 +44,26 @@ impl RoomService<'_> {
         Ok(())
     }
 
-    /// Looks for one participant of a room. `None` where the SFU says that it isn't there.
+    /// Queries one participant of a room. `None` where the SFU reports that it has no such participant.
     pub async fn participant(
         &self,
         room: &RoomName,
         identity: &Identity,
     ) -> Result<Option<Participant>, RoomServiceError> {
         let request = RoomParticipantIdentity { room: room.to_string(), identity: identity.to_string() };
-        let answer = self.ask("GetParticipant", room, request.encode_to_vec()).await?;
-        Ok(answer.map(|answer| decode::<ParticipantInfo>(&answer)).transpose()?.map(Participant::from))
+        let response = self.query("GetParticipant", room, request.encode_to_vec()).await?;
+        Ok(response.map(|response| decode::<ParticipantInfo>(&response)).transpose()?.map(Participant::from))
     }
 
-    /// Lists the participants of a room; none where the SFU says that there is no such room.
+    /// Lists the participants of a room; none where the SFU reports that it has no such room.
     pub async fn participants(&self, room: &RoomName) -> Result<Vec<Participant>, RoomServiceError> {
         let request = ListParticipantsRequest { room: room.to_string() };
-        let answer = self.ask("ListParticipants", room, request.encode_to_vec()).await?.unwrap_or_default();
-        let answer: ListParticipantsResponse = decode(&answer)?;
-        Ok(answer.participants.into_iter().map(Participant::from).collect())
+        let response = self.query("ListParticipants", room, request.encode_to_vec()).await?.unwrap_or_default();
+        let response: ListParticipantsResponse = decode(&response)?;
+        Ok(response.participants.into_iter().map(Participant::from).collect())
     }
 
-    /// Ends the connections of one participant of a room. A token that it has still lets it in again.
+    /// Ends the connections of one participant of a room. It can join again with a token that is still valid.
     pub async fn remove_participant(
         &self,
         room: &RoomName,
@@ -66,16 +74,21 @@ impl RoomService<'_> {
         self.remove("RemoveParticipant", grant, request.encode_to_vec()).await
     }
 
-    /// Closes a room, and ends all connections to it.
+    /// Closes a room, which ends all connections to it.
     pub async fn delete_room(&self, room: &RoomName) -> Result<RemovalAnswer, RoomServiceError> {
         let request = DeleteRoomRequest { room: room.to_string() };
         self.remove("DeleteRoom", Grant::CreateRoom, request.encode_to_vec()).await
     }
 
-    /// Asks for something in a room; `None` for Twirp's `not_found`, which is an answer.
-    async fn ask(&self, method: &str, room: &RoomName, request: Vec<u8>) -> Result<Option<Vec<u8>>, RoomServiceError> {
+    /// Sends a query about a room; `None` for `not_found`.
+    async fn query(
+        &self,
+        method: &str,
+        room: &RoomName,
+        request: Vec<u8>,
+    ) -> Result<Option<Vec<u8>>, RoomServiceError> {
         match self.call(method, Grant::Administer { room: room.as_str() }, request).await {
-            Ok(reply) => Ok(Some(reply.body(MAX_ANSWER).await?)),
+            Ok(response) => Ok(Some(response.body(MAX_ANSWER).await?)),
             Err(error) if error.is_not_found() => Ok(None),
             Err(error) => Err(error),
         }
@@ -88,8 +101,8 @@ impl RoomService<'_> {
         request: Vec<u8>,
     ) -> Result<RemovalAnswer, RoomServiceError> {
         match self.call(method, grant, request).await {
-            Ok(reply) => {
-                reply.discard();
+            Ok(response) => {
+                response.discard();
                 Ok(RemovalAnswer::Done)
             }
             Err(error) if error.is_not_found() => Ok(RemovalAnswer::NotThere),
@@ -97,7 +110,7 @@ impl RoomService<'_> {
         }
     }
 
-    /// Messages are encoded before and decoded after: one that is generic over them is in the module once for each.
+    /// Takes and returns bytes: a function generic over the messages would be compiled once for each of them.
     async fn call(&self, method: &str, grant: Grant<'_>, request: Vec<u8>) -> Result<FetchResponse, RoomServiceError> {
         let token = self.key.api_token(grant, clock::now_ms())?;
         let deadline = Deadline::after(TIMEOUT);
@@ -110,41 +123,45 @@ impl RoomService<'_> {
             },
             deadline: &deadline,
         };
-        let reply = self.fetchers.configured().send(call).await?;
-        let status = reply.status();
+        let response = self.fetchers.configured().send(call).await?;
+        let status = response.status();
         if status == 200 {
-            // A page that a web server shows for every path is no answer.
-            return match reply.header("Content-Type") {
-                Some(kind) if kind.starts_with(PROTOBUF) => Ok(reply),
+            // A page that a web server returns for every path is no response of the API.
+            return match response.header("Content-Type") {
+                Some(kind) if kind.starts_with(PROTOBUF) => Ok(response),
                 _ => {
-                    reply.discard();
+                    response.discard();
                     Err(RoomServiceError::Unreadable)
                 }
             };
         }
-        let body = reply.body(MAX_ERROR_BODY).await.unwrap_or_default();
+        let body = response.body(MAX_ERROR_BODY).await.unwrap_or_default();
         Err(RoomServiceError::Answer { status, twirp: serde_json::from_slice(&body).ok() })
     }
 }
 
-fn decode<T: Message + Default>(answer: &[u8]) -> Result<T, RoomServiceError> {
-    T::decode(answer).map_err(|_| RoomServiceError::Unreadable)
+fn decode<T: Message + Default>(response: &[u8]) -> Result<T, RoomServiceError> {
+    T::decode(response).map_err(|_| RoomServiceError::Unreadable)
 }
 
-/// Why a call to the SFU failed.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// Cause of a failed call to the SFU, in words an operator can act on.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum RoomServiceError {
-    /// There is no token to call it with.
-    Token(MintError),
-    /// There is no answer.
-    NoAnswer(FetchError),
-    /// It isn't the protobuf message that belongs there.
+    /// No token could be signed for the request.
+    #[error(transparent)]
+    Token(#[from] MintError),
+    /// No response.
+    #[error("the SFU can't be reached ({0}): is LIVEKIT_URL right, does the SFU run, and is it reachable from here?")]
+    NoAnswer(#[from] FetchError),
+    /// A response that is not the expected protobuf message.
+    #[error("what answers at LIVEKIT_URL is no LiveKit SFU (200, but no protobuf): is its path right?")]
     Unreadable,
-    /// It isn't the wanted one.
+    /// A response with another status than 200.
+    #[error(fmt = explain)]
     Answer {
         /// The HTTP status.
         status: u16,
-        /// The error, where it is one of the API's own and not a proxy's.
+        /// The error, where it came from the API and not from a proxy.
         twirp: Option<TwirpError>,
     },
 }
@@ -154,64 +171,40 @@ pub enum RoomServiceError {
 pub struct TwirpError {
     /// Twirp's error code.
     pub code: String,
-    /// What the SFU says of it.
+    /// Text of the SFU.
     #[serde(default)]
     pub msg: String,
 }
 
 impl RoomServiceError {
-    /// Whether the SFU says that there is no such participant, or no such room: an answer.
+    /// Whether the SFU reports that it has no such participant, or no such room.
     fn is_not_found(&self) -> bool {
         matches!(self, Self::Answer { twirp: Some(error), .. } if error.code == "not_found")
     }
 }
 
-impl From<MintError> for RoomServiceError {
-    fn from(error: MintError) -> Self {
-        Self::Token(error)
-    }
-}
-
-impl From<FetchError> for RoomServiceError {
-    fn from(error: FetchError) -> Self {
-        Self::NoAnswer(error)
-    }
-}
-
-impl fmt::Display for RoomServiceError {
-    /// The cause, in words an operator can act on.
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Token(error) => error.fmt(f),
-            Self::NoAnswer(error) => write!(
-                f,
-                "the SFU can't be reached ({error}): is LIVEKIT_URL right, does the SFU run, and is it reachable from here?"
-            ),
-            Self::Unreadable => {
-                f.write_str("what answers at LIVEKIT_URL is no LiveKit SFU (200, but no protobuf): is its path right?")
-            }
-            Self::Answer { status: 401, .. } => f.write_str(
-                "the SFU refused the API key (401): LIVEKIT_KEY and LIVEKIT_SECRET must be one of the pairs under keys: in the \
-                 SFU's configuration",
-            ),
-            Self::Answer { status, twirp: Some(error) } if error.code != "bad_route" => {
-                write!(f, "the SFU answered {status} {}: {}", error.code, error.msg)
-            }
-            Self::Answer { status: 404, .. } => f.write_str(
-                "there is no LiveKit server API at LIVEKIT_URL (404): is its path the one that the proxy hands to the SFU?",
-            ),
-            Self::Answer { status: status @ 502..=504, .. } => write!(
-                f,
-                "the proxy before the SFU can't reach it ({status}): does the SFU run, and does the proxy use its port?"
-            ),
-            Self::Answer { status: status @ 300..=399, .. } => write!(
-                f,
-                "LIVEKIT_URL is redirected ({status}): it must be the SFU's own URL, with wss:// where there is TLS"
-            ),
-            Self::Answer { status, .. } => {
-                write!(f, "what answers at LIVEKIT_URL is no LiveKit SFU, or one that failed ({status})")
-            }
+/// Writes the cause of a status other than 200, in words an operator can act on.
+fn explain(status: &u16, twirp: &Option<TwirpError>, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    match (status, twirp) {
+        (401, _) => f.write_str(
+            "the SFU refused the API key (401): LIVEKIT_KEY and LIVEKIT_SECRET must be one of the pairs under keys: in the \
+             SFU's configuration",
+        ),
+        (_, Some(error)) if error.code != "bad_route" => {
+            write!(f, "the SFU answered {status} {}: {}", error.code, error.msg)
         }
+        (404, _) => f.write_str(
+            "there is no LiveKit server API at LIVEKIT_URL (404): is its path the one that the proxy hands to the SFU?",
+        ),
+        (502..=504, _) => write!(
+            f,
+            "the proxy before the SFU can't reach it ({status}): does the SFU run, and does the proxy use its port?"
+        ),
+        (300..=399, _) => write!(
+            f,
+            "LIVEKIT_URL is redirected ({status}): it must be the SFU's own URL, with wss:// where there is TLS"
+        ),
+        _ => write!(f, "what answers at LIVEKIT_URL is no LiveKit SFU, or one that failed ({status})"),
     }
 }
 
@@ -283,10 +276,8 @@ impl From<ParticipantInfo> for Participant {
 const PROTOBUF: &str = "application/protobuf";
 const EMPTY_TIMEOUT_S: u32 = 300;
 const DEPARTURE_TIMEOUT_S: u32 = 20;
-/// Long enough for an SFU whose clock is some minutes off.
-/// A thousand participants and more: their metadata is in it.
+/// Limit for a list of participants in bytes: room for a thousand of them with their metadata.
 const MAX_ANSWER: usize = 8 * 1024 * 1024;
-const MAX_ERROR_BODY: usize = 16 * 1024;
 const TIMEOUT: Duration = Duration::from_secs(10);
 
 #[cfg(test)]
@@ -311,8 +302,8 @@ mod tests {
     proptest! {
         #[test]
         fn any_answer_is_read_without_panic(body: Vec<u8>) {
-            if let Ok(answer) = ListParticipantsResponse::decode(body.as_slice()) {
-                answer.participants.into_iter().map(Participant::from).for_each(drop);
+            if let Ok(response) = ListParticipantsResponse::decode(body.as_slice()) {
+                response.participants.into_iter().map(Participant::from).for_each(drop);
             }
         }
     }

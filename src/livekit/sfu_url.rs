@@ -1,4 +1,4 @@
-//! The SFU's URL: what clients connect to, and where its server API is.
+//! The URL of the SFU: one for clients, and one for its server API.
 
 use url::Url;
 
@@ -10,7 +10,7 @@ pub struct SfuUrl {
 }
 
 impl SfuUrl {
-    /// Parses a `ws`, `wss`, `http` or `https` URL; white space around it doesn't count.
+    /// Parses a `ws`, `wss`, `http` or `https` URL; white space around it is ignored.
     pub fn parse(text: &str) -> Result<Self, &'static str> {
         let client = text.trim();
         let mut api = Url::parse(client).map_err(|_| "is not a URL")?;
@@ -25,17 +25,17 @@ impl SfuUrl {
         if !api.username().is_empty() || api.password().is_some() {
             return Err("must not contain a user name or a password");
         }
-        // Within the special schemes this is always allowed.
+        // Always allowed between special schemes.
         api.set_scheme(scheme).map_err(|()| "is not a URL")?;
         Ok(Self { client: client.to_owned(), api: api.as_str().trim_end_matches('/').to_owned() })
     }
 
-    /// The URL handed to clients, as configured.
+    /// Returns the URL for clients, as configured.
     pub fn client(&self) -> &str {
         &self.client
     }
 
-    /// The base of the server API: `http(s)`, the same host, any path prefix, no slash at its end.
+    /// Returns the base of the server API: `http(s)`, the same host and path, without a slash at its end.
     pub fn api(&self) -> &str {
         &self.api
     }

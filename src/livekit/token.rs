@@ -1,5 +1,11 @@
-//! LiveKit's access tokens ([LiveKit, "Tokens and grants"](https://docs.livekit.io/frontends/authentication/tokens/)),
-//! minted and verified.
+//! LiveKit's access tokens ([LiveKit, "Tokens and grants"](https://docs.livekit.io/frontends/authentication/tokens/),
+//! `docs/protocol.md#the-livekit-token`).
+//!
+//! How it works:
+//! - a token is an HS256 JWT with the API key as `iss`, the participant's identity as `sub`, and a `video` claim made
+//!   from a [`Grant`];
+//! - each has a random `jti`, because two tokens minted in the same second must differ;
+//! - the payload is pure ASCII, with escapes in the identity: clients decode it with plain base64.
 
 use std::borrow::Cow;
 use std::fmt::Write;
@@ -9,26 +15,27 @@ use jwt_compact::alg::Hs256;
 use jwt_compact::{AlgorithmExt, Claims, Header};
 use serde::Serialize;
 use serde_json::value::RawValue;
+use thiserror::Error;
 
 use crate::livekit::keys::ApiKey;
 
-/// What a token allows: LiveKit's `video` claim.
+/// Permissions of a token: the `video` claim.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Grant<'a> {
-    /// To join `room` as a client. Never to create it: that grant also deletes rooms.
+    /// Joins `room` as a client. Never with the grant to create rooms, which also deletes them.
     Join {
         /// The LiveKit room.
         room: &'a str,
-        /// To publish tracks.
+        /// Allows to publish tracks.
         can_publish: bool,
-        /// To change one's own name, metadata and attributes.
+        /// Allows the participant to change its own name, metadata and attributes.
         can_update_own_metadata: bool,
     },
-    /// To create rooms, and to delete them.
+    /// Creates rooms, and deletes them.
     CreateRoom,
-    /// To list all rooms.
+    /// Lists all rooms.
     ListRooms,
-    /// To look at a room's participants and to remove them.
+    /// Queries a room's participants, and removes them.
     Administer {
         /// The LiveKit room.
         room: &'a str,
@@ -36,9 +43,7 @@ pub enum Grant<'a> {
 }
 
 impl ApiKey {
-    /// Signs a token for `identity` that is valid from now on for `lifetime_s` seconds.
-    ///
-    /// The payload is ASCII whatever the identity: clients read it with plain base64.
+    /// Signs a token for `identity`, valid from now on for `lifetime_s` seconds.
     pub fn mint(
         &self,
         identity: Option<&str>,
@@ -65,15 +70,10 @@ impl ApiKey {
     }
 }
 
-/// No token could be made: there is no randomness, or the clock is out of range.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// No token could be signed: there is no randomness, or the clock is out of range.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+#[error("no token could be signed")]
 pub struct MintError;
-
-impl std::fmt::Display for MintError {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("no token could be signed")
-    }
-}
 
 #[derive(Serialize)]
 struct TokenClaims<'a> {
@@ -124,7 +124,7 @@ impl<'a> From<Grant<'a>> for VideoGrant<'a> {
     }
 }
 
-/// `text` as a JSON string in which everything outside ASCII is escaped.
+/// Returns `text` as a JSON string in which all characters outside ASCII are escaped.
 fn ascii_json(text: &str) -> Result<Box<RawValue>, MintError> {
     let json = serde_json::to_string(text).map_err(|_| MintError)?;
     let json = match json.is_ascii() {

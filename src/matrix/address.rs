@@ -1,14 +1,18 @@
-//! Which addresses a name from outside may lead to (§3 of the protocol).
+//! Public and private addresses: the hosts that a caller may direct this service to
+//! (`docs/protocol.md#private-addresses`).
+//!
+//! How it works:
+//! - an address literal is compared with the reserved ranges; an IPv6 address that embeds an IPv4 address counts as
+//!   that;
+//! - `localhost` and names below it are private by definition;
+//! - the addresses behind any other name can't be seen from a worker. The platform covers them: the edge has no
+//!   private network, and workerd alone connects to public addresses only.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use crate::matrix::ids::server_name::Host;
 
-/// Whether callers may make this service talk to `host`.
-///
-/// A name is only refused where it means this machine by definition (`localhost`): what a name resolves to can't be
-/// seen from a worker and is left to the platform (the edge has no private network; a local run allows public
-/// addresses only).
+/// Whether callers may direct this service to `host`.
 pub fn is_public(host: &Host) -> bool {
     match host {
         Host::Ip(IpAddr::V4(address)) => is_public_v4(*address),
@@ -40,7 +44,7 @@ fn is_public_v6(address: Ipv6Addr) -> bool {
         [0, 0, 0, 0, 0, 0 | 0xffff, _, _] | [0x64, 0xff9b, ..] => is_public_v4(embedded_v4(segments[6], segments[7])),
         [0x2002, high, low, ..] => is_public_v4(embedded_v4(high, low)),
         [0x2001, second, ..] => second > 0x1ff && second != 0xdb8,
-        // Global unicast is all that is handed out, so everything else is somebody's own network.
+        // Only global unicast is assigned to the internet; everything else is local.
         [first, ..] => first & 0xe000 == 0x2000,
     }
 }

@@ -1,4 +1,13 @@
-//! Look-ups by server name, made once for all who ask at the same time, and kept for as long as they hold.
+//! Look-ups by server name: concurrent callers share one, and its outcome is kept for as long as it is valid.
+//!
+//! How it works:
+//! - a table per isolate has an entry for each name: a promise while the look-up runs, then the outcome with its
+//!   lifetime;
+//! - the look-up runs as a promise of its own, and `wait_until` keeps its invocation alive, so that it ends even if
+//!   the first caller has disconnected;
+//! - callers wait for the promise up to their own deadline, and read the outcome from the table;
+//! - a look-up that is still pending after 15 s died with its invocation, and is started again;
+//! - the table is bounded, because callers choose the names.
 
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -14,10 +23,10 @@ use crate::clock;
 use crate::fetch::Deadline;
 use crate::matrix::ids::server_name::ServerName;
 
-/// Keeps an invocation alive until a promise is settled, even if its client goes away.
+/// Keeps an invocation alive until a promise is settled, even after its client has disconnected.
 pub type WaitUntil = Rc<dyn Fn(&Promise)>;
 
-/// The outcomes that one isolate knows.
+/// The outcomes that an isolate has in memory.
 pub struct SingleFlightCache<V>(RefCell<HashMap<ServerName, Known<V>>>);
 
 #[derive(Clone)]
@@ -33,8 +42,8 @@ impl<V> Default for SingleFlightCache<V> {
 }
 
 impl<V: Clone + 'static> SingleFlightCache<V> {
-    /// What is known of `name`, or else what `look_up` finds: an outcome, and for how long it holds. Who asks meanwhile
-    /// waits for the same look-up. It ends by itself, however long its first caller stays. `None` at the deadline.
+    /// Returns the outcome for `name` from memory, or else from `look_up`, which returns an outcome and its lifetime.
+    /// Concurrent callers share the look-up. `None` at the deadline.
     pub async fn get(
         lookups: &'static LocalKey<Self>,
         name: &ServerName,
@@ -48,7 +57,7 @@ impl<V: Clone + 'static> SingleFlightCache<V> {
             Some(Known::Pending { promise, since }) if now < since + STUCK_MS => promise,
             _ => Self::start(lookups, name, now, wait_until, look_up),
         };
-        // How it ended is in the table.
+        // The outcome is in the table.
         let _ = deadline.bound(JsFuture::from(pending)).await?;
         match lookups.with(|known| known.0.borrow().get(name).cloned()) {
             Some(Known::Found { outcome, .. }) => Some(outcome),
@@ -56,7 +65,7 @@ impl<V: Clone + 'static> SingleFlightCache<V> {
         }
     }
 
-    /// Drops what is known of `name`: the next who asks looks again.
+    /// Drops the outcome for `name`: the next caller looks it up again.
     pub fn forget(&self, name: &ServerName) {
         self.0.borrow_mut().remove(name);
     }
@@ -84,7 +93,7 @@ impl<V: Clone + 'static> SingleFlightCache<V> {
         promise
     }
 
-    /// Keeps the table bounded, whatever names callers come up with.
+    /// Keeps the table bounded, whatever names callers choose.
     fn make_room(&self, now: u64) {
         let mut known = self.0.borrow_mut();
         if known.len() >= MAX_KNOWN {
@@ -103,5 +112,5 @@ impl<V: Clone + 'static> SingleFlightCache<V> {
 }
 
 const MAX_KNOWN: usize = 1_000;
-/// A look-up that was started this long ago died with the invocation it was part of.
+/// A look-up that started this long ago has died with its invocation.
 const STUCK_MS: u64 = 15_000;

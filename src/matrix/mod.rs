@@ -1,6 +1,6 @@
-//! What speaks Matrix: server discovery, OpenID verification, and what homeservers are asked as their application service.
+//! Matrix: server discovery, OpenID verification, and the requests of an application service to its homeserver.
 //!
-//! Knows nothing of LiveKit or of the routes of this service.
+//! Independent of LiveKit and of the routes of this service.
 
 pub mod address;
 pub mod federation;

@@ -1,6 +1,13 @@
-//! `/.well-known/matrix/server` and `/.well-known/matrix/client`: what they say, and for how long
-//! ([server-server API, "Resolving server names"](https://spec.matrix.org/latest/server-server-api/#resolving-server-names),
-//! [client-server API, "Well-known URI"](https://spec.matrix.org/latest/client-server-api/#well-known-uri)).
+//! `/.well-known/matrix/server` and `/.well-known/matrix/client`: fetching them, and for how long they are kept
+//! ([server-server API, "Resolving server
+//! names"](https://spec.matrix.org/latest/server-server-api/#resolving-server-names), [client-server API, "Well-known
+//! URI"](https://spec.matrix.org/latest/client-server-api/#well-known-uri)).
+//!
+//! How it works:
+//! - the URL is fetched within 4 s, and up to five redirects are followed, to https and allowed addresses only;
+//! - the body must be JSON with the expected field; anything else counts as absent;
+//! - the lifetime comes from `Cache-Control` or `Expires`: 24 h by default, between a minute and 48 h;
+//! - an unreachable host is tried again after a minute, an absent file after 10 minutes.
 
 use std::fmt::Display;
 use std::time::Duration;
@@ -9,11 +16,12 @@ use serde::Deserialize;
 use url::Url;
 
 use crate::clock;
-use crate::fetch::{Deadline, FetchRequest, Fetchers, Method};
+use crate::fetch::{Deadline, FetchRequest, Fetchers, MAX_JSON_BODY, Method};
 use crate::matrix::federation::discovery::AddressPolicy;
 use crate::matrix::ids::server_name::{Host, ServerName};
 
-/// GETs `https://{authority}/.well-known/matrix/{kind}`, follows a few redirects, and gives the body with its lifetime.
+/// GETs `https://{authority}/.well-known/matrix/{kind}`, follows a few redirects, and returns the body with its
+/// lifetime.
 pub async fn fetch(
     fetchers: &Fetchers,
     policy: AddressPolicy,
@@ -29,23 +37,23 @@ pub async fn fetch(
             method: Method::Get { accept: None, authorization: None },
             deadline: &deadline,
         };
-        let reply = fetchers.internet().send(call).await.map_err(|_| WellKnownError::Unreachable)?;
-        match reply.status() {
+        let response = fetchers.internet().send(call).await.map_err(|_| WellKnownError::Unreachable)?;
+        match response.status() {
             200 => {
-                let cache_control = reply.header("Cache-Control");
-                let expires = reply.header("Expires");
+                let cache_control = response.header("Cache-Control");
+                let expires = response.header("Expires");
                 let lifetime = lifetime(cache_control.as_deref(), expires.as_deref(), clock::now_ms());
-                let body = reply.body(MAX_BODY).await.map_err(|_| WellKnownError::Absent)?;
+                let body = response.body(MAX_JSON_BODY).await.map_err(|_| WellKnownError::Absent)?;
                 return Ok((body, lifetime));
             }
             301 | 302 | 303 | 307 | 308 => {
-                let location = reply.header("Location");
-                reply.discard();
+                let location = response.header("Location");
+                response.discard();
                 let next = location.and_then(|location| redirected(policy, &url, &location));
                 url = next.ok_or(WellKnownError::Absent)?;
             }
             _ => {
-                reply.discard();
+                response.discard();
                 return Err(WellKnownError::Absent);
             }
         }
@@ -53,24 +61,24 @@ pub async fn fetch(
     Err(WellKnownError::Absent)
 }
 
-/// Where a redirect leads, if it may be followed: https only, and to no forbidden address.
+/// Returns the target of a redirect that may be followed: https only, and no forbidden address.
 fn redirected(policy: AddressPolicy, from: &Url, location: &str) -> Option<Url> {
     let to = from.join(location).ok().filter(|to| to.scheme() == "https")?;
     policy.check(&Host::of(&to)?).ok()?;
     Some(to)
 }
 
-/// Why there is no well-known.
+/// Reason for a missing well-known.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum WellKnownError {
-    /// The host doesn't answer.
+    /// The host doesn't respond.
     Unreachable,
-    /// The host has none, or none that can be used.
+    /// The host has none, or an invalid one.
     Absent,
 }
 
 impl WellKnownError {
-    /// For how long it isn't asked for again.
+    /// Returns the time until the next attempt.
     pub fn lifetime(self) -> Duration {
         match self {
             Self::Unreachable => MIN_LIFETIME,
@@ -79,9 +87,9 @@ impl WellKnownError {
     }
 }
 
-/// Reads the body of a well-known answer: the delegated server name.
+/// Parses the delegated server name.
 ///
-/// `None` for everything that isn't a JSON object with a valid `m.server`.
+/// Returns `None` for anything but a JSON object with a valid `m.server`.
 pub fn delegated_name(body: &[u8]) -> Option<ServerName> {
     #[derive(Deserialize)]
     struct Body {
@@ -92,9 +100,9 @@ pub fn delegated_name(body: &[u8]) -> Option<ServerName> {
     ServerName::parse(&body.server).ok()
 }
 
-/// Reads the body of a client well-known answer: the homeserver's base URL, without a slash at its end.
+/// Parses the base URL of the homeserver, which must be https.
 ///
-/// `None` for everything that isn't a JSON object with a valid `m.homeserver.base_url`.
+/// Returns `None` for anything but a JSON object with a valid `m.homeserver.base_url`.
 pub fn client_base_url(body: &[u8]) -> Option<Url> {
     #[derive(Deserialize)]
     struct Body {
@@ -110,10 +118,10 @@ pub fn client_base_url(body: &[u8]) -> Option<Url> {
     (url.scheme() == "https" && url.has_host()).then_some(url)
 }
 
-/// How long a well-known answer may be kept, from its `Cache-Control` and `Expires` headers.
+/// Returns the lifetime of a response, from its `Cache-Control` and `Expires` headers.
 ///
-/// `now_ms` is the time of the answer in milliseconds since the epoch. 24 h by default, 48 h at most; an answer that
-/// forbids caching is kept for [`MIN_LIFETIME`], or every call to a busy server would fetch it again.
+/// `now_ms` is the time of the response in milliseconds since the epoch. A response that forbids caching is kept for
+/// [`MIN_LIFETIME`], because otherwise every request of a busy server would fetch it again.
 pub fn lifetime(cache_control: Option<&str>, expires: Option<&str>, now_ms: u64) -> Duration {
     let wanted = match (cache_control.and_then(from_cache_control), expires) {
         (Some(wanted), _) => wanted,
@@ -136,7 +144,7 @@ fn from_cache_control(header: &str) -> Option<Duration> {
     max_age
 }
 
-/// An invalid date means "already expired" (RFC 9111, 5.3).
+/// Parses `Expires`. An invalid date means "already expired" (RFC 9111, 5.3).
 fn from_expires(date: &str, now_ms: u64) -> Duration {
     httpdate::parse_http_date(date)
         .ok()
@@ -144,16 +152,15 @@ fn from_expires(date: &str, now_ms: u64) -> Duration {
         .map_or(Duration::ZERO, |date| date.saturating_sub(Duration::from_millis(now_ms)))
 }
 
-/// The shortest time for which an answer is kept, whatever it says.
+/// Shortest lifetime of a response, whatever its headers.
 pub const MIN_LIFETIME: Duration = Duration::from_secs(60);
-/// A host that answers without a valid well-known is asked again after this.
+/// Time until a host without a valid well-known is tried again.
 const ABSENT_LIFETIME: Duration = Duration::from_secs(600);
 const DEFAULT_LIFETIME: Duration = Duration::from_secs(24 * 3600);
 const MAX_LIFETIME: Duration = Duration::from_secs(48 * 3600);
-const MAX_BODY: usize = 64 * 1024;
 const MAX_REDIRECTS: usize = 5;
-/// This leaves time for what follows within the 10 s of a verification: a host that drops packets to port 443 must
-/// not keep SRV records and port 8448 from their turn.
+/// Leaves time for the remaining steps within the 10 s of a verification: a host that drops packets to port 443 must
+/// not exhaust it before SRV records and port 8448.
 const TIMEOUT: Duration = Duration::from_secs(4);
 
 #[cfg(test)]

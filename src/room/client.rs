@@ -1,4 +1,4 @@
-//! The rooms' Durable Objects, as the worker calls them.
+//! Client of the Durable Objects of the rooms.
 
 use delegated_leaves::{RoomAnswer, RoomCommand, RoomName};
 use wasm_bindgen::JsValue;
@@ -15,12 +15,12 @@ pub struct RoomClient<'a> {
 }
 
 impl<'a> RoomClient<'a> {
-    /// Those of this deployment.
+    /// Returns the client for this deployment.
     pub fn of(env: &'a Env, config: &Config) -> Self {
         Self { env, location: config.location_hint }
     }
 
-    /// Hands `command` to the object of `room`. An answer means that its effect is stored.
+    /// Sends `command` to the object of `room`. A response means that its effect is stored.
     pub async fn send(self, room: &RoomName, command: &RoomCommand) -> worker::Result<RoomAnswer> {
         let namespace = self.env.durable_object(BINDING)?;
         let id = namespace.id_from_name(room.as_str())?;
@@ -30,10 +30,10 @@ impl<'a> RoomClient<'a> {
         };
         let mut init = RequestInit::new();
         init.with_method(Method::Post).with_body(Some(JsValue::from(serde_json::to_string(command)?)));
-        // An object has no host of its own, but a request needs one.
-        let mut answer = object.fetch_with_request(Request::new_with_init("https://room/", &init)?).await?;
-        match answer.status_code() {
-            200 => Ok(serde_json::from_str(&answer.text().await?)?),
+        // A request needs a host, although an object has none.
+        let mut response = object.fetch_with_request(Request::new_with_init("https://room/", &init)?).await?;
+        match response.status_code() {
+            200 => Ok(serde_json::from_str(&response.text().await?)?),
             status => Err(worker::Error::from(format!("the room's object answered {status}"))),
         }
     }

@@ -1,4 +1,10 @@
-//! The class of the rooms' Durable Objects: [`RoomObject`] with a way to homeservers and the SFU.
+//! The class of the rooms' Durable Objects: [`RoomObject`] with access to homeservers and the SFU.
+//!
+//! How it works:
+//! - the platform calls `fetch` with a command from [`client`], and `alarm` when a deadline of the engine is due;
+//! - both read the configuration, which may have changed since the last call, and run the engine in [`RoomObject`];
+//! - [`upstreams`] performs the engine's requests;
+//! - in a misconfigured deployment a command fails, and an alarm is postponed by a minute.
 #![expect(missing_docs, reason = "the macro of the class makes public methods without any")]
 
 pub mod client;
@@ -17,7 +23,7 @@ use crate::log::{Level, Log};
 use crate::matrix::homeserver::client_api::ClientApis;
 use crate::room::upstreams::WorkerUpstreams;
 
-/// The Durable Object of one LiveKit room. What it stores, and how it is bound: see `delegated_leaves`.
+/// The Durable Object of one LiveKit room. `delegated_leaves` documents its storage and its binding.
 #[durable_object(alarm)]
 pub struct Room {
     object: RoomObject,
@@ -42,7 +48,7 @@ impl DurableObject for Room {
         let deployment = bindings::configuration(&self.env).await;
         match deployment.as_ref() {
             Ok(config) => self.object.alarm(engine_config(config), &self.upstreams(config)).await?,
-            // What is due stays due until somebody has mended the configuration.
+            // Due actions wait until the configuration is corrected.
             Err(errors) => {
                 let log = Log::of_new_request(Level::Info);
                 log.write(Level::Error, "misconfigured", json!({"problems": errors.to_string()}));
@@ -62,7 +68,7 @@ impl Room {
             policy: config.addresses,
             overrides: Rc::clone(&config.cs_api_url_overrides),
             wait_until: Rc::new(move |promise| {
-                // It fails only where the object is gone, and then nobody waits.
+                // Fails only where the object is gone, and then nothing depends on it.
                 let _ = state.as_raw().wait_until(promise);
             }),
         };

@@ -1,6 +1,12 @@
-//! The engine's requests, as Matrix and LiveKit get them.
-
-use std::time::Duration;
+//! Performs the requests of the engine at homeservers and the SFU.
+//!
+//! How it works:
+//! - each [`Request`] of the engine becomes one request to an upstream, and its response an [`Outcome`];
+//! - an upstream that fails is logged here, with the cause; the engine learns only that the request failed, and
+//!   concludes nothing from it;
+//! - restarting and sending a delayed event goes to the homeserver of its user, queries and removals go to the SFU,
+//!   membership queries to our own homeserver;
+//! - [`LogEvent`]s of the engine are written to the log with their level and fields.
 
 use delegated_leaves::{
     Ending, HomeserverAnswer, LogEvent, LogEventKind, MatrixRoomId, MembersAnswer, Outcome, RemovalAnswer, Request,
@@ -9,16 +15,16 @@ use delegated_leaves::{
 use serde_json::json;
 
 use crate::config::Config;
-use crate::fetch::{Deadline, Fetchers};
+use crate::fetch::Fetchers;
 use crate::livekit::room_service::{RoomService, RoomServiceError};
 use crate::log::{Level, Log};
 use crate::matrix::homeserver::client_api::ClientApis;
 use crate::matrix::homeserver::delayed_events::Action;
-use crate::matrix::homeserver::party::Party;
+use crate::matrix::homeserver::members::Party;
 use crate::matrix::homeserver::{Homeserver, HomeserverError};
 use crate::matrix::ids::room_id::RoomId;
 
-/// How important it is what has happened.
+/// Returns the severity of an event of the engine.
 pub fn level_of(event: LogEventKind) -> Level {
     match event {
         LogEventKind::NamespaceMisconfigured => Level::Error,
@@ -32,7 +38,7 @@ pub fn level_of(event: LogEventKind) -> Level {
     }
 }
 
-/// What is outside of an object, for the time of one command or alarm.
+/// Upstreams of an object, for the duration of one command or alarm.
 pub struct WorkerUpstreams<'a> {
     /// The deployment's configuration.
     pub config: &'a Config,
@@ -40,7 +46,7 @@ pub struct WorkerUpstreams<'a> {
     pub fetchers: Fetchers,
     /// The homeservers' client-server API.
     pub apis: ClientApis,
-    /// Where failures are logged.
+    /// The log for failures.
     pub log: Log,
 }
 
@@ -65,21 +71,23 @@ impl Upstreams for WorkerUpstreams<'_> {
                 Outcome::Sfu(self.participants(room.as_str(), sfu.participants(&room).await))
             }
             Request::JoinedMembers { matrix_room_id } => {
-                let asked =
+                let queried =
                     self.membership(&matrix_room_id, async |homeserver, room| homeserver.joined_members(room).await);
-                Outcome::Members(asked.await.unwrap_or(MembersAnswer::Failed))
+                Outcome::Members(queried.await.unwrap_or(MembersAnswer::Failed))
             }
             Request::IsServerJoined { matrix_room_id } => {
-                let asked = self.membership(&matrix_room_id, async |homeserver, room| {
+                let queried = self.membership(&matrix_room_id, async |homeserver, room| {
                     homeserver.is_joined(room, Party::Server(homeserver.server_name())).await
                 });
-                Outcome::Server(asked.await.map_or(ServerAnswer::Failed, ServerAnswer::Joined))
+                Outcome::Server(queried.await.map_or(ServerAnswer::Failed, ServerAnswer::Joined))
             }
             Request::RemoveParticipant { room, identity } => {
                 let outcome = sfu.remove_participant(&room, &identity).await;
                 Outcome::Removal(self.removal(room.as_str(), outcome))
             }
-            Request::DeleteRoom { room } => Outcome::Removal(self.removal(room.as_str(), sfu.delete_room(&room).await)),
+            Request::DeleteRoom { room, .. } => {
+                Outcome::Removal(self.removal(room.as_str(), sfu.delete_room(&room).await))
+            }
         }
     }
 
@@ -97,7 +105,7 @@ impl Upstreams for WorkerUpstreams<'_> {
             }),
             Subject::MatrixRoom(matrix_room_id) => json!({"room": room, "matrix_room": matrix_room_id.as_str()}),
         };
-        self.log.write(level_of(log_event.event), &log_event.event.to_string(), fields);
+        self.log.write(level_of(log_event.kind), &log_event.kind.to_string(), fields);
     }
 
     fn stored(&self, rows: usize) {
@@ -105,7 +113,7 @@ impl Upstreams for WorkerUpstreams<'_> {
     }
 
     fn not_stored(&self, error: &worker::Error) {
-        self.log.write(Level::Error, "the room's storage fails", json!({"cause": error.to_string()}));
+        self.log.write(Level::Error, "room storage failed", json!({"cause": error.to_string()}));
     }
 }
 
@@ -113,35 +121,35 @@ impl WorkerUpstreams<'_> {
     fn or_failed<E: ToString>(&self, homeserver: &str, outcome: Result<HomeserverAnswer, E>) -> HomeserverAnswer {
         outcome.unwrap_or_else(|error| {
             let fields = json!({"homeserver": homeserver, "cause": error.to_string()});
-            self.log.write(Level::Warn, "delayed event out of reach", fields);
+            self.log.write(Level::Warn, "delayed event request failed", fields);
             HomeserverAnswer::Failed
         })
     }
 
-    /// What the homeserver answers to a question about a Matrix room; `None` where that tells nothing.
+    /// Runs `query` about a Matrix room at our homeserver; `None` where that fails.
     async fn membership<T>(
         &self,
         matrix_room: &MatrixRoomId,
-        ask: impl AsyncFnOnce(&Homeserver<'_>, &RoomId) -> Result<T, HomeserverError>,
+        query: impl AsyncFnOnce(&Homeserver<'_>, &RoomId) -> Result<T, HomeserverError>,
     ) -> Option<T> {
-        // Without one of the two nobody has been let in by their membership.
+        // Participants are tracked only in homeserver mode and with a valid room, so neither is missing here.
         let service = self.config.application_service.as_ref()?;
         let room = RoomId::parse(matrix_room.as_str()).ok()?;
-        let answer = match service.homeserver(&self.apis, &Deadline::after(CLIENT_API_TIMEOUT)).await {
-            Ok(homeserver) => ask(&homeserver, &room).await,
+        let outcome = match service.homeserver(&self.apis, &ClientApis::deadline()).await {
+            Ok(homeserver) => query(&homeserver, &room).await,
             Err(error) => Err(error.into()),
         };
-        answer
+        outcome
             .inspect_err(|error| {
                 let fields = json!({"matrix_room": matrix_room.as_str(), "cause": error.to_string()});
-                self.log.write(Level::Warn, "homeserver doesn't tell who is joined", fields);
+                self.log.write(Level::Warn, "homeserver membership query failed", fields);
             })
             .ok()
     }
 
     fn removal(&self, room: &str, outcome: Result<RemovalAnswer, RoomServiceError>) -> RemovalAnswer {
         outcome.unwrap_or_else(|error| {
-            self.log.write(Level::Warn, "SFU removes nobody", json!({"room": room, "cause": error.to_string()}));
+            self.log.write(Level::Warn, "SFU removal failed", json!({"room": room, "cause": error.to_string()}));
             RemovalAnswer::Failed
         })
     }
@@ -154,11 +162,9 @@ impl WorkerUpstreams<'_> {
         match outcome {
             Ok(participants) => SfuAnswer::Participants(participants),
             Err(error) => {
-                self.log.write(Level::Warn, "SFU not asked", json!({"room": room, "cause": error.to_string()}));
+                self.log.write(Level::Warn, "SFU query failed", json!({"room": room, "cause": error.to_string()}));
                 SfuAnswer::Failed
             }
         }
     }
 }
-
-const CLIENT_API_TIMEOUT: Duration = Duration::from_secs(10);

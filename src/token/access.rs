@@ -1,18 +1,24 @@
-//! What a caller may do in a LiveKit room.
+//! Permissions of a caller in a LiveKit room (`docs/protocol.md#access`).
+//!
+//! How it works:
+//! - the entry point decides: an OpenID token gives full or restricted access, by its homeserver; homeserver mode
+//!   gives local or federated access, to members of a Matrix room;
+//! - from it follow the rights to create the room and to publish, and the lifetime of the token;
+//! - in homeserver mode it also has the Matrix room, whose membership the participant must keep.
 
 use crate::config::Config;
 use crate::matrix::ids::room_id::RoomId;
 
-/// What somebody may do, by the door that they came through.
+/// Permissions of a caller, by the entry point of the request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Access {
-    /// With an OpenID token of a homeserver in `LIVEKIT_FULL_ACCESS_HOMESERVERS`.
+    /// OpenID token of a homeserver in `LIVEKIT_FULL_ACCESS_HOMESERVERS`.
     Full,
-    /// With an OpenID token of another one.
+    /// OpenID token of another homeserver.
     Restricted,
-    /// Through our homeserver, as its user and a member of this room.
+    /// Request through our homeserver, of its own user, who is a member of this room.
     Local(RoomId),
-    /// Through our homeserver, as another one's user and a member of this room.
+    /// Request through our homeserver, of another homeserver's user, who is a member of this room.
     Federated(RoomId),
 }
 
@@ -34,7 +40,7 @@ impl Access {
         match self {
             Self::Full | Self::Local(_) => true,
             Self::Restricted => config.restricted_can_publish,
-            // They publish on the SFU of their own homeserver.
+            // These users publish on the SFU of their own homeserver.
             Self::Federated(_) => false,
         }
     }
@@ -46,7 +52,7 @@ impl Access {
         }
     }
 
-    /// The Matrix room whose member they have been found to be.
+    /// Returns the Matrix room in which membership was verified.
     pub fn matrix_room(&self) -> Option<&RoomId> {
         match self {
             Self::Full | Self::Restricted => None,

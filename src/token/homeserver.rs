@@ -1,6 +1,15 @@
-//! The doors of homeserver mode (MSC4195): who our homeserver says asks, and is a member of the Matrix room, is let in.
-
-use std::time::Duration;
+//! Entry points of homeserver mode (MSC4195, `docs/protocol.md#endpoints-of-homeserver-mode`).
+//!
+//! How it works:
+//! - our homeserver has authenticated the user, or the other homeserver, and forwards the request with `hs_token`;
+//!   nothing is verified by OpenID;
+//! - a token is for members of the Matrix room only: membership is queried at our homeserver, user and server in
+//!   parallel where both matter;
+//! - a request for our own SFU gets a token of ours; one for the SFU of another homeserver is relayed there through
+//!   ours, and the token in its response is passed on;
+//! - a request that another homeserver relays is for one of its users, who gets federated access;
+//! - a delegated leave must be a delayed event of this user in this room, looked up at our homeserver, which also has
+//!   its delay.
 
 use delegated_leaves::Delegate;
 use futures_util::future::join;
@@ -8,10 +17,9 @@ use serde_json::{Value, json};
 
 use crate::clock;
 use crate::error::ApiError;
-use crate::fetch::Deadline;
 use crate::log::Level;
-use crate::matrix::homeserver::client_api::ClientApiError;
-use crate::matrix::homeserver::party::Party;
+use crate::matrix::homeserver::client_api::{ClientApiError, ClientApis};
+use crate::matrix::homeserver::members::Party;
 use crate::matrix::homeserver::relay::Relayed;
 use crate::matrix::homeserver::{ApplicationService, Homeserver};
 use crate::matrix::ids::room_id::RoomId;
@@ -21,27 +29,27 @@ use crate::token::access::Access;
 use crate::token::homeserver_request::{ClientTokenRequest, FederationTokenRequest, LeaveRequest, Membership};
 use crate::token::{JoinGrant, TokenService};
 
-/// A request that has been proven to be our homeserver's.
+/// A request that has proven to come from our homeserver.
 pub enum HomeserverRequest {
-    /// For a token for its user.
+    /// A token for one of its users.
     Token(UserId, ClientTokenRequest),
-    /// Another homeserver's, for a token for one of that one's users.
+    /// A token for a user of another homeserver, which sent the request.
     FederatedToken(ServerName, FederationTokenRequest),
-    /// To look after a leave of its user's.
+    /// Delegation of a leave of one of its users.
     Leave(UserId, LeaveRequest),
 }
 
-/// The doors, one for each request.
+/// Entry points of homeserver mode, one for each kind of request.
 pub struct HomeserverMode<'a> {
-    /// What lies behind them.
+    /// Creates rooms and signs tokens.
     pub tokens: TokenService<'a>,
     /// The homeserver.
     pub service: &'a ApplicationService,
 }
 
 impl HomeserverMode<'_> {
-    /// The body of the answer: `{"jwt"}` for a token, `{}` for a leave.
-    pub async fn answer(&self, request: HomeserverRequest) -> Result<Value, ApiError> {
+    /// Returns the body of the response: `{"jwt"}` for a token, `{}` for a leave.
+    pub async fn respond(&self, request: HomeserverRequest) -> Result<Value, ApiError> {
         match request {
             HomeserverRequest::Token(user, request) => self.token(user, request).await,
             HomeserverRequest::FederatedToken(origin, request) => self.federated_token(origin, request).await,
@@ -49,7 +57,7 @@ impl HomeserverMode<'_> {
         }
     }
 
-    /// For our SFU there is a token, for another homeserver's what that one answers.
+    /// Issues a token for our SFU, or relays the request to the homeserver of another one.
     async fn token(&self, user: UserId, request: ClientTokenRequest) -> Result<Value, ApiError> {
         let started = clock::now_ms();
         self.tokens.limits.check_user(&user).await?;
@@ -110,7 +118,7 @@ impl HomeserverMode<'_> {
     }
 
     async fn homeserver(&self) -> Result<Homeserver<'_>, ClientApiError> {
-        self.service.homeserver(self.tokens.client_apis, &Deadline::after(CLIENT_API_TIMEOUT)).await
+        self.service.homeserver(self.tokens.client_apis, &ClientApis::deadline()).await
     }
 
     async fn issue_token(
@@ -148,8 +156,8 @@ impl HomeserverMode<'_> {
         started: u64,
     ) -> Result<Value, ApiError> {
         let checked = clock::now_ms();
-        let answer = homeserver.relay(server, FEDERATION_GET_TOKEN, &membership.to_federation_body(user)).await;
-        let jwt = token_of(answer.map_err(|error| ApiError::NotRelayed(error.to_string()))?)?;
+        let response = homeserver.relay(server, FEDERATION_GET_TOKEN, &membership.to_federation_body(user)).await;
+        let jwt = token_of(response.map_err(|error| ApiError::NotRelayed(error.to_string()))?)?;
         let fields = json!({
             "user": user.as_str(),
             "server": server.as_str(),
@@ -170,13 +178,14 @@ async fn expect_joined(homeserver: &Homeserver<'_>, room: &RoomId, party: Party<
     }
 }
 
-/// The token in another homeserver's answer. Of what it may say instead, clients are told two things.
-fn token_of(answer: Relayed) -> Result<String, ApiError> {
-    let Relayed { status, content } = answer;
+/// Returns the token in the response of another homeserver. Two of its errors are passed on to the client as they
+/// are.
+fn token_of(response: Relayed) -> Result<String, ApiError> {
+    let Relayed { status, content } = response;
     let errcode = content["errcode"].as_str();
-    for (told_status, told) in [(403, "M_FORBIDDEN"), (400, "M_INVALID_PARAM")] {
-        if (status, errcode) == (told_status, Some(told)) {
-            return Err(ApiError::Refused { status, errcode: told, content });
+    for (passed_status, passed) in [(403, "M_FORBIDDEN"), (400, "M_INVALID_PARAM")] {
+        if (status, errcode) == (passed_status, Some(passed)) {
+            return Err(ApiError::Refused { status, errcode: passed, content });
         }
     }
     if status != 200 {
@@ -186,9 +195,8 @@ fn token_of(answer: Relayed) -> Result<String, ApiError> {
     content["jwt"].as_str().map(str::to_owned).ok_or_else(malformed)
 }
 
-/// In the form that homeservers have now.
+/// The unstable form, which homeservers implement today.
 const FEDERATION_GET_TOKEN: &str = "/_matrix/federation/unstable/io.element.msc4195/rtc/livekit/get_token";
-const CLIENT_API_TIMEOUT: Duration = Duration::from_secs(10);
 
 #[cfg(test)]
 mod tests {

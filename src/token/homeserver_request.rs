@@ -1,4 +1,12 @@
-//! Requests of homeserver mode (MSC4195): bodies, and the headers in which the homeserver says whose they are.
+//! Requests of homeserver mode (MSC4195, `docs/protocol.md#proxied-requests`): bodies, and the headers with the user or server that our homeserver has
+//! authenticated.
+//!
+//! How it works:
+//! - the header is `X-Matrix-User-Identifier` for a client, and `X-Matrix-Origin` for another homeserver; our
+//!   homeserver sets it, and a missing or malformed one is an error;
+//! - all three bodies share [`MembershipBody`]; each endpoint takes at most one field more;
+//! - unknown fields are ignored, unlike in the bodies of `docs/protocol.md#request-bodies`, because homeservers may add some;
+//! - wrong types are reported first, then missing fields, then malformed values.
 
 use delegated_leaves::{DelayId, Identity, RoomName};
 use serde_json::{Value, json};
@@ -9,22 +17,22 @@ use crate::matrix::ids::room_id::RoomId;
 use crate::matrix::ids::server_name::ServerName;
 use crate::matrix::ids::user_id::UserId;
 
-/// Who asks, as the homeserver has verified it.
+/// The user or server that a request is made for, as authenticated by the homeserver.
 pub trait Requester: Sized {
-    /// The header that says it.
+    /// Name of the header.
     const HEADER: &'static str;
 
-    /// Parses the header's value.
+    /// Parses the value of the header.
     fn parse(value: &str) -> Option<Self>;
 
-    /// Reads it from the header, where there is one.
+    /// Reads the header, which must be present.
     fn from_header(value: Option<&str>) -> Result<Self, ApiError> {
         let value = value.filter(|value| !value.is_empty()).ok_or(ApiError::NoRequester(Self::HEADER))?;
         Self::parse(value).ok_or_else(|| ApiError::InvalidParam(format!("{} is malformed", Self::HEADER)))
     }
 }
 
-/// On client requests.
+/// The user of a client request.
 impl Requester for UserId {
     const HEADER: &'static str = "X-Matrix-User-Identifier";
 
@@ -33,7 +41,7 @@ impl Requester for UserId {
     }
 }
 
-/// On federation requests.
+/// The origin of a federation request.
 impl Requester for ServerName {
     const HEADER: &'static str = "X-Matrix-Origin";
 
@@ -42,10 +50,10 @@ impl Requester for ServerName {
     }
 }
 
-/// A member of a call, and the SFU that it is to be a participant on.
+/// A member of a call, and the SFU to join.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Membership {
-    /// `url`: the SFU's.
+    /// `url` of the SFU.
     pub url: String,
     /// `room_id`: the Matrix room.
     pub room: RoomId,
@@ -56,27 +64,12 @@ pub struct Membership {
 }
 
 impl Membership {
-    /// What is missing comes before what is malformed.
-    fn parse(
-        url: Option<String>,
-        room_id: Option<String>,
-        slot_id: Option<String>,
-        member_id: Option<String>,
-    ) -> Result<Self, ApiError> {
-        let url = required("url", url)?;
-        let room_id = required("room_id", room_id)?;
-        let slot_id = required("slot_id", slot_id)?;
-        let member_id = required("member_id", member_id)?;
-        let room = RoomId::parse(&room_id).map_err(|_| ApiError::InvalidParam("room_id is malformed".to_owned()))?;
-        Ok(Self { url, room, slot_id, member_id })
-    }
-
-    /// The LiveKit room (§4).
+    /// Returns the LiveKit room (`docs/protocol.md#names-on-the-sfu`).
     pub fn livekit_room(&self) -> RoomName {
         RoomName::of_slot(self.room.as_str(), &self.slot_id)
     }
 
-    /// The identity there, of `user`'s membership (§4).
+    /// Returns the identity of this membership of `user` on the SFU (`docs/protocol.md#names-on-the-sfu`).
     pub fn identity_of(&self, user: &UserId) -> Identity {
         Identity::of_homeserver_member(user.as_str(), &self.member_id)
     }
@@ -86,7 +79,7 @@ impl Membership {
         self.url.trim_end_matches('/') == url.trim_end_matches('/')
     }
 
-    /// The request by which `user`'s homeserver asks another one for a token.
+    /// Returns the body of the request by which the homeserver of `user` requests a token from another one.
     pub fn to_federation_body(&self, user: &UserId) -> Value {
         json!({
             "user_id": user.as_str(),
@@ -101,17 +94,19 @@ impl Membership {
 /// A user's request for a token.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ClientTokenRequest {
-    /// `server_name`: whose SFU it is. `None` for that of the user's own homeserver.
+    /// `server_name`: the homeserver that has the SFU. `None` for the own homeserver of the user.
     pub server: Option<ServerName>,
-    /// Who is to be let in where.
+    /// The member and the call to join.
     pub membership: Membership,
 }
 
 impl ClientTokenRequest {
     /// Parses the body of `POST /_matrix/client/…/rtc/livekit/get_token`.
     pub fn from_body(body: &[u8]) -> Result<Self, ApiError> {
-        let [url, room_id, slot_id, member_id, server_name] = texts(body, "server_name")?;
-        let membership = Membership::parse(url, room_id, slot_id, member_id)?;
+        let mut fields = Fields::parse(body)?;
+        let body = MembershipBody::take(&mut fields)?;
+        let server_name = fields.text("server_name")?;
+        let membership = body.into_membership()?;
         let server = server_name.map(|name| ServerName::parse(&name)).transpose();
         let server = server.map_err(|_| ApiError::InvalidParam("server_name is malformed".to_owned()))?;
         Ok(Self { server, membership })
@@ -121,37 +116,41 @@ impl ClientTokenRequest {
 /// Another homeserver's request for a token for one of its users.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FederationTokenRequest {
-    /// `user_id`, not parsed: what is no user of the origin is refused in whatever form.
+    /// `user_id`, unparsed: a malformed one is rejected like another homeserver's user.
     pub user_id: String,
-    /// Who is to be let in where.
+    /// The member and the call to join.
     pub membership: Membership,
 }
 
 impl FederationTokenRequest {
     /// Parses the body of `POST /_matrix/federation/…/rtc/livekit/get_token`.
     pub fn from_body(body: &[u8]) -> Result<Self, ApiError> {
-        let [url, room_id, slot_id, member_id, user_id] = texts(body, "user_id")?;
+        let mut fields = Fields::parse(body)?;
+        let body = MembershipBody::take(&mut fields)?;
+        let user_id = fields.text("user_id")?;
         let user_id = required("user_id", user_id)?;
-        let membership = Membership::parse(url, room_id, slot_id, member_id)?;
+        let membership = body.into_membership()?;
         Ok(Self { user_id, membership })
     }
 }
 
-/// A user's request to look after a delayed leave.
+/// A user's request to delegate a delayed leave.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LeaveRequest {
-    /// Whose leave it is.
+    /// The member to whom the leave belongs.
     pub membership: Membership,
-    /// `delay_id`: what the homeserver calls it. `None` for what can't be such an id.
+    /// `delay_id`: the identifier of the delayed event. `None` for a text that is no such identifier.
     pub delay_id: Option<DelayId>,
 }
 
 impl LeaveRequest {
     /// Parses the body of `POST /_matrix/client/…/rtc/livekit/delegate_delayed_leave`.
     pub fn from_body(body: &[u8]) -> Result<Self, ApiError> {
-        let [url, room_id, slot_id, member_id, delay_id] = texts(body, "delay_id")?;
+        let mut fields = Fields::parse(body)?;
+        let body = MembershipBody::take(&mut fields)?;
+        let delay_id = fields.text("delay_id")?;
         let delay_id = DelayId::new(required("delay_id", delay_id)?).ok();
-        let membership = Membership::parse(url, room_id, slot_id, member_id)?;
+        let membership = body.into_membership()?;
         Ok(Self { membership, delay_id })
     }
 }
@@ -161,11 +160,35 @@ pub fn check_ping(body: &[u8]) -> Result<(), ApiError> {
     Fields::parse(body)?.text("transaction_id").map(drop)
 }
 
-/// The fields of a membership, and one more. Others are ignored.
-fn texts(body: &[u8], one_more: &str) -> Result<[Option<String>; 5], ApiError> {
-    let mut fields = Fields::parse(body)?;
-    let mut text = |name| fields.text(name);
-    Ok([text("url")?, text("room_id")?, text("slot_id")?, text("member_id")?, text(one_more)?])
+// Unknown fields are ignored; an endpoint takes its own field, if it has one, after these.
+
+/// Fields of every body of homeserver mode. All are optional here: missing fields are reported after wrong types.
+struct MembershipBody {
+    url: Option<String>,
+    room_id: Option<String>,
+    slot_id: Option<String>,
+    member_id: Option<String>,
+}
+
+impl MembershipBody {
+    fn take(fields: &mut Fields) -> Result<Self, ApiError> {
+        Ok(Self {
+            url: fields.text("url")?,
+            room_id: fields.text("room_id")?,
+            slot_id: fields.text("slot_id")?,
+            member_id: fields.text("member_id")?,
+        })
+    }
+
+    /// Reports missing fields before malformed ones.
+    fn into_membership(self) -> Result<Membership, ApiError> {
+        let url = required("url", self.url)?;
+        let room_id = required("room_id", self.room_id)?;
+        let slot_id = required("slot_id", self.slot_id)?;
+        let member_id = required("member_id", self.member_id)?;
+        let room = RoomId::parse(&room_id).map_err(|_| ApiError::InvalidParam("room_id is malformed".to_owned()))?;
+        Ok(Membership { url, room, slot_id, member_id })
+    }
 }
 
 #[cfg(test)]
@@ -260,7 +283,7 @@ mod tests {
         assert!(matches!(UserId::from_header(None), Err(ApiError::NoRequester("X-Matrix-User-Identifier"))));
         assert!(matches!(ServerName::from_header(Some("")), Err(ApiError::NoRequester("X-Matrix-Origin"))));
         assert!(matches!(UserId::from_header(Some("alice")), Err(ApiError::InvalidParam(_))));
-        // What comes of a header that is there twice.
+        // The value of a repeated header.
         assert!(matches!(ServerName::from_header(Some("a.example, b.example")), Err(ApiError::InvalidParam(_))));
         assert_eq!(UserId::from_header(Some("@a:b")).unwrap().as_str(), "@a:b");
     }

@@ -1,4 +1,16 @@
-//! The flow of a token: verify who asks, create the room where they may, take over their leave, sign what lets them in.
+//! The flow of a token: verify the caller, create the room, register the leave, sign the token, track the
+//! participant.
+//!
+//! How it works:
+//! - an entry point parses a request: [`openid_request`] for the endpoints of clients, [`homeserver_request`] in
+//!   homeserver mode;
+//! - the OpenID token is verified with its homeserver, and the user is compared with the claimed one; [`homeserver`]
+//!   queries membership instead;
+//! - the result is a [`JoinGrant`]: user, identity, room, permissions, and maybe a leave;
+//! - with it, [`TokenService::issue_token`] creates the room where the caller may, registers the leave with the
+//!   object of the room, and signs the token, in this order, so that no leave is delegated for a call that the SFU
+//!   doesn't offer;
+//! - in homeserver mode the object also tracks the participant, to remove it when its user leaves the Matrix room.
 
 pub mod access;
 pub mod homeserver;
@@ -14,7 +26,7 @@ use serde_json::{Value, json};
 use crate::clock;
 use crate::config::Config;
 use crate::error::{ApiError, Unauthorized};
-use crate::fetch::{Deadline, Fetchers};
+use crate::fetch::Fetchers;
 use crate::livekit::room_service::RoomService;
 use crate::livekit::token::Grant;
 use crate::log::{Level, Log};
@@ -27,26 +39,27 @@ use crate::room::client::RoomClient;
 use crate::token::access::Access;
 use crate::token::openid_request::{ClaimedIdentity, DelayedLeave, DelegationRequest, TokenRequest};
 
-/// What an exchange needs besides the request.
+/// Everything that a request for a token needs.
 pub struct TokenService<'a> {
     /// The deployment's configuration.
     pub config: &'a Config,
-    /// The ways out.
+    /// Sends requests.
     pub fetchers: &'a Fetchers,
-    /// The homeservers' federation API.
+    /// Client of the homeservers' federation APIs.
     pub federation: &'a Federation,
-    /// The homeservers' client-server API.
+    /// Client-server APIs of homeservers.
     pub client_apis: &'a ClientApis,
-    /// The rooms' objects.
+    /// Client of the rooms' objects.
     pub rooms: RoomClient<'a>,
-    /// How often a user may ask.
+    /// The rate limits.
     pub limits: RateLimits<'a>,
-    /// Where to report.
+    /// The log of the request.
     pub log: &'a Log,
 }
 
 impl TokenService<'_> {
-    /// Turns `request` into the body of an answer: `{"url", "jwt"}`. The checks run in the order of §2.2.
+    /// Handles `request`, and returns the body of the response: `{"url", "jwt"}`. The checks run in the order of
+    /// `docs/protocol.md#errors`.
     pub async fn handle_token(&self, request: TokenRequest) -> Result<Value, ApiError> {
         let caller = self.verify(&request.openid_token, &request.claim).await?;
         let delegate = match request.delayed_leave {
@@ -70,7 +83,7 @@ impl TokenService<'_> {
         Ok(json!({"url": self.config.sfu.client(), "jwt": self.issue_token(join).await?}))
     }
 
-    /// Takes over the leave of a member who is in the call already. The body of the answer is `{}`.
+    /// Registers the leave of a member who is in the call already. The body of the response is `{}`.
     pub async fn handle_delegation(&self, request: DelegationRequest) -> Result<Value, ApiError> {
         let legacy_device = request.is_legacy_slot.then(|| request.member.device_id.clone());
         let caller = self.verify(&request.openid_token, &ClaimedIdentity::Member(request.member)).await?;
@@ -84,8 +97,8 @@ impl TokenService<'_> {
         Ok(json!({}))
     }
 
-    /// Lets somebody in, through whichever door they came: creates the room where they may, takes over their leave, and signs
-    /// their token.
+    /// Issues a token, whatever the entry point: creates the room where the caller may, registers the leave, and
+    /// signs.
     pub async fn issue_token(&self, join: JoinGrant) -> Result<String, ApiError> {
         let JoinGrant { user, identity, room, access, delegate, checked_in_ms } = join;
         let checked = clock::now_ms();
@@ -128,10 +141,10 @@ impl TokenService<'_> {
         Ok(jwt)
     }
 
-    /// Has the room's object look after a leave.
+    /// Registers a leave with the room's object.
     pub async fn register_leave(&self, delegate: Delegate) -> Result<(), ApiError> {
         let room = delegate.room.clone();
-        self.tell(&room, RoomCommand::Delegate(delegate)).await
+        self.send(&room, RoomCommand::Delegate(delegate)).await
     }
 
     async fn verify(&self, token: &OpenIdToken, claim: &ClaimedIdentity) -> Result<VerifiedCaller, ApiError> {
@@ -151,7 +164,7 @@ impl TokenService<'_> {
         token: &OpenIdToken,
         legacy_device: Option<String>,
     ) -> Result<Delegate, ApiError> {
-        let found = self.client_apis.find(&token.server, &Deadline::after(CLIENT_API_TIMEOUT)).await;
+        let found = self.client_apis.find(&token.server, &ClientApis::deadline()).await;
         let api = found.map_err(ApiError::NoClientApi)?;
         Ok(Delegate {
             room: room.clone(),
@@ -165,8 +178,8 @@ impl TokenService<'_> {
         })
     }
 
-    /// Creates the room. Where a leave is to be taken over, the room's object is woken meanwhile; it is told no more until
-    /// the room exists, or a client that is refused would find its leave taken over.
+    /// Creates the room. Where a leave is to be registered, the object of the room is woken in parallel. The leave
+    /// itself waits until the room exists: otherwise a client whose request fails would have delegated it.
     async fn create_room(&self, room: &RoomName, delegating: bool) -> Result<(), ApiError> {
         let sfu = RoomService { fetchers: self.fetchers, sfu: &self.config.sfu, key: self.config.keys.signing() };
         if delegating {
@@ -176,31 +189,32 @@ impl TokenService<'_> {
         Ok(sfu.create_room(room).await?)
     }
 
-    /// Has the room's object remember a token that is to be worth no more than its user's membership in the Matrix room.
+    /// Registers the participant with the room's object: the token is worth no more than its user's membership in the
+    /// Matrix room.
     async fn track(&self, track: Track) -> Result<(), ApiError> {
         let room = track.room.clone();
-        self.tell(&room, RoomCommand::Track(track)).await
+        self.send(&room, RoomCommand::Track(track)).await
     }
 
-    async fn tell(&self, room: &RoomName, command: RoomCommand) -> Result<(), ApiError> {
+    async fn send(&self, room: &RoomName, command: RoomCommand) -> Result<(), ApiError> {
         let stored = self.rooms.send(room, &command).await;
         stored.map(drop).map_err(|error| ApiError::NotStored(error.to_string()))
     }
 }
 
-/// Somebody who may join a LiveKit room: what the doors have found out.
+/// Permission to join a LiveKit room: the result of an entry point.
 pub struct JoinGrant {
-    /// Who it is.
+    /// The Matrix user.
     pub user: UserId,
-    /// What they will be called on the SFU.
+    /// The identity on the SFU.
     pub identity: Identity,
     /// The LiveKit room.
     pub room: RoomName,
-    /// What they may do there.
+    /// The permissions in the room.
     pub access: Access,
-    /// The leave that they hand over with it.
+    /// The delegated leave, if there is one.
     pub delegate: Option<Delegate>,
-    /// How long it took to find that out, in ms.
+    /// Duration of the checks in ms.
     pub checked_in_ms: u64,
 }
 
@@ -210,5 +224,3 @@ struct VerifiedCaller {
     full_access: bool,
     verified_in_ms: u64,
 }
-
-const CLIENT_API_TIMEOUT: Duration = Duration::from_secs(10);

@@ -1,4 +1,13 @@
-//! The bodies of the three client endpoints (§2.1 of the protocol), parsed into what the token flow works on.
+//! Requests with an OpenID token: the bodies of the three endpoints of clients (`docs/protocol.md#request-bodies`).
+//!
+//! How it works:
+//! - `/get_token` and `/delegate_delayed_leave` share one body, `/sfu/get` has the legacy one; both share the structs
+//!   of the OpenID token and of the delayed leave;
+//! - first the body is read field by field: wrong types and unknown fields are `M_NOT_JSON`;
+//! - then fields are checked: missing ones, and a delayed leave that isn't complete, are `M_BAD_JSON`;
+//! - the name of the token's homeserver is checked last, because a malformed one is `M_UNAUTHORIZED`;
+//! - room and identity on the SFU are derived here (`docs/protocol.md#names-on-the-sfu`), the identity only once the
+//!   user is verified.
 
 use crate::body::{Fields, required};
 use crate::error::ApiError;
@@ -7,15 +16,15 @@ use crate::matrix::ids::server_name::ServerName;
 use crate::matrix::ids::user_id::UserId;
 use delegated_leaves::{DelayId, DelayTimeout, Identity, RoomName};
 
-/// A request for a LiveKit token, whichever endpoint it came through.
+/// A request for a LiveKit token, from either endpoint.
 pub struct TokenRequest {
     /// The LiveKit room.
     pub room: RoomName,
-    /// Who wants to join it, as far as the caller says.
+    /// The claimed identity of the caller.
     pub claim: ClaimedIdentity,
-    /// What proves it.
+    /// The OpenID token that proves it.
     pub openid_token: OpenIdToken,
-    /// The delayed leave that is handed over with it.
+    /// The delayed leave to delegate with it, if there is one.
     pub delayed_leave: Option<DelayedLeave>,
 }
 
@@ -36,7 +45,7 @@ impl TokenRequest {
         let body = SfuGetBody::parse(body)?;
         let room_id = required("room", body.room)?;
         let (server_name, access_token) = body.openid_token.required()?;
-        let delayed_leave = DelayedLeave::parse(body.delay_id, body.delay_timeout)?;
+        let delayed_leave = body.delayed_leave.checked()?;
         Ok(Self {
             room: RoomName::of_slot(&room_id, LEGACY_SLOT),
             claim: ClaimedIdentity::Device { device_id: body.device_id.unwrap_or_default() },
@@ -46,17 +55,17 @@ impl TokenRequest {
     }
 }
 
-/// A request to look after the delayed leave of a member who is in the call already: `POST /delegate_delayed_leave`.
+/// A request to delegate the delayed leave of a member who is in the call already: `POST /delegate_delayed_leave`.
 pub struct DelegationRequest {
     /// The LiveKit room.
     pub room: RoomName,
-    /// Whose leave it is, as far as the caller says.
+    /// The claimed identity of the caller.
     pub member: Member,
-    /// What proves it.
+    /// The OpenID token that proves it.
     pub openid_token: OpenIdToken,
     /// The leave.
     pub delayed_leave: DelayedLeave,
-    /// Whether the member may have joined through `/sfu/get`, which has this slot only.
+    /// Whether the member may have joined through `/sfu/get`, which has only this slot.
     pub is_legacy_slot: bool,
 }
 
@@ -75,8 +84,8 @@ impl DelegationRequest {
     }
 }
 
-/// What `/get_token` and `/delegate_delayed_leave` have in common. Whether the token may be asked about is told last: what
-/// is missing comes first.
+/// Common part of `/get_token` and `/delegate_delayed_leave`. The token is a `Result` because an error in it is
+/// reported after all others.
 struct MemberRequest {
     room: RoomName,
     member: Member,
@@ -101,35 +110,21 @@ impl MemberRequest {
             room: RoomName::of_slot(&room_id, &slot_id),
             member,
             openid_token: openid_token(&server_name, access_token),
-            delayed_leave: DelayedLeave::parse(body.delay_id, body.delay_timeout)?,
+            delayed_leave: body.delayed_leave.checked()?,
             is_legacy_slot: slot_id == LEGACY_SLOT,
         })
     }
 }
 
-/// A delayed event that says "I left" (MSC4140).
+/// A delayed event with which its user leaves the call (MSC4140).
 pub struct DelayedLeave {
-    /// What the homeserver calls it.
+    /// The identifier on the homeserver.
     pub id: DelayId,
     /// Its delay.
     pub timeout: DelayTimeout,
 }
 
-impl DelayedLeave {
-    fn parse(id: Option<String>, timeout: Option<i64>) -> Result<Option<Self>, ApiError> {
-        if id.is_none() && timeout.is_none() {
-            return Ok(None);
-        }
-        let id = DelayId::new(required("delay_id", id)?);
-        let id = id.map_err(|_| ApiError::BadJson("delay_id can't be the id of a delayed event".to_owned()))?;
-        let timeout = timeout.ok_or_else(|| ApiError::BadJson("delay_timeout is missing".to_owned()))?;
-        let timeout = u64::try_from(timeout).ok().and_then(DelayTimeout::from_millis);
-        let timeout = timeout.ok_or_else(|| ApiError::BadJson("delay_timeout must be more than 0".to_owned()))?;
-        Ok(Some(Self { id, timeout }))
-    }
-}
-
-/// Who the caller says they are.
+/// The claimed identity of a caller.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ClaimedIdentity {
     /// A MatrixRTC member.
@@ -153,8 +148,8 @@ pub struct Member {
 }
 
 impl ClaimedIdentity {
-    /// The participant's identity on the SFU (§4), once it is known whose token it is. `None` where that is somebody
-    /// else.
+    /// Returns the identity on the SFU (`docs/protocol.md#names-on-the-sfu`) for the verified `user`. `None` where
+    /// the claim is for another user.
     pub fn identity_of(&self, user: &UserId) -> Option<Identity> {
         match self {
             Self::Member(member) => member.identity_of(user),
@@ -170,15 +165,14 @@ impl Member {
     }
 }
 
-// Every field is optional: what is missing is told once nothing is unknown or of the wrong type.
+// Every field is optional: missing fields are reported after unknown ones and wrong types.
 
 struct MemberRequestBody {
     room_id: Option<String>,
     slot_id: Option<String>,
     openid_token: OpenIdTokenBody,
     member: MemberBody,
-    delay_id: Option<String>,
-    delay_timeout: Option<i64>,
+    delayed_leave: DelayedLeaveBody,
 }
 
 impl MemberRequestBody {
@@ -189,10 +183,8 @@ impl MemberRequestBody {
             slot_id: fields.text("slot_id")?,
             openid_token: OpenIdTokenBody::parse(fields.object("openid_token")?)?,
             member: MemberBody::parse(fields.object("member")?)?,
-            delay_id: fields.text("delay_id")?,
-            delay_timeout: fields.integer("delay_timeout")?,
+            delayed_leave: DelayedLeaveBody::take(&mut fields)?,
         };
-        fields.text("delay_cs_api_url")?;
         fields.expect_no_more()?;
         Ok(body)
     }
@@ -202,8 +194,7 @@ struct SfuGetBody {
     room: Option<String>,
     openid_token: OpenIdTokenBody,
     device_id: Option<String>,
-    delay_id: Option<String>,
-    delay_timeout: Option<i64>,
+    delayed_leave: DelayedLeaveBody,
 }
 
 impl SfuGetBody {
@@ -213,10 +204,8 @@ impl SfuGetBody {
             room: fields.text("room")?,
             openid_token: OpenIdTokenBody::parse(fields.object("openid_token")?)?,
             device_id: fields.text("device_id")?,
-            delay_id: fields.text("delay_id")?,
-            delay_timeout: fields.integer("delay_timeout")?,
+            delayed_leave: DelayedLeaveBody::take(&mut fields)?,
         };
-        fields.text("delay_cs_api_url")?;
         fields.expect_no_more()?;
         Ok(body)
     }
@@ -258,12 +247,38 @@ impl MemberBody {
     }
 }
 
+/// Fields of a delayed leave, which all three endpoints have.
+struct DelayedLeaveBody {
+    delay_id: Option<String>,
+    delay_timeout: Option<i64>,
+}
+
+impl DelayedLeaveBody {
+    fn take(fields: &mut Fields) -> Result<Self, ApiError> {
+        let body = Self { delay_id: fields.text("delay_id")?, delay_timeout: fields.integer("delay_timeout")? };
+        fields.text("delay_cs_api_url")?;
+        Ok(body)
+    }
+
+    fn checked(self) -> Result<Option<DelayedLeave>, ApiError> {
+        if self.delay_id.is_none() && self.delay_timeout.is_none() {
+            return Ok(None);
+        }
+        let id = DelayId::new(required("delay_id", self.delay_id)?);
+        let id = id.map_err(|_| ApiError::BadJson("delay_id can't be the id of a delayed event".to_owned()))?;
+        let timeout = self.delay_timeout.ok_or_else(|| ApiError::BadJson("delay_timeout is missing".to_owned()))?;
+        let timeout = u64::try_from(timeout).ok().and_then(DelayTimeout::from_millis);
+        let timeout = timeout.ok_or_else(|| ApiError::BadJson("delay_timeout must be more than 0".to_owned()))?;
+        Ok(Some(DelayedLeave { id, timeout }))
+    }
+}
+
 fn openid_token(server_name: &str, access_token: AccessToken) -> Result<OpenIdToken, ApiError> {
     let server = ServerName::parse(server_name).map_err(OpenIdError::ServerName)?;
     Ok(OpenIdToken { server, access_token })
 }
 
-/// The slot of a legacy call, which has no name for it.
+/// The slot of `/sfu/get`, whose body names none.
 const LEGACY_SLOT: &str = "m.call#ROOM";
 
 #[cfg(test)]

@@ -1,124 +1,66 @@
-//! What is promised, and whether it is kept.
+//! Checks the promises to delegations.
 
 use std::collections::BTreeMap;
 use std::fmt;
 use std::time::Duration;
 
-use super::homeserver::{Call, DelayedLeave, Fate, Homeservers};
-use super::object::Stored;
-use super::removal::Removals;
-use super::sfu::{Connection, ConnectionName, Sfu, Webhook, Who};
-use super::world::START;
-use delegated_leaves::Timestamp;
-use delegated_leaves::{Action, DelegationId, Request};
-use delegated_leaves::{AliasColumn, DelegationRow, StateColumn};
-use delegated_leaves::{FRESH, Occurrence, ROUNDING};
+use delegated_leaves::{
+    Action, AliasColumn, DelegationId, DelegationRow, FRESH, Occurrence, ROUNDING, Request, StateColumn, Timestamp,
+};
 
-/// A promise of the engine. Each is checked at every step at which it could be broken.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Invariant {
-    /// No `send` goes out while the SFU has the participant connected, if the engine has been told of that connection, or
-    /// could have been: it has stood for longer than a fresh webhook or an answer of the SFU can be under way. Excepted are
-    /// an event that the homeserver is sending by itself at that time, and a member that connects under its other identity
-    /// while it is still connected under the first, if the webhook of that is lost.
-    NeverEarly,
-    /// No `send` goes out while the participant is on its way back after DUPLICATE_IDENTITY or MIGRATION, once told; with
-    /// the same exceptions.
-    ComingBack,
-    /// The homeserver doesn't send the event by itself while the participant is connected and the engine knows it, after
-    /// a minute in which process and homeserver did their work.
-    KeptAlive,
-    /// Minutes after the participant is gone for good, its leave has been sent, by us or by the homeserver, provided that
-    /// a webhook told of its end or the sanity check is on. (With that webhook lost and the sanity check off, the event
-    /// goes on being restarted: nothing tells the participant from one that says nothing.) One that never connected leaves
-    /// when the wait is over.
-    NeverLost,
-    /// Nothing is done for a delegation that has been replaced, and the results of what was under way change nothing.
-    ReplacedIsSilent,
-    /// A delegation that was acknowledged stays on disk until its event is finalised, or its time is up. Whoever is tracked
-    /// stays there until its tokens have expired, and those that the SFU has given it, even by a connection that nobody has
-    /// told of. (By two of them, one after the other, it may be forgotten too early: each look at the SFU may miss one.)
-    AcknowledgedIsKept,
-    /// After each step the rows on disk are those that a crash needs.
-    Recorded,
-    /// A homeserver's `Retry-After` is respected.
-    Patient,
-    /// Nobody is removed, nor the room deleted, but on an answer of our homeserver that says that its user isn't in the Matrix
-    /// room, and that was asked for after its latest token was minted. What isn't an answer removes nobody.
-    MembersStay,
-    /// Whoever isn't in the Matrix room is off the SFU within one interval, and a little more, in which homeserver, SFU and
-    /// process work: from when its webhook came, or else from the next sanity check on.
-    NonMembersGo,
-    /// Whoever is tracked is forgotten once it is gone and its tokens have expired, even those that nobody can know of.
-    Forgotten,
-    /// Actions are bounded by time and inputs, an alarm never goes off in vain twice running, and a room without
-    /// delegations has none.
-    Bounded,
-}
-
-/// A broken promise.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Violation {
-    /// Which one.
-    pub invariant: Invariant,
-    /// How.
-    pub what: String,
-}
-
-impl fmt::Display for Violation {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:?}: {}", self.invariant, self.what)
-    }
-}
-
-pub(super) type Verdict = Result<(), Violation>;
+use crate::clock::START;
+use crate::homeserver::{Call, DelayedLeave, Fate, Homeservers};
+use crate::invariant::{Invariant, Verdict, broken};
+use crate::object::Stored;
+use crate::removal::Removals;
+use crate::sfu::{Connection, ConnectionName, MemberAlias, Sfu, Webhook};
 
 /// All delegations that were ever stored.
 #[derive(Default)]
-pub(super) struct Judge {
-    pub(super) cases: BTreeMap<DelegationId, Case>,
-    pub(super) removals: Removals,
-    questions: u64,
+pub(crate) struct Judge {
+    pub(crate) cases: BTreeMap<DelegationId, Case>,
+    pub(crate) removals: Removals,
+    polls: u64,
 }
 
-/// What is known of a delegation from outside.
-pub(super) struct Case {
-    pub(super) id: DelegationId,
-    pub(super) member: usize,
-    pub(super) event: usize,
+/// History of a delegation, as seen from outside.
+pub(crate) struct Case {
+    pub(crate) id: DelegationId,
+    pub(crate) member: usize,
+    pub(crate) event: usize,
     accepted_at: Timestamp,
     timeout: Duration,
     cadence: Duration,
-    pub(super) acknowledged: bool,
-    pub(super) replaced: bool,
+    pub(crate) acknowledged: bool,
+    pub(crate) replaced: bool,
     state: StateColumn,
     on_disk: bool,
     over_at: Option<Timestamp>,
-    /// Under which identity it has known its participant connected: the legacy one?
+    /// Whether the identity under which it has known its participant connected is the legacy one.
     joined_as: Option<bool>,
-    /// And since when?
+    /// Beginning of that connection.
     joined_at: Option<Timestamp>,
     /// The latest `restart` that is known to have succeeded.
     armed_at: Timestamp,
     /// The member's latest connection under each identity, when the delegation was stored or since, and its beginning.
     connections: [Option<(ConnectionName, Timestamp)>; 2],
-    /// The connections that the engine was told stand, and when.
-    told: Vec<(ConnectionName, Timestamp)>,
-    /// The connections that the engine was told have ended.
-    told_end: Vec<ConnectionName>,
-    /// The connections of whose end it was told when it couldn't tell that they were the newest.
+    /// Connections whose beginning was reported to the engine, and when.
+    reported: Vec<(ConnectionName, Timestamp)>,
+    /// Connections whose end was reported to the engine.
+    reported_ends: Vec<ConnectionName>,
+    /// Connections whose end was reported when it wasn't certain that they were the newest.
     unclear: Vec<ConnectionName>,
-    /// The connections that the engine was told make room for the next, while the participant counted as connected.
-    told_return: Vec<(ConnectionName, Timestamp)>,
-    /// What mustn't be tried again before when.
+    /// Connections that were reported to make room for the next, while the participant counted as connected.
+    reported_reconnects: Vec<(ConnectionName, Timestamp)>,
+    /// Request that must wait, and until when.
     not_before: Option<(Timestamp, Call)>,
     calls: u64,
     stimuli: u64,
 }
 
 impl Judge {
-    /// Something has been stored.
-    pub(super) fn stored(
+    /// Checks what was stored.
+    pub(crate) fn stored(
         &mut self,
         now: Timestamp,
         stored: &Stored,
@@ -147,51 +89,52 @@ impl Judge {
         Ok(())
     }
 
-    /// The client has got its 200.
-    pub(super) fn acknowledged(&mut self, member: usize) {
+    /// Records that the client has its 200.
+    pub(crate) fn acknowledged(&mut self, member: usize) {
         if let Some(case) = self.cases.values_mut().rfind(|case| case.member == member) {
             case.acknowledged = true;
         }
     }
 
-    /// A webhook has been recorded.
-    pub(super) fn told(&mut self, now: Timestamp, webhook: &Webhook) {
+    /// Records a webhook that the object has stored.
+    pub(crate) fn reported(&mut self, now: Timestamp, webhook: &Webhook) {
         for case in self.cases.values_mut().filter(|case| case.on_disk) {
             case.stimuli += 1;
             let Some(about) = webhook.about else {
-                // It says that those who were known to be connected aren't.
+                // It reports the end of all known connections.
                 if case.state == StateColumn::Waiting {
                     continue;
                 }
                 let over = case.connections.into_iter().flatten().filter(|(_, since)| *since < webhook.at);
-                let known: Vec<_> = case.told.iter().map(|(name, _)| *name).collect();
-                case.told_end.extend(over.map(|(name, _)| name).filter(|name| known.contains(name)));
+                let known: Vec<_> = case.reported.iter().map(|(name, _)| *name).collect();
+                case.reported_ends.extend(over.map(|(name, _)| name).filter(|name| known.contains(name)));
                 continue;
             };
-            if about.who.member != case.member {
+            if about.alias.member != case.member {
                 continue;
             }
             match &webhook.event.occurrence {
                 Occurrence::ParticipantJoined(_) => {
-                    // One that may be older than the delegation tells nothing: its end may have been told before.
+                    // One that may be older than the delegation proves nothing: its end may have been reported
+                    // before.
                     let after = webhook.event.happened_after(case.accepted_at) == Some(true);
                     let same_second = webhook.event.happened_before(case.accepted_at) == Some(false);
                     if after || (same_second && !webhook.event.is_stale(now)) {
-                        case.told.push((about.name, now));
+                        case.reported.push((about.name, now));
                     }
                 }
                 Occurrence::ParticipantLeft(_, reason) | Occurrence::ParticipantConnectionAborted(_, reason) => {
                     // It may have begun too close to another for the SFU's seconds.
-                    let known = case.told.iter().any(|(name, _)| *name == about.name);
+                    let known = case.reported.iter().any(|(name, _)| *name == about.name);
                     let unclear = !known && case.joined_at.is_some_and(|since| about.began < since + ROUNDING * 2);
                     if unclear || case.unclear.contains(&about.name) {
                         case.unclear.push(about.name);
                         continue;
                     }
-                    case.told_end.push(about.name);
+                    case.reported_ends.push(about.name);
                     let counted = matches!(case.state, StateColumn::Connected | StateColumn::Suspected);
-                    if reason.is_coming_back() && counted {
-                        case.told_return.push((about.name, now));
+                    if reason.is_reconnecting() && counted {
+                        case.reported_reconnects.push((about.name, now));
                     }
                 }
                 Occurrence::RoomFinished => {}
@@ -199,15 +142,15 @@ impl Judge {
         }
     }
 
-    /// A member's media is connected.
-    pub(super) fn connected(&mut self, connection: Connection) {
-        for case in self.cases.values_mut().filter(|case| case.member == connection.who.member && case.on_disk) {
+    /// Records that a member's media is connected.
+    pub(crate) fn connected(&mut self, connection: Connection) {
+        for case in self.cases.values_mut().filter(|case| case.member == connection.alias.member && case.on_disk) {
             case.connected(connection);
         }
     }
 
-    /// An action goes on the wire, when there may have been so many sanity checks.
-    pub(super) fn acts(
+    /// Checks an action that is started, given the largest possible number of sanity checks so far.
+    pub(crate) fn acts(
         &mut self,
         now: Timestamp,
         action: &Action,
@@ -218,7 +161,7 @@ impl Judge {
         let (event, call) = match &action.request {
             Request::Restart(event) => (event, Call::Restart),
             Request::Send(event) => (event, Call::Send),
-            Request::GetParticipant { .. } | Request::ListParticipants { .. } => return self.asks(now, sanity_checks),
+            Request::GetParticipant { .. } | Request::ListParticipants { .. } => return self.polls(now, sanity_checks),
             _ => return Ok(()),
         };
         let Some(case) = self.cases.get_mut(&event.delegation) else {
@@ -237,26 +180,28 @@ impl Judge {
         if call == Call::Send { case.sends(now, sfu, homeservers) } else { Ok(()) }
     }
 
-    /// A delayed event has been sent by its own homeserver. `trouble` is when something last went wrong there or here.
-    pub(super) fn fired(&self, now: Timestamp, event: usize, trouble: Timestamp, sfu: &Sfu) -> Verdict {
+    /// Checks a delayed event that its own homeserver has sent. `trouble` is when a fault last occurred there or
+    /// here.
+    pub(crate) fn fired(&self, now: Timestamp, event: usize, trouble: Timestamp, sfu: &Sfu) -> Verdict {
         for case in self.cases.values().filter(|case| case.event == event && case.on_disk && !case.replaced) {
             let Some(active) = sfu.active(case.member) else { continue };
-            let told = case.told.iter().filter(|(name, _)| *name == active.name).map(|(_, at)| *at).min();
-            if told.is_some_and(|at| at + REACTION <= now) && trouble + RECOVERY <= now {
+            let reported = case.reported.iter().filter(|(name, _)| *name == active.name).map(|(_, at)| *at).min();
+            if reported.is_some_and(|at| at + REACTION <= now) && trouble + RECOVERY <= now {
                 return broken(Invariant::KeptAlive, format!("{case} ran out under {active:?}"));
             }
         }
         Ok(())
     }
 
-    /// All is calm, everybody gone, all webhooks told. Until when must the leave be sent? `None`: it needn't.
-    pub(super) fn promised_by(&self, id: DelegationId, now: Timestamp, sanity_check: bool) -> Option<Timestamp> {
+    /// Returns when the leave has to be sent at the latest, now that all is calm, all participants have left, and all
+    /// webhooks have come. `None`: it needn't.
+    pub(crate) fn promised_by(&self, id: DelegationId, now: Timestamp, sanity_check: bool) -> Option<Timestamp> {
         let case = self.cases.get(&id).filter(|case| case.acknowledged && !case.replaced)?;
         let mut connections = case.connections.into_iter().flatten().peekable();
         let connected = connections.peek().is_some();
-        let told = connected && connections.all(|(name, _)| case.told_end.contains(&name));
+        let reported = connected && connections.all(|(name, _)| case.reported_ends.contains(&name));
         match case.state {
-            _ if told => Some(now),
+            _ if reported => Some(now),
             // It has never been seen.
             StateColumn::Waiting => {
                 Some(now.max(case.accepted_at + case.timeout.min(Duration::from_secs(3600)) + SLACK))
@@ -266,10 +211,10 @@ impl Judge {
         }
     }
 
-    /// It is time for that.
-    pub(super) fn is_due(&self, id: DelegationId, homeservers: &Homeservers) -> Verdict {
+    /// Checks a leave that has to be sent by now.
+    pub(crate) fn is_due(&self, id: DelegationId, homeservers: &Homeservers) -> Verdict {
         match self.cases.get(&id) {
-            // One that was given up has been checked then: its homeserver sends it.
+            // One that was given up has been checked at that time: its homeserver sends it.
             Some(case) if case.on_disk && homeservers.fate(case.event) == Some(Fate::Pending) => {
                 broken(Invariant::NeverLost, format!("{case} hasn't left"))
             }
@@ -277,15 +222,15 @@ impl Judge {
         }
     }
 
-    /// A question goes out.
-    fn asks(&mut self, now: Timestamp, sanity_checks: u64) -> Verdict {
-        self.questions += 1;
-        let delegations: u64 = self.cases.values().map(|case| case.questions_by(now)).sum();
-        // Those whose tokens have expired are looked for twice, until the SFU tells, and now and then.
-        let looks = now.since(START).as_secs() / LOOK_AGAIN.as_secs();
-        let budget = delegations + 2 * self.removals.times_loaded_and_told() + looks;
-        match self.questions > budget + sanity_checks {
-            true => broken(Invariant::Bounded, format!("the SFU is asked for the {}th time", self.questions)),
+    /// Checks a poll of the SFU.
+    fn polls(&mut self, now: Timestamp, sanity_checks: u64) -> Verdict {
+        self.polls += 1;
+        let delegations: u64 = self.cases.values().map(|case| case.polls_by(now)).sum();
+        // Participants whose tokens have expired are polled for twice, until the SFU answers, and now and then.
+        let queried = now.since(START).as_secs() / POLL_PAUSE.as_secs();
+        let budget = delegations + 2 * self.removals.stimuli() + queried;
+        match self.polls > budget + sanity_checks {
+            true => broken(Invariant::Bounded, format!("the SFU is polled for the {}th time", self.polls)),
             false => Ok(()),
         }
     }
@@ -311,10 +256,10 @@ impl Judge {
             joined_at: None,
             armed_at: row.accepted_at,
             connections: [None; 2],
-            told: Vec::new(),
-            told_end: Vec::new(),
+            reported: Vec::new(),
+            reported_ends: Vec::new(),
             unclear: Vec::new(),
-            told_return: Vec::new(),
+            reported_reconnects: Vec::new(),
             not_before: None,
             calls: 0,
             stimuli: 0,
@@ -325,38 +270,38 @@ impl Judge {
 }
 
 impl Case {
-    /// A `restart` that was sent then is known to have succeeded.
-    pub(super) fn armed(&mut self, at: Timestamp) {
+    /// Records the success of a `restart` that was sent then.
+    pub(crate) fn armed(&mut self, at: Timestamp) {
         self.armed_at = self.armed_at.max(at);
     }
 
-    /// The homeserver wants to be left alone.
-    pub(super) fn limited(&mut self, until: Timestamp, call: Call) {
+    /// Records a `Retry-After` of the homeserver.
+    pub(crate) fn limited(&mut self, until: Timestamp, call: Call) {
         self.not_before = Some((until, call));
     }
 
-    /// The object has been loaded anew.
-    pub(super) fn reloaded(&mut self) {
+    /// Records that the object was loaded anew.
+    pub(crate) fn reloaded(&mut self) {
         self.stimuli += 1;
     }
 
     fn connected(&mut self, connection: Connection) {
         if let Some(since) = connection.active_since {
-            self.connections[usize::from(connection.who.legacy)] = Some((connection.name, since));
+            self.connections[usize::from(connection.alias.legacy)] = Some((connection.name, since));
         }
     }
 
     fn update(&mut self, now: Timestamp, row: &DelegationRow) {
-        let known = self.told.last().map(|(name, _)| name.sid);
+        let known = self.reported.last().map(|(name, _)| name.sid);
         let sid = row.participant_sid.as_ref().and_then(|sid| sid.as_str().strip_prefix("PA_")?.parse().ok());
         if row.state == StateColumn::Connected
             && let Some(sid) = sid
             && (known != Some(sid) || self.state != StateColumn::Connected)
         {
-            // It has learnt it from the SFU itself, whose latest connection of that SID it is.
+            // The engine has found it by a poll: the latest connection of that SID.
             let mut connections = self.connections.into_iter().flatten();
             let migrations = connections.find(|(name, _)| name.sid == sid).map_or(0, |(name, _)| name.migrations);
-            self.told.push((ConnectionName { sid, migrations }, now));
+            self.reported.push((ConnectionName { sid, migrations }, now));
         }
         if row.state != self.state {
             self.stimuli += 1;
@@ -383,40 +328,41 @@ impl Case {
         if homeservers.fate(self.event) != Some(Fate::Pending) || self.is_out_of_time(now) {
             return Ok(());
         }
-        let known_as = |who: Who| self.joined_as.is_none_or(|legacy| legacy == who.legacy);
+        let known_as = |alias: MemberAlias| self.joined_as.is_none_or(|legacy| legacy == alias.legacy);
         for connection in sfu.connections_of(self.member) {
             let Some(since) = connection.active_since else { continue };
-            let told = self.told.iter().any(|(name, _)| *name == connection.name);
-            if told || (since + UNSEEN < now && known_as(connection.who)) {
-                let how = if told { "as it was told" } else { "as it could know" };
+            let reported = self.reported.iter().any(|(name, _)| *name == connection.name);
+            if reported || (since + UNSEEN < now && known_as(connection.alias)) {
+                let how = if reported { "as reported" } else { "as it could know" };
                 return broken(Invariant::NeverEarly, format!("{self} leaves under {connection:?}, {how}"));
             }
         }
-        let displacing = sfu.connections_of(self.member).filter_map(|next| Some((next.succeeds?, next.who)));
-        let migrating = sfu.migrating_of(self.member).map(|connection| (connection.name, connection.who));
-        for (from, _) in displacing.chain(migrating).filter(|(_, who)| known_as(*who)) {
-            let told = self.told_return.iter().any(|(name, at)| *name == from && now < *at + COMING_BACK);
-            if told && sfu.active(self.member).is_none() {
+        let displacing = sfu.connections_of(self.member).filter_map(|next| Some((next.succeeds?, next.alias)));
+        let migrating = sfu.migrating_of(self.member).map(|connection| (connection.name, connection.alias));
+        for (from, _) in displacing.chain(migrating).filter(|(_, alias)| known_as(*alias)) {
+            let reported =
+                self.reported_reconnects.iter().any(|(name, at)| *name == from && now < *at + RECONNECT_WINDOW);
+            if reported && sfu.active(self.member).is_none() {
                 return broken(Invariant::ComingBack, format!("{self} leaves between {from:?} and the next"));
             }
         }
         Ok(())
     }
 
-    /// Whether the homeserver sends the event by itself about now, for all that is known.
+    /// Returns whether the homeserver sends the event by itself about now, for all that is known.
     fn is_out_of_time(&self, now: Timestamp) -> bool {
         self.armed_at + self.timeout <= now
     }
 
-    /// How often the homeserver may have been called by now: at the cadence, and after failures.
+    /// Returns how many requests its homeserver may have had by now: at the cadence, and after failures.
     fn calls_by(&self, now: Timestamp) -> u64 {
         let cadence = u64::try_from(self.cadence.as_millis()).unwrap_or(u64::MAX);
         let age = u64::try_from(self.age(now).as_millis()).unwrap_or(u64::MAX);
         15 + age / cadence + age / 20_000 + 8 * self.stimuli
     }
 
-    /// How often the SFU may have been asked for it by now: once a minute, and after what has happened to it.
-    fn questions_by(&self, now: Timestamp) -> u64 {
+    /// Returns how many polls there may have been for it by now: one a minute, and some after each event.
+    fn polls_by(&self, now: Timestamp) -> u64 {
         12 + self.age(now).as_secs() / 45 + 8 * self.stimuli
     }
 
@@ -431,28 +377,24 @@ impl fmt::Display for Case {
     }
 }
 
-pub(super) fn broken(invariant: Invariant, what: String) -> Verdict {
-    Err(Violation { invariant, what })
-}
-
 fn member_of(row: &DelegationRow) -> Option<usize> {
     row.identity.as_str().strip_prefix('m')?.parse().ok()
 }
 
-/// For so long nobody needs to know of a connection: a webhook may be [`FRESH`], and an answer of the SFU under way.
+/// Time for which a connection may be unknown: a webhook may be [`FRESH`], and a poll under way.
 const UNSEEN: Duration = Duration::from_secs(FRESH.as_secs() + 6);
 
 /// As long as the specification gives it.
-const COMING_BACK: Duration = Duration::from_secs(15);
+const RECONNECT_WINDOW: Duration = Duration::from_secs(15);
 
-/// Until a `restart` follows on the news of a connection.
+/// Time from the report of a connection to its `restart`.
 const REACTION: Duration = Duration::from_secs(3);
 
-/// Until a `restart` follows on a trouble that is over: the longest back-off, and a little more.
+/// Time from the end of a trouble to the next `restart`: the longest back-off, and a little more.
 const RECOVERY: Duration = Duration::from_secs(66);
 
-/// For alarms, questions and the last attempts.
+/// Reserve for alarms, polls and the last tries.
 const SLACK: Duration = Duration::from_secs(180);
 
-/// How often the SFU may be asked for those whose tokens have expired.
-const LOOK_AGAIN: Duration = Duration::from_secs(600);
+/// Interval of the polls for participants whose tokens have expired.
+const POLL_PAUSE: Duration = Duration::from_secs(600);

@@ -1,5 +1,5 @@
-//! Runs simulations of the delegated-leave engine: `simulate SEEDS [FIRST]`, or `simulate --seed SEED` for one with all
-//! that happens in it.
+//! Runs simulations of the delegated-leave engine: `simulate SEEDS [FIRST]`, or `simulate --seed SEED` for one with
+//! all its events.
 
 use std::process::ExitCode;
 use std::sync::Mutex;
@@ -21,12 +21,12 @@ fn main() -> ExitCode {
 
 fn run(seeds: u64, first: u64) -> ExitCode {
     let start = Instant::now();
-    let told = Mutex::new(start);
+    let reported = Mutex::new(start);
     let outcome = simulation::run(first..first.saturating_add(seeds), |progress| {
-        if let Ok(mut told) = told.lock()
-            && told.elapsed() > Duration::from_secs(3)
+        if let Ok(mut reported) = reported.lock()
+            && reported.elapsed() > Duration::from_secs(3)
         {
-            *told = Instant::now();
+            *reported = Instant::now();
             println!("{} of {} seeds, {:.0} s", progress.done.seeds, progress.of, start.elapsed().as_secs_f64());
         }
     });

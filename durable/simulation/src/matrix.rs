@@ -1,73 +1,71 @@
-//! A model of the Matrix room that participants have to be in, and of what our homeserver tells of it.
+//! Model of the Matrix room that participants have to be in, and of our homeserver's answers about it.
 
 use std::collections::HashSet;
 
-use super::sfu::Who;
-use delegated_leaves::Timestamp;
-use delegated_leaves::Track;
-use delegated_leaves::{MatrixRoomId, RoomName, UserId};
-use delegated_leaves::{MembersAnswer, ServerAnswer};
+use delegated_leaves::{MatrixRoomId, MembersAnswer, RoomName, ServerAnswer, Timestamp, Track, UserId};
 
-/// Who has been joined when.
+use crate::sfu::MemberAlias;
+
+/// Memberships over time.
 #[derive(Default)]
-pub(super) struct MatrixRoom {
-    /// Of each member, since when it is joined, or not: oldest first. Everybody is, in the beginning.
+pub(crate) struct MatrixRoom {
+    /// For each member, since when it is joined, or not: oldest first. All are in the beginning.
     changes: Vec<Vec<(Timestamp, bool)>>,
     /// The namespace in our registration doesn't cover the members.
-    pub(super) hidden: bool,
+    pub(crate) hidden: bool,
 }
 
 impl MatrixRoom {
-    pub(super) fn new(now: Timestamp, members: usize, hidden: bool) -> Self {
+    pub(crate) fn new(now: Timestamp, members: usize, hidden: bool) -> Self {
         Self { changes: vec![vec![(now, true)]; members], hidden }
     }
 
-    /// Somebody joins, leaves, is kicked or banned.
-    pub(super) fn set(&mut self, now: Timestamp, member: usize, joined: bool) {
+    /// Records that a member joins, leaves, is kicked or banned.
+    pub(crate) fn set(&mut self, now: Timestamp, member: usize, joined: bool) {
         if let Some(changes) = self.changes.get_mut(member) {
             changes.push((now, joined));
         }
     }
 
-    pub(super) fn was_joined(&self, member: usize, at: Timestamp) -> bool {
+    pub(crate) fn was_joined(&self, member: usize, at: Timestamp) -> bool {
         let changes = self.changes.get(member).into_iter().flatten();
         changes.take_while(|(since, _)| *since <= at).last().is_none_or(|(_, joined)| *joined)
     }
 
-    /// Since when it isn't joined, if it isn't.
-    pub(super) fn left_at(&self, member: usize) -> Option<Timestamp> {
+    /// When the member left, if it isn't joined.
+    pub(crate) fn left_at(&self, member: usize) -> Option<Timestamp> {
         self.changes.get(member)?.last().filter(|(_, joined)| !joined).map(|(since, _)| *since)
     }
 
-    pub(super) fn is_joined(&self, member: usize) -> bool {
+    pub(crate) fn is_joined(&self, member: usize) -> bool {
         self.left_at(member).is_none()
     }
 
-    /// Whether any user of our homeserver was joined. Where our namespace is wrong there are others.
-    pub(super) fn was_anybody_joined(&self, at: Timestamp) -> bool {
+    /// Returns whether any user of our homeserver was joined. Where our namespace is wrong there are others.
+    pub(crate) fn was_anybody_joined(&self, at: Timestamp) -> bool {
         self.hidden || (0..self.changes.len()).any(|member| self.was_joined(member, at))
     }
 
-    /// `joined_members`.
-    pub(super) fn members(&self, now: Timestamp) -> MembersAnswer {
+    /// Answer to `joined_members`.
+    pub(crate) fn members(&self, now: Timestamp) -> MembersAnswer {
         let joined: HashSet<_> =
             (0..self.changes.len()).filter(|member| self.was_joined(*member, now)).map(user_id).collect();
         if self.hidden || joined.is_empty() { MembersAnswer::Forbidden } else { MembersAnswer::Joined(joined) }
     }
 
-    /// `is_joined` for our own server.
-    pub(super) fn server(&self, now: Timestamp) -> ServerAnswer {
+    /// Answer to `is_joined` for our own server.
+    pub(crate) fn server(&self, now: Timestamp) -> ServerAnswer {
         ServerAnswer::Joined(self.was_anybody_joined(now))
     }
 }
 
-/// The token of a member that is valid until then.
-pub(super) fn token(member: usize, expires_at: Timestamp) -> Track {
+/// Token of a member that is valid until `expires_at`.
+pub(crate) fn token(member: usize, expires_at: Timestamp) -> Track {
     Track {
         room: RoomName::new("room"),
         matrix_room_id: MatrixRoomId::new("!room:hs0"),
         user_id: user_id(member),
-        identity: Who { member, legacy: false }.identity(),
+        identity: MemberAlias { member, legacy: false }.identity(),
         expires_at,
     }
 }

@@ -1,362 +1,38 @@
-//! What clients do.
+//! A member of the call, and the steps of its client.
 
-use std::time::Duration;
+use delegated_leaves::{DelayTimeout, Timestamp};
 
-use super::homeserver::DelayedLeave;
-use super::judge::{Verdict, Violation};
-use super::matrix;
-use super::sfu::{Connection, ConnectionName, Who};
-use super::weather::{chance, millis};
-use super::world::{Event, World};
-use delegated_leaves::DelayTimeout;
-use delegated_leaves::DisconnectReason;
-use delegated_leaves::{Delegate, RoomCommand};
-use delegated_leaves::{RoomName, ServerName};
+use crate::sfu::ConnectionName;
 
-/// A member of the call, and its client.
-pub(super) struct Member {
-    server: usize,
-    timeout: DelayTimeout,
-    /// Its delegations answer to a second identity, under which it may join.
-    has_legacy: bool,
-    legacy: bool,
+/// Member of the call, and its client.
+pub(crate) struct Member {
+    pub(crate) server: usize,
+    pub(crate) timeout: DelayTimeout,
+    /// Its delegations have a second identity, under which it may join.
+    pub(crate) has_legacy: bool,
+    pub(crate) legacy: bool,
     /// Its newest delayed event.
-    event: Option<usize>,
+    pub(crate) event: Option<usize>,
     /// The connection that the client holds.
-    connection: Option<ConnectionName>,
-    last_began: Option<delegated_leaves::Timestamp>,
-    /// Until when a token that it has kept lets it in.
-    pub(super) token_until: delegated_leaves::Timestamp,
-    gone: bool,
-    steps: u32,
+    pub(crate) connection: Option<ConnectionName>,
+    pub(crate) last_began: Option<Timestamp>,
+    /// Expiry of the token that it has kept.
+    pub(crate) token_until: Timestamp,
+    pub(crate) gone: bool,
+    pub(crate) steps: u32,
 }
 
-/// What a client does next.
+/// Next step of a client.
 #[derive(Clone, Copy, Debug)]
-pub(super) enum Step {
-    /// It schedules its leave, and starts.
+pub(crate) enum Step {
+    /// Schedules its leave, and starts.
     Start,
-    /// It delegates its leave.
+    /// Delegates its leave.
     Delegate { tries: u32, then_join: bool },
-    /// It connects to the SFU.
+    /// Connects to the SFU.
     Join,
-    /// It asks for another token.
+    /// Requests another token.
     Renew,
-    /// It has been in the call for a while.
+    /// Decides what to do next, having been in the call for a while.
     Decide,
 }
-
-impl World {
-    pub(super) fn people(&mut self) {
-        for member in 0..self.weather.members {
-            let server = member % self.weather.servers;
-            let Some(timeout) = DelayTimeout::from_millis(self.weather.timeouts[member % 2]) else { continue };
-            let has_legacy = self.dice.bool() && !self.weather.membership;
-            self.members.push(Member {
-                server,
-                timeout,
-                has_legacy,
-                legacy: has_legacy && self.dice.bool(),
-                event: None,
-                connection: None,
-                last_began: None,
-                token_until: delegated_leaves::Timestamp::default(),
-                gone: false,
-                steps: 0,
-            });
-            let delay = millis(&mut self.dice, 0, 20_000);
-            self.after(delay, Event::Step(member, Step::Start));
-        }
-    }
-
-    pub(super) fn step(&mut self, index: usize, step: Step) -> Verdict {
-        if self.members[index].gone {
-            return Ok(());
-        }
-        self.members[index].steps += 1;
-        self.log(|_| format!("m{index}: {step:?}"));
-        match step {
-            Step::Start => {
-                self.schedule_leave(index);
-                let delay = millis(&mut self.dice, 20, 800);
-                let (step, decide) = match self.dice.u8(..10) {
-                    0 => (Step::Delegate { tries: 0, then_join: false }, false),
-                    1..=5 => (Step::Delegate { tries: 0, then_join: true }, false),
-                    _ => (Step::Join, true),
-                };
-                self.after(delay, Event::Step(index, step));
-                if decide {
-                    let delay = millis(&mut self.dice, 500, 20_000);
-                    self.after(delay, Event::Step(index, Step::Delegate { tries: 0, then_join: false }));
-                }
-            }
-            Step::Delegate { tries, then_join } => self.delegate(index, tries, then_join)?,
-            Step::Join => self.join(index)?,
-            Step::Renew => drop(self.renew_token(index)?),
-            Step::Decide => self.decide(index),
-        }
-        Ok(())
-    }
-
-    /// Those who aren't in the Matrix room stay until they are removed, if they aren't to leave as well.
-    pub(super) fn everybody_leaves(&mut self, strangers_too: bool) {
-        for index in 0..self.members.len() {
-            let stays = self.weather.membership && !self.matrix.is_joined(index) && !strangers_too;
-            if !stays && !self.members[index].gone {
-                self.leave_for_good(index);
-            }
-        }
-    }
-
-    /// The SFU has ended its connection. Most clients try again.
-    pub(super) fn removed(&mut self, name: ConnectionName, index: usize) {
-        self.refresh_token(index);
-        let member = &mut self.members[index];
-        if member.connection == Some(name) && member.steps < MOST_STEPS && chance(&mut self.dice, 0.7) {
-            let delay = millis(&mut self.dice, 200, 30_000);
-            self.after(delay, Event::Step(index, Step::Join));
-        }
-    }
-
-    /// A connection that didn't get as far as media. Most clients try again.
-    pub(super) fn abort(&mut self, name: ConnectionName) {
-        let Some(connection) = self.connection(name).filter(|connection| connection.active_since.is_none()) else {
-            return;
-        };
-        let webhook = self.sfu.end(self.now, name, DisconnectReason::Other);
-        self.emit(webhook);
-        if chance(&mut self.dice, 0.7) {
-            let delay = millis(&mut self.dice, 200, 8_000);
-            self.after(delay, Event::Step(connection.who.member, Step::Join));
-        }
-    }
-
-    /// The SFU has moved a connection to another node.
-    pub(super) fn arrived(&mut self, connection: Connection) {
-        let member = &mut self.members[connection.who.member];
-        member.connection = Some(connection.name);
-        member.last_began = Some(self.now);
-        if member.gone {
-            self.after(Duration::from_secs(1), Event::Vanish(connection.name));
-        }
-    }
-
-    fn schedule_leave(&mut self, index: usize) {
-        let Member { server, timeout, .. } = self.members[index];
-        let event = self.homeservers.schedule(self.now, server, timeout);
-        self.members[index].event = Some(event);
-        self.after(timeout.span(), Event::Fire(event));
-    }
-
-    fn delegate(&mut self, index: usize, tries: u32, then_join: bool) -> Verdict {
-        let Member { server, timeout, has_legacy, event, .. } = self.members[index];
-        let Some(delay_id) = event.and_then(DelayedLeave::id) else { return Ok(()) };
-        let command = RoomCommand::Delegate(Delegate {
-            room: RoomName::new("room"),
-            identity: Who { member: index, legacy: false }.identity(),
-            legacy_identity: has_legacy.then(|| Who { member: index, legacy: true }.identity()),
-            server_name: ServerName::new(format!("hs{server}")),
-            delayed_events_url: delegated_leaves::DelayedEventsUrl::new("https://homeserver.example/delayed_events"),
-            owner: None,
-            delay_id,
-            delay_timeout: timeout,
-        });
-        let acknowledged = self.fetch(command, None)?;
-        if acknowledged {
-            self.judge.acknowledged(index);
-        } else if tries < 3 {
-            let delay = millis(&mut self.dice, 500, 5_000);
-            self.after(delay, Event::Step(index, Step::Delegate { tries: tries + 1, then_join }));
-            return Ok(());
-        }
-        if then_join {
-            let longest = if chance(&mut self.dice, 0.1) { 40_000 } else { 2_000 };
-            let delay = millis(&mut self.dice, 50, longest);
-            self.after(delay, Event::Step(index, Step::Join));
-        }
-        Ok(())
-    }
-
-    /// Whether it has a token that lets it in: a new one, because it is in the Matrix room, or one that it has kept.
-    fn obtains_token(&mut self, index: usize) -> Result<bool, Violation> {
-        if !self.weather.membership {
-            return Ok(true);
-        }
-        self.refresh_token(index);
-        let kept = self.members[index].token_until > self.now;
-        if !self.matrix.is_joined(index) || (kept && self.dice.bool()) {
-            return Ok(kept);
-        }
-        Ok(self.renew_token(index)? || kept)
-    }
-
-    /// It asks for a token. Whether it is in the Matrix room is checked before that is recorded, and given out.
-    fn renew_token(&mut self, index: usize) -> Result<bool, Violation> {
-        if self.homeservers.down_until[0] > self.now || !self.matrix.is_joined(index) {
-            return Ok(false);
-        }
-        let expires_at = self.now + self.weather.token_lifetime;
-        let recorded = self.fetch(RoomCommand::Track(matrix::token(index, expires_at)), None)?;
-        if recorded {
-            let member = &mut self.members[index];
-            member.token_until = member.token_until.max(expires_at);
-        }
-        Ok(recorded)
-    }
-
-    /// The SFU gives its participants new tokens, from when they connect, even without media, until they leave.
-    fn refresh_token(&mut self, index: usize) {
-        if self.sfu.connections_of(index).next().is_some() {
-            let member = &mut self.members[index];
-            member.token_until = member.token_until.max(self.now + REFRESHED_FOR);
-        }
-    }
-
-    /// It joins or leaves the Matrix room, or is banned from it.
-    fn change_membership(&mut self, index: usize) {
-        let joined = !self.matrix.is_joined(index);
-        self.log(|_| format!("m{index}: {} the Matrix room", if joined { "joins" } else { "is out of" }));
-        self.matrix.set(self.now, index, joined);
-        if joined && self.dice.bool() {
-            let delay = millis(&mut self.dice, 20, 2_000);
-            self.after(delay, Event::Step(index, Step::Renew));
-        }
-    }
-
-    fn join(&mut self, index: usize) -> Verdict {
-        let who = Who { member: index, legacy: self.members[index].legacy };
-        let last = [self.members[index].last_began, self.sfu.finished_at].into_iter().flatten().max();
-        if let Some(wait) = last.map(|last| (last + REST).since(self.now)).filter(|wait| !wait.is_zero()) {
-            self.after(wait, Event::Step(index, Step::Join));
-            return Ok(());
-        }
-        if !self.obtains_token(index)? {
-            if self.members[index].steps < MOST_STEPS {
-                let delay = millis(&mut self.dice, 1_000, 60_000);
-                self.after(delay, Event::Step(index, Step::Join));
-            }
-            return Ok(());
-        }
-        // The client holds one connection: another one under its other identity goes.
-        let other = self.sfu.connections_of(index).find(|connection| connection.who != who).map(|other| other.name);
-        let (connection, webhook) = self.sfu.begin(self.now, who);
-        self.emit(webhook);
-        self.refresh_token(index);
-        self.members[index].connection = Some(connection.name);
-        self.members[index].last_began = Some(self.now);
-        if let Some(other) = other {
-            let delay = millis(&mut self.dice, 0, 10_000);
-            self.after(delay, Event::Vanish(other));
-        }
-        let delay = millis(&mut self.dice, 200, 3_000);
-        if chance(&mut self.dice, 0.08) {
-            self.after(delay, Event::Abort(connection.name));
-        } else {
-            self.after(delay, Event::Activate(connection.name));
-        }
-        let longest = u64::try_from(self.weather.rough_for.as_millis()).unwrap_or(u64::MAX) / 4;
-        let stay =
-            if self.dice.bool() { millis(&mut self.dice, 200, longest) } else { millis(&mut self.dice, 200, 8_000) };
-        self.after(stay, Event::Step(index, Step::Decide));
-        Ok(())
-    }
-
-    fn decide(&mut self, index: usize) {
-        let soon = millis(&mut self.dice, 100, 6_000);
-        let Some(name) = self.members[index].connection else { return };
-        if self.weather.membership && chance(&mut self.dice, 0.25) {
-            self.change_membership(index);
-            return self.after(soon, Event::Step(index, Step::Decide));
-        }
-        self.refresh_token(index);
-        match self.dice.u8(..100) {
-            _ if self.members[index].steps > MOST_STEPS => self.leave_for_good(index),
-            0..=14 => self.leave_for_good(index),
-            // It drops out, and comes back.
-            15..=39 => {
-                let webhook = self.sfu.end(self.now, name, DisconnectReason::Other);
-                self.emit(webhook);
-                self.room_may_finish();
-                let away = if self.dice.bool() { soon } else { millis(&mut self.dice, 6_000, 60_000) };
-                self.after(away, Event::Step(index, Step::Join));
-            }
-            // It connects again before the SFU has missed it.
-            40..=59 => {
-                if self.members[index].has_legacy && self.dice.u8(..4) == 0 {
-                    self.members[index].legacy ^= true;
-                }
-                self.after(Duration::ZERO, Event::Step(index, Step::Join));
-            }
-            60..=74 => {
-                // Not within the second in which it has begun: webhooks wouldn't tell which was first.
-                // Nor while the member is connected under both identities: that is rare enough without.
-                let single = self.sfu.connections_of(index).count() == 1;
-                let settled = self.connection(name).filter(|_| single).and_then(|connection| connection.active_since);
-                if settled.is_some_and(|since| since + REST <= self.now)
-                    && let Some(webhook) = self.sfu.end(self.now, name, DisconnectReason::Migration)
-                {
-                    self.emit(Some(webhook));
-                    let same_sid = self.dice.u8(..3) != 0;
-                    self.after(soon, Event::Arrive { from: name, same_sid });
-                }
-                self.after(soon * 2, Event::Step(index, Step::Decide));
-            }
-            // It delegates again: the same leave, or another.
-            75..=89 => {
-                if self.dice.bool() {
-                    self.schedule_leave(index);
-                }
-                self.after(Duration::ZERO, Event::Step(index, Step::Delegate { tries: 0, then_join: false }));
-                self.after(soon, Event::Step(index, Step::Decide));
-            }
-            90..=92 => {
-                let pending = self.members[index].event.and_then(|event| self.homeservers.events.get_mut(event));
-                if let Some(event) = pending {
-                    event.cancel();
-                }
-                self.after(soon, Event::Step(index, Step::Decide));
-            }
-            _ => {
-                let longest = u64::try_from(self.weather.rough_for.as_millis()).unwrap_or(u64::MAX) / 3;
-                let stay = millis(&mut self.dice, 1_000, longest);
-                self.after(stay, Event::Step(index, Step::Decide));
-            }
-        }
-    }
-
-    /// It hangs up, or its device dies and the SFU notices after a while.
-    fn leave_for_good(&mut self, index: usize) {
-        self.log(|_| format!("m{index}: leaves for good"));
-        self.members[index].gone = true;
-        let silent = self.dice.u8(..3) == 0;
-        let names: Vec<_> = self.sfu.connections_of(index).map(|connection| connection.name).collect();
-        for name in names {
-            let delay = if silent { millis(&mut self.dice, 10_000, 20_000) } else { Duration::ZERO };
-            self.after(delay, Event::Vanish(name));
-        }
-        self.room_may_finish();
-    }
-
-    fn room_may_finish(&mut self) {
-        if chance(&mut self.dice, 0.3) {
-            let delay = millis(&mut self.dice, 200, 25_000);
-            self.after(delay, Event::FinishRoom);
-        }
-    }
-
-    pub(super) fn connection(&self, name: ConnectionName) -> Option<Connection> {
-        (0..self.members.len())
-            .flat_map(|member| self.sfu.connections_of(member))
-            .find(|connection| connection.name == name)
-            .copied()
-    }
-}
-
-/// A client that has done so much has had enough.
-const MOST_STEPS: u32 = 24;
-
-/// As long as LiveKit's are.
-pub(super) const REFRESHED_FOR: Duration = Duration::from_secs(600);
-
-/// Between two things that happen to a participant, so that seconds tell their order.
-const REST: Duration = Duration::from_millis(1_100);

@@ -1,44 +1,45 @@
-//! A model of the Durable Object: storage that survives, memory that doesn't, one alarm, and the shell around the engine.
+//! Model of the Durable Object: storage that survives, memory that doesn't, one alarm, and the shell around the
+//! engine.
 
 use std::collections::BTreeMap;
 
-use super::world::PROMPT;
-use delegated_leaves::RoomCommand;
-use delegated_leaves::Timestamp;
-use delegated_leaves::{Action, DelegationId, TrackedId};
-use delegated_leaves::{Change, DelegationRow, RoomRow, Rows, TrackedRow};
-use delegated_leaves::{EngineConfig, Input, RoomEngine};
+use delegated_leaves::{
+    Action, Change, DelegationId, DelegationRow, EngineConfig, Input, RoomCommand, RoomEngine, RoomRow, Rows,
+    Timestamp, TrackedId, TrackedRow,
+};
+
+use crate::clock::PROMPT;
 
 /// The object of the room.
-pub(super) struct Object {
+pub(crate) struct Object {
     config: EngineConfig,
     /// On disk.
-    pub(super) rows: BTreeMap<DelegationId, DelegationRow>,
-    pub(super) tracked: BTreeMap<TrackedId, TrackedRow>,
+    pub(crate) rows: BTreeMap<DelegationId, DelegationRow>,
+    pub(crate) tracked: BTreeMap<TrackedId, TrackedRow>,
     room: RoomRow,
-    pub(super) alarm: Option<Timestamp>,
+    pub(crate) alarm: Option<Timestamp>,
     /// In memory.
-    pub(super) engine: Option<RoomEngine>,
-    /// The alarm's handler is running.
-    pub(super) handling: bool,
-    /// It has nothing more to do but to set the next alarm.
-    pub(super) finishing: bool,
-    pub(super) under_way: usize,
-    /// Counts the lives of the process: an answer to a former one reaches nobody.
-    pub(super) life: u32,
-    pub(super) alive: bool,
+    pub(crate) engine: Option<RoomEngine>,
+    /// Whether the alarm's handler is running.
+    pub(crate) handling: bool,
+    /// Whether it has nothing more to do but to set the next alarm.
+    pub(crate) finishing: bool,
+    pub(crate) in_flight: usize,
+    /// Counts the lives of the process: an outcome for a former one is lost.
+    pub(crate) life: u32,
+    pub(crate) alive: bool,
 }
 
-/// What a step has stored.
+/// Effect of a step on the storage.
 #[derive(Default)]
-pub(super) struct Stored {
-    pub(super) put: Vec<DelegationId>,
-    pub(super) deleted: Vec<DelegationRow>,
-    pub(super) forgotten: Vec<TrackedRow>,
+pub(crate) struct Stored {
+    pub(crate) put: Vec<DelegationId>,
+    pub(crate) deleted: Vec<DelegationRow>,
+    pub(crate) forgotten: Vec<TrackedRow>,
 }
 
 impl Object {
-    pub(super) fn new(config: EngineConfig) -> Self {
+    pub(crate) fn new(config: EngineConfig) -> Self {
         Self {
             config,
             rows: BTreeMap::new(),
@@ -48,45 +49,45 @@ impl Object {
             engine: None,
             handling: false,
             finishing: false,
-            under_way: 0,
+            in_flight: 0,
             life: 0,
             alive: true,
         }
     }
 
-    /// Takes a command, as `fetch` does, or an action's result.
-    pub(super) fn handle(&mut self, now: Timestamp, input: Input) {
+    /// Hands the engine a command, as `fetch` does, or an outcome.
+    pub(crate) fn handle(&mut self, now: Timestamp, input: Input) {
         self.engine(now).handle(now, input);
     }
 
-    pub(super) fn command(&mut self, now: Timestamp, command: RoomCommand) {
+    pub(crate) fn command(&mut self, now: Timestamp, command: RoomCommand) {
         self.handle(now, Input::Command(command));
     }
 
-    /// The next actions of the alarm's handler.
-    pub(super) fn take_due(&mut self, now: Timestamp) -> Vec<Action> {
-        let limit = CONNECTIONS - self.under_way;
+    /// Takes the next actions of the alarm's handler.
+    pub(crate) fn take_due(&mut self, now: Timestamp) -> Vec<Action> {
+        let limit = CONNECTIONS - self.in_flight;
         let actions = self.engine(now).take_due(now, limit);
-        self.under_way += actions.len();
+        self.in_flight += actions.len();
         actions
     }
 
-    /// When the alarm's handler goes on, if no answer comes before.
-    pub(super) fn next_due_after(&self, now: Timestamp) -> Option<Timestamp> {
+    /// When the alarm's handler goes on, if no outcome comes before.
+    pub(crate) fn next_due_after(&self, now: Timestamp) -> Option<Timestamp> {
         self.engine.as_ref()?.next_due_after(now)
     }
 
-    pub(super) fn is_due(&self, now: Timestamp) -> bool {
-        self.under_way < CONNECTIONS
+    pub(crate) fn is_due(&self, now: Timestamp) -> bool {
+        self.in_flight < CONNECTIONS
             && self.engine.as_ref().and_then(RoomEngine::next_due).is_some_and(|due| due <= now)
     }
 
-    pub(super) fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.rows.is_empty() && self.tracked.is_empty()
     }
 
-    /// Stores what has changed: together with the alarm, as the platform does it.
-    pub(super) fn commit(&mut self) -> Stored {
+    /// Stores the changes: together with the alarm, as the platform does it.
+    pub(crate) fn commit(&mut self) -> Stored {
         let mut stored = Stored::default();
         let Some(engine) = &mut self.engine else { return stored };
         for change in engine.take_changes() {
@@ -112,13 +113,13 @@ impl Object {
         stored
     }
 
-    /// Whether the alarm ought to have gone off by now.
-    pub(super) fn is_late(&self, now: Timestamp) -> bool {
+    /// Returns whether the alarm ought to have gone off by now.
+    pub(crate) fn is_late(&self, now: Timestamp) -> bool {
         self.alarm.is_some_and(|alarm| now.since(alarm) > PROMPT)
     }
 
-    /// Everything in memory is lost. An alarm whose handler was running goes off again.
-    pub(super) fn crash(&mut self, now: Timestamp) {
+    /// Loses everything in memory. An alarm whose handler was running goes off again.
+    pub(crate) fn crash(&mut self, now: Timestamp) {
         self.alive = false;
         self.forget();
         if self.handling {
@@ -128,8 +129,8 @@ impl Object {
         }
     }
 
-    /// The platform takes an idle object out of memory.
-    pub(super) fn evict(&mut self) {
+    /// Takes an idle object out of memory, as the platform does.
+    pub(crate) fn evict(&mut self) {
         if !self.handling {
             self.forget();
         }
@@ -137,7 +138,7 @@ impl Object {
 
     fn forget(&mut self) {
         self.engine = None;
-        self.under_way = 0;
+        self.in_flight = 0;
         self.life += 1;
     }
 

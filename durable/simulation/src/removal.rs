@@ -1,58 +1,55 @@
-//! What is promised about those who have to be in the Matrix room, and whether it is kept.
+//! Checks the promises about participants that have to be in the Matrix room.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use super::judge::{Invariant, Verdict, broken};
-use super::matrix::MatrixRoom;
-use super::member::REFRESHED_FOR;
-use super::sfu::{ConnectionName, Webhook};
-use delegated_leaves::Identity;
-use delegated_leaves::Input;
-use delegated_leaves::Occurrence;
-use delegated_leaves::Timestamp;
-use delegated_leaves::Track;
-use delegated_leaves::TrackedRow;
-use delegated_leaves::{ActionId, MembersAnswer, Request, ServerAnswer, TrackedId};
+use delegated_leaves::{
+    ActionId, Identity, Input, MembersAnswer, Occurrence, Outcome, Request, ServerAnswer, Timestamp, Track, TrackedId,
+    TrackedRow,
+};
 
-/// What the engine was told about the Matrix room and its members' tokens and connections.
+use crate::invariant::{Invariant, Verdict, broken};
+use crate::matrix::MatrixRoom;
+use crate::sfu::{ConnectionName, REFRESHED_FOR, Webhook};
+
+/// Reports to the engine about the Matrix room and its members' tokens and connections.
 #[derive(Default)]
-pub(super) struct Removals {
-    /// When our homeserver looked for which answer.
-    looked_at: BTreeMap<ActionId, Timestamp>,
-    /// The latest answer that told something and that the engine has in memory.
+pub(crate) struct Removals {
+    /// When our homeserver evaluated which request.
+    queried_at: BTreeMap<ActionId, Timestamp>,
+    /// The latest conclusive answer that the engine has in memory.
     evidence: Option<Evidence>,
-    /// When a token for whom was last recorded, and until when the longest is valid.
+    /// For each member, when its latest token was recorded, and the latest expiry of all.
     tokens: BTreeMap<usize, (Timestamp, Timestamp)>,
-    /// Of which connections a webhook was recorded, and when.
-    told: Vec<(ConnectionName, Timestamp)>,
-    /// When the latest connection of each member ended whose end was told.
+    /// Connections whose beginning was recorded from a webhook, and when.
+    reported: Vec<(ConnectionName, Timestamp)>,
+    /// For each member, when the latest connection ended whose end was reported.
     left_at: BTreeMap<usize, Timestamp>,
-    questions: u64,
+    requests: u64,
     stimuli: u64,
 }
 
-/// Why somebody may be removed.
+/// Reason for which a participant may be removed.
 #[derive(Clone, Copy)]
 struct Evidence {
-    asked_at: Timestamp,
-    looked_at: Timestamp,
-    says: Says,
+    requested_at: Timestamp,
+    queried_at: Timestamp,
+    finding: Finding,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Says {
-    /// These are joined.
+enum Finding {
+    /// Exactly these users are joined.
     Members,
-    /// Our homeserver isn't.
+    /// Our homeserver isn't joined.
     NotJoined,
-    /// It is, but we may not know who is.
+    /// It is joined, but its members are kept from us.
     Hidden,
 }
 
 impl Removals {
-    /// A token was recorded.
-    pub(super) fn tracked(&mut self, now: Timestamp, token: &Track) {
+    /// Records a token that the object has stored.
+    pub(crate) fn tracked(&mut self, now: Timestamp, token: &Track) {
         self.stimuli += 1;
         if let Some(member) = member_of(&token.identity) {
             let (at, until) = self.tokens.entry(member).or_default();
@@ -60,51 +57,52 @@ impl Removals {
         }
     }
 
-    /// A webhook was recorded, when these were on disk.
-    pub(super) fn told(&mut self, now: Timestamp, webhook: &Webhook, rows: &BTreeMap<TrackedId, TrackedRow>) {
+    /// Records a webhook that the object has handled with these rows on disk.
+    pub(crate) fn reported(&mut self, now: Timestamp, webhook: &Webhook, rows: &BTreeMap<TrackedId, TrackedRow>) {
         self.stimuli += 1;
-        // Who was forgotten had its tokens only because of connections that nobody has told of.
-        let about = webhook.about.filter(|about| rows.values().any(|row| row.identity == about.who.identity()));
+        // A forgotten participant had its tokens only from connections that were never reported.
+        let about = webhook.about.filter(|about| rows.values().any(|row| row.identity == about.alias.identity()));
         match (about, &webhook.event.occurrence) {
-            (Some(about), Occurrence::ParticipantJoined(_)) => self.told.push((about.name, now)),
+            (Some(about), Occurrence::ParticipantJoined(_)) => self.reported.push((about.name, now)),
             (Some(about), Occurrence::ParticipantLeft(..) | Occurrence::ParticipantConnectionAborted(..)) => {
-                let left_at = self.left_at.entry(about.who.member).or_default();
+                let left_at = self.left_at.entry(about.alias.member).or_default();
                 *left_at = webhook.at.max(*left_at);
             }
             _ => {}
         }
     }
 
-    /// The object has been loaded anew.
-    pub(super) fn reloaded(&mut self) {
+    /// Records that the object was loaded anew.
+    pub(crate) fn reloaded(&mut self) {
         self.stimuli += 1;
         self.evidence = None;
     }
 
-    pub(super) fn times_loaded_and_told(&self) -> u64 {
+    pub(crate) fn stimuli(&self) -> u64 {
         self.stimuli
     }
 
-    /// Our homeserver looks for an answer.
-    pub(super) fn looks(&mut self, now: Timestamp, action_id: ActionId) {
-        self.looked_at.insert(action_id, now);
+    /// Records that our homeserver evaluates a request.
+    pub(crate) fn queried(&mut self, now: Timestamp, action_id: ActionId) {
+        self.queried_at.insert(action_id, now);
     }
 
-    /// The engine has its answer.
-    pub(super) fn answered(&mut self, asked_at: Timestamp, input: &Input) {
-        let (action_id, says) = match input {
-            Input::Members { action_id, answer: MembersAnswer::Joined(_) } => (action_id, Says::Members),
-            Input::Server { action_id, answer: ServerAnswer::Joined(false) } => (action_id, Says::NotJoined),
-            Input::Server { action_id, answer: ServerAnswer::Joined(true) } => (action_id, Says::Hidden),
+    /// Records the outcome that the engine gets.
+    pub(crate) fn answered(&mut self, requested_at: Timestamp, input: &Input) {
+        let Input::Outcome { id, outcome, .. } = input else { return };
+        let finding = match outcome {
+            Outcome::Members(MembersAnswer::Joined(_)) => Finding::Members,
+            Outcome::Server(ServerAnswer::Joined(false)) => Finding::NotJoined,
+            Outcome::Server(ServerAnswer::Joined(true)) => Finding::Hidden,
             _ => return,
         };
-        if let Some(looked_at) = self.looked_at.remove(action_id) {
-            self.evidence = Some(Evidence { asked_at, looked_at, says });
+        if let Some(queried_at) = self.queried_at.remove(id) {
+            self.evidence = Some(Evidence { requested_at, queried_at, finding });
         }
     }
 
-    /// The engine acts.
-    pub(super) fn acts(
+    /// Checks an action that is started.
+    pub(crate) fn acts(
         &mut self,
         request: &Request,
         matrix: &MatrixRoom,
@@ -113,10 +111,10 @@ impl Removals {
     ) -> Verdict {
         match request {
             Request::JoinedMembers { .. } => {
-                self.questions += 1;
+                self.requests += 1;
                 let rounds = age.as_secs() / interval.map_or(60, |interval| interval.as_secs());
-                match self.questions > 5 + rounds + 4 * self.stimuli {
-                    true => broken(Invariant::Bounded, format!("our homeserver is asked {} times", self.questions)),
+                match self.requests > 5 + rounds + 4 * self.stimuli {
+                    true => broken(Invariant::Bounded, format!("our homeserver has had {} requests", self.requests)),
                     false => Ok(()),
                 }
             }
@@ -128,7 +126,7 @@ impl Removals {
                 }
             }
             Request::DeleteRoom { .. } => {
-                let not_joined = self.evidence.is_some_and(|evidence| evidence.says == Says::NotJoined);
+                let not_joined = self.evidence.is_some_and(|evidence| evidence.finding == Finding::NotJoined);
                 match not_joined && self.tokens.keys().all(|member| self.may_remove(*member, matrix)) {
                     true => Ok(()),
                     false => broken(Invariant::MembersStay, "the room is deleted".into()),
@@ -138,13 +136,13 @@ impl Removals {
         }
     }
 
-    /// Whether that connection of somebody who isn't joined since then ought to be over by now, if all has worked since
-    /// `trouble`.
-    pub(super) fn is_overdue(&self, now: Timestamp, connection: Overstay, intervals: Intervals) -> bool {
+    /// Returns whether a connection of a participant whose user has left the Matrix room ought to have ended by now,
+    /// if all has worked since `trouble`.
+    pub(crate) fn is_overdue(&self, now: Timestamp, connection: Overstay, intervals: Intervals) -> bool {
         let Overstay { name, active_since, left_at, trouble } = connection;
-        let told = self.told.iter().filter(|(told, _)| *told == name).map(|(_, at)| *at).min();
-        let known_at = match (told, intervals.sanity_check) {
-            (Some(told), _) => told,
+        let reported = self.reported.iter().filter(|(reported, _)| *reported == name).map(|(_, at)| *at).min();
+        let known_at = match (reported, intervals.sanity_check) {
+            (Some(reported), _) => reported,
             // The SFU shows a connection that has migrated as the one that was checked before.
             (None, _) if name.migrations > 0 && intervals.membership_check.is_none() => return false,
             (None, Some(interval)) => active_since + interval,
@@ -156,16 +154,16 @@ impl Removals {
             None if left_at <= active_since && trouble <= active_since => known_at + SLACK,
             None => return false,
         };
-        // What finds it without a webhook has to work again first.
-        let found_by = match (told, intervals.sanity_check) {
+        // The sanity check has to work again first to find it without a webhook.
+        let found_by = match (reported, intervals.sanity_check) {
             (None, Some(interval)) => trouble + interval + intervals.membership_check.unwrap_or_default() + SLACK,
             _ => trouble,
         };
         checked_by.max(found_by) <= now
     }
 
-    /// Something has been stored.
-    pub(super) fn stored(
+    /// Checks what was stored.
+    pub(crate) fn stored(
         &self,
         now: Timestamp,
         forgotten: &[TrackedRow],
@@ -187,39 +185,40 @@ impl Removals {
         Ok(())
     }
 
-    /// Whether the latest answer says so, and it has been given no token since it was asked for.
+    /// Returns whether the latest answer says so, and the member was given no token since it was requested.
     fn may_remove(&self, member: usize, matrix: &MatrixRoom) -> bool {
-        let Some(Evidence { asked_at, looked_at, says }) = self.evidence else { return false };
-        let renewed = self.tokens.get(&member).is_some_and(|(at, _)| *at > asked_at);
-        let absent = match says {
-            Says::Members => !matrix.was_joined(member, looked_at),
-            Says::NotJoined => !matrix.was_anybody_joined(looked_at),
-            Says::Hidden => false,
+        let Some(Evidence { requested_at, queried_at, finding }) = self.evidence else { return false };
+        let renewed = self.tokens.get(&member).is_some_and(|(at, _)| *at > requested_at);
+        let absent = match finding {
+            Finding::Members => !matrix.was_joined(member, queried_at),
+            Finding::NotJoined => !matrix.was_anybody_joined(queried_at),
+            Finding::Hidden => false,
         };
         absent && !renewed
     }
 }
 
-/// A connection that shouldn't be.
-pub(super) struct Overstay {
-    pub(super) name: ConnectionName,
-    pub(super) active_since: Timestamp,
-    /// Since when its user isn't in the Matrix room.
-    pub(super) left_at: Timestamp,
-    /// When something last went wrong with any of those who have a part in its end.
-    pub(super) trouble: Timestamp,
+/// Connection that ought to have ended.
+pub(crate) struct Overstay {
+    pub(crate) name: ConnectionName,
+    pub(crate) active_since: Timestamp,
+    /// When its user left the Matrix room.
+    pub(crate) left_at: Timestamp,
+    /// When a fault last occurred in a part that its end depends on.
+    pub(crate) trouble: Timestamp,
 }
 
-/// How often is looked.
+/// Intervals of the checks.
 #[derive(Clone, Copy)]
-pub(super) struct Intervals {
-    pub(super) membership_check: Option<Duration>,
-    pub(super) sanity_check: Option<Duration>,
+pub(crate) struct Intervals {
+    pub(crate) membership_check: Option<Duration>,
+    pub(crate) sanity_check: Option<Duration>,
 }
 
-pub(super) fn member_of(identity: &Identity) -> Option<usize> {
+pub(crate) fn member_of(identity: &Identity) -> Option<usize> {
     identity.as_str().strip_prefix('m')?.parse().ok()
 }
 
-/// For two questions and a removal, each of which may take as long as an answer is waited for, and for alarms.
+/// Reserve for two requests and a removal, each of which may take as long as an outcome is waited for, and for
+/// alarms.
 const SLACK: Duration = Duration::from_secs(20);

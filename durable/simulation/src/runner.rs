@@ -1,4 +1,4 @@
-//! Running many simulations.
+//! Runs simulations, one or many.
 
 use std::fmt;
 use std::num::NonZero;
@@ -7,29 +7,32 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 
-use super::homeserver::Fate;
-use super::judge::Violation;
-use super::world::World;
+use thiserror::Error;
 
-/// A simulation in which a promise was broken.
-#[derive(Clone, Debug, PartialEq, Eq)]
+use crate::homeserver::Fate;
+use crate::invariant::Violation;
+use crate::world::World;
+
+/// Simulation in which a promise was broken.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+#[error("seed {seed}: {violation}")]
 pub struct Failure {
-    /// From which seed: [`trace`] shows what happens in it.
+    /// Its seed: [`trace`] shows its events.
     pub seed: u64,
-    /// Which promise, and how.
+    /// The promise, and the way in which it was broken.
     pub violation: Violation,
 }
 
-/// What has been simulated.
+/// Totals of simulations.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Totals {
     /// Simulations.
     pub seeds: u64,
-    /// Things that happened in them.
+    /// Events in them.
     pub steps: u64,
     /// Actions of the engine.
     pub actions: u64,
-    /// How often the object's memory was lost.
+    /// Losses of the object's memory.
     pub losses: u64,
     /// Delegations.
     pub delegations: u64,
@@ -59,15 +62,15 @@ pub fn simulate(seed: u64) -> Result<Totals, Failure> {
     })
 }
 
-/// Runs one simulation, and tells line by line what happens in it.
+/// Runs one simulation, and returns its events line by line.
 pub fn trace(seed: u64) -> (Vec<String>, Result<(), Failure>) {
     let mut world = World::new(seed, true);
     let result = world.run().map_err(|violation| Failure { seed, violation });
     (world.trace.unwrap_or_default(), result)
 }
 
-/// Runs the simulations of `seeds` on all cores. `progress` is called now and then, with what is done so far. Stops at the
-/// first failure; with several at once, the one with the smallest seed counts.
+/// Runs the simulations of `seeds` on all cores. `progress` is called now and then with the totals so far. Stops at
+/// the first failure; with several at once, the one with the smallest seed counts.
 pub fn run(seeds: Range<u64>, progress: impl Fn(&Progress) + Sync) -> Result<Totals, Failure> {
     let next = AtomicU64::new(seeds.start);
     let done = Mutex::new((Totals::default(), None::<Failure>));
@@ -101,12 +104,12 @@ pub fn run(seeds: Range<u64>, progress: impl Fn(&Progress) + Sync) -> Result<Tot
     }
 }
 
-/// How far [`run`] has come.
+/// Progress of [`run`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Progress {
-    /// What is done.
+    /// Totals so far.
     pub done: Totals,
-    /// How many simulations there are.
+    /// Number of simulations to run.
     pub of: u64,
 }
 
@@ -118,7 +121,7 @@ fn batch(seeds: Range<u64>) -> Result<Totals, Failure> {
     Ok(totals)
 }
 
-/// Tells of which seed a simulation was that panics.
+/// Prints the seed of a simulation that panics.
 struct Running(u64);
 
 impl Drop for Running {
@@ -149,13 +152,5 @@ impl fmt::Display for Totals {
         write!(f, "{delegations} delegations, {sent} leaves sent, {fired} run out, {removed} connections ended")
     }
 }
-
-impl fmt::Display for Failure {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "seed {}: {}", self.seed, self.violation)
-    }
-}
-
-impl std::error::Error for Failure {}
 
 const BATCH: u64 = 128;

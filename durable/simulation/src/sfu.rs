@@ -1,84 +1,86 @@
-//! A model of the SFU: who is connected, which webhooks that makes, and what it answers.
+//! Model of the SFU: its connections, the webhooks of them, and its answers.
 
+use std::time::Duration;
+
+use delegated_leaves::{
+    DisconnectReason, Identity, Occurrence, Participant, ParticipantRef, ParticipantSid, ParticipantState, Request,
+    SfuAnswer, Timestamp, WebhookEvent,
+};
 use fastrand::Rng;
 
-use super::weather::chance;
-use delegated_leaves::Timestamp;
-use delegated_leaves::{DisconnectReason, Occurrence, ParticipantRef, WebhookEvent};
-use delegated_leaves::{Identity, ParticipantSid};
-use delegated_leaves::{Participant, ParticipantState, Request, SfuAnswer};
+use crate::weather::chance;
 
-/// The truth about the room.
+/// The room as it really is.
 #[derive(Default)]
-pub(super) struct Sfu {
+pub(crate) struct Sfu {
     connections: Vec<Connection>,
     migrating: Vec<Connection>,
-    /// When which member's connections ended.
+    /// For each ended connection, its member and its end.
     ended: Vec<(usize, Timestamp)>,
     next_sid: u32,
-    /// Webhooks tell `joinedAtMs`, not only `joinedAt`.
+    /// Webhooks have `joinedAtMs`, not only `joinedAt`.
     joined_at_ms: bool,
-    /// Answers tell when a connection began.
-    answers_tell_joined_at: bool,
-    pub(super) down_until: Timestamp,
+    /// Answers have the beginning of a connection.
+    answers_have_joined_at: bool,
+    pub(crate) down_until: Timestamp,
     /// No connection begins right after the room has finished: that would take the SFU a moment.
-    pub(super) finished_at: Option<Timestamp>,
+    pub(crate) finished_at: Option<Timestamp>,
 }
 
-/// A participant's connection.
+/// Connection of a participant.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Connection {
-    pub(super) name: ConnectionName,
-    pub(super) who: Who,
-    pub(super) began: Timestamp,
-    /// Since when media is connected.
-    pub(super) active_since: Option<Timestamp>,
+pub(crate) struct Connection {
+    pub(crate) name: ConnectionName,
+    pub(crate) alias: MemberAlias,
+    pub(crate) began: Timestamp,
+    /// When media was connected.
+    pub(crate) active_since: Option<Timestamp>,
     /// The connection that this one has displaced, or that has migrated.
-    pub(super) succeeds: Option<ConnectionName>,
+    pub(crate) succeeds: Option<ConnectionName>,
 }
 
-/// Its SID, and how often it has migrated.
+/// SID of a connection, and the number of its migrations.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct ConnectionName {
-    pub(super) sid: u32,
-    pub(super) migrations: u32,
+pub(crate) struct ConnectionName {
+    pub(crate) sid: u32,
+    pub(crate) migrations: u32,
 }
 
-/// A member, under one of its two identities.
+/// Member under one of its two identities.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Who {
-    pub(super) member: usize,
-    pub(super) legacy: bool,
+pub(crate) struct MemberAlias {
+    pub(crate) member: usize,
+    pub(crate) legacy: bool,
 }
 
-/// A webhook on its way, and what it is about.
+/// Webhook on its way, and the connection that it is about.
 #[derive(Clone, Debug)]
-pub(super) struct Webhook {
-    pub(super) event: WebhookEvent,
-    pub(super) at: Timestamp,
-    pub(super) about: Option<Connection>,
+pub(crate) struct Webhook {
+    pub(crate) event: WebhookEvent,
+    pub(crate) at: Timestamp,
+    pub(crate) about: Option<Connection>,
 }
 
 impl Sfu {
-    pub(super) fn new(joined_at_ms: bool, answers_tell_joined_at: bool) -> Self {
-        Self { joined_at_ms, answers_tell_joined_at, ..Self::default() }
+    pub(crate) fn new(joined_at_ms: bool, answers_have_joined_at: bool) -> Self {
+        Self { joined_at_ms, answers_have_joined_at, ..Self::default() }
     }
 
-    /// A participant starts to connect. Whoever is connected under its identity is displaced.
-    pub(super) fn begin(&mut self, now: Timestamp, who: Who) -> (Connection, Option<Webhook>) {
+    /// Begins a connection. Another one under its identity is displaced.
+    pub(crate) fn begin(&mut self, now: Timestamp, alias: MemberAlias) -> (Connection, Option<Webhook>) {
         self.next_sid += 1;
-        self.migrating.retain(|connection| connection.who != who);
+        self.migrating.retain(|connection| connection.alias != alias);
         let displaced =
-            self.connections.iter().find(|connection| connection.who == who).map(|displaced| displaced.name);
+            self.connections.iter().find(|connection| connection.alias == alias).map(|displaced| displaced.name);
         let webhook = displaced.and_then(|name| self.end(now, name, DisconnectReason::DuplicateIdentity));
         let name = ConnectionName { sid: self.next_sid, migrations: 0 };
-        let connection = Connection { name, who, began: now, active_since: None, succeeds: displaced };
+        let connection = Connection { name, alias, began: now, active_since: None, succeeds: displaced };
         self.connections.push(connection);
         (connection, webhook)
     }
 
-    /// Its media is connected.
-    pub(super) fn activate(&mut self, now: Timestamp, name: ConnectionName) -> Option<(Connection, Webhook)> {
+    /// Connects the media of a connection.
+    pub(crate) fn activate(&mut self, now: Timestamp, name: ConnectionName) -> Option<(Connection, Webhook)> {
         let connection = self.connections.iter_mut().find(|connection| connection.name == name)?;
         if connection.active_since.is_some() {
             return None;
@@ -88,8 +90,8 @@ impl Sfu {
         Some((connection, self.webhook(now, connection, Occurrence::ParticipantJoined)))
     }
 
-    /// A connection ends.
-    pub(super) fn end(&mut self, now: Timestamp, name: ConnectionName, reason: DisconnectReason) -> Option<Webhook> {
+    /// Ends a connection.
+    pub(crate) fn end(&mut self, now: Timestamp, name: ConnectionName, reason: DisconnectReason) -> Option<Webhook> {
         let index = self.connections.iter().position(|connection| connection.name == name)?;
         let connection = self.connections.swap_remove(index);
         let occurrence = |participant| match connection.active_since {
@@ -99,13 +101,13 @@ impl Sfu {
         if reason == DisconnectReason::Migration {
             self.migrating.push(connection);
         } else {
-            self.ended.push((connection.who.member, now));
+            self.ended.push((connection.alias.member, now));
         }
         Some(self.webhook(now, connection, occurrence))
     }
 
-    /// A connection that migrates arrives, under its old SID or a new one.
-    pub(super) fn arrive(
+    /// Lets a migrating connection arrive, under its old SID or a new one.
+    pub(crate) fn arrive(
         &mut self,
         now: Timestamp,
         from: ConnectionName,
@@ -113,7 +115,7 @@ impl Sfu {
     ) -> Option<(Connection, Webhook)> {
         let index = self.migrating.iter().position(|connection| connection.name == from)?;
         let from = self.migrating.swap_remove(index);
-        if self.connections.iter().any(|connection| connection.who == from.who) {
+        if self.connections.iter().any(|connection| connection.alias == from.alias) {
             return None;
         }
         let name = if same_sid {
@@ -128,32 +130,32 @@ impl Sfu {
         Some((connection, self.webhook(now, connection, Occurrence::ParticipantJoined)))
     }
 
-    /// The member's connections that are there or on their way from one node to the next.
-    pub(super) fn connections_of(&self, member: usize) -> impl Iterator<Item = &Connection> {
-        self.connections.iter().filter(move |connection| connection.who.member == member)
+    /// The member's connections, without those that are migrating.
+    pub(crate) fn connections_of(&self, member: usize) -> impl Iterator<Item = &Connection> {
+        self.connections.iter().filter(move |connection| connection.alias.member == member)
     }
 
-    /// The member's connections that are on their way from one node to the next.
-    pub(super) fn migrating_of(&self, member: usize) -> impl Iterator<Item = &Connection> {
-        self.migrating.iter().filter(move |connection| connection.who.member == member)
+    /// The member's connections that are migrating.
+    pub(crate) fn migrating_of(&self, member: usize) -> impl Iterator<Item = &Connection> {
+        self.migrating.iter().filter(move |connection| connection.alias.member == member)
     }
 
     /// The member's connection with media, the oldest if there are two.
-    pub(super) fn active(&self, member: usize) -> Option<Connection> {
+    pub(crate) fn active(&self, member: usize) -> Option<Connection> {
         self.connections_of(member)
             .filter(|connection| connection.active_since.is_some())
             .min_by_key(|c| c.name)
             .copied()
     }
 
-    /// How many connections the member has had that didn't end before then.
-    pub(super) fn connections_since(&self, member: usize, then: Timestamp) -> usize {
+    /// Number of the member's connections that didn't end before then.
+    pub(crate) fn connections_since(&self, member: usize, then: Timestamp) -> usize {
         let ended = self.ended.iter().filter(|(of, at)| *of == member && *at >= then).count();
         ended + self.connections_of(member).chain(self.migrating_of(member)).count()
     }
 
     /// Closes the room, if it is empty.
-    pub(super) fn finish(&mut self, now: Timestamp) -> Option<Webhook> {
+    pub(crate) fn finish(&mut self, now: Timestamp) -> Option<Webhook> {
         if !self.connections.is_empty() || !self.migrating.is_empty() {
             return None;
         }
@@ -165,28 +167,28 @@ impl Sfu {
         })
     }
 
-    /// Ends all connections of an identity, or of everybody, because it was told to.
-    pub(super) fn remove(&mut self, now: Timestamp, identity: Option<&Identity>) -> Vec<Webhook> {
-        let wanted = |connection: &&Connection| identity.is_none_or(|wanted| connection.who.identity() == *wanted);
+    /// Ends all connections of an identity, or all, on request.
+    pub(crate) fn remove(&mut self, now: Timestamp, identity: Option<&Identity>) -> Vec<Webhook> {
+        let wanted = |connection: &&Connection| identity.is_none_or(|wanted| connection.alias.identity() == *wanted);
         let names: Vec<_> = self.connections.iter().filter(wanted).map(|connection| connection.name).collect();
         names.into_iter().filter_map(|name| self.end(now, name, DisconnectReason::Other)).collect()
     }
 
-    /// Who is there, as the API tells it.
-    pub(super) fn answer(&self, request: &Request, dice: &mut Rng) -> SfuAnswer {
+    /// Answer to a request for participants.
+    pub(crate) fn answer(&self, request: &Request, dice: &mut Rng) -> SfuAnswer {
         let wanted = match request {
             Request::GetParticipant { identity, .. } => Some(identity),
             _ => None,
         };
         let participants = self.connections.iter().map(|connection| Participant {
-            identity: connection.who.identity(),
+            identity: connection.alias.identity(),
             sid: connection.sid(),
             state: match connection.active_since {
                 Some(_) => ParticipantState::Active,
                 None if chance(dice, 0.5) => ParticipantState::Joining,
                 None => ParticipantState::Joined,
             },
-            joined_at: self.answers_tell_joined_at.then_some(second(connection.began)),
+            joined_at: self.answers_have_joined_at.then_some(second(connection.began)),
         });
         SfuAnswer::Participants(
             participants.filter(|participant| wanted.is_none_or(|wanted| *wanted == participant.identity)).collect(),
@@ -200,7 +202,7 @@ impl Sfu {
         occurrence: impl FnOnce(ParticipantRef) -> Occurrence,
     ) -> Webhook {
         let participant = ParticipantRef {
-            identity: about.who.identity(),
+            identity: about.alias.identity(),
             sid: about.sid(),
             joined_at: Some(if self.joined_at_ms { about.began } else { second(about.began) }),
         };
@@ -210,13 +212,13 @@ impl Sfu {
 }
 
 impl Connection {
-    pub(super) fn sid(&self) -> Option<ParticipantSid> {
+    pub(crate) fn sid(&self) -> Option<ParticipantSid> {
         ParticipantSid::new(format!("PA_{}", self.name.sid))
     }
 }
 
-impl Who {
-    pub(super) fn identity(self) -> Identity {
+impl MemberAlias {
+    pub(crate) fn identity(self) -> Identity {
         let Self { member, legacy } = self;
         Identity::new(if legacy { format!("@m{member}:D") } else { format!("m{member}") })
     }
@@ -226,3 +228,6 @@ impl Who {
 fn second(at: Timestamp) -> Timestamp {
     Timestamp::from_secs(at.as_millis() / 1000)
 }
+
+/// Validity of the tokens that LiveKit issues itself.
+pub(crate) const REFRESHED_FOR: Duration = Duration::from_secs(600);

@@ -1,46 +1,46 @@
-//! How kind the world is in one simulation.
+//! The faults of one simulation, and how frequent they are.
 
 use std::time::Duration;
 
 use fastrand::Rng;
 
-/// What may go wrong, and how often. Drawn from the seed.
+/// Faults, and how frequent they are. Drawn from the seed.
 #[derive(Clone, Debug)]
-pub(super) struct Weather {
-    pub(super) members: usize,
-    pub(super) servers: usize,
-    /// How long things go wrong; then everybody leaves, and all works.
-    pub(super) rough_for: Duration,
-    pub(super) sanity_check_interval: Option<Duration>,
-    pub(super) timeouts: [u64; 2],
-    pub(super) webhook_loss: f64,
-    pub(super) webhook_late: f64,
-    pub(super) webhook_repeat: f64,
-    pub(super) slow: f64,
-    pub(super) sfu_failure: f64,
-    pub(super) homeserver_failure: f64,
-    pub(super) sfu_outages: u32,
-    pub(super) homeserver_outages: u32,
-    pub(super) crashes: u32,
-    pub(super) crash_at_commit: f64,
-    pub(super) alarm_late: f64,
-    pub(super) alarm_twice: f64,
-    pub(super) eviction: f64,
-    /// Webhooks tell `joinedAtMs`, not only `joinedAt`.
-    pub(super) joined_at_ms: bool,
-    /// The SFU's answers tell when a connection began.
-    pub(super) answers_tell_joined_at: bool,
+pub(crate) struct Weather {
+    pub(crate) members: usize,
+    pub(crate) servers: usize,
+    /// Duration of the faults; then all members leave, and everything works.
+    pub(crate) rough_for: Duration,
+    pub(crate) sanity_check_interval: Option<Duration>,
+    pub(crate) timeouts: [u64; 2],
+    pub(crate) webhook_loss: f64,
+    pub(crate) webhook_late: f64,
+    pub(crate) webhook_repeat: f64,
+    pub(crate) slow: f64,
+    pub(crate) sfu_failure: f64,
+    pub(crate) homeserver_failure: f64,
+    pub(crate) sfu_outages: u32,
+    pub(crate) homeserver_outages: u32,
+    pub(crate) crashes: u32,
+    pub(crate) crash_at_commit: f64,
+    pub(crate) alarm_late: f64,
+    pub(crate) alarm_twice: f64,
+    pub(crate) eviction: f64,
+    /// Webhooks have `joinedAtMs`, not only `joinedAt`.
+    pub(crate) joined_at_ms: bool,
+    /// The SFU's answers have the beginning of a connection.
+    pub(crate) answers_have_joined_at: bool,
     /// Participants have to be in a Matrix room.
-    pub(super) membership: bool,
-    pub(super) membership_check_interval: Option<Duration>,
+    pub(crate) membership: bool,
+    pub(crate) membership_check_interval: Option<Duration>,
     /// The namespace in our registration doesn't cover them.
-    pub(super) hidden: bool,
-    pub(super) token_lifetime: Duration,
-    pub(super) calm: bool,
+    pub(crate) hidden: bool,
+    pub(crate) token_lifetime: Duration,
+    pub(crate) calm: bool,
 }
 
 impl Weather {
-    pub(super) fn draw(dice: &mut Rng) -> Self {
+    pub(crate) fn draw(dice: &mut Rng) -> Self {
         let timeouts = [draw_timeout(dice), draw_timeout(dice)];
         let shortest = timeouts[0].min(timeouts[1]);
         let rough_secs = (shortest * dice.u64(5..60) / 1000).clamp(60, 14_400);
@@ -64,7 +64,7 @@ impl Weather {
             alarm_twice: pick(dice, [0.0, 0.0, 0.05, 0.2]),
             eviction: pick(dice, [0.0, 0.1, 0.3, 0.8]),
             joined_at_ms: dice.bool(),
-            answers_tell_joined_at: dice.bool(),
+            answers_have_joined_at: dice.bool(),
             membership: dice.bool(),
             membership_check_interval: [None, Some(10), Some(60), Some(60)][dice.usize(..4)].map(Duration::from_secs),
             hidden: dice.u8(..8) == 0,
@@ -73,8 +73,8 @@ impl Weather {
         }
     }
 
-    /// From now on everything works.
-    pub(super) fn calm_down(&mut self) {
+    /// Ends all faults.
+    pub(crate) fn calm_down(&mut self) {
         self.webhook_loss = 0.0;
         self.webhook_late = 0.0;
         self.slow = 0.0;
@@ -85,32 +85,32 @@ impl Weather {
         self.calm = true;
     }
 
-    /// How long a message is under way.
-    pub(super) fn latency(&self, dice: &mut Rng) -> Duration {
+    /// Draws the latency of a message.
+    pub(crate) fn latency(&self, dice: &mut Rng) -> Duration {
         if chance(dice, self.slow) { millis(dice, 300, 4_000) } else { millis(dice, 5, 150) }
     }
 
-    /// How long a webhook is under way.
-    pub(super) fn webhook_latency(&self, dice: &mut Rng) -> Duration {
+    /// Draws the latency of a webhook.
+    pub(crate) fn webhook_latency(&self, dice: &mut Rng) -> Duration {
         if !chance(dice, self.webhook_late) {
             return millis(dice, 20, 400);
         }
         if dice.bool() { millis(dice, 400, 5_000) } else { millis(dice, 5_000, 180_000) }
     }
 
-    /// How much later than it was set for the alarm goes off.
-    pub(super) fn alarm_lateness(&self, dice: &mut Rng) -> Duration {
+    /// Draws the delay of an alarm.
+    pub(crate) fn alarm_lateness(&self, dice: &mut Rng) -> Duration {
         if chance(dice, self.alarm_late) { millis(dice, 500, 60_000) } else { millis(dice, 0, 30) }
     }
 }
 
-/// A duration between two numbers of milliseconds.
-pub(super) fn millis(dice: &mut Rng, from: u64, to: u64) -> Duration {
+/// Draws a duration between two numbers of milliseconds.
+pub(crate) fn millis(dice: &mut Rng, from: u64, to: u64) -> Duration {
     Duration::from_millis(dice.u64(from..=to))
 }
 
-/// True with that probability.
-pub(super) fn chance(dice: &mut Rng, probability: f64) -> bool {
+/// Draws true with that probability.
+pub(crate) fn chance(dice: &mut Rng, probability: f64) -> bool {
     probability > 0.0 && dice.f64() < probability
 }
 

@@ -1,5 +1,4 @@
-//! Simulated lives of delegated leaves: with the engine as it is every promise is kept, and with each deliberate mutant one
-//! is broken.
+//! Simulated lives of delegated leaves: the engine keeps every promise, and each deliberate mutant breaks one.
 
 use delegated_leaves::Mutant::{self, *};
 use simulation::{Invariant, simulate};
@@ -20,7 +19,7 @@ fn a_simulation_can_be_repeated() {
     }
 }
 
-/// One test for each mutant, so that they are looked for at the same time.
+/// One test for each mutant, so that they run at the same time.
 macro_rules! broken_by {
     ($($name:ident: $mutant:ident breaks $invariant:ident;)*) => {
         $(
@@ -40,11 +39,11 @@ macro_rules! broken_by {
 broken_by! {
     ignoring_sids: IgnoreSid breaks NeverEarly;
     forgetting_ended_connections: ForgetEndedConnections breaks NeverLost;
-    believing_who_is_coming_back: BelieveReturning breaks ComingBack;
+    believing_who_is_coming_back: BelieveReconnecting breaks ComingBack;
     believing_stale_webhooks: BelieveStaleWebhooks breaks NeverEarly;
-    taking_a_failed_ask_for_gone: FailedAskMeansGone breaks NeverEarly;
+    taking_a_failed_ask_for_gone: FailedPollMeansAbsent breaks NeverEarly;
     believing_an_overtaken_answer: BelieveOvertakenAnswer breaks NeverEarly;
-    sending_without_looking: SendWithoutLooking breaks NeverEarly;
+    sending_without_looking: SendWithoutPolling breaks NeverEarly;
     sending_although_it_is_back: NoWayBack breaks NeverEarly;
     not_restarting_after_a_failure: NoRestartAfterFailure breaks KeptAlive;
     restarting_too_late: RestartTooLate breaks KeptAlive;
@@ -54,14 +53,14 @@ broken_by! {
     forgetting_to_store: ForgetToStore breaks Recorded;
     keeping_what_was_replaced: KeepReplaced breaks ReplacedIsSilent;
     giving_up_after_a_failure: GiveUpAfterFailure breaks AcknowledgedIsKept;
-    asking_without_pause: AskWithoutPause breaks Bounded;
+    asking_without_pause: PollWithoutPause breaks Bounded;
     taking_a_failed_check_for_nobody: FailedCheckMeansNobody breaks MembersStay;
     believing_old_members: BelieveOldMembers breaks MembersStay;
-    deleting_without_asking: DeleteWithoutAsking breaks MembersStay;
+    deleting_without_asking: DeleteUnconfirmed breaks MembersStay;
     checking_only_once: CheckOnlyOnce breaks NonMembersGo;
-    forgetting_who_is_gone: ForgetWhenGone breaks AcknowledgedIsKept;
-    forgetting_after_one_look: ForgetAfterFirstLook breaks AcknowledgedIsKept;
-    forgetting_who_is_connected: ForgetWhoIsConnected breaks Recorded;
+    forgetting_who_is_gone: ForgetWhenAbsent breaks AcknowledgedIsKept;
+    forgetting_after_one_look: ForgetAfterFirstPoll breaks AcknowledgedIsKept;
+    forgetting_who_is_connected: ForgetConnected breaks Recorded;
 }
 
 /// The promise that an engine with that mutant is first found to break.

@@ -1,6 +1,7 @@
-//! What the engine wants done, and what came of it.
+//! Requests of the engine to other servers, and their outcomes.
 
 use std::collections::HashSet;
+use std::fmt;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -9,20 +10,21 @@ use crate::delay::DelayId;
 use crate::ids::{DelayedEventsUrl, Identity, MatrixRoomId, ParticipantSid, RoomName, ServerName, UserId};
 use crate::time::Timestamp;
 
-/// Something to do now. It takes 30 seconds at most; its result goes back as an [`Input`](crate::Input) with the same
-/// action_id, and if none comes in that time it counts as failed.
+/// A request that is due now. Its [`Outcome`] goes back in [`Input::Outcome`](crate::Input::Outcome) with the same id
+/// within 30 seconds; after that the action counts as failed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Action {
-    /// What the result has to be labelled with.
-    pub action_id: ActionId,
-    /// What to do.
+    /// Label of the outcome.
+    pub id: ActionId,
+    /// Request to perform.
     pub request: Request,
 }
 
 /// A request to another server.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Request {
-    /// `POST …/delayed_events/{delay_id}/restart` on the homeserver; finding its client-server URL is part of it.
+    /// `POST …/delayed_events/{delay_id}/restart` on the homeserver, with the look-up of its client-server URL if
+    /// necessary.
     Restart(DelayedEvent),
     /// `POST …/delayed_events/{delay_id}/send`, likewise.
     Send(DelayedEvent),
@@ -30,7 +32,7 @@ pub enum Request {
     GetParticipant {
         /// The room.
         room: RoomName,
-        /// Who is looked for.
+        /// Identity of the participant.
         identity: Identity,
     },
     /// LiveKit's `ListParticipants`.
@@ -43,7 +45,7 @@ pub enum Request {
         /// The Matrix room.
         matrix_room_id: MatrixRoomId,
     },
-    /// `GET …/rooms/{room}/is_joined?server_name=…` there, with its own name.
+    /// `GET …/rooms/{room}/is_joined?server_name=…` there, for our homeserver's own name.
     IsServerJoined {
         /// The Matrix room.
         matrix_room_id: MatrixRoomId,
@@ -52,68 +54,139 @@ pub enum Request {
     RemoveParticipant {
         /// The room.
         room: RoomName,
-        /// Who is removed.
+        /// Identity of the participant.
         identity: Identity,
     },
     /// LiveKit's `DeleteRoom`.
     DeleteRoom {
         /// The room.
         room: RoomName,
+        /// Matrix room of its participants, in which our homeserver isn't.
+        matrix_room_id: MatrixRoomId,
     },
+}
+
+/// Result of a [`Request`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// Of [`Request::Restart`] and [`Request::Send`].
+    Homeserver(HomeserverAnswer),
+    /// Of [`Request::GetParticipant`] and [`Request::ListParticipants`].
+    Sfu(SfuAnswer),
+    /// Of [`Request::JoinedMembers`].
+    Members(MembersAnswer),
+    /// Of [`Request::IsServerJoined`].
+    Server(ServerAnswer),
+    /// Of [`Request::RemoveParticipant`] and [`Request::DeleteRoom`].
+    Removal(RemovalAnswer),
+}
+
+impl Request {
+    /// Outcome of a request that brought none: no answer in time, no connection.
+    pub fn failed(&self) -> Outcome {
+        match self {
+            Self::Restart(_) | Self::Send(_) => Outcome::Homeserver(HomeserverAnswer::Failed),
+            Self::GetParticipant { .. } | Self::ListParticipants { .. } => Outcome::Sfu(SfuAnswer::Failed),
+            Self::JoinedMembers { .. } => Outcome::Members(MembersAnswer::Failed),
+            Self::IsServerJoined { .. } => Outcome::Server(ServerAnswer::Failed),
+            Self::RemoveParticipant { .. } | Self::DeleteRoom { .. } => Outcome::Removal(RemovalAnswer::Failed),
+        }
+    }
+}
+
+/// The answer in an outcome. An outcome of another kind than the request's is no answer: it counts as failed.
+impl Outcome {
+    pub(crate) fn homeserver(self) -> HomeserverAnswer {
+        if let Self::Homeserver(answer) = self { answer } else { HomeserverAnswer::Failed }
+    }
+
+    pub(crate) fn sfu(self) -> SfuAnswer {
+        if let Self::Sfu(answer) = self { answer } else { SfuAnswer::Failed }
+    }
+
+    pub(crate) fn members(self) -> MembersAnswer {
+        if let Self::Members(answer) = self { answer } else { MembersAnswer::Failed }
+    }
+
+    pub(crate) fn server(self) -> ServerAnswer {
+        if let Self::Server(answer) = self { answer } else { ServerAnswer::Failed }
+    }
+
+    pub(crate) fn removal(self) -> RemovalAnswer {
+        if let Self::Removal(answer) = self { answer } else { RemovalAnswer::Failed }
+    }
+}
+
+/// One line for traces and tests. It doesn't show the delay id.
+impl fmt::Display for Request {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Restart(event) => write!(f, "restart {}", event.delegation.as_u64()),
+            Self::Send(event) => write!(f, "send {}", event.delegation.as_u64()),
+            Self::GetParticipant { identity, .. } => write!(f, "get {identity}"),
+            Self::ListParticipants { .. } => f.write_str("list participants"),
+            Self::JoinedMembers { matrix_room_id } => write!(f, "members of {matrix_room_id}"),
+            Self::IsServerJoined { matrix_room_id } => write!(f, "server in {matrix_room_id}"),
+            Self::RemoveParticipant { identity, .. } => write!(f, "remove {identity}"),
+            Self::DeleteRoom { room, .. } => write!(f, "delete {room}"),
+        }
+    }
 }
 
 /// The delayed event of a delegation.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DelayedEvent {
-    /// Of which delegation.
+    /// The delegation.
     pub delegation: DelegationId,
-    /// Whose homeserver holds it.
+    /// Homeserver that holds it.
     pub server_name: ServerName,
-    /// Where delayed events were on it when it was delegated.
+    /// URL of delayed events there, at the time of the delegation.
     pub url: DelayedEventsUrl,
     /// See [`Delegate::owner`](crate::Delegate::owner).
     pub owner: Option<UserId>,
-    /// What the homeserver calls it.
+    /// Its id there.
     pub delay_id: DelayId,
 }
 
-/// Names one action for ever: an engine loaded anew doesn't give out the action ids of the one before.
+/// Id of one action, unique for ever: an engine loaded anew doesn't reuse the ids of the one before.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ActionId(pub(crate) u64);
 
-/// Names one delegation for ever, in its room: the time at which it was accepted, in milliseconds since the epoch, and a
-/// little more where several came at once.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(transparent)]
-pub struct DelegationId(pub(crate) u64);
+/// Defines the primary keys of rows.
+macro_rules! row_ids {
+    ($($(#[$doc:meta])* $name:ident;)*) => {
+        $(
+            $(#[$doc])*
+            #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+            #[serde(transparent)]
+            pub struct $name(pub(crate) u64);
 
-impl DelegationId {
-    /// The id as a number below 2⁵³: the primary key of its row.
-    pub fn as_u64(self) -> u64 {
-        self.0
-    }
+            impl $name {
+                /// The id as a number below 2⁵³: the primary key of its row.
+                pub fn as_u64(self) -> u64 {
+                    self.0
+                }
+            }
+        )*
+    };
 }
 
-/// Names one tracked participant for ever, in its room: like a [`DelegationId`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(transparent)]
-pub struct TrackedId(pub(crate) u64);
-
-impl TrackedId {
-    /// The id as a number below 2⁵³: the primary key of its row.
-    pub fn as_u64(self) -> u64 {
-        self.0
-    }
+row_ids! {
+    /// Id of one delegation in its room, unique for ever: the time of its acceptance in milliseconds since the epoch,
+    /// and a little more where several came at once.
+    DelegationId;
+    /// Id of one tracked participant in its room, made like a [`DelegationId`].
+    TrackedId;
 }
 
-/// What a homeserver made of `restart` or `send`.
+/// A homeserver's answer to `restart` or `send`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum HomeserverAnswer {
     /// 2xx.
     Done,
     /// 404 or 409: the event was sent, cancelled or finalised otherwise.
     Gone,
-    /// 429, with how long to wait, where it says.
+    /// 429, with its wait, where there is one.
     Limited(Option<Duration>),
     /// 5xx, another 4xx, no answer in time, no connection, no client-server URL.
     Failed,
@@ -131,39 +204,40 @@ impl HomeserverAnswer {
     }
 }
 
-/// What the SFU said about a participant or a room.
+/// The SFU's answer about a participant or a room.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum SfuAnswer {
-    /// Who is in the room: everybody for `ListParticipants`, one or nobody for `GetParticipant`, nobody for `not_found`.
+    /// The participants in the room: all of them for `ListParticipants`, one or none for `GetParticipant`, none for
+    /// `not_found`.
     Participants(Vec<Participant>),
-    /// Anything that isn't an answer.
+    /// Anything else: another status, no answer in time, no connection.
     Failed,
 }
 
-/// What our homeserver said about who is joined to a Matrix room.
+/// Our homeserver's answer about the members of a Matrix room.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum MembersAnswer {
-    /// 200: these users, and nobody else.
+    /// 200: exactly these users are joined.
     Joined(HashSet<UserId>),
-    /// 403: we may not know, because none of the users we speak for is joined.
+    /// 403: the members are kept from us, because none of the users of our namespace is joined.
     Forbidden,
-    /// Anything else: another status, no answer in time, no connection, an answer that can't be read.
+    /// Anything else: another status, no answer in time, no connection, an unreadable answer.
     Failed,
 }
 
-/// What our homeserver said about whether it is in a Matrix room itself.
+/// Our homeserver's answer about its own membership in a Matrix room.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ServerAnswer {
-    /// 200: it is, or it isn't.
+    /// 200: it is joined, or it isn't.
     Joined(bool),
     /// Anything else.
     Failed,
 }
 
-/// What the SFU made of `RemoveParticipant` or `DeleteRoom`.
+/// The SFU's answer to `RemoveParticipant` or `DeleteRoom`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RemovalAnswer {
-    /// It has done it.
+    /// It has removed the participant, or deleted the room.
     Done,
     /// `not_found`: there was no such participant, or no such room.
     NotThere,
@@ -171,16 +245,16 @@ pub enum RemovalAnswer {
     Failed,
 }
 
-/// LiveKit's `ParticipantInfo`, as far as it is needed.
+/// LiveKit's `ParticipantInfo`, reduced to the fields that are needed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Participant {
     /// Its identity.
     pub identity: Identity,
     /// Its present connection.
     pub sid: Option<ParticipantSid>,
-    /// How far that connection has come.
+    /// Progress of that connection.
     pub state: ParticipantState,
-    /// `joined_at_ms` (17), or `joined_at` (6): when that connection began. `None` for 0.
+    /// `joined_at_ms` (17), or `joined_at` (6): beginning of that connection. `None` for 0.
     pub joined_at: Option<Timestamp>,
 }
 
@@ -191,14 +265,14 @@ pub enum ParticipantState {
     Joining,
     /// Media is being negotiated.
     Joined,
-    /// Media is connected: what `participant_joined` announces.
+    /// Media is connected: announced by `participant_joined`.
     Active,
     /// Gone.
     Disconnected,
 }
 
 impl ParticipantState {
-    /// From the number of the protobuf enum. A state that isn't known yet counts as not settled.
+    /// Converts the number of the protobuf enum. An unknown state counts as not settled.
     pub fn from_number(number: i32) -> Self {
         match number {
             1 => Self::Joined,
@@ -230,6 +304,19 @@ mod tests {
         ] {
             assert_eq!(HomeserverAnswer::from_status(status, wait), answer, "{status}");
         }
+    }
+
+    #[test]
+    fn a_request_without_an_outcome_has_failed_in_its_own_kind() {
+        let (room, matrix_room_id) = (RoomName::new("room"), MatrixRoomId::new("!room:b"));
+        let identity = Identity::new("alice");
+        assert_eq!(Request::ListParticipants { room: room.clone() }.failed(), Outcome::Sfu(SfuAnswer::Failed));
+        assert_eq!(
+            Request::JoinedMembers { matrix_room_id: matrix_room_id.clone() }.failed(),
+            Outcome::Members(MembersAnswer::Failed)
+        );
+        assert_eq!(Request::IsServerJoined { matrix_room_id }.failed(), Outcome::Server(ServerAnswer::Failed));
+        assert_eq!(Request::RemoveParticipant { room, identity }.failed(), Outcome::Removal(RemovalAnswer::Failed));
     }
 
     #[test]

@@ -1,23 +1,26 @@
-//! When to try again.
+//! Waits before the next try.
 
 use std::time::Duration;
 
 use crate::engine::action::HomeserverAnswer;
 use crate::engine::mutant::Mutant;
 
-/// A number from [0, 1) that the caller has drawn at random: the engine has no randomness of its own.
+/// Random number from [0, 1), drawn by the caller: the engine has no randomness of its own.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Jitter(f64);
 
 impl Jitter {
-    /// From what `Math.random()` and its like return; anything outside [0, 1) counts as the nearest inside.
+    /// Middle of the range: it neither shortens nor lengthens a wait.
+    pub(crate) const MIDDLE: Self = Self(0.5);
+
+    /// Converts a result of `Math.random()` and its like; anything outside [0, 1) counts as the nearest inside.
     pub fn new(fraction: f64) -> Self {
         Self(if fraction.is_nan() { 0.5 } else { fraction.clamp(0.0, 1.0 - f64::EPSILON) })
     }
 }
 
-/// How long to wait after a homeserver's answer, the `failures` before it considered: what it says itself if it limits us,
-/// the back-off otherwise.
+/// Wait after a homeserver's answer, with `failures` before it: its own `Retry-After` if it limits the rate, the
+/// back-off otherwise.
 pub(crate) fn after_answer(answer: HomeserverAnswer, failures: u32, jitter: Jitter) -> Duration {
     match answer {
         HomeserverAnswer::Limited(Some(wait)) if !Mutant::IgnoreRetryAfter.is_injected() => wait.max(SHORTEST),
@@ -25,25 +28,25 @@ pub(crate) fn after_answer(answer: HomeserverAnswer, failures: u32, jitter: Jitt
     }
 }
 
-/// How long to wait after a server failed for the `failures`-th time running (1 is the first): 1 s, ×1.5 each time,
-/// ±50 % jitter, at most 60 s.
+/// Wait after a server failed for the `failures`-th time running (1 is the first): 1 s, ×1.5 each time, ±50 % jitter,
+/// at most 60 s.
 pub(crate) fn after_failure(failures: u32, jitter: Jitter) -> Duration {
     let exponent = failures.saturating_sub(1).min(STEPS_TO_LONGEST);
     let seconds = 1.5_f64.powi(exponent.cast_signed()) * (0.5 + jitter.0);
     Duration::from_secs_f64(seconds).min(LONGEST)
 }
 
-/// How long to wait before the SFU is asked once more, having been asked `asked` times: 1 s doubling to 60 s.
-pub(crate) fn before_polling_again(asked: u32) -> Duration {
-    Duration::from_secs(1 << asked.saturating_sub(1).min(6)).min(LONGEST)
+/// Wait before the SFU is polled again after that many `polls`: 1 s doubling to 60 s.
+pub(crate) fn before_polling_again(polls: u32) -> Duration {
+    Duration::from_secs(1 << polls.saturating_sub(1).min(6)).min(LONGEST)
 }
 
-/// How often the SFU has been asked by [`before_polling_again`] in that time, about: where to go on after a restart.
+/// Approximate number of polls in that time by [`before_polling_again`]: the count to go on with after a load.
 pub(crate) fn polled_within(span: Duration) -> u32 {
     span.as_secs().saturating_add(1).min(64).ilog2()
 }
 
-/// What a `Retry-After` of nothing counts as.
+/// Wait for a `Retry-After` of zero.
 const SHORTEST: Duration = Duration::from_millis(500);
 
 const LONGEST: Duration = Duration::from_secs(60);

@@ -1,32 +1,32 @@
-//! Which connections a participant has had, and which is the last: webhooks tell it in any order.
+//! The connections of a participant: reconstructed from webhooks, which come in any order.
 //!
-//! An identity is connected to a room once at most, and a connection that is over never comes back. So what a webhook
-//! means depends on which connection it is about, not on when it arrives: a `participant_joined` that is overtaken by the
-//! `participant_left` of the same connection must not bring the participant back, and a `participant_left` of an older
-//! connection must not take it away.
+//! An identity is connected to a room once at most, and an ended connection never comes back. So the meaning of a
+//! webhook depends on the connection that it is about, not on its time of arrival: a `participant_joined` that is
+//! overtaken by the `participant_left` of the same connection must not bring the participant back, and the
+//! `participant_left` of an older connection must not take it away.
 
 use crate::engine::webhook::{ParticipantRef, ROUNDING};
 use crate::ids::ParticipantSid;
 use crate::time::Timestamp;
 
-/// The connections of one participant: of a delegation, or tracked.
+/// The connections of one participant, be it a delegation's or tracked.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Connections {
-    /// The newest known, be it over or not.
+    /// The newest known, ended or not.
     pub(crate) latest: Option<Connection>,
-    /// Those that are known to be over, the newest [`REMEMBERED`] of them, newest last.
+    /// Ended connections, the newest [`REMEMBERED`] of them, newest last.
     pub(crate) over: Vec<ParticipantSid>,
 }
 
 /// One connection.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Connection {
-    /// Under which of the delegation's identities.
+    /// The delegation's identity under which it was made.
     pub(crate) alias: Alias,
     pub(crate) sid: Option<ParticipantSid>,
     /// When it began or, failing that, when it was first known to stand.
     pub(crate) since: Option<Timestamp>,
-    /// Another may stand beside it, or after it.
+    /// Another one may stand beside it, or may have followed it.
     pub(crate) contested: bool,
 }
 
@@ -37,29 +37,29 @@ pub(crate) enum Alias {
     Legacy,
 }
 
-/// What a beginning connection is to a delegation.
+/// Relation of a beginning connection to the known ones.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Beginning {
     New,
-    /// The latest, once more.
+    /// The latest, reported again.
     Known,
-    /// It is over by now.
+    /// It has ended by now.
     Over,
 }
 
-/// What an ended connection was to a delegation.
+/// Relation of an ended connection to the known ones.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum End {
     /// The latest.
     Latest,
-    /// One after the latest known: its beginning hasn't been told.
+    /// One after the latest known: its beginning hasn't been reported.
     Later,
-    /// An older one, or one whose end has been told before.
+    /// An older one, or one whose end has been reported before.
     Older,
 }
 
 impl Connections {
-    /// A connection has begun.
+    /// Records the beginning of a connection.
     pub(crate) fn begin(&mut self, mut connection: Connection) -> Beginning {
         if self.is_over(connection.sid.as_ref()) {
             return Beginning::Over;
@@ -72,10 +72,10 @@ impl Connections {
             connection.contested = latest.contested;
             match latest.order(&connection) {
                 Order::Before => {
-                    self.end_of(connection.sid);
+                    self.mark_over(connection.sid);
                     return Beginning::Over;
                 }
-                Order::After if stands => self.end_of(latest.sid.clone()),
+                Order::After if stands => self.mark_over(latest.sid.clone()),
                 Order::Unknown if stands => connection.contested = true,
                 Order::After | Order::Unknown => {}
             }
@@ -84,7 +84,7 @@ impl Connections {
         Beginning::New
     }
 
-    /// A connection may stand. False if it is known to be over.
+    /// Records that a connection may stand. Returns false if it is known to have ended.
     pub(crate) fn suspect(&mut self, alias: Alias, sid: Option<&ParticipantSid>) -> bool {
         if self.is_over(sid) {
             return false;
@@ -95,7 +95,7 @@ impl Connections {
         true
     }
 
-    /// A connection has ended; `for_good` unless the same one may come back.
+    /// Records the end of a connection; `for_good` unless the same one may come back.
     pub(crate) fn end(&mut self, alias: Alias, participant: &ParticipantRef, for_good: bool) -> End {
         let sid = participant.sid.as_ref();
         if self.is_over(sid) {
@@ -111,8 +111,9 @@ impl Connections {
             return end;
         }
         let latest = self.latest.as_ref().and_then(|latest| latest.sid.clone());
-        self.end_of(participant.sid.clone().or(latest.filter(|_| end == End::Latest)));
-        // What began before it under its identity is over too, should it be told late.
+        self.mark_over(participant.sid.clone().or(latest.filter(|_| end == End::Latest)));
+        // Connections that began before it under its identity have ended too, even if their beginning is reported
+        // late.
         let other_stands =
             self.latest.as_ref().is_some_and(|latest| latest.alias != alias && !self.is_over(latest.sid.as_ref()));
         if end == End::Later && !other_stands {
@@ -123,13 +124,13 @@ impl Connections {
         end
     }
 
-    /// The SFU has ended the latest connection on demand.
+    /// Records that the SFU has ended the latest connection on request.
     pub(crate) fn end_latest(&mut self) {
-        self.end_of(self.latest.as_ref().and_then(|latest| latest.sid.clone()));
+        self.mark_over(self.latest.as_ref().and_then(|latest| latest.sid.clone()));
     }
 
-    /// The SFU shows this connection, which isn't known to be over. It is contested unless it was looked for any other, and
-    /// there was none.
+    /// Records a connection that the SFU shows, and that isn't known to have ended. It is contested unless the poll
+    /// covered all identities and showed no other.
     pub(crate) fn see(&mut self, connection: Connection) {
         match &mut self.latest {
             Some(latest) if latest.sid == connection.sid => {
@@ -139,17 +140,29 @@ impl Connections {
             latest => {
                 let alias = connection.alias;
                 let displaced = latest.replace(connection).filter(|displaced| displaced.alias == alias);
-                self.end_of(displaced.and_then(|displaced| displaced.sid));
+                self.mark_over(displaced.and_then(|displaced| displaced.sid));
             }
         }
     }
 
-    /// Whether the connection is known to be over.
+    /// Returns whether the connection is known to have ended.
     pub(crate) fn is_over(&self, sid: Option<&ParticipantSid>) -> bool {
         sid.is_some_and(|sid| self.over.contains(sid))
     }
 
-    fn end_of(&mut self, sid: Option<ParticipantSid>) {
+    /// Restores connections from their columns: the latest, and the ended ones as [`over_column`](Self::over_column)
+    /// writes them.
+    pub(crate) fn from_columns(latest: Option<Connection>, over: &str) -> Self {
+        Self { latest, over: over.split_whitespace().filter_map(ParticipantSid::new).collect() }
+    }
+
+    /// SIDs of the ended connections, separated by spaces.
+    pub(crate) fn over_column(&self) -> String {
+        let sids: Vec<_> = self.over.iter().map(ParticipantSid::as_str).collect();
+        sids.join(" ")
+    }
+
+    fn mark_over(&mut self, sid: Option<ParticipantSid>) {
         let Some(sid) = sid else { return };
         if !self.over.contains(&sid) {
             if self.over.len() == REMEMBERED {
@@ -161,13 +174,13 @@ impl Connections {
 }
 
 impl Connection {
-    /// Whether `other` came before or after this one. Two identities may be connected at the same time.
+    /// Order of `other` relative to this one. Two identities may be connected at the same time.
     fn order(&self, other: &Self) -> Order {
         if self.alias == other.alias { order(self.since, other.since) } else { Order::Unknown }
     }
 }
 
-/// Whether what began at `other` came before or after what began at `this`.
+/// Order of a connection that began at `other` relative to one that began at `this`.
 fn order(this: Option<Timestamp>, other: Option<Timestamp>) -> Order {
     match (this, other) {
         (Some(this), Some(other)) if other + ROUNDING <= this => Order::Before,
@@ -180,9 +193,10 @@ fn order(this: Option<Timestamp>, other: Option<Timestamp>) -> Order {
 enum Order {
     Before,
     After,
-    /// Not told, or too close for the SFU's seconds.
+    /// Not reported, or too close for the SFU's whole seconds.
     Unknown,
 }
 
-/// Repeated and reordered webhooks are minutes late, not hours: a client doesn't connect more often in that time.
+/// Number of ended connections that are kept. Repeated and reordered webhooks are minutes late, not hours: a client
+/// doesn't connect more often in that time.
 const REMEMBERED: usize = 8;

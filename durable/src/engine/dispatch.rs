@@ -1,19 +1,24 @@
-//! Which of the due actions come first.
+//! Order of the due actions.
+//!
+//! - One poll of the SFU is in flight at a time. It covers all delegations and participants that are due.
+//! - Requests to homeservers are spread: the homeserver with the fewest in flight comes first, and a failing one gets
+//!   few slots.
+//! - The removals of the membership monitor come in between, see
+//!   [`MembershipMonitor`](crate::engine::membership::MembershipMonitor).
 
 use std::time::Duration;
 
 use crate::engine::action::{Action, DelayedEvent, DelegationId, Request};
 use crate::engine::delegation::State;
 use crate::engine::delegation::signals::Scope;
-use crate::engine::in_flight::{InFlightAction, Purpose};
 use crate::engine::room::RoomEngine;
-use crate::ids::{RoomName, ServerName};
+use crate::ids::RoomName;
 use crate::time::Timestamp;
 
 impl RoomEngine {
-    /// The question to the SFU that answers all that is to be known now: `GetParticipant` for one participant,
-    /// `ListParticipants` for several. One at a time.
-    pub(crate) fn poll(&mut self, now: Timestamp) -> Option<Action> {
+    /// Starts the poll of the SFU that covers all that is due: `GetParticipant` for one participant,
+    /// `ListParticipants` for several.
+    pub(crate) fn take_due_poll(&mut self, now: Timestamp) -> Option<Action> {
         if self.in_flight.polling() {
             return None;
         }
@@ -27,9 +32,9 @@ impl RoomEngine {
             })
             .map(|delegation| delegation.id)
             .collect();
-        let sought = self.membership.sought(now, sanity_check);
-        let asked = of.iter().filter_map(|id| self.delegations.get(id)).map(|delegation| delegation.scope());
-        let mut scopes = asked.chain(sought);
+        let tracked = self.membership.poll_scopes(now, sanity_check);
+        let delegations = of.iter().filter_map(|id| self.delegations.get(id)).map(|delegation| delegation.scope());
+        let mut scopes = delegations.chain(tracked);
         let first = scopes.next()?;
         let scope = if scopes.all(|scope| scope == first) { first } else { Scope::All };
 
@@ -37,29 +42,23 @@ impl RoomEngine {
             Some(delegation) => delegation.request.room.clone(),
             None => self.membership.room()?.clone(),
         };
-        let as_of_seq = self.membership.latest();
-        let action = InFlightAction {
-            purpose: Purpose::Poll { of: of.clone(), scope: scope.clone(), as_of_seq },
-            server_name: None,
-            started_at: now,
-        };
-        let action_id = self.in_flight.start(action);
-        for id in &of {
-            if let Some(delegation) = self.delegations.get_mut(id) {
-                delegation.ask(action_id);
-            }
-        }
         let request = match scope {
             Scope::One(identity) => Request::GetParticipant { room, identity },
             Scope::All => Request::ListParticipants { room },
         };
-        Some(Action { action_id, request })
+        let action = self.in_flight.start(now, self.membership.latest_seq(), request);
+        for id in of {
+            if let Some(delegation) = self.delegations.get_mut(&id) {
+                delegation.poll_started(action.id);
+            }
+        }
+        Some(action)
     }
 
-    /// Adds due `send`s and `restart`s to `actions`, up to `limit`. The homeserver with the fewest requests under way
-    /// comes first, then what has been due the longest; and one that fails gets [`STRUGGLING_LIMIT`] at a time, so that
-    /// its time-outs don't hold up the others.
-    pub(crate) fn homeserver_calls(&mut self, now: Timestamp, limit: usize, actions: &mut Vec<Action>) {
+    /// Adds due `send`s and `restart`s to `actions`, up to `limit`. The homeserver with the fewest requests in flight
+    /// comes first, then the longest overdue request. A failing homeserver gets [`STRUGGLING_LIMIT`] at a time, so
+    /// that its time-outs don't hold up the others.
+    pub(crate) fn take_due_homeserver_requests(&mut self, now: Timestamp, limit: usize, actions: &mut Vec<Action>) {
         let mut due: Vec<(Timestamp, DelegationId, Call)> = self
             .delegations
             .values()
@@ -90,30 +89,27 @@ impl RoomEngine {
 
     fn call(&mut self, now: Timestamp, id: DelegationId, call: Call) -> Option<Action> {
         let delegation = self.delegations.get_mut(&id)?;
-        let server_name: ServerName = delegation.request.server_name.clone();
         let event = DelayedEvent {
             delegation: id,
-            server_name: server_name.clone(),
+            server_name: delegation.request.server_name.clone(),
             url: delegation.request.delayed_events_url.clone(),
             owner: delegation.request.owner.clone(),
             delay_id: delegation.request.delay_id.clone(),
         };
-        let (purpose, request) = match call {
+        let request = match call {
             Call::Restart => {
                 delegation.restarting = true;
-                (Purpose::Restart(id), Request::Restart(event))
+                Request::Restart(event)
             }
             Call::Send => {
                 delegation.sending = true;
-                (Purpose::Send(id), Request::Send(event))
+                Request::Send(event)
             }
         };
-        let action_id =
-            self.in_flight.start(InFlightAction { purpose, server_name: Some(server_name), started_at: now });
-        Some(Action { action_id, request })
+        Some(self.in_flight.start(now, self.membership.latest_seq(), request))
     }
 
-    /// Whether it is time for a sanity check; if so, the next one is set.
+    /// Returns whether a sanity check is due; if so, schedules the next one.
     fn is_sanity_check_due(&mut self, now: Timestamp) -> bool {
         let Some(interval) = self.config.sanity_check_interval.map(|interval| interval.max(SHORTEST_INTERVAL)) else {
             return false;
@@ -122,9 +118,9 @@ impl RoomEngine {
             return false;
         }
         let connected = self.delegations.values().any(|delegation| delegation.progress.state == State::Connected);
-        let anybody = connected || !self.membership.is_empty();
-        self.set_sanity_check(anybody.then_some(now + interval));
-        anybody
+        let any = connected || !self.membership.is_empty();
+        self.set_sanity_check(any.then_some(now + interval));
+        any
     }
 }
 
@@ -134,7 +130,7 @@ enum Call {
     Send,
 }
 
-/// How many requests at once a homeserver gets that fails to answer them.
+/// Requests in flight to a homeserver that fails to answer.
 const STRUGGLING_LIMIT: usize = 2;
 
 const SHORTEST_INTERVAL: Duration = Duration::from_secs(1);

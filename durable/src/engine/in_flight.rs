@@ -1,97 +1,95 @@
-//! What is under way: in memory only, a crash makes all of it due again.
+//! The actions whose outcomes are awaited: in memory only, a crash makes all of them due again.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use crate::engine::action::{ActionId, DelegationId, HomeserverAnswer};
-use crate::engine::delegation::signals::Scope;
-use crate::engine::membership::participant::Seq;
-use crate::ids::{Identity, MatrixRoomId, ServerName};
+use crate::engine::action::{Action, ActionId, DelegationId, HomeserverAnswer, Request};
+use crate::ids::ServerName;
 use crate::time::Timestamp;
 
-/// The actions whose results are awaited.
+/// The actions whose outcomes are awaited.
 #[derive(Clone, Debug)]
 pub(crate) struct InFlight {
     next: u64,
-    under_way: BTreeMap<ActionId, InFlightAction>,
+    actions: BTreeMap<ActionId, InFlightAction>,
     /// The homeservers whose latest answer was none, or no success.
     struggling: BTreeSet<ServerName>,
 }
 
-/// One action under way.
+/// One action in flight.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct InFlightAction {
-    pub(crate) purpose: Purpose,
-    /// The homeserver, where one is asked.
-    pub(crate) server_name: Option<ServerName>,
+    pub(crate) request: Request,
     pub(crate) started_at: Timestamp,
+    pub(crate) started_seq: Seq,
 }
 
-/// What an action is for.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Purpose {
-    Restart(DelegationId),
-    Send(DelegationId),
-    Poll { of: Vec<DelegationId>, scope: Scope, as_of_seq: Seq },
-    Members { matrix_room_id: MatrixRoomId, as_of_seq: Seq },
-    Server { matrix_room_id: MatrixRoomId, as_of_seq: Seq },
-    Remove { identity: Identity, as_of_seq: Seq },
-    Delete { matrix_room_id: MatrixRoomId, as_of_seq: Seq },
+/// Value of the engine's logical clock, in memory only: each token and each change of a participant's presence gets
+/// the next one. The outcome of a request says nothing about later values than the one at its start.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Seq(pub(crate) u64);
+
+impl InFlightAction {
+    /// The homeserver whose delayed event the request is about.
+    fn server_name(&self) -> Option<&ServerName> {
+        match &self.request {
+            Request::Restart(event) | Request::Send(event) => Some(&event.server_name),
+            _ => None,
+        }
+    }
 }
 
 impl InFlight {
-    /// `now` keeps the action ids apart from those that were given out before.
+    /// Starts empty. `now` keeps the action ids apart from those that were issued before a load.
     pub(crate) fn new(now: Timestamp) -> Self {
         Self {
             next: now.as_millis().saturating_mul(ACTION_IDS_PER_MS),
-            under_way: BTreeMap::new(),
+            actions: BTreeMap::new(),
             struggling: BTreeSet::new(),
         }
     }
 
-    pub(crate) fn start(&mut self, action: InFlightAction) -> ActionId {
-        let action_id = ActionId(self.next);
+    pub(crate) fn start(&mut self, now: Timestamp, seq: Seq, request: Request) -> Action {
+        let id = ActionId(self.next);
         self.next = self.next.saturating_add(1);
-        self.under_way.insert(action_id, action);
-        action_id
+        let action = InFlightAction { request: request.clone(), started_at: now, started_seq: seq };
+        self.actions.insert(id, action);
+        Action { id, request }
     }
 
-    /// A result is in. `None` if nothing waits for it.
-    pub(crate) fn complete(&mut self, action_id: ActionId) -> Option<InFlightAction> {
-        self.under_way.remove(&action_id)
+    /// Takes out the action whose outcome is in. `None` for an unknown one.
+    pub(crate) fn complete(&mut self, id: ActionId) -> Option<InFlightAction> {
+        self.actions.remove(&id)
     }
 
-    /// Takes out those that have taken too long.
+    /// Takes out the actions that have taken too long.
     pub(crate) fn timed_out(&mut self, now: Timestamp) -> Vec<(ActionId, InFlightAction)> {
-        self.under_way.extract_if(.., |_, action| action.started_at + LONGEST <= now).collect()
+        self.actions.extract_if(.., |_, action| action.started_at + LONGEST <= now).collect()
     }
 
-    /// When the next one will have taken too long.
+    /// When the next action will have taken too long.
     pub(crate) fn next_timeout(&self) -> Option<Timestamp> {
-        self.under_way.values().map(|action| action.started_at + LONGEST).min()
+        self.actions.values().map(|action| action.started_at + LONGEST).min()
     }
 
-    /// Whether the SFU is being asked.
+    /// Returns whether a poll of the SFU is in flight.
     pub(crate) fn polling(&self) -> bool {
-        self.under_way.values().any(|action| matches!(action.purpose, Purpose::Poll { .. }))
+        self.actions.values().any(|action| is_poll(&action.request))
     }
 
-    /// How many removals are under way.
+    /// Number of removals in flight.
     pub(crate) fn removing(&self) -> usize {
-        let removes =
-            |action: &&InFlightAction| matches!(action.purpose, Purpose::Remove { .. } | Purpose::Delete { .. });
-        self.under_way.values().filter(removes).count()
+        self.actions.values().filter(|action| is_removal(&action.request)).count()
     }
 
-    /// How many requests a homeserver has to answer, and whether it fails to.
+    /// Number of requests in flight to a homeserver, and whether its latest answer was a failure.
     pub(crate) fn load_of(&self, server_name: &ServerName) -> (usize, bool) {
-        let pending = self.under_way.values().filter(|action| action.server_name.as_ref() == Some(server_name)).count();
+        let pending = self.actions.values().filter(|action| action.server_name() == Some(server_name)).count();
         (pending, self.struggling.contains(server_name))
     }
 
-    /// Remembers which homeservers are in trouble.
-    pub(crate) fn judge(&mut self, action: &InFlightAction, answer: HomeserverAnswer) {
-        let Some(server_name) = &action.server_name else { return };
+    /// Records the latest answer of a homeserver.
+    pub(crate) fn record_answer(&mut self, server_name: &ServerName, answer: HomeserverAnswer) {
         match answer {
             HomeserverAnswer::Done | HomeserverAnswer::Gone => self.struggling.remove(server_name),
             HomeserverAnswer::Limited(_) | HomeserverAnswer::Failed => self.struggling.insert(server_name.clone()),
@@ -99,22 +97,31 @@ impl InFlight {
     }
 
     pub(crate) fn is_empty(&self) -> bool {
-        self.under_way.is_empty()
+        self.actions.is_empty()
     }
 
-    /// [`Mutant::ResultsOutliveReplacement`](crate::engine::mutant::Mutant).
+    /// See [`Mutant::ResultsOutliveReplacement`](crate::engine::mutant::Mutant).
     pub(crate) fn hand_over(&mut self, old: DelegationId, new: DelegationId) {
-        for action in self.under_way.values_mut() {
-            match &mut action.purpose {
-                Purpose::Restart(id) | Purpose::Send(id) if *id == old => *id = new,
-                _ => {}
+        for action in self.actions.values_mut() {
+            if let Request::Restart(event) | Request::Send(event) = &mut action.request
+                && event.delegation == old
+            {
+                event.delegation = new;
             }
         }
     }
 }
 
-/// More than anybody does in a millisecond.
+fn is_poll(request: &Request) -> bool {
+    matches!(request, Request::GetParticipant { .. } | Request::ListParticipants { .. })
+}
+
+fn is_removal(request: &Request) -> bool {
+    matches!(request, Request::RemoveParticipant { .. } | Request::DeleteRoom { .. })
+}
+
+/// More actions than any engine starts in a millisecond.
 const ACTION_IDS_PER_MS: u64 = 1024;
 
-/// After this time an action whose result hasn't come has failed.
+/// Time after which an action without an outcome has failed.
 const LONGEST: Duration = Duration::from_secs(30);

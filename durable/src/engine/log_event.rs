@@ -1,4 +1,4 @@
-//! What happens to delegations and to those who are tracked, for the log.
+//! Events in the life of delegations and tracked participants, for the log.
 
 use std::fmt;
 
@@ -6,32 +6,32 @@ use crate::command::{Delegate, Track};
 use crate::engine::delegation::{Delegation, Ending, Signal, State};
 use crate::ids::{Identity, MatrixRoomId, RoomName, ServerName, UserId};
 
-/// Something worth a line in the log. It tells nothing secret.
+/// Event worth a line in the log. It holds no secret.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LogEvent {
-    /// In which room.
+    /// The LiveKit room.
     pub room: RoomName,
-    /// To whom, or to what.
+    /// The delegation, participant or Matrix room that it is about.
     pub subject: Subject,
-    /// What has happened.
-    pub event: LogEventKind,
+    /// Kind of the event.
+    pub kind: LogEventKind,
 }
 
-/// What a log_event is about.
+/// Subject of an event.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Subject {
     /// A delegation.
     Delegation {
-        /// Whose.
+        /// Identity of the member.
         identity: Identity,
-        /// Whose homeserver holds the delayed event.
+        /// Homeserver that holds the delayed event.
         server_name: ServerName,
     },
     /// A participant whose user has to be in a Matrix room.
     Participant {
-        /// Who, on the SFU.
+        /// Identity on the SFU.
         identity: Identity,
-        /// Who, in Matrix.
+        /// User in Matrix.
         user_id: UserId,
         /// The Matrix room.
         matrix_room_id: MatrixRoomId,
@@ -40,40 +40,41 @@ pub enum Subject {
     MatrixRoom(MatrixRoomId),
 }
 
-/// What has happened.
+/// Kind of the event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LogEventKind {
-    /// It was accepted.
+    /// The delegation was accepted.
     Delegated,
-    /// The participant is there, or there again.
+    /// The participant is connected, or connected again.
     Connected,
-    /// The participant is said to be gone; the SFU is asked.
+    /// The participant is reported to have left; the SFU is polled.
     Suspected,
-    /// The participant is gone.
+    /// The participant has left.
     Leaving,
     /// A `restart` has failed; it is tried again.
     RestartFailed,
     /// A `send` has failed; it is tried again.
     SendFailed,
-    /// It is over.
+    /// The delegation has ended.
     Ended(Ending),
-    /// Somebody who isn't in the Matrix room was removed from the LiveKit room.
+    /// A participant whose user isn't in the Matrix room was removed from the LiveKit room.
     ParticipantRemoved,
-    /// The SFU has failed to remove somebody; it is tried again.
+    /// The SFU has failed to remove a participant; it is tried again.
     RemovalFailed,
     /// Our homeserver isn't in the Matrix room, and so the LiveKit room was deleted.
     RoomDeleted,
     /// The SFU has failed to delete the room; it is tried again.
     DeletionFailed,
-    /// Our homeserver is in the Matrix room, but doesn't tell us who is: the namespace in our registration doesn't cover its
-    /// users. Nobody is removed.
+    /// Our homeserver is in the Matrix room, but answers `joined_members` with 403: the namespace in our registration
+    /// doesn't cover its users. No participant is removed.
     NamespaceMisconfigured,
-    /// Our homeserver didn't tell who is in the Matrix room. Everybody stays until it does.
+    /// Our homeserver's answer about the members of the Matrix room was a failure. All participants stay until it
+    /// answers.
     MembershipUnknown,
 }
 
 impl LogEventKind {
-    /// Everything that may happen.
+    /// All kinds.
     pub const ALL: [Self; 16] = [
         Self::Delegated,
         Self::Connected,
@@ -103,10 +104,10 @@ impl LogEvent {
         Self::of(&delegation.request, LogEventKind::Ended(ending))
     }
 
-    /// What the signal has changed, if that is worth telling.
+    /// Event of the change that a signal has made, if it is worth a line.
     pub(crate) fn between(before: State, after: &Delegation, signal: Signal) -> Option<Self> {
         let state = after.progress.state;
-        let event = match (signal, state) {
+        let kind = match (signal, state) {
             (Signal::RestartFailed(_), State::Connected | State::Suspected { .. }) => LogEventKind::RestartFailed,
             (Signal::SendFailed(_), State::Leaving { .. }) => LogEventKind::SendFailed,
             _ if std::mem::discriminant(&before) == std::mem::discriminant(&state) => return None,
@@ -115,23 +116,23 @@ impl LogEvent {
             (_, State::Suspected { .. }) => LogEventKind::Suspected,
             (_, State::Leaving { .. }) => LogEventKind::Leaving,
         };
-        Some(Self::of(&after.request, event))
+        Some(Self::of(&after.request, kind))
     }
 
-    /// Something has happened to somebody who is tracked.
-    pub(crate) fn of_tracked(request: &Track, event: LogEventKind) -> Self {
+    /// Event of a tracked participant.
+    pub(crate) fn of_tracked(request: &Track, kind: LogEventKind) -> Self {
         let Track { room, matrix_room_id, user_id, identity, .. } = request.clone();
-        Self { room, subject: Subject::Participant { identity, user_id, matrix_room_id }, event }
+        Self { room, subject: Subject::Participant { identity, user_id, matrix_room_id }, kind }
     }
 
-    /// Something has happened that concerns all who have to be in a Matrix room.
-    pub(crate) fn of_matrix_room(room: RoomName, matrix_room_id: MatrixRoomId, event: LogEventKind) -> Self {
-        Self { room, subject: Subject::MatrixRoom(matrix_room_id), event }
+    /// Event of a Matrix room.
+    pub(crate) fn of_matrix_room(room: RoomName, matrix_room_id: MatrixRoomId, kind: LogEventKind) -> Self {
+        Self { room, subject: Subject::MatrixRoom(matrix_room_id), kind }
     }
 
-    fn of(request: &Delegate, event: LogEventKind) -> Self {
+    fn of(request: &Delegate, kind: LogEventKind) -> Self {
         let Delegate { room, identity, server_name, .. } = request.clone();
-        Self { room, subject: Subject::Delegation { identity, server_name }, event }
+        Self { room, subject: Subject::Delegation { identity, server_name }, kind }
     }
 }
 
@@ -140,20 +141,20 @@ impl fmt::Display for LogEventKind {
         f.write_str(match self {
             Self::Delegated => "delayed leave delegated",
             Self::Connected => "participant connected",
-            Self::Suspected => "participant said to be gone, asking the SFU",
+            Self::Suspected => "participant suspected to have left, polling the SFU",
             Self::Leaving => "participant gone, sending its leave",
-            Self::RestartFailed => "homeserver didn't restart the delayed leave, trying again",
-            Self::SendFailed => "homeserver didn't send the delayed leave, trying again",
+            Self::RestartFailed => "delayed leave restart failed, retrying",
+            Self::SendFailed => "delayed leave send failed, retrying",
             Self::Ended(Ending::Sent) => "leave sent",
-            Self::Ended(Ending::EventGone) => "delayed leave is gone from the homeserver",
-            Self::Ended(Ending::GaveUp) => "homeserver out of reach until the delay was over",
+            Self::Ended(Ending::EventGone) => "delayed leave not found at the homeserver",
+            Self::Ended(Ending::GaveUp) => "delayed leave expired at the homeserver",
             Self::Ended(Ending::Replaced) => "delegation replaced",
-            Self::ParticipantRemoved => "participant removed: its user isn't in the Matrix room",
-            Self::RemovalFailed => "SFU didn't remove the participant, trying again",
-            Self::RoomDeleted => "room deleted: the homeserver isn't in the Matrix room",
-            Self::DeletionFailed => "SFU didn't delete the room, trying again",
-            Self::NamespaceMisconfigured => "membership not told, though the homeserver is in the Matrix room",
-            Self::MembershipUnknown => "membership not checked, nobody is removed",
+            Self::ParticipantRemoved => "participant removed: user not in the Matrix room",
+            Self::RemovalFailed => "participant removal failed, retrying",
+            Self::RoomDeleted => "room deleted: homeserver not in the Matrix room",
+            Self::DeletionFailed => "room deletion failed, retrying",
+            Self::NamespaceMisconfigured => "joined_members forbidden although the homeserver is joined",
+            Self::MembershipUnknown => "membership unknown, no participant removed",
         })
     }
 }
@@ -165,7 +166,7 @@ mod tests {
     #[test]
     fn every_event_is_listed_at_its_place() {
         for (place, event) in LogEventKind::ALL.into_iter().enumerate() {
-            // A new event has no place until it gets one here, and then in the list.
+            // A new kind needs a place here, and then in the list.
             let expected = match event {
                 LogEventKind::Delegated => 0,
                 LogEventKind::Connected => 1,

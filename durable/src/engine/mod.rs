@@ -1,4 +1,5 @@
-//! The engine: what is decided about the delegations and the tracked participants of one room, without I/O.
+//! The engine: all decisions about the delegations and the tracked participants of one room, without I/O. See
+//! [`room`] for how it is driven.
 
 pub mod action;
 pub mod backoff;
@@ -7,7 +8,7 @@ pub mod delegation;
 mod dispatch;
 mod in_flight;
 pub mod log_event;
-mod membership;
+pub mod membership;
 pub mod mutant;
 pub mod room;
 pub mod storage;

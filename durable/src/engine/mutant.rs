@@ -1,27 +1,27 @@
-//! Deliberate mutants of the engine: the proof that the simulation would find a real one.
+//! Deliberate mutants of the engine: the proof that the simulation would find a real mistake.
 //!
-//! They work like fail points: a few places of the engine ask whether their mutant is switched on. Without the feature
-//! `mutants` the answer is a constant, and nothing of it reaches the deployed worker. The alternative, an engine that is
-//! generic over its config, would leave its mark on every signature; patching the source and compiling it a dozen times
-//! would be too slow for a test.
+//! They work like fail points: a few places of the engine check whether their mutant is injected. Without the feature
+//! `mutants` the check is a constant, and nothing of it reaches the deployed worker. The alternatives are worse: an
+//! engine that is generic over its config would leave its mark on every signature; patching the source and compiling
+//! it a dozen times would be too slow for a test.
 
-/// One thing that the engine could do wrong.
+/// One mistake that the engine could make.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Mutant {
-    /// `participant_left` is believed whatever connection it is about.
+    /// `participant_left` is believed, whichever connection it is about.
     IgnoreSid,
-    /// It isn't remembered which connections are over.
+    /// Ended connections aren't remembered.
     ForgetEndedConnections,
     /// DUPLICATE_IDENTITY and MIGRATION are believed at once.
-    BelieveReturning,
-    /// A `participant_left` that took minutes is believed without a look at the SFU.
+    BelieveReconnecting,
+    /// A `participant_left` that took minutes is believed without a poll of the SFU.
     BelieveStaleWebhooks,
-    /// A failure to ask the SFU counts as "not there".
-    FailedAskMeansGone,
-    /// An answer of the SFU counts although a webhook has come since the question.
+    /// A failed poll of the SFU counts as "not found".
+    FailedPollMeansAbsent,
+    /// A poll counts although a webhook has come since it began.
     BelieveOvertakenAnswer,
-    /// A leave is sent however long ago the participant was found to be gone.
-    SendWithoutLooking,
+    /// A leave is sent, however long ago the participant was found to have left.
+    SendWithoutPolling,
     /// A participant that is back doesn't stop a leave that is being retried.
     NoWayBack,
     /// After a failed restart no other is tried.
@@ -32,7 +32,7 @@ pub enum Mutant {
     IgnoreRetryAfter,
     /// The results of a replaced delegation's actions are applied to the one that replaced it.
     ResultsOutliveReplacement,
-    /// A delegation that was leaving is connected after a restart of everything.
+    /// A leaving delegation is connected after a load.
     ForgetLeavingOnLoad,
     /// The row isn't marked as changed when a restart succeeds.
     ForgetToStore,
@@ -40,22 +40,22 @@ pub enum Mutant {
     KeepReplaced,
     /// A leave is given up when the homeserver fails for the first time.
     GiveUpAfterFailure,
-    /// The SFU is asked again at once.
-    AskWithoutPause,
-    /// A failure to ask who is in the Matrix room counts as "nobody".
+    /// The SFU is polled again at once.
+    PollWithoutPause,
+    /// A failed `joined_members` counts as "no members".
     FailedCheckMeansNobody,
-    /// An answer about who is in the Matrix room counts against those who were given a token since the question.
+    /// The members count against participants that were given a token since the request.
     BelieveOldMembers,
-    /// The room is deleted when the homeserver doesn't tell us who is in the Matrix room.
-    DeleteWithoutAsking,
-    /// Who is in the Matrix room is checked when somebody connects, and then never again.
+    /// The room is deleted on a 403, without `is_joined`.
+    DeleteUnconfirmed,
+    /// The members are checked when a participant connects, and then never again.
     CheckOnlyOnce,
-    /// Who is gone is forgotten, whatever tokens it has.
-    ForgetWhenGone,
-    /// Who is gone is forgotten when the SFU has been asked for it once.
-    ForgetAfterFirstLook,
+    /// A participant that has left is forgotten, whatever tokens it has.
+    ForgetWhenAbsent,
+    /// A participant that has left is forgotten after the first poll that doesn't find it.
+    ForgetAfterFirstPoll,
     /// The row isn't marked as changed when a tracked participant connects.
-    ForgetWhoIsConnected,
+    ForgetConnected,
 }
 
 #[cfg(feature = "mutants")]
@@ -68,15 +68,15 @@ mod switch {
     }
 
     impl Mutant {
-        /// All of them.
+        /// All mutants.
         pub const ALL: [Self; 24] = [
             Self::IgnoreSid,
             Self::ForgetEndedConnections,
-            Self::BelieveReturning,
+            Self::BelieveReconnecting,
             Self::BelieveStaleWebhooks,
-            Self::FailedAskMeansGone,
+            Self::FailedPollMeansAbsent,
             Self::BelieveOvertakenAnswer,
-            Self::SendWithoutLooking,
+            Self::SendWithoutPolling,
             Self::NoWayBack,
             Self::NoRestartAfterFailure,
             Self::RestartTooLate,
@@ -86,17 +86,17 @@ mod switch {
             Self::ForgetToStore,
             Self::KeepReplaced,
             Self::GiveUpAfterFailure,
-            Self::AskWithoutPause,
+            Self::PollWithoutPause,
             Self::FailedCheckMeansNobody,
             Self::BelieveOldMembers,
-            Self::DeleteWithoutAsking,
+            Self::DeleteUnconfirmed,
             Self::CheckOnlyOnce,
-            Self::ForgetWhenGone,
-            Self::ForgetAfterFirstLook,
-            Self::ForgetWhoIsConnected,
+            Self::ForgetWhenAbsent,
+            Self::ForgetAfterFirstPoll,
+            Self::ForgetConnected,
         ];
 
-        /// Runs `body` with engines on this thread having this mutant.
+        /// Runs `body` with this mutant in the engines on this thread.
         pub fn inject<R>(self, body: impl FnOnce() -> R) -> R {
             INJECTED.set(Some(self));
             let result = body();

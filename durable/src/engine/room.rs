@@ -1,28 +1,39 @@
-//! The delegations of one LiveKit room and who may be in it, as a value.
+//! The engine of one LiveKit room, as a value.
+//!
+//! # How it works
+//!
+//! - [`RoomEngine::handle`] takes an [`Input`]: a command of the worker, or the outcome of an action. It turns the
+//!   input into signals for the delegations and the tracked participants that it concerns; their transition tables
+//!   decide.
+//! - [`RoomEngine::take_due`] returns the [`Action`]s that are due. Each is kept in flight until its outcome is
+//!   handed in, or has taken too long.
+//! - Each change of a delegation or participant marks its row. [`RoomEngine::take_changes`] returns the marked rows;
+//!   storing them is the caller's.
+//! - All times are dues: each part knows its own next ones, and [`RoomEngine::next_due`] is their minimum. There is
+//!   no list of timers that could get out of step with the state.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use crate::command::{Delegate, RoomCommand};
 use crate::engine::action::{
-    Action, ActionId, DelegationId, HomeserverAnswer, MembersAnswer, RemovalAnswer, ServerAnswer, SfuAnswer,
+    Action, ActionId, DelayedEvent, DelegationId, HomeserverAnswer, Outcome, Request, SfuAnswer,
 };
-use crate::engine::backoff::{self, Jitter};
+use crate::engine::backoff::Jitter;
+use crate::engine::delegation::row::DelegationRow;
+use crate::engine::delegation::signals::Scope;
 use crate::engine::delegation::{Delegation, Ending, Signal, State};
-use crate::engine::in_flight::{InFlight, InFlightAction, Purpose};
+use crate::engine::in_flight::{InFlight, InFlightAction, Seq};
 use crate::engine::log_event::LogEvent;
 use crate::engine::membership::MembershipMonitor;
 use crate::engine::mutant::Mutant;
-use crate::engine::storage::{Change, DelegationRow, RoomRow, Rows};
+use crate::engine::storage::{Change, RoomRow, Rows};
 use crate::engine::webhook::WebhookEvent;
 use crate::ids::Identity;
 use crate::time::Timestamp;
 
-/// The delegated leaves of one LiveKit room, and the participants that have to be in a Matrix room: an engine without I/O, clock, storage and randomness.
-///
-/// [`handle`](Self::handle) takes an input and never asks for anything itself. After it:
-/// [`take_changes`](Self::take_changes) says what to store before the input is acknowledged, and
-/// [`next_due`](Self::next_due) when to call [`take_due`](Self::take_due), which says what to do then.
+/// The delegated leaves of one LiveKit room, and the participants that have to be in a Matrix room: an engine without
+/// I/O, clock, storage and randomness. The [crate's documentation](crate) shows how it is driven.
 #[derive(Clone, Debug)]
 pub struct RoomEngine {
     pub(crate) config: EngineConfig,
@@ -37,71 +48,41 @@ pub struct RoomEngine {
     log_events: Vec<LogEvent>,
 }
 
-/// What is configured.
+/// Configuration of an engine.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct EngineConfig {
-    /// How often the SFU is asked whether the connected participants are still there. `None`: never.
+    /// Interval of the sanity checks, polls of the SFU for all connected participants. `None`: no checks.
     pub sanity_check_interval: Option<Duration>,
-    /// How often our homeserver is asked who is in the Matrix room while somebody is connected. `None`: only when somebody
-    /// connects.
+    /// Interval of the sweeps, requests to our homeserver for the members of the Matrix room while a participant is
+    /// connected. `None`: only when a participant connects.
     pub membership_check_interval: Option<Duration>,
 }
 
-/// Something that the engine has to know.
+/// Input of an engine.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Input {
-    /// The worker's command.
+    /// Command of the worker.
     Command(RoomCommand),
-    /// What came of a `restart` or `send`.
-    Homeserver {
-        /// Of which action.
-        action_id: ActionId,
-        /// The answer.
-        answer: HomeserverAnswer,
-        /// Spreads the next attempt, should there be one.
-        jitter: Jitter,
-    },
-    /// What came of a question to the SFU.
-    Sfu {
-        /// Of which action.
-        action_id: ActionId,
-        /// The answer.
-        answer: SfuAnswer,
-    },
-    /// What came of [`JoinedMembers`](crate::Request::JoinedMembers).
-    Members {
-        /// Of which action.
-        action_id: ActionId,
-        /// The answer.
-        answer: MembersAnswer,
-    },
-    /// What came of [`IsServerJoined`](crate::Request::IsServerJoined).
-    Server {
-        /// Of which action.
-        action_id: ActionId,
-        /// The answer.
-        answer: ServerAnswer,
-    },
-    /// What came of a removal, or of the room's deletion.
-    Removal {
-        /// Of which action.
-        action_id: ActionId,
-        /// The answer.
-        answer: RemovalAnswer,
+    /// Outcome of an action.
+    Outcome {
+        /// Id of the action.
+        id: ActionId,
+        /// The outcome. One of another kind than its action's counts as a failure.
+        outcome: Outcome,
         /// Spreads the next attempt, should there be one.
         jitter: Jitter,
     },
 }
 
 impl RoomEngine {
-    /// The room as it was stored. `now` is the time at which it is loaded. What was under way when it was last stored is
-    /// due again.
+    /// Loads a room as it was stored, at the time `now`. Actions that were in flight when it was last stored are due
+    /// again.
     pub fn load(config: EngineConfig, now: Timestamp, rows: Rows) -> Self {
         let Rows { delegations, tracked, room } = rows;
         let delegations: BTreeMap<_, _> = delegations.into_iter().map(|row| (row.id, row.resume(now))).collect();
         let connected = delegations.values().any(|delegation| delegation.progress.state == State::Connected);
         let membership = MembershipMonitor::load(config.membership_check_interval, now, tracked);
-        // The interval may have been changed meanwhile, or sanity checks be switched on.
+        // The interval may have been changed meanwhile, or sanity checks switched on.
         let sanity_check_due = config
             .sanity_check_interval
             .filter(|_| connected || !membership.is_empty())
@@ -120,7 +101,7 @@ impl RoomEngine {
         }
     }
 
-    /// Takes an input.
+    /// Handles an input. It starts no action: see [`take_due`](Self::take_due).
     pub fn handle(&mut self, now: Timestamp, input: Input) {
         match input {
             Input::Command(RoomCommand::Delegate(request)) => self.delegate(now, request),
@@ -130,114 +111,80 @@ impl RoomEngine {
             }
             Input::Command(RoomCommand::Wake) => {}
             Input::Command(RoomCommand::Webhook(event)) => self.webhook(now, &event),
-            Input::Homeserver { action_id, answer, jitter } => {
-                if let Some(action) = self.in_flight.complete(action_id) {
-                    self.homeserver_answered(now, action, answer, jitter);
-                }
-            }
-            Input::Sfu { action_id, answer } => {
-                if let Some(action) = self.in_flight.complete(action_id) {
-                    self.sfu_answered(now, action_id, action, &answer);
-                }
-            }
-            Input::Members { action_id, answer } => {
-                if let Some(Purpose::Members { matrix_room_id, as_of_seq }) = self.complete(action_id) {
-                    self.membership.members_answered(now, action_id, &matrix_room_id, as_of_seq, &answer);
-                }
-            }
-            Input::Server { action_id, answer } => {
-                if let Some(Purpose::Server { matrix_room_id, as_of_seq }) = self.complete(action_id) {
-                    self.membership.server_answered(now, action_id, &matrix_room_id, as_of_seq, answer);
-                }
-            }
-            Input::Removal { action_id, answer, jitter } => {
-                if let Some(purpose) = self.complete(action_id) {
-                    self.removal_answered(now, action_id, purpose, answer, jitter);
+            Input::Outcome { id, outcome, jitter } => {
+                if let Some(action) = self.in_flight.complete(id) {
+                    self.outcome(now, id, action, outcome, jitter);
                 }
             }
         }
     }
 
-    /// What is to be done now, the most urgent first and `limit` at the most. Each action is under way from now on, until
-    /// its result is handed in. Call it again after each result, until it returns nothing and nothing is under way.
+    /// Returns the actions that are due, the most urgent first and `limit` at the most. Each is in flight until its
+    /// outcome is handed in. It is to be called again after each outcome, until it returns nothing and nothing is in
+    /// flight.
     pub fn take_due(&mut self, now: Timestamp, limit: usize) -> Vec<Action> {
-        for (action_id, action) in self.in_flight.timed_out(now) {
-            let jitter = Jitter::new(0.5);
-            match action.purpose {
-                Purpose::Poll { .. } => self.sfu_answered(now, action_id, action, &SfuAnswer::Failed),
-                Purpose::Restart(_) | Purpose::Send(_) => {
-                    self.homeserver_answered(now, action, HomeserverAnswer::Failed, jitter);
-                }
-                Purpose::Members { matrix_room_id, as_of_seq } => {
-                    self.membership.members_answered(
-                        now,
-                        action_id,
-                        &matrix_room_id,
-                        as_of_seq,
-                        &MembersAnswer::Failed,
-                    );
-                }
-                Purpose::Server { matrix_room_id, as_of_seq } => {
-                    self.membership.server_answered(now, action_id, &matrix_room_id, as_of_seq, ServerAnswer::Failed);
-                }
-                purpose @ (Purpose::Remove { .. } | Purpose::Delete { .. }) => {
-                    self.removal_answered(now, action_id, purpose, RemovalAnswer::Failed, jitter);
-                }
-            }
+        for (id, action) in self.in_flight.timed_out(now) {
+            let outcome = action.request.failed();
+            self.outcome(now, id, action, outcome, Jitter::MIDDLE);
         }
         self.membership.forget(now);
         if self.is_empty() {
             self.sanity_check_due = None;
         }
-        let overdue: Vec<_> =
-            self.delegations.values().filter_map(|delegation| Some((delegation.id, delegation.time(now)?))).collect();
+        let overdue: Vec<_> = self
+            .delegations
+            .values()
+            .filter_map(|delegation| Some((delegation.id, delegation.timeout(now)?)))
+            .collect();
         for (id, signal) in overdue {
-            self.touch(now, id, |_| Some(signal));
+            self.signal(now, id, |_| Some(signal));
         }
         let mut actions = Vec::new();
         if limit > 0 {
-            actions.extend(self.poll(now));
+            actions.extend(self.take_due_poll(now));
         }
-        self.membership.actions(now, limit, &mut self.in_flight, &mut actions);
-        self.homeserver_calls(now, limit, &mut actions);
+        self.membership.take_due(now, limit, &mut self.in_flight, &mut actions);
+        self.take_due_homeserver_requests(now, limit, &mut actions);
         actions
     }
 
-    /// When [`take_due`](Self::take_due) is next needed; it may be past. `None`: when there is a new input, not before.
+    /// Returns when [`take_due`](Self::take_due) is next needed; that may be past. `None`: not before another input.
     pub fn next_due(&self) -> Option<Timestamp> {
         self.dues().min()
     }
 
-    /// The same for who has just called it, and waits for results: what was due and wasn't handed out waits for them too.
+    /// Returns the same for a caller that has just called it, and waits for outcomes: dues that were held back wait
+    /// for them too.
     pub fn next_due_after(&self, now: Timestamp) -> Option<Timestamp> {
         self.dues().filter(|due| *due > now).min()
     }
 
-    /// What has to be stored since the last call, in this order. After a failure to store it the value is ahead of the
-    /// storage: drop it and load it anew.
+    /// Takes the changes to store since the last call, in this order. After a failure to store them the engine is
+    /// ahead of the storage: it has to be dropped and loaded anew.
     pub fn take_changes(&mut self) -> Vec<Change> {
         let mut changes: Vec<_> = self.deleted.drain(..).map(Change::Delete).collect();
-        self.membership.take_changes(&mut changes);
+        changes.extend(self.membership.take_deleted().into_iter().map(Change::Forget));
+        changes.extend(self.membership.take_changed().map(|row| Change::Track(Box::new(row))));
         for id in std::mem::take(&mut self.changed) {
             if let Some(delegation) = self.delegations.get(&id) {
                 changes.push(Change::Put(Box::new(DelegationRow::of(delegation))));
             }
         }
-        // It is dropped with all the rest where nothing is left.
+        // The room's row is dropped with all the rest where nothing is left.
         if std::mem::take(&mut self.room_changed) && !self.is_empty() {
             changes.push(Change::PutRoom(RoomRow { sanity_check_due: self.sanity_check_due }));
         }
         changes
     }
 
-    /// What is worth a line in the log since the last call.
+    /// Takes the events for the log since the last call.
     pub fn take_log_events(&mut self) -> Vec<LogEvent> {
         let mut log_events = std::mem::take(&mut self.log_events);
         log_events.extend(self.membership.take_log_events());
         log_events
     }
 
-    /// All rows, by their ids, as they ought to be stored by now.
+    /// Returns all rows, by their ids, as they ought to be stored by now.
     #[cfg(feature = "mutants")]
     pub fn rows(&self) -> Rows {
         Rows {
@@ -247,30 +194,30 @@ impl RoomEngine {
         }
     }
 
-    /// Whether there is neither a delegation nor somebody who is tracked: nothing to store, nothing to do.
+    /// Returns whether there is neither a delegation nor a tracked participant: nothing to store, nothing to do.
     pub fn is_empty(&self) -> bool {
         self.delegations.is_empty() && self.membership.is_empty()
     }
 
-    /// The number of delegations.
+    /// Returns the number of delegations.
     pub fn len(&self) -> usize {
         self.delegations.len()
     }
 
-    /// Whether there are actions whose results are awaited.
-    pub fn has_actions_under_way(&self) -> bool {
+    /// Returns whether actions are in flight.
+    pub fn has_actions_in_flight(&self) -> bool {
         !self.in_flight.is_empty()
     }
 
     fn dues(&self) -> impl Iterator<Item = Timestamp> {
-        let questions = self
+        let polls = self
             .delegations
             .values()
             .map(Delegation::poll_at)
-            .chain([self.sanity_check_due, self.membership.look_due()]);
+            .chain([self.sanity_check_due, self.membership.poll_due()]);
         let polling = self.in_flight.polling();
         let others = self.delegations.values().flat_map(Delegation::dues);
-        questions
+        polls
             .filter(move |_| !polling)
             .chain(others)
             .chain([self.in_flight.next_timeout()])
@@ -299,101 +246,106 @@ impl RoomEngine {
     fn webhook(&mut self, now: Timestamp, event: &WebhookEvent) {
         let ids: Vec<_> = self.delegations.keys().copied().collect();
         for id in ids {
-            self.touch(now, id, |delegation| delegation.read_webhook(now, event));
+            self.signal(now, id, |delegation| delegation.read_webhook(now, event));
         }
         self.membership.webhook(now, event);
     }
 
-    fn homeserver_answered(
-        &mut self,
-        now: Timestamp,
-        action: InFlightAction,
-        answer: HomeserverAnswer,
-        jitter: Jitter,
-    ) {
-        self.in_flight.judge(&action, answer);
-        let (id, restart) = match action.purpose {
-            Purpose::Restart(id) => (id, true),
-            Purpose::Send(id) => (id, false),
-            _ => return,
-        };
-        self.touch(now, id, |delegation| {
-            let wait = backoff::after_answer(answer, delegation.progress.failures, jitter);
-            let underway = if restart { &mut delegation.restarting } else { &mut delegation.sending };
-            *underway = false;
-            Some(match (answer, restart) {
-                (HomeserverAnswer::Done, true) => Signal::Restarted(action.started_at),
-                (HomeserverAnswer::Gone, true) => Signal::Finalised(Ending::EventGone),
-                (HomeserverAnswer::Done | HomeserverAnswer::Gone, false) => Signal::Finalised(Ending::Sent),
-                (HomeserverAnswer::Limited(_) | HomeserverAnswer::Failed, true) => Signal::RestartFailed(wait),
-                (HomeserverAnswer::Limited(_) | HomeserverAnswer::Failed, false) => Signal::SendFailed(wait),
-            })
-        });
+    /// Passes the outcome of an action to the delegations and participants that it is about.
+    fn outcome(&mut self, now: Timestamp, id: ActionId, action: InFlightAction, outcome: Outcome, jitter: Jitter) {
+        let InFlightAction { request, started_at, started_seq } = action;
+        match request {
+            Request::Restart(event) => {
+                let answer = self.homeserver_answer(&event, outcome);
+                self.signal(now, event.delegation, |delegation| {
+                    delegation.restarting = false;
+                    Some(delegation.read_restart(started_at, answer, jitter))
+                });
+            }
+            Request::Send(event) => {
+                let answer = self.homeserver_answer(&event, outcome);
+                self.signal(now, event.delegation, |delegation| {
+                    delegation.sending = false;
+                    Some(delegation.read_send(answer, jitter))
+                });
+            }
+            Request::GetParticipant { identity, .. } => {
+                self.polled(now, id, (started_at, started_seq), &Scope::One(identity), outcome.sfu());
+            }
+            Request::ListParticipants { .. } => {
+                self.polled(now, id, (started_at, started_seq), &Scope::All, outcome.sfu());
+            }
+            Request::JoinedMembers { matrix_room_id } => {
+                self.membership.members_answered(now, id, &matrix_room_id, started_seq, outcome.members());
+            }
+            Request::IsServerJoined { matrix_room_id } => {
+                self.membership.server_answered(now, id, &matrix_room_id, started_seq, outcome.server());
+            }
+            Request::RemoveParticipant { identity, .. } => {
+                let answer = outcome.removal();
+                if self.membership.removal_answered(now, id, &identity, started_seq, answer, jitter) {
+                    self.removed(now, &[identity]);
+                }
+            }
+            Request::DeleteRoom { matrix_room_id, .. } => {
+                let answer = outcome.removal();
+                let removed = self.membership.deletion_answered(now, id, &matrix_room_id, started_seq, answer, jitter);
+                self.removed(now, &removed);
+            }
+        }
     }
 
-    fn sfu_answered(&mut self, now: Timestamp, action_id: ActionId, action: InFlightAction, answer: &SfuAnswer) {
-        let Purpose::Poll { of, scope, as_of_seq } = action.purpose else { return };
-        let there = match answer {
-            SfuAnswer::Participants(there) => Some(there.as_slice()),
+    fn homeserver_answer(&mut self, event: &DelayedEvent, outcome: Outcome) -> HomeserverAnswer {
+        let answer = outcome.homeserver();
+        self.in_flight.record_answer(&event.server_name, answer);
+        answer
+    }
+
+    fn polled(&mut self, now: Timestamp, id: ActionId, started: (Timestamp, Seq), scope: &Scope, answer: SfuAnswer) {
+        let participants = match &answer {
+            SfuAnswer::Participants(participants) => Some(participants.as_slice()),
             SfuAnswer::Failed => None,
         };
-        self.membership.sfu_answered(now, (action.started_at, as_of_seq), &scope, there);
-        for id in of {
-            self.touch(now, id, |delegation| {
-                delegation.poll.action_id.take_if(|asked| *asked == action_id)?;
-                Some(match answer {
-                    SfuAnswer::Participants(participants) => {
-                        delegation.read_participants(action.started_at, &scope, participants)
-                    }
-                    SfuAnswer::Failed if Mutant::FailedAskMeansGone.is_injected() => Signal::NotFound,
-                    SfuAnswer::Failed => Signal::Inconclusive,
+        self.membership.polled(now, started, scope, participants);
+        let polled: Vec<_> = self
+            .delegations
+            .values()
+            .filter(|delegation| delegation.poll.action_id == Some(id))
+            .map(|delegation| delegation.id)
+            .collect();
+        for delegation in polled {
+            self.signal(now, delegation, |delegation| {
+                delegation.poll.action_id = None;
+                Some(match participants {
+                    Some(participants) => delegation.read_participants(started.0, scope, participants),
+                    None if Mutant::FailedPollMeansAbsent.is_injected() => Signal::NotFound,
+                    None => Signal::Inconclusive,
                 })
             });
         }
     }
 
-    /// Whoever was removed is gone, and its leave is on its way as soon as that is seen: by the webhook of it, or else by a
-    /// look at the SFU.
-    fn removal_answered(
-        &mut self,
-        now: Timestamp,
-        action_id: ActionId,
-        purpose: Purpose,
-        answer: RemovalAnswer,
-        jitter: Jitter,
-    ) {
-        let gone: Vec<Identity> = match purpose {
-            Purpose::Remove { identity, as_of_seq } => {
-                let gone = self.membership.removal_answered(now, action_id, &identity, as_of_seq, answer, jitter);
-                gone.then_some(identity).into_iter().collect()
-            }
-            Purpose::Delete { matrix_room_id, as_of_seq } => {
-                self.membership.deletion_answered(now, action_id, &matrix_room_id, as_of_seq, answer, jitter)
-            }
-            _ => return,
-        };
-        let ids: Vec<_> = self
+    /// Handles the removal of participants from the SFU. Their leaves are sent as soon as that is confirmed: by a
+    /// webhook, or else by a poll.
+    fn removed(&mut self, now: Timestamp, identities: &[Identity]) {
+        let connected: Vec<_> = self
             .delegations
             .values()
             .filter(|delegation| {
-                delegation.progress.state == State::Connected && gone.contains(&delegation.request.identity)
+                delegation.progress.state == State::Connected && identities.contains(&delegation.request.identity)
             })
             .map(|delegation| delegation.id)
             .collect();
-        for id in ids {
-            self.touch(now, id, |_| Some(Signal::MaybeLeft));
+        for id in connected {
+            self.signal(now, id, |_| Some(Signal::MaybeLeft));
         }
     }
 
-    fn complete(&mut self, action_id: ActionId) -> Option<Purpose> {
-        self.in_flight.complete(action_id).map(|action| action.purpose)
-    }
-
-    /// Lets a delegation learn something, and notes what has to be stored for it.
-    fn touch(&mut self, now: Timestamp, id: DelegationId, learn: impl FnOnce(&mut Delegation) -> Option<Signal>) {
+    /// Gives a delegation the signal that `read` finds for it, and marks its row if it changes.
+    fn signal(&mut self, now: Timestamp, id: DelegationId, read: impl FnOnce(&mut Delegation) -> Option<Signal>) {
         let Some(delegation) = self.delegations.get_mut(&id) else { return };
         let before = delegation.progress.clone();
-        let Some(signal) = learn(delegation) else {
+        let Some(signal) = read(delegation) else {
             if delegation.progress != before {
                 self.changed.insert(id);
             }
@@ -423,7 +375,7 @@ impl RoomEngine {
         }
     }
 
-    /// Sees to it that there is a sanity check to come.
+    /// Schedules a sanity check, if there is none.
     fn schedule_sanity_check(&mut self, now: Timestamp) {
         if let Some(interval) = self.config.sanity_check_interval
             && self.sanity_check_due.is_none()

@@ -1,283 +1,42 @@
-//! What of a room is stored: one row for each delegation and each tracked participant, and one for the room where sanity
-//! checks are on. Plain columns, no index but the primary key: each index would double the rows written.
+//! The rows of a room: one for each delegation and each tracked participant, and one for the room where sanity checks
+//! are on. Plain columns, no index but the primary key: each index would double the rows written.
 
 use serde::{Deserialize, Serialize};
 
-use crate::command::{Delegate, Track};
-use crate::delay::{DelayId, DelayTimeout};
 use crate::engine::action::{DelegationId, TrackedId};
-use crate::engine::connection::{Alias, Connection, Connections};
-use crate::engine::delegation::{Delegation, Progress, State};
-use crate::engine::membership::participant::{Presence, Seq, Tracked};
-use crate::engine::mutant::Mutant;
-use crate::ids::{DelayedEventsUrl, Identity, MatrixRoomId, ParticipantSid, RoomName, ServerName, UserId};
+use crate::engine::delegation::row::DelegationRow;
+use crate::engine::membership::row::TrackedRow;
 use crate::time::Timestamp;
 
-/// What has to be stored, or deleted, so that nothing is forgotten.
+/// Change to store.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Change {
-    /// This delegation is over.
+    /// Deletes a delegation's row: it has ended.
     Delete(DelegationId),
-    /// Insert this row, or replace the one with its id.
+    /// Inserts a row, or replaces the one with its id.
     Put(Box<DelegationRow>),
-    /// No token lets this participant in any more.
+    /// Deletes a tracked participant's row: no token admits it any more.
     Forget(TrackedId),
-    /// Insert this row, or replace the one with its id.
+    /// Inserts a row, or replaces the one with its id.
     Track(Box<TrackedRow>),
-    /// Insert or replace the room's only row.
+    /// Inserts or replaces the room's only row.
     PutRoom(RoomRow),
 }
 
-/// All that is stored, in any order.
+/// All rows, in any order.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Rows {
     /// The delegations.
     pub delegations: Vec<DelegationRow>,
     /// The tracked participants.
     pub tracked: Vec<TrackedRow>,
-    /// The room's own.
+    /// The room's own row.
     pub room: RoomRow,
 }
 
 /// The room's own row.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RoomRow {
-    /// When the SFU is next asked whether the connected participants are still there.
+    /// When the next sanity check is due.
     pub sanity_check_due: Option<Timestamp>,
-}
-
-/// The row of a delegation. Every field is one column: a text, an integer below 2⁵³, or null.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct DelegationRow {
-    /// Primary key.
-    pub id: DelegationId,
-    /// See [`Delegate::room`].
-    pub room: RoomName,
-    /// See [`Delegate::identity`].
-    pub identity: Identity,
-    /// See [`Delegate::legacy_identity`].
-    pub legacy_identity: Option<Identity>,
-    /// See [`Delegate::server_name`].
-    pub server_name: ServerName,
-    /// See [`Delegate::delayed_events_url`].
-    pub delayed_events_url: DelayedEventsUrl,
-    /// See [`Delegate::owner`].
-    pub owner: Option<UserId>,
-    /// See [`Delegate::delay_id`]; a secret.
-    pub delay_id: DelayId,
-    /// See [`Delegate::delay_timeout`]; ms.
-    pub delay_timeout: DelayTimeout,
-    /// When it was delegated.
-    pub accepted_at: Timestamp,
-    /// Where it stands.
-    pub state: StateColumn,
-    /// Since when, where that matters: suspected, leaving.
-    pub since: Option<Timestamp>,
-    /// Suspected: from when on "not there" is believed.
-    pub believed_from: Option<Timestamp>,
-    /// Waiting: the end of the wait. Connected, suspected: the next `restart`. Leaving: the next `send`.
-    pub due: Timestamp,
-    /// How often running the homeserver has failed.
-    pub failures: u32,
-    /// When the homeserver's timer was last set, at the earliest.
-    pub armed_at: Timestamp,
-    /// The participant's newest connection, if one is known: under which identity.
-    pub connected_as: Option<AliasColumn>,
-    /// Its SID.
-    pub participant_sid: Option<ParticipantSid>,
-    /// When it began.
-    pub joined_at: Option<Timestamp>,
-    /// Whether another may stand beside it: 0 or 1.
-    pub contested: u8,
-    /// The SIDs of connections that are over, separated by spaces.
-    pub ended_sids: String,
-}
-
-/// Where a delegation stands.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum StateColumn {
-    /// The participant isn't there yet.
-    Waiting,
-    /// The participant is there.
-    Connected,
-    /// The participant is said to be gone, but may be back already, or soon.
-    #[serde(rename = "doubted")]
-    Suspected,
-    /// The participant is gone.
-    Leaving,
-}
-
-/// Which identity of a delegation.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum AliasColumn {
-    /// [`DelegationRow::identity`].
-    Member,
-    /// [`DelegationRow::legacy_identity`].
-    Legacy,
-}
-
-/// The row of a tracked participant. Every field is one column: a text, an integer below 2⁵³, or null.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct TrackedRow {
-    /// Primary key.
-    pub id: TrackedId,
-    /// See [`Track::room`].
-    pub room: RoomName,
-    /// See [`Track::matrix_room_id`].
-    pub matrix_room_id: MatrixRoomId,
-    /// See [`Track::user_id`].
-    pub user_id: UserId,
-    /// See [`Track::identity`].
-    pub identity: Identity,
-    /// When the last of its tokens expires.
-    pub expires_at: Timestamp,
-    /// Whether it is connected: 0 or 1.
-    pub connected: u8,
-    /// When it was last known to be gone, if it was ever there.
-    pub gone_at: Option<Timestamp>,
-    /// The SID of its newest connection, if one is known.
-    pub participant_sid: Option<ParticipantSid>,
-    /// When that began.
-    pub joined_at: Option<Timestamp>,
-    /// The SIDs of connections that are over, separated by spaces.
-    pub ended_sids: String,
-}
-
-impl TrackedRow {
-    pub(crate) fn of(tracked: &Tracked) -> Self {
-        let Tracked { id, request, presence, .. } = tracked;
-        let latest = presence.connections.latest.as_ref();
-        Self {
-            id: *id,
-            room: request.room.clone(),
-            matrix_room_id: request.matrix_room_id.clone(),
-            user_id: request.user_id.clone(),
-            identity: request.identity.clone(),
-            expires_at: request.expires_at,
-            connected: presence.connected.into(),
-            gone_at: presence.gone_at,
-            participant_sid: latest.and_then(|latest| latest.sid.clone()),
-            joined_at: latest.and_then(|latest| latest.since),
-            ended_sids: joined(&presence.connections.over),
-        }
-    }
-
-    /// The participant again, with nothing under way.
-    pub(crate) fn resume(self) -> Tracked {
-        let known = self.participant_sid.is_some() || self.joined_at.is_some();
-        let latest = known.then_some(Connection {
-            alias: Alias::Member,
-            sid: self.participant_sid,
-            since: self.joined_at,
-            contested: false,
-        });
-        let connections = Connections { latest, over: separated(&self.ended_sids) };
-        Tracked {
-            id: self.id,
-            request: Track {
-                room: self.room,
-                matrix_room_id: self.matrix_room_id,
-                user_id: self.user_id,
-                identity: self.identity,
-                expires_at: self.expires_at,
-            },
-            presence: Presence { connected: self.connected != 0, gone_at: self.gone_at, connections },
-            vouched_seq: Seq::default(),
-            seen_seq: Seq::default(),
-            looked_at: None,
-            missed_at: None,
-            changed: false,
-            removal: None,
-        }
-    }
-}
-
-impl DelegationRow {
-    pub(crate) fn of(delegation: &Delegation) -> Self {
-        let Delegation { id, request, accepted_at, progress, .. } = delegation;
-        let (state, since, believed_from) = match progress.state {
-            State::Waiting => (StateColumn::Waiting, None, None),
-            State::Connected => (StateColumn::Connected, None, None),
-            State::Suspected { since, believed_from } => (StateColumn::Suspected, Some(since), Some(believed_from)),
-            State::Leaving { since } => (StateColumn::Leaving, Some(since), None),
-        };
-        let latest = progress.connections.latest.as_ref();
-        Self {
-            id: *id,
-            room: request.room.clone(),
-            identity: request.identity.clone(),
-            legacy_identity: request.legacy_identity.clone(),
-            server_name: request.server_name.clone(),
-            delayed_events_url: request.delayed_events_url.clone(),
-            owner: request.owner.clone(),
-            delay_id: request.delay_id.clone(),
-            delay_timeout: request.delay_timeout,
-            accepted_at: *accepted_at,
-            state,
-            since,
-            believed_from,
-            due: progress.due,
-            failures: progress.failures,
-            armed_at: progress.armed_at,
-            connected_as: latest.map(|latest| match latest.alias {
-                Alias::Member => AliasColumn::Member,
-                Alias::Legacy => AliasColumn::Legacy,
-            }),
-            participant_sid: latest.and_then(|latest| latest.sid.clone()),
-            joined_at: latest.and_then(|latest| latest.since),
-            contested: latest.is_some_and(|latest| latest.contested).into(),
-            ended_sids: joined(&progress.connections.over),
-        }
-    }
-
-    /// The delegation again, with nothing under way.
-    pub(crate) fn resume(self, now: Timestamp) -> Delegation {
-        let since = self.since.unwrap_or(now);
-        let state = match self.state {
-            StateColumn::Waiting => State::Waiting,
-            StateColumn::Connected => State::Connected,
-            StateColumn::Leaving if Mutant::ForgetLeavingOnLoad.is_injected() => State::Connected,
-            StateColumn::Suspected => State::Suspected { since, believed_from: self.believed_from.unwrap_or(now) },
-            StateColumn::Leaving => State::Leaving { since },
-        };
-        let latest = self.connected_as.map(|alias| Connection {
-            alias: match alias {
-                AliasColumn::Member => Alias::Member,
-                AliasColumn::Legacy => Alias::Legacy,
-            },
-            sid: self.participant_sid,
-            since: self.joined_at,
-            contested: self.contested != 0,
-        });
-        let over = separated(&self.ended_sids);
-        let progress = Progress {
-            state,
-            due: self.due,
-            failures: self.failures,
-            armed_at: self.armed_at,
-            connections: Connections { latest, over },
-        };
-        let request = Delegate {
-            room: self.room,
-            identity: self.identity,
-            legacy_identity: self.legacy_identity,
-            server_name: self.server_name,
-            delayed_events_url: self.delayed_events_url,
-            owner: self.owner,
-            delay_id: self.delay_id,
-            delay_timeout: self.delay_timeout,
-        };
-        Delegation::resume(self.id, request, self.accepted_at, progress, now)
-    }
-}
-
-fn joined(sids: &[ParticipantSid]) -> String {
-    let sids: Vec<_> = sids.iter().map(ParticipantSid::as_str).collect();
-    sids.join(" ")
-}
-
-fn separated(sids: &str) -> Vec<ParticipantSid> {
-    sids.split_whitespace().filter_map(ParticipantSid::new).collect()
 }

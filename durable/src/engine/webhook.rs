@@ -1,4 +1,5 @@
-//! What LiveKit's webhooks say of a room, for the events that move a delegation.
+//! LiveKit's [webhooks](https://docs.livekit.io/home/server/webhooks/) about a room, as far as they concern
+//! delegations and tracked participants.
 
 use std::time::Duration;
 
@@ -7,40 +8,40 @@ use serde::{Deserialize, Serialize};
 use crate::ids::{Identity, ParticipantSid};
 use crate::time::Timestamp;
 
-/// A webhook, its signature checked. Webhooks get lost, come twice, and come out of order.
+/// Webhook with a verified signature. Webhooks get lost, come twice, and come out of order.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct WebhookEvent {
-    /// `createdAt`: when it happened, rounded down to the second by the SFU. `None` where it isn't told.
+    /// `createdAt`: time of the event, rounded down to the second by the SFU. `None` where it is missing.
     pub created_at: Option<Timestamp>,
-    /// What happened.
+    /// The event.
     pub occurrence: Occurrence,
 }
 
-/// What happened in the room.
+/// Event in the room.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Occurrence {
     /// `participant_joined`: media is connected.
     ParticipantJoined(ParticipantRef),
     /// `participant_left`.
     ParticipantLeft(ParticipantRef, DisconnectReason),
-    /// `participant_connection_aborted`: it went away without ever having been connected.
+    /// `participant_connection_aborted`: the participant disconnected before its media was connected.
     ParticipantConnectionAborted(ParticipantRef, DisconnectReason),
-    /// `room_finished`: the room is closed, nobody is in it.
+    /// `room_finished`: the room is closed and empty.
     RoomFinished,
 }
 
-/// Which connection of which participant a webhook is about.
+/// Connection of a participant that a webhook is about.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ParticipantRef {
     /// `participant.identity`.
     pub identity: Identity,
     /// `participant.sid`.
     pub sid: Option<ParticipantSid>,
-    /// `participant.joinedAtMs`, or `joinedAt`: when this connection began.
+    /// `participant.joinedAtMs`, or `joinedAt`: beginning of this connection.
     pub joined_at: Option<Timestamp>,
 }
 
-/// Why a participant is gone: LiveKit's `DisconnectReason`, as far as it makes a difference here.
+/// LiveKit's `DisconnectReason`, as far as it makes a difference here.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum DisconnectReason {
     /// `DUPLICATE_IDENTITY`: another connection of the same participant took its place.
@@ -53,7 +54,7 @@ pub enum DisconnectReason {
 }
 
 impl DisconnectReason {
-    /// From the number of the protobuf enum.
+    /// Converts the number of the protobuf enum.
     pub fn from_number(number: i64) -> Self {
         match number {
             2 => Self::DuplicateIdentity,
@@ -62,7 +63,7 @@ impl DisconnectReason {
         }
     }
 
-    /// From the name that protojson writes.
+    /// Converts the name in protojson.
     pub fn from_name(name: &str) -> Self {
         match name {
             "DUPLICATE_IDENTITY" => Self::DuplicateIdentity,
@@ -71,34 +72,34 @@ impl DisconnectReason {
         }
     }
 
-    /// Whether the same participant is on its way back.
-    pub fn is_coming_back(self) -> bool {
+    /// Returns whether the same participant is about to connect again.
+    pub fn is_reconnecting(self) -> bool {
         matches!(self, Self::DuplicateIdentity | Self::Migration)
     }
 }
 
 impl WebhookEvent {
-    /// Whether it has been under way for so long that its participant may be back by now.
+    /// Returns whether it has been under way for so long that its participant may be back by now.
     pub fn is_stale(&self, now: Timestamp) -> bool {
         self.created_at.is_some_and(|created| now.since(created) > FRESH)
     }
 
-    /// Whether it happened before `instant`, its rounding considered; `None` where it doesn't tell.
+    /// Returns whether it happened before `instant`, its rounding considered; `None` where its time is missing.
     pub fn happened_before(&self, instant: Timestamp) -> Option<bool> {
         self.created_at.map(|created| created + ROUNDING <= instant)
     }
 
-    /// Whether it happened after `instant` in any case; `None` where it doesn't tell.
+    /// Returns whether it certainly happened after `instant`; `None` where its time is missing.
     pub fn happened_after(&self, instant: Timestamp) -> Option<bool> {
         self.created_at.map(|created| created >= instant)
     }
 }
 
-/// For how long the news that a participant isn't there holds: nobody is back sooner without our having been told.
-/// Longer than a second, by which `createdAt` may be too old.
+/// Time for which a reported absence holds: no participant is back sooner without a report. Longer than a second, by
+/// which `createdAt` may be too old.
 pub const FRESH: Duration = Duration::from_secs(3);
 
-/// How far apart two instants of which one may be rounded down to the second have to be to tell which is the earlier.
+/// Difference from which on two instants are in order, of which one may be rounded down to the second.
 pub const ROUNDING: Duration = Duration::from_secs(1);
 
 #[cfg(test)]
@@ -108,11 +109,11 @@ mod tests {
     #[test]
     fn two_reasons_mean_coming_back() {
         for number in 0..=16 {
-            assert_eq!(DisconnectReason::from_number(number).is_coming_back(), number == 2 || number == 8, "{number}");
+            assert_eq!(DisconnectReason::from_number(number).is_reconnecting(), number == 2 || number == 8, "{number}");
         }
-        assert!(DisconnectReason::from_name("DUPLICATE_IDENTITY").is_coming_back());
-        assert!(DisconnectReason::from_name("MIGRATION").is_coming_back());
-        assert!(!DisconnectReason::from_name("CLIENT_INITIATED").is_coming_back());
+        assert!(DisconnectReason::from_name("DUPLICATE_IDENTITY").is_reconnecting());
+        assert!(DisconnectReason::from_name("MIGRATION").is_reconnecting());
+        assert!(!DisconnectReason::from_name("CLIENT_INITIATED").is_reconnecting());
     }
 
     #[test]

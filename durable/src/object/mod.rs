@@ -1,8 +1,18 @@
 //! The Durable Object of one LiveKit room: the shell around [`RoomEngine`].
 //!
-//! It stores one SQLite row for each delegation, from the moment it is accepted until its leave is sent or given up, and one
-//! for each tracked participant, from its first token until none lets it in any more; it drops everything with the last one. [`RoomObject::command`] records and sets the alarm; [`RoomObject::alarm`] acts. The
-//! class is declared by the worker, which knows how to talk to homeservers and to the SFU, and bound by
+//! # How it works
+//!
+//! - [`RoomObject::command`] lets the engine handle a command, stores the changes and sets the alarm before it
+//!   returns. It sends no request.
+//! - [`RoomObject::alarm`] acts: it takes due actions from the engine, performs a few at a time, and hands in their
+//!   outcomes until nothing is due or its share is used up. Then it sets the next alarm.
+//! - SQLite has one row for each delegation, from its acceptance until its leave is sent or given up, and one for
+//!   each tracked participant, from its first token until none admits it any more. With the last row the object drops
+//!   everything.
+//! - After a failure to store, the engine in memory is ahead of the disk. It is dropped, and loaded anew when it is
+//!   next needed.
+//!
+//! The class is declared by the worker, which implements [`Upstreams`], and bound by
 //!
 //! ```toml
 //! [[durable_objects.bindings]]
@@ -27,55 +37,38 @@ use futures_util::stream::{FuturesUnordered, StreamExt};
 use worker::{Date, Delay, State, Storage};
 
 use crate::command::{RoomAnswer, RoomCommand};
-use crate::engine::action::{
-    ActionId, HomeserverAnswer, MembersAnswer, RemovalAnswer, Request, ServerAnswer, SfuAnswer,
-};
+use crate::engine::action::{Outcome, Request};
 use crate::engine::backoff::Jitter;
 use crate::engine::log_event::LogEvent;
 use crate::engine::room::{EngineConfig, Input, RoomEngine};
 use crate::object::store::Store;
 use crate::time::Timestamp;
 
-/// What the object needs from upstreams.
+/// The object's way to other servers and to the log.
 pub trait Upstreams {
-    /// Does what an action asks for. It takes 30 s at most.
+    /// Performs the request of an action. It takes 30 s at most.
     fn perform(&self, request: Request) -> impl Future<Output = Outcome>;
-    /// Tells the log what has happened.
+    /// Logs an event.
     fn report(&self, log_event: &LogEvent);
-    /// Tells the log how many rows were written at once, an alarm counting as one.
+    /// Logs how many rows were written at once, an alarm counting as one.
     fn stored(&self, rows: usize);
-    /// Tells the log that nothing can be read or written.
+    /// Logs that nothing can be read or written.
     fn not_stored(&self, error: &worker::Error);
-}
-
-/// What came of an action.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Outcome {
-    /// Of a `restart` or `send`.
-    Homeserver(HomeserverAnswer),
-    /// Of a question to the SFU.
-    Sfu(SfuAnswer),
-    /// Of [`Request::JoinedMembers`].
-    Members(MembersAnswer),
-    /// Of [`Request::IsServerJoined`].
-    Server(ServerAnswer),
-    /// Of [`Request::RemoveParticipant`] or [`Request::DeleteRoom`].
-    Removal(RemovalAnswer),
 }
 
 /// The object of one LiveKit room.
 pub struct RoomObject {
     storage: Storage,
-    /// `None` until it is needed, and after a failure to store: then what is on disk is the truth.
+    /// `None` until it is needed, and after a failure to store: then the rows on disk are the truth.
     room: RefCell<Option<RoomEngine>>,
-    /// When the alarm is set to, as far as this instance knows.
+    /// Time of the alarm, as far as this instance knows.
     alarm_at: Cell<Option<Timestamp>>,
-    /// Wakes the alarm that is acting, if one is.
+    /// Wakes the running alarm, if there is one.
     acting: RefCell<Option<oneshot::Sender<()>>>,
 }
 
 impl RoomObject {
-    /// The object with that state; nothing is read yet.
+    /// Makes the object with that state; nothing is read yet.
     pub fn new(state: &State) -> Self {
         Self {
             storage: state.storage(),
@@ -85,7 +78,7 @@ impl RoomObject {
         }
     }
 
-    /// Records what `command` changes. When this returns without an error, it is stored, and the alarm is set.
+    /// Records the effect of `command`. When this returns without an error, it is stored, and the alarm is set.
     pub async fn command(
         &self,
         config: EngineConfig,
@@ -100,17 +93,17 @@ impl RoomObject {
             return Ok(RoomAnswer::Nothing);
         }
         if let Some(wake) = self.acting.take() {
-            // Should the alarm be over just now, it sets the next one itself.
+            // An alarm that is over just now sets the next one itself.
             let _ = wake.send(());
         }
         self.set_alarm(upstreams).await?;
         Ok(RoomAnswer::Recorded)
     }
 
-    /// Does what is due, a few actions at a time, until nothing is due or its share is used up, and sets the next alarm.
+    /// Performs due actions, a few at a time, until nothing is due or its share is used up, and sets the next alarm.
     ///
-    /// Where that can't be stored, it is tried again later. An error means that not even an alarm can be set; the platform runs
-    /// this one again then, but not for ever.
+    /// Where that can't be stored, it is tried again later. An error means that not even an alarm can be set; the
+    /// platform runs this one again then, but not for ever.
     pub async fn alarm(&self, config: EngineConfig, upstreams: &impl Upstreams) -> worker::Result<()> {
         self.alarm_at.set(None);
         let outcome = self.act(config, upstreams).await;
@@ -120,7 +113,7 @@ impl RoomObject {
             return self.storage.set_alarm(UNTIL_STORED_AGAIN).await;
         }
         if self.room.borrow().as_ref().is_some_and(RoomEngine::is_empty) {
-            // Nothing is awaited since the room was found empty: no command can have come in between.
+            // No command can have come in between: nothing was awaited since the room was found empty.
             self.alarm_at.set(None);
             return self.storage.delete_all().await;
         }
@@ -128,32 +121,33 @@ impl RoomObject {
     }
 
     async fn act(&self, config: EngineConfig, upstreams: &impl Upstreams) -> worker::Result<()> {
-        let mut under_way = FuturesUnordered::new();
+        let mut in_flight = FuturesUnordered::new();
         let mut share = ACTIONS_PER_ALARM;
         loop {
-            let free = CONCURRENT_ACTIONS.saturating_sub(under_way.len()).min(share);
+            let free = CONCURRENT_ACTIONS.saturating_sub(in_flight.len()).min(share);
             let actions = self.with_room(config, upstreams, |now, room| room.take_due(now, free))?;
             share = share.saturating_sub(actions.len());
             for action in actions {
-                under_way.push(async move { (action.action_id, upstreams.perform(action.request).await) });
+                in_flight.push(async move { (action.id, upstreams.perform(action.request).await) });
             }
-            if under_way.is_empty() {
+            if in_flight.is_empty() {
                 return Ok(());
             }
             let (wake, woken) = oneshot::channel();
             self.acting.replace(Some(wake));
             let until_due = pin!(self.until_due(share));
-            if let Either::Left((Some((action_id, outcome)), _)) =
-                select(under_way.next(), select(woken, until_due)).await
-            {
-                self.with_room(config, upstreams, |now, room| room.handle(now, input(action_id, outcome)))?;
+            if let Either::Left((Some((id, outcome)), _)) = select(in_flight.next(), select(woken, until_due)).await {
+                let jitter = Jitter::new(js_sys::Math::random());
+                self.with_room(config, upstreams, |now, room| {
+                    room.handle(now, Input::Outcome { id, outcome, jitter })
+                })?;
             }
         }
     }
 
-    /// Waits until something else is due, or for ever where no further action may be taken.
+    /// Waits until another action is due, or for ever where the share is used up.
     async fn until_due(&self, share: usize) {
-        // What is past due is held back on purpose, until something under way is done.
+        // Past dues are held back on purpose until something in flight is done.
         let due = self.room.borrow().as_ref().and_then(|room| room.next_due_after(now())).filter(|_| share > 0);
         match due {
             Some(due) => Delay::from(due.since(now()).min(LONGEST_NAP)).await,
@@ -161,7 +155,7 @@ impl RoomObject {
         }
     }
 
-    /// Lets `work` have the room, and stores what it changes before anybody hears of it.
+    /// Runs `work` on the engine, and stores the changes before its result is returned.
     fn with_room<T>(
         &self,
         config: EngineConfig,
@@ -193,7 +187,7 @@ impl RoomObject {
         Ok(done)
     }
 
-    /// Sets the alarm, unless it comes early enough as it is.
+    /// Sets the alarm, unless the present one is early enough.
     async fn set_alarm(&self, upstreams: &impl Upstreams) -> worker::Result<()> {
         let Some(due) = self.room.borrow().as_ref().and_then(RoomEngine::next_due) else { return Ok(()) };
         if self.alarm_at.get().is_some_and(|set| set <= due) {
@@ -209,26 +203,16 @@ impl RoomObject {
     }
 }
 
-fn input(action_id: ActionId, outcome: Outcome) -> Input {
-    let jitter = || Jitter::new(js_sys::Math::random());
-    match outcome {
-        Outcome::Homeserver(answer) => Input::Homeserver { action_id, answer, jitter: jitter() },
-        Outcome::Sfu(answer) => Input::Sfu { action_id, answer },
-        Outcome::Members(answer) => Input::Members { action_id, answer },
-        Outcome::Server(answer) => Input::Server { action_id, answer },
-        Outcome::Removal(answer) => Input::Removal { action_id, answer, jitter: jitter() },
-    }
-}
-
 fn now() -> Timestamp {
     Timestamp::from_millis(Date::now().as_millis())
 }
 
-/// The platform keeps six connections of one invocation waiting for an answer; more would queue.
+/// Requests of one invocation that may wait for a response: the platform's limit is six, more would queue.
 const CONCURRENT_ACTIONS: usize = 6;
-/// What one alarm may do before the next takes over: each is an invocation of its own, with its own limits. An action may take
-/// three requests where a homeserver's API has to be found first, and the smallest limit is 50.
+/// Actions of one alarm before the next takes over: each is an invocation of its own, with its own limits. An action
+/// may take three requests where a homeserver's API has to be found first, and the smallest limit is 50.
 const ACTIONS_PER_ALARM: usize = 15;
 const LONGEST_NAP: Duration = Duration::from_secs(30);
-/// Seldom enough for what lasts, soon enough for what passes: most delays are longer.
+/// Wait after a failure to store. Long enough for a lasting one, short enough for a passing one: most delays are
+/// longer.
 const UNTIL_STORED_AGAIN: Duration = Duration::from_secs(5);

@@ -1,9 +1,9 @@
-//! The tables of a room's object, and how they came about.
+//! The tables of a room's object, and the steps of their migrations.
 //!
-//! A step is never changed once it is released: there are objects that were stored by it. What is new comes as a new step.
+//! A step is never changed once it is released: there are objects that were stored by it. A change is a new step.
 
-/// The steps that are still to be taken by tables of `version`. Where there are none (0), they are made as they are now:
-/// each step would cost rows written.
+/// Returns the steps that tables of `version` still need. Where there are none (0), they are made in their newest
+/// form: each step would cost rows written.
 pub(crate) fn steps_from(version: usize) -> &'static [&'static str] {
     match version.checked_sub(1) {
         None => &[NEWEST],
@@ -11,7 +11,7 @@ pub(crate) fn steps_from(version: usize) -> &'static [&'static str] {
     }
 }
 
-/// The columns of [`DelegationRow`](crate::DelegationRow), by their names there.
+/// Columns of [`DelegationRow`](crate::DelegationRow), by their names there.
 pub(crate) const COLUMNS: [&str; 21] = [
     "id",
     "room",
@@ -36,7 +36,7 @@ pub(crate) const COLUMNS: [&str; 21] = [
     "owner",
 ];
 
-/// The columns of [`TrackedRow`](crate::TrackedRow), by their names there.
+/// Columns of [`TrackedRow`](crate::TrackedRow), by their names there.
 pub(crate) const TRACKED_COLUMNS: [&str; 11] = [
     "id",
     "room",
@@ -51,17 +51,17 @@ pub(crate) const TRACKED_COLUMNS: [&str; 11] = [
     "ended_sids",
 ];
 
-/// Inserts a delegation, or replaces it, with [`COLUMNS`] bound in their order.
+/// Statement that inserts a delegation, or replaces it, with [`COLUMNS`] bound in their order.
 pub(crate) fn put() -> String {
     upsert("delegations", &COLUMNS)
 }
 
-/// Inserts a tracked participant, or replaces it, with [`TRACKED_COLUMNS`] bound in their order.
+/// Statement that inserts a tracked participant, or replaces it, with [`TRACKED_COLUMNS`] bound in their order.
 pub(crate) fn track() -> String {
     upsert("tracked", &TRACKED_COLUMNS)
 }
 
-/// One row written, where REPLACE would be two.
+/// Upsert: one row written, where REPLACE would be two.
 fn upsert(table: &str, columns: &[&str]) -> String {
     let places = vec!["?"; columns.len()].join(", ");
     let updates: Vec<_> = columns.iter().skip(1).map(|column| format!("{column} = excluded.{column}")).collect();
@@ -78,7 +78,7 @@ pub(crate) const PUT_ROOM: &str = "UPDATE room SET sanity_check_due = ?";
 pub(crate) const HAS_TABLES: &str = "SELECT count(*) AS n FROM sqlite_master WHERE name = 'room'";
 pub(crate) const VERSION: &str = "SELECT schema_version AS n FROM room";
 
-/// The tables as they are now: those of the first version, and what the steps have made of them.
+/// The newest tables: those of the first version after all steps.
 const NEWEST: &str = "CREATE TABLE room (schema_version INTEGER NOT NULL, sanity_check_due INTEGER);
     CREATE TABLE delegations (
         id INTEGER PRIMARY KEY,
@@ -118,7 +118,7 @@ const NEWEST: &str = "CREATE TABLE room (schema_version INTEGER NOT NULL, sanity
     );
     INSERT INTO room VALUES (4, NULL)";
 
-/// From the first version to the second, and so on.
+/// Steps from the first version to the second, and so on.
 const STEPS: [&str; 3] = [
     "ALTER TABLE delegations ADD COLUMN delayed_events_url TEXT NOT NULL DEFAULT '';
     ALTER TABLE delegations ADD COLUMN contested INTEGER NOT NULL DEFAULT 0;
@@ -155,7 +155,7 @@ mod tests {
         steps.iter().for_each(|step| db.execute_batch(step).unwrap());
     }
 
-    /// Name, type, whether it must be there, default, and whether it is the key, of every column.
+    /// Returns name, type, nullability, default and key of every column.
     fn columns(db: &Connection) -> Vec<(String, String, bool, Option<String>, bool)> {
         let mut columns = Vec::new();
         for table in ["room", "delegations", "tracked"] {
@@ -332,7 +332,7 @@ mod tests {
         columns
     }
 
-    /// The tables of the first version. There are objects that were stored by it.
+    /// The tables of the first version, by which objects were stored.
     const FIRST: &str = "CREATE TABLE room (schema_version INTEGER NOT NULL, sanity_check_due INTEGER);
     INSERT INTO room VALUES (1, NULL);
     CREATE TABLE delegations (

@@ -1,6 +1,6 @@
 //! A room's delegations and tracked participants on disk: SQLite, one row for each, and one for the room.
 //!
-//! Rows live as long as what they tell of; with the last one the object drops everything.
+//! A row is deleted with the end of its delegation or participant; with the last one the object drops everything.
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -15,12 +15,12 @@ pub struct Store {
 }
 
 impl Store {
-    /// On the storage of an object.
+    /// Opens the tables of an object's storage.
     pub fn new(sql: SqlStorage) -> Self {
         Self { sql }
     }
 
-    /// All that is stored. Writes nothing where there is nothing; brings tables of an earlier version up to date.
+    /// Loads all rows. Writes nothing where there is nothing; brings tables of an earlier version up to date.
     pub fn load(&self) -> worker::Result<Rows> {
         if self.version()? == 0 {
             return Ok(Rows::default());
@@ -32,8 +32,8 @@ impl Store {
         Ok(Rows { delegations, tracked, room: room.into_iter().next().unwrap_or_default() })
     }
 
-    /// Stores `changes`, all of them or none: they are made in one turn, which the platform commits as one. Gives the
-    /// number of rows written.
+    /// Stores `changes`, all of them or none: they are made in one turn, which the platform commits as one. Returns
+    /// the number of rows written.
     pub fn apply(&self, changes: &[Change]) -> worker::Result<usize> {
         if changes.is_empty() {
             return Ok(0);
@@ -63,7 +63,7 @@ impl Store {
         Ok(written)
     }
 
-    /// 0 where there are no tables yet.
+    /// Version of the tables; 0 where there are none yet.
     fn version(&self) -> worker::Result<usize> {
         #[derive(Deserialize)]
         struct Found {
@@ -78,7 +78,7 @@ impl Store {
     }
 }
 
-/// The row's values in the order of `columns`.
+/// Returns the row's values in the order of `columns`.
 fn values(row: &impl Serialize, columns: &[&str]) -> worker::Result<Vec<SqlStorageValue>> {
     let row = serde_json::to_value(row)?;
     columns
@@ -94,7 +94,7 @@ fn values(row: &impl Serialize, columns: &[&str]) -> worker::Result<Vec<SqlStora
         .collect()
 }
 
-/// The engine's numbers stay below 2⁵³.
+/// Converts a number of the engine, all of which stay below 2⁵³.
 fn integer(number: u64) -> SqlStorageValue {
     SqlStorageValue::Integer(number.cast_signed())
 }

@@ -1,6 +1,6 @@
-//! A call in a LiveKit room, with the engine's part in it: what happens is told to the engine, and what it does is told as
-//! text, `restart alice`, `send alice`, `ask alice`, `ask all`, `members of !room`, `server in !room`, `remove alice` or
-//! `delete room`.
+//! A call in a LiveKit room, with the engine's part in it. Each method is an event for the engine; its actions are
+//! returned as texts: `restart alice`, `send alice`, `get alice`, `list participants`, `members of !room`, `server in
+//! !room`, `remove alice` or `delete room`.
 
 use std::collections::{BTreeMap, HashSet, VecDeque};
 use std::time::Duration;
@@ -8,9 +8,9 @@ use std::time::Duration;
 use delegated_leaves::{
     Action, Change, DelayId, DelayTimeout, DelayedEvent, DelayedEventsUrl, Delegate, DelegationId, DelegationRow,
     DisconnectReason, Ending, EngineConfig, HomeserverAnswer, Identity, Input, Jitter, LogEventKind, MatrixRoomId,
-    MembersAnswer, Occurrence, Participant, ParticipantRef, ParticipantSid, ParticipantState, RemovalAnswer, Request,
-    RoomCommand, RoomEngine, RoomName, RoomRow, Rows, ServerAnswer, ServerName, SfuAnswer, StateColumn, Timestamp,
-    Track, TrackedId, TrackedRow, UserId, WebhookEvent,
+    MembersAnswer, Occurrence, Outcome, Participant, ParticipantRef, ParticipantSid, ParticipantState, RemovalAnswer,
+    Request, RoomCommand, RoomEngine, RoomName, RoomRow, Rows, ServerAnswer, ServerName, SfuAnswer, StateColumn,
+    Timestamp, Track, TrackedId, TrackedRow, UserId, WebhookEvent,
 };
 
 pub struct Call {
@@ -19,11 +19,11 @@ pub struct Call {
     pub rows: BTreeMap<DelegationId, DelegationRow>,
     pub tracked: BTreeMap<TrackedId, TrackedRow>,
     pub rows_written: usize,
-    pub told: Vec<LogEventKind>,
+    pub logged: Vec<LogEventKind>,
     pub endings: Vec<Ending>,
     room_row: RoomRow,
     config: EngineConfig,
-    under_way: VecDeque<Action>,
+    in_flight: VecDeque<Action>,
 }
 
 pub const FAILED: HomeserverAnswer = HomeserverAnswer::Failed;
@@ -35,7 +35,7 @@ impl Call {
         Self::with_rules(EngineConfig::default())
     }
 
-    /// Who is in the Matrix room is checked every minute.
+    /// A call in which the members of the Matrix room are checked every minute.
     pub fn with_membership() -> Self {
         let membership_check_interval = Some(Duration::from_secs(60));
         Self::with_rules(EngineConfig { membership_check_interval, ..EngineConfig::default() })
@@ -46,7 +46,8 @@ impl Call {
         Self::with_rules(EngineConfig { sanity_check_interval, ..EngineConfig::default() })
     }
 
-    /// Alice has delegated her leave with this delay, is connected as `PA_1`, and her leave was restarted just now.
+    /// A call in which Alice has delegated her leave with this delay, is connected as `PA_1`, and her leave was
+    /// restarted just now.
     pub fn with_alice(timeout_s: u64) -> Self {
         let mut call = Self::new();
         call.delegate("alice", timeout_s);
@@ -62,11 +63,11 @@ impl Call {
             rows: BTreeMap::new(),
             tracked: BTreeMap::new(),
             rows_written: 0,
-            told: Vec::new(),
+            logged: Vec::new(),
             endings: Vec::new(),
             room_row: RoomRow::default(),
             config,
-            under_way: VecDeque::new(),
+            in_flight: VecDeque::new(),
         }
     }
 
@@ -78,7 +79,7 @@ impl Call {
         self.handle(Input::Command(RoomCommand::Delegate(request)));
     }
 
-    /// A token was minted for a user of that name, who is in `!room`, valid for an hour.
+    /// Issues a token to a user of that name, who is in `!room`, valid for an hour.
     pub fn track(&mut self, who: &str) {
         self.track_as(token(who, "!room", self.now + Duration::from_secs(3600)));
     }
@@ -87,7 +88,7 @@ impl Call {
         self.handle(Input::Command(RoomCommand::Track(request)));
     }
 
-    /// Somebody has a token, is connected, and was found to be in the Matrix room.
+    /// Issues a token, connects its holder, and answers that `joined` are in the Matrix room.
     pub fn track_and_connect(&mut self, who: &str, sid: &str, joined: &[&str]) {
         self.track(who);
         self.joined(who, sid);
@@ -95,47 +96,44 @@ impl Call {
         self.members(joined);
     }
 
-    /// The homeserver answers: these are in the Matrix room.
+    /// Answers `joined_members` with these users.
     pub fn members(&mut self, joined: &[&str]) {
         let joined: HashSet<_> = joined.iter().map(|who| user(who)).collect();
         self.members_answer(MembersAnswer::Joined(joined));
     }
 
     pub fn members_answer(&mut self, answer: MembersAnswer) {
-        let action_id = self.take(|request| matches!(request, Request::JoinedMembers { .. })).action_id;
-        self.handle(Input::Members { action_id, answer });
+        self.outcome(|request| matches!(request, Request::JoinedMembers { .. }), Outcome::Members(answer));
     }
 
     pub fn server_answers(&mut self, answer: ServerAnswer) {
-        let action_id = self.take(|request| matches!(request, Request::IsServerJoined { .. })).action_id;
-        self.handle(Input::Server { action_id, answer });
+        self.outcome(|request| matches!(request, Request::IsServerJoined { .. }), Outcome::Server(answer));
     }
 
-    /// The SFU answers what it was told to do to the participants, or to the room.
+    /// Answers a removal of a participant, or the deletion of the room.
     pub fn removal(&mut self, answer: RemovalAnswer) {
-        let action_id = self.take(is_removal).action_id;
-        self.handle(Input::Removal { action_id, answer, jitter: Jitter::new(0.5) });
+        self.outcome(is_removal, Outcome::Removal(answer));
     }
 
     pub fn awaits(&self, what: &str) -> bool {
-        self.under_way.iter().any(|action| told(&action.request).starts_with(what))
+        self.in_flight.iter().any(|action| describe(&action.request).starts_with(what))
     }
 
     pub fn is_connected(&self, who: &str) -> Option<bool> {
         self.tracked.values().find(|row| row.identity.as_str() == who).map(|row| row.connected == 1)
     }
 
-    /// The participant joins, and its leave is restarted.
+    /// Lets the participant join, and its leave be restarted.
     pub fn connect(&mut self, who: &str, sid: &str) {
         self.acts();
         self.joined(who, sid);
-        // Asked before it joined: that says nothing any more.
+        // Polled before it joined: that says nothing any more.
         self.sfu(&[]);
         self.acts();
         self.homeserver(DONE);
     }
 
-    /// The same for somebody who is tracked, and found to be in the Matrix room.
+    /// Does the same for a tracked participant that is found to be in the Matrix room.
     pub fn connect_in_membership(&mut self, who: &str, sid: &str) {
         self.acts();
         self.joined(who, sid);
@@ -167,7 +165,7 @@ impl Call {
         self.webhook(self.now, Occurrence::RoomFinished);
     }
 
-    /// A webhook of something that happened then comes in now.
+    /// Delivers a webhook of an earlier event now.
     pub fn webhook(&mut self, created_at: Timestamp, occurrence: Occurrence) {
         let created_at = Some(Timestamp::from_secs(created_at.as_millis() / 1000));
         self.event(WebhookEvent { created_at, occurrence });
@@ -181,19 +179,19 @@ impl Call {
         self.now = self.now + Duration::from_secs_f64(seconds);
     }
 
-    /// Seconds until something is due.
+    /// Returns the seconds until something is due.
     pub fn due_in(&self) -> f64 {
         self.room.next_due().map_or(f64::INFINITY, |due| due.since(self.now).as_secs_f64())
     }
 
-    /// Time passes until something is due.
+    /// Lets time pass until something is due.
     pub fn wait_for_due(&mut self) -> f64 {
         let wait = self.due_in();
         self.wait(wait);
         wait
     }
 
-    /// What is due now gets under way.
+    /// Starts the due actions.
     pub fn acts(&mut self) -> Vec<String> {
         self.acts_up_to(100)
     }
@@ -201,11 +199,11 @@ impl Call {
     pub fn acts_up_to(&mut self, limit: usize) -> Vec<String> {
         let actions = self.room.take_due(self.now, limit);
         self.store();
-        self.under_way.extend(actions.iter().cloned());
-        actions.iter().map(|action| told(&action.request)).collect()
+        self.in_flight.extend(actions.iter().cloned());
+        actions.iter().map(|action| describe(&action.request)).collect()
     }
 
-    /// Lets time pass until something is done, and tells what. Panics if that never comes.
+    /// Lets time pass until actions are started, and returns them. Panics if that never comes.
     pub fn next_acts(&mut self) -> Vec<String> {
         for _ in 0..100 {
             self.wait_for_due();
@@ -217,14 +215,12 @@ impl Call {
         panic!("nothing is ever done");
     }
 
-    /// A homeserver answers what it has been asked the longest ago.
+    /// Answers the oldest request to a homeserver.
     pub fn homeserver(&mut self, answer: HomeserverAnswer) {
-        let action = self.take(is_for_homeserver);
-        let jitter = Jitter::new(0.5);
-        self.handle(Input::Homeserver { action_id: action.action_id, answer, jitter });
+        self.outcome(is_for_homeserver, Outcome::Homeserver(answer));
     }
 
-    /// The SFU answers: these are there, with media.
+    /// Answers a poll: these participants have media.
     pub fn sfu(&mut self, there: &[(&str, &str)]) {
         let there = there.iter().map(|(who, sid)| (*who, *sid, ParticipantState::Active)).collect::<Vec<_>>();
         self.sfu_shows(&there);
@@ -245,26 +241,32 @@ impl Call {
     }
 
     pub fn awaits_homeserver(&self) -> bool {
-        self.under_way.iter().any(|action| is_for_homeserver(&action.request))
+        self.in_flight.iter().any(|action| is_for_homeserver(&action.request))
     }
 
     pub fn awaits_sfu(&self) -> bool {
-        self.under_way.iter().any(|action| is_question(&action.request))
+        self.in_flight.iter().any(|action| is_poll(&action.request))
     }
 
     fn sfu_answers(&mut self, answer: SfuAnswer) {
-        let action_id = self.take(is_question).action_id;
-        self.handle(Input::Sfu { action_id, answer });
+        self.outcome(is_poll, Outcome::Sfu(answer));
     }
 
-    /// Everything in memory is lost.
+    /// Loses everything in memory.
     pub fn crash(&mut self) {
-        self.under_way.clear();
+        self.in_flight.clear();
         self.room = RoomEngine::load(self.config, self.now, self.stored());
     }
 
     pub fn state(&self, who: &str) -> Option<StateColumn> {
         self.rows.values().find(|row| row.identity.as_str() == who).map(|row| row.state)
+    }
+
+    /// Ends the oldest action in flight for which `wanted` holds with this outcome.
+    pub fn outcome(&mut self, wanted: impl Fn(&Request) -> bool, outcome: Outcome) {
+        let index = self.in_flight.iter().position(|action| wanted(&action.request)).expect("no such action");
+        let Action { id, .. } = self.in_flight.remove(index).unwrap();
+        self.handle(Input::Outcome { id, outcome, jitter: Jitter::new(0.5) });
     }
 
     fn handle(&mut self, input: Input) {
@@ -278,11 +280,6 @@ impl Call {
             tracked: self.tracked.values().cloned().collect(),
             room: self.room_row,
         }
-    }
-
-    fn take(&mut self, wanted: impl Fn(&Request) -> bool) -> Action {
-        let index = self.under_way.iter().position(|action| wanted(&action.request)).expect("nothing was asked");
-        self.under_way.remove(index).unwrap()
     }
 
     fn store(&mut self) {
@@ -302,15 +299,15 @@ impl Call {
         let (memory, disk) = (self.room.rows(), self.stored());
         assert_eq!((memory.delegations, memory.tracked), (disk.delegations, disk.tracked), "memory and disk differ");
         for log_event in self.room.take_log_events() {
-            self.told.push(log_event.event);
-            if let LogEventKind::Ended(ending) = log_event.event {
+            self.logged.push(log_event.kind);
+            if let LogEventKind::Ended(ending) = log_event.kind {
                 self.endings.push(ending);
             }
         }
     }
 }
 
-/// A token for a user of that name, who is in that Matrix room.
+/// Token of a user of that name, who is in that Matrix room.
 pub fn token(who: &str, matrix_room: &str, expires_at: Timestamp) -> Track {
     Track {
         room: RoomName::new("room"),
@@ -325,7 +322,7 @@ fn user(who: &str) -> UserId {
     UserId::new(format!("@{who}:example.com"))
 }
 
-/// What a member delegates: a leave of its own.
+/// Request of a member to delegate its own leave.
 pub fn request(who: &str, timeout_s: u64) -> Delegate {
     Delegate {
         room: RoomName::new("room"),
@@ -339,7 +336,7 @@ pub fn request(who: &str, timeout_s: u64) -> Delegate {
     }
 }
 
-/// A participant by its connection, an empty SID being none. It doesn't tell when it joined.
+/// Participant by its connection, an empty SID being none, without the time of its beginning.
 pub fn participant(who: &str, sid: &str) -> ParticipantRef {
     ParticipantRef { identity: Identity::new(who), sid: ParticipantSid::new(sid), joined_at: None }
 }
@@ -348,7 +345,7 @@ fn is_for_homeserver(request: &Request) -> bool {
     matches!(request, Request::Restart(_) | Request::Send(_))
 }
 
-fn is_question(request: &Request) -> bool {
+fn is_poll(request: &Request) -> bool {
     matches!(request, Request::GetParticipant { .. } | Request::ListParticipants { .. })
 }
 
@@ -356,7 +353,7 @@ fn is_removal(request: &Request) -> bool {
     matches!(request, Request::RemoveParticipant { .. } | Request::DeleteRoom { .. })
 }
 
-fn told(request: &Request) -> String {
+fn describe(request: &Request) -> String {
     let whose = |event: &DelayedEvent| {
         let leave = event.delay_id.secret().trim_start_matches("leave of ");
         event.owner.as_ref().map_or(leave.to_owned(), |owner| format!("{leave} as {}", owner.as_str()))
@@ -364,11 +361,6 @@ fn told(request: &Request) -> String {
     match request {
         Request::Restart(event) => format!("restart {}", whose(event)),
         Request::Send(event) => format!("send {}", whose(event)),
-        Request::GetParticipant { identity, .. } => format!("ask {identity}"),
-        Request::ListParticipants { .. } => "ask all".to_owned(),
-        Request::JoinedMembers { matrix_room_id } => format!("members of {matrix_room_id}"),
-        Request::IsServerJoined { matrix_room_id } => format!("server in {matrix_room_id}"),
-        Request::RemoveParticipant { identity, .. } => format!("remove {identity}"),
-        Request::DeleteRoom { room } => format!("delete {room}"),
+        request => request.to_string(),
     }
 }

@@ -11,7 +11,7 @@ fn who_is_coming_back_is_looked_for_after_two_seconds_and_gone_after_fifteen() {
         let mut waits = Vec::new();
         while call.state("alice") == Some(StateColumn::Suspected) {
             waits.push(call.wait_for_due());
-            assert_eq!(call.acts(), ["ask alice"]);
+            assert_eq!(call.acts(), ["get alice"]);
             call.sfu(&[]);
         }
         assert_eq!(waits, [2.0, 2.0, 4.0, 7.0]);
@@ -88,7 +88,7 @@ fn a_sfu_that_does_not_answer_is_asked_for_an_hour() {
     call.left_because("alice", "PA_1", DuplicateIdentity);
     while call.state("alice") == Some(StateColumn::Suspected) {
         call.wait_for_due();
-        if call.acts() == ["ask alice"] {
+        if call.acts() == ["get alice"] {
             call.sfu_fails();
         }
     }
@@ -102,7 +102,7 @@ fn who_left_after_a_restart_of_everything_is_asked_for_at_once() {
     call.left_because("alice", "PA_1", DuplicateIdentity);
     call.wait(60.0);
     call.crash();
-    assert_eq!(call.acts(), ["ask alice"]);
+    assert_eq!(call.acts(), ["get alice"]);
     call.sfu(&[]);
     assert_eq!(call.acts(), ["send alice"]);
 }

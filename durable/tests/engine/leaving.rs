@@ -45,7 +45,7 @@ fn a_failed_send_is_retried_with_back_off_after_a_look_at_the_sfu() {
     assert_eq!(call.acts(), ["send alice"]);
     call.homeserver(FAILED);
     assert_eq!(call.wait_for_due(), 2.25);
-    assert_eq!(call.acts(), ["ask alice"], "that was five seconds ago");
+    assert_eq!(call.acts(), ["get alice"], "that was five seconds ago");
     call.sfu(&[]);
     assert_eq!(call.acts(), ["send alice"]);
 }
@@ -57,7 +57,7 @@ fn who_is_back_before_the_leave_was_sent_has_not_left() {
     call.acts();
     call.homeserver(FAILED);
     call.wait(10.0);
-    assert_eq!(call.acts(), ["ask alice"]);
+    assert_eq!(call.acts(), ["get alice"]);
     call.sfu(&[("alice", "PA_2")]);
     assert_eq!(call.state("alice"), Some(StateColumn::Connected));
     assert_eq!(call.acts(), ["restart alice"]);
@@ -93,7 +93,7 @@ fn the_sfu_showing_the_connection_that_left_does_not_stop_the_leave() {
     call.acts();
     call.homeserver(FAILED);
     call.wait(10.0);
-    assert_eq!(call.acts(), ["ask alice"]);
+    assert_eq!(call.acts(), ["get alice"]);
     call.sfu(&[("alice", "PA_1")]);
     assert_eq!(call.acts(), ["send alice"]);
 }
@@ -136,7 +136,7 @@ fn there_is_always_one_attempt() {
     call.left("alice", "PA_1");
     call.wait(3600.0);
     call.crash();
-    assert_eq!(call.acts(), ["ask alice"]);
+    assert_eq!(call.acts(), ["get alice"]);
     call.sfu_fails();
     assert_eq!(call.acts(), ["send alice"]);
     call.homeserver(FAILED);
@@ -167,13 +167,13 @@ fn a_restart_under_way_does_not_hold_up_the_leave() {
     assert_eq!(call.endings, [Ending::Sent]);
 }
 
-/// Lets the homeserver fail, with the participant gone. Returns how often it was tried.
+/// Lets the homeserver fail after the participant has left. Returns the number of tries.
 fn fail_until_given_up(call: &mut Call) -> usize {
     let mut attempts = 0;
     while call.endings.is_empty() {
         call.wait_for_due();
         for act in call.acts() {
-            if act == "ask alice" {
+            if act == "get alice" {
                 call.sfu(&[]);
             } else {
                 call.homeserver(FAILED);

@@ -1,4 +1,4 @@
-//! What the engine promises, one by one.
+//! The promises of the engine, one by one.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test that can't go on has failed")]
 
@@ -7,6 +7,7 @@ mod coming_back;
 mod connected;
 mod leaving;
 mod membership;
+mod outcomes;
 mod properties;
 mod replacement;
 mod sanity;

@@ -1,4 +1,4 @@
-//! Whoever isn't in the Matrix room is removed from the LiveKit room, and nobody else.
+//! A participant whose user isn't in the Matrix room is removed from the LiveKit room, and no other.
 
 use std::time::Duration;
 
@@ -39,7 +39,7 @@ fn who_is_not_in_the_matrix_room_is_removed() {
     call.removal(Done);
     assert_eq!(call.acts(), [""; 0]);
     assert_eq!((call.is_connected("alice"), call.is_connected("bob")), (Some(true), Some(false)));
-    assert_eq!(call.told, [LogEventKind::ParticipantRemoved]);
+    assert_eq!(call.logged, [LogEventKind::ParticipantRemoved]);
 }
 
 #[test]
@@ -59,7 +59,7 @@ fn a_kept_token_does_not_let_them_stay() {
     }
 }
 
-/// The SFU renews the token of whoever is connected, for ten minutes.
+/// The SFU refreshes the token of a connected participant, for ten minutes.
 #[test]
 fn who_is_removed_after_the_token_has_expired_is_not_forgotten_at_once() {
     let mut call = Call::with_membership();
@@ -155,7 +155,7 @@ fn a_homeserver_that_fails_removes_nobody_and_is_asked_again_next_round() {
     assert_eq!(call.wait_for_due(), 30.0, "nor does one that never answers");
     assert_eq!(call.acts(), [""; 0]);
     assert_eq!(call.is_connected("alice"), Some(true));
-    assert_eq!(call.told, [LogEventKind::MembershipUnknown; 4]);
+    assert_eq!(call.logged, [LogEventKind::MembershipUnknown; 4]);
 }
 
 #[test]
@@ -173,7 +173,7 @@ fn a_room_without_our_homeserver_is_deleted() {
     call.removal(Done);
     assert_eq!(call.is_connected("alice"), Some(false));
     assert_eq!(call.acts(), [""; 0]);
-    assert_eq!(call.told, [LogEventKind::DeletionFailed, LogEventKind::RoomDeleted]);
+    assert_eq!(call.logged, [LogEventKind::DeletionFailed, LogEventKind::RoomDeleted]);
 }
 
 #[test]
@@ -185,7 +185,7 @@ fn a_room_is_not_deleted_when_a_token_was_minted_since_the_question() {
     assert_eq!(call.acts(), ["server in !room"]);
     call.track("bob");
     call.server_answers(ServerAnswer::Joined(false));
-    assert_eq!(call.acts(), ["remove alice"], "who got none since isn't there any more");
+    assert_eq!(call.acts(), ["remove alice"], "alice has no newer token");
 }
 
 #[test]
@@ -199,7 +199,7 @@ fn a_namespace_that_hides_the_members_removes_nobody_and_is_told_once() {
         call.server_answers(ServerAnswer::Joined(true));
         assert_eq!(call.acts(), [""; 0]);
     }
-    assert_eq!(call.told, [LogEventKind::NamespaceMisconfigured]);
+    assert_eq!(call.logged, [LogEventKind::NamespaceMisconfigured]);
 }
 
 #[test]
@@ -214,7 +214,8 @@ fn whether_our_homeserver_is_joined_may_stay_unknown() {
     assert_eq!(call.is_connected("alice"), Some(true));
 }
 
-/// They can't share a LiveKit room, but if they did: who is in the one isn't removed for not being in the other.
+/// Two Matrix rooms can't share a LiveKit room, but if they did: members of the one aren't removed for not being in
+/// the other.
 #[test]
 fn matrix_rooms_are_not_confused() {
     let mut call = Call::with_membership();
@@ -259,14 +260,14 @@ fn nothing_is_asked_while_nobody_is_connected() {
     assert_eq!(call.room.next_due(), None);
 }
 
-/// Between the two looks it may come back: with a token that the SFU has given it while nobody told of its connection.
+/// Between the two polls it may come back: with a token that the SFU issued to a connection that was never reported.
 #[test]
 fn who_has_been_there_unheard_is_checked_after_the_first_look() {
     let mut call = Call::with_membership();
     call.track_and_connect("bob", "PA_1", &["bob"]);
     call.left("bob", "PA_1");
     assert_eq!(call.wait_for_due(), 3900.0);
-    assert_eq!(call.acts(), ["ask bob"]);
+    assert_eq!(call.acts(), ["get bob"]);
     call.sfu(&[]);
     assert_eq!(call.due_in(), 900.0);
     call.wait(599.0);
@@ -279,7 +280,7 @@ fn who_has_been_there_unheard_is_checked_after_the_first_look() {
     call.is_forgotten_after_two_looks("bob");
 }
 
-/// The SFU gives a token to whoever connects, even if it never gets as far as media.
+/// The SFU issues a token to each connecting participant, even if it never gets as far as media.
 #[test]
 fn who_only_tries_to_connect_is_remembered_for_longer() {
     let mut call = Call::with_membership();
@@ -289,7 +290,7 @@ fn who_only_tries_to_connect_is_remembered_for_longer() {
     call.wait(3600.0);
     call.aborted("bob", "PA_2");
     assert_eq!((call.due_in(), call.rows_written), (900.0, 2));
-    assert_eq!(call.next_acts(), ["ask bob"]);
+    assert_eq!(call.next_acts(), ["get bob"]);
     call.sfu(&[]);
     call.wait(599.0);
     call.aborted("bob", "PA_3");
@@ -301,9 +302,9 @@ fn who_only_tries_to_connect_is_remembered_for_longer() {
 fn the_second_look_finds_whom_no_webhook_has_announced() {
     let mut call = Call::with_membership();
     call.track("bob");
-    assert_eq!(call.next_acts(), ["ask bob"]);
+    assert_eq!(call.next_acts(), ["get bob"]);
     call.sfu(&[]);
-    assert_eq!(call.next_acts(), ["ask bob"]);
+    assert_eq!(call.next_acts(), ["get bob"]);
     call.sfu(&[("bob", "PA_1")]);
     assert_eq!(call.acts(), ["members of !room"]);
     call.members(&[]);
@@ -314,19 +315,19 @@ fn the_second_look_finds_whom_no_webhook_has_announced() {
 fn a_look_that_fails_proves_nothing() {
     let mut call = Call::with_membership();
     call.track("bob");
-    assert_eq!(call.next_acts(), ["ask bob"]);
+    assert_eq!(call.next_acts(), ["get bob"]);
     call.sfu(&[]);
     assert_eq!(call.wait_for_due(), 900.0);
-    assert_eq!(call.acts(), ["ask bob"]);
+    assert_eq!(call.acts(), ["get bob"]);
     call.sfu_fails();
     assert_eq!(call.wait_for_due(), 600.0);
-    assert_eq!(call.acts(), ["ask bob"]);
+    assert_eq!(call.acts(), ["get bob"]);
     call.sfu(&[]);
     call.acts();
     assert!(call.room.is_empty());
 }
 
-/// It isn't stored who was looked for when.
+/// The polls aren't stored.
 #[test]
 fn where_the_object_is_loaded_for_each_look_there_are_three() {
     let mut call = Call::with_membership();
@@ -335,12 +336,12 @@ fn where_the_object_is_loaded_for_each_look_there_are_three() {
     assert_eq!(call.wait_for_due(), 3900.0);
     for _ in 0..2 {
         call.crash();
-        assert_eq!(call.acts(), ["ask alice"]);
+        assert_eq!(call.acts(), ["get alice"]);
         call.sfu(&[]);
         assert_eq!(call.wait_for_due(), 900.0);
     }
     call.crash();
-    assert_eq!(call.acts(), ["ask alice"]);
+    assert_eq!(call.acts(), ["get alice"]);
     call.sfu(&[]);
     call.acts();
     assert!(call.room.is_empty());
@@ -353,7 +354,7 @@ fn an_outage_of_half_an_hour_does_not_pass_for_a_look() {
     call.track("bob");
     call.wait(3900.0 + 1799.0);
     call.crash();
-    assert_eq!(call.acts(), ["ask bob"]);
+    assert_eq!(call.acts(), ["get bob"]);
     call.sfu(&[]);
     call.acts();
     call.wait(599.0);
@@ -365,7 +366,7 @@ fn an_outage_of_half_an_hour_does_not_pass_for_a_look() {
 fn who_has_come_without_a_webhook_is_not_forgotten() {
     let mut call = Call::with_membership();
     call.track("alice");
-    assert_eq!(call.next_acts(), ["ask alice"]);
+    assert_eq!(call.next_acts(), ["get alice"]);
     call.sfu(&[("alice", "PA_1")]);
     assert_eq!(call.acts(), ["members of !room"]);
 }
@@ -376,7 +377,7 @@ fn a_sfu_that_does_not_tell_is_asked_every_ten_minutes_for_a_day() {
     call.track("alice");
     assert_eq!(call.wait_for_due(), 3900.0);
     for _ in 0..144 {
-        assert_eq!(call.acts(), ["ask alice"]);
+        assert_eq!(call.acts(), ["get alice"]);
         call.sfu_fails();
         assert_eq!(call.wait_for_due(), 600.0);
     }
@@ -456,14 +457,14 @@ fn a_lost_end_is_noticed_when_the_token_has_expired() {
     let mut call = Call::with_membership();
     call.track_and_connect("alice", "PA_1", &["alice"]);
     call.wait(3900.0);
-    assert_eq!(call.acts(), ["ask alice", "members of !room"]);
+    assert_eq!(call.acts(), ["get alice", "members of !room"]);
     call.members(&["alice"]);
     call.sfu_fails();
     for _ in 0..9 {
         assert_eq!(call.next_acts(), ["members of !room"]);
         call.members(&["alice"]);
     }
-    assert_eq!(call.next_acts(), ["ask alice", "members of !room"]);
+    assert_eq!(call.next_acts(), ["get alice", "members of !room"]);
     call.members(&["alice"]);
     call.sfu(&[]);
     assert_eq!(call.due_in(), 900.0, "the SFU may have given it a token of ten minutes");
@@ -479,17 +480,17 @@ fn a_sanity_check_finds_whom_no_webhook_has_announced() {
     let mut call = Call::with_rules(config);
     call.track("alice");
     assert_eq!(call.wait_for_due(), 30.0);
-    assert_eq!(call.acts(), ["ask alice"]);
+    assert_eq!(call.acts(), ["get alice"]);
     call.sfu(&[("alice", "PA_1")]);
     assert_eq!(call.acts(), ["members of !room"]);
     call.members(&[]);
     assert_eq!(call.acts(), ["remove alice"]);
     call.removal(Done);
-    assert_eq!(call.next_acts(), ["ask alice"]);
+    assert_eq!(call.next_acts(), ["get alice"]);
     call.sfu(&[]);
     for wait in [7200.0, 900.0] {
         call.wait(wait);
-        assert_eq!(call.acts(), ["ask alice"]);
+        assert_eq!(call.acts(), ["get alice"]);
         call.sfu(&[]);
     }
     call.acts();
@@ -537,7 +538,7 @@ fn others_are_none_of_its_business() {
     assert_eq!(call.acts(), [""; 0]);
     assert_eq!(call.next_acts(), ["members of !room"]);
     call.members(&["alice"]);
-    assert_eq!(call.acts(), [""; 0], "who has no token of ours isn't removed");
+    assert_eq!(call.acts(), [""; 0], "a participant without a token of ours isn't removed");
 }
 
 #[test]
@@ -567,7 +568,7 @@ fn who_is_removed_leaves_even_if_no_webhook_says_so() {
     assert_eq!(call.acts(), ["remove alice"]);
     call.removal(Done);
     assert_eq!(call.state("alice"), Some(StateColumn::Suspected));
-    assert_eq!(call.acts(), ["ask alice"]);
+    assert_eq!(call.acts(), ["get alice"]);
     call.sfu(&[]);
     assert_eq!(call.acts(), ["send alice"]);
 }
@@ -600,14 +601,14 @@ fn an_expired_token_is_remembered_for_as_long_as_it_may_be_used() {
 }
 
 impl Call {
-    /// The SFU is asked twice, and then there is nobody left.
+    /// Answers two polls without the participant, which end its record.
     fn is_forgotten_after_two_looks(&mut self, who: &str) {
-        assert_eq!(self.next_acts(), [format!("ask {who}")]);
+        assert_eq!(self.next_acts(), [format!("get {who}")]);
         self.sfu(&[]);
         assert_eq!(self.acts(), [""; 0]);
-        assert!(!self.room.is_empty(), "it may have a token that nobody knows of");
+        assert!(!self.room.is_empty(), "it may have a token that was never reported");
         assert_eq!(self.wait_for_due(), 900.0);
-        assert_eq!(self.acts(), [format!("ask {who}")]);
+        assert_eq!(self.acts(), [format!("get {who}")]);
         self.sfu(&[]);
         assert_eq!(self.acts(), [""; 0]);
         assert!(self.room.is_empty());

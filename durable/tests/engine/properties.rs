@@ -68,7 +68,7 @@ fn happening() -> impl Strategy<Value = Happening> {
 proptest! {
     #![proptest_config(ProptestConfig { cases: 500, ..ProptestConfig::default() })]
 
-    /// [`Call`] checks after each input that what is stored is what a crash needs.
+    /// [`Call`] checks after each input that the rows on disk are those that a crash needs.
     #[test]
     fn whatever_happens_there_is_a_next_step_and_it_is_a_step(happenings in prop::collection::vec(happening(), 0..80)) {
         let interval = Some(Duration::from_secs(60));
@@ -77,17 +77,18 @@ proptest! {
         for happening in happenings {
             happen(&mut call, happening);
             if call.room.is_empty() {
-                prop_assert_eq!(call.room.next_due(), call.room.next_due().filter(|_| call.room.has_actions_under_way()));
+                prop_assert_eq!(call.room.next_due(), call.room.next_due().filter(|_| call.room.has_actions_in_flight()));
             } else {
                 prop_assert!(call.room.next_due().is_some());
             }
             call.acts();
             prop_assert!(call.acts().is_empty());
-            prop_assert!(call.room.has_actions_under_way() || call.room.next_due().is_none_or(|due| due > call.now));
+            prop_assert!(call.room.has_actions_in_flight() || call.room.next_due().is_none_or(|due| due > call.now));
         }
     }
 
-    /// However often and in whatever order somebody comes and goes, nobody is remembered for ever, and nothing is left to do.
+    /// However often and in whatever order participants come and go, none is remembered for ever, and nothing is left
+    /// to do.
     #[test]
     fn whoever_is_tracked_is_forgotten_in_the_end(happenings in prop::collection::vec(happening(), 0..60)) {
         let mut call = Call::with_membership();
@@ -118,7 +119,7 @@ proptest! {
         prop_assert_eq!(call.room.next_due(), None);
     }
 
-    /// In whatever order the webhooks of two connections come, the participant is gone in the end.
+    /// In whatever order the webhooks of two connections come, the participant has left in the end.
     #[test]
     fn webhooks_in_any_order_come_to_the_same(order in Just(vec![0, 1, 2, 3]).prop_shuffle(), crash_after in 0..5_usize) {
         let mut call = Call::new();
@@ -142,7 +143,7 @@ proptest! {
             );
         }
         while !call.acts().contains(&"send alice".to_owned()) {
-            if call.room.has_actions_under_way() {
+            if call.room.has_actions_in_flight() {
                 answer(&mut call);
             }
             prop_assert!(call.now < start + Duration::from_secs(120), "it stays {:?}", call.state("alice"));
@@ -219,7 +220,7 @@ fn happen(call: &mut Call, happening: Happening) {
     }
 }
 
-/// The SFU has nobody, and the homeserver does what it is asked.
+/// Answers a poll without participants, and a request to the homeserver with success.
 fn answer(call: &mut Call) {
     if call.awaits_sfu() {
         call.sfu(&[]);

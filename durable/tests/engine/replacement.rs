@@ -8,7 +8,7 @@ fn a_new_delegation_takes_the_place_of_the_old_one_at_once() {
     call.delegate_as(another("alice"));
     assert_eq!(call.endings, [Ending::Replaced]);
     assert_eq!(call.rows.len(), 1);
-    assert_eq!(call.acts(), ["ask alice"]);
+    assert_eq!(call.acts(), ["get alice"]);
     call.sfu(&[("alice", "PA_1")]);
     assert_eq!(call.acts(), ["restart another"]);
 }
@@ -29,11 +29,11 @@ fn results_of_the_old_one_do_not_touch_the_new_one() {
 fn an_answer_about_the_old_one_does_not_touch_the_new_one() {
     let mut call = Call::new();
     call.delegate("alice", 60);
-    assert_eq!(call.acts(), ["ask alice"]);
+    assert_eq!(call.acts(), ["get alice"]);
     call.delegate_as(another("alice"));
     call.sfu(&[("alice", "PA_1")]);
     assert_eq!(call.state("alice"), Some(StateColumn::Waiting));
-    assert_eq!(call.acts(), ["ask alice"]);
+    assert_eq!(call.acts(), ["get alice"]);
 }
 
 #[test]
@@ -59,7 +59,7 @@ fn a_delegation_is_known_under_both_its_identities() {
     for who in ["alice", "@alice:example.com:D"] {
         let mut call = Call::new();
         call.delegate_as(Delegate { legacy_identity: legacy_identity.clone(), ..request("alice", 60) });
-        assert_eq!(call.acts(), ["ask all"]);
+        assert_eq!(call.acts(), ["list participants"]);
         call.sfu(&[("bob", "PA_9"), (who, "PA_1")]);
         assert_eq!(call.acts(), ["restart alice"]);
         call.wait(5.0);

@@ -16,7 +16,7 @@ fn one_participant_is_asked_for_alone() {
     let mut call = sanity_checked(&["alice"]);
     for _ in 0..3 {
         assert_eq!(call.wait_for_due(), 60.0);
-        assert_eq!(call.acts(), ["ask alice"]);
+        assert_eq!(call.acts(), ["get alice"]);
         call.sfu(&[("alice", "PA_0")]);
     }
 }
@@ -25,7 +25,7 @@ fn one_participant_is_asked_for_alone() {
 fn several_are_asked_for_at_once() {
     let mut call = sanity_checked(&["alice", "bob", "carol"]);
     assert_eq!(call.wait_for_due(), 60.0);
-    assert_eq!(call.acts(), ["ask all"]);
+    assert_eq!(call.acts(), ["list participants"]);
     call.sfu(&[("alice", "PA_0"), ("carol", "PA_2")]);
     assert_eq!(call.acts(), ["send bob"]);
     assert_eq!(call.state("alice"), Some(StateColumn::Connected));
@@ -63,14 +63,14 @@ fn who_has_two_identities_is_gone_when_neither_is_there() {
     let mut call = Call::with_sanity_check(60);
     call.delegate_as(with_legacy());
     call.connect("@alice:example.com:D", "PA_1");
-    assert_eq!(call.next_acts(), ["ask @alice:example.com:D"]);
+    assert_eq!(call.next_acts(), ["get @alice:example.com:D"]);
     call.sfu(&[]);
-    assert_eq!(call.acts(), ["ask all"]);
+    assert_eq!(call.acts(), ["list participants"]);
     call.sfu(&[("alice", "PA_2")]);
     assert_eq!(call.state("alice"), Some(StateColumn::Connected));
-    assert_eq!(call.next_acts(), ["ask alice"]);
+    assert_eq!(call.next_acts(), ["get alice"]);
     call.sfu(&[]);
-    assert_eq!(call.acts(), ["ask all"]);
+    assert_eq!(call.acts(), ["list participants"]);
     call.sfu(&[]);
     assert_eq!(call.acts(), ["send alice"]);
 }

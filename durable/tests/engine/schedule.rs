@@ -65,12 +65,12 @@ fn a_homeserver_that_fails_gets_two_places_until_it_works() {
 fn all_questions_are_asked_in_one_and_one_at_a_time() {
     let mut call = Call::new();
     call.delegate("alice", 60);
-    assert_eq!(call.acts(), ["ask alice"]);
+    assert_eq!(call.acts(), ["get alice"]);
     call.delegate("bob", 60);
     call.delegate("carol", 60);
     assert_eq!(call.acts(), [""; 0]);
     call.sfu(&[]);
-    assert_eq!(call.acts(), ["ask all"]);
+    assert_eq!(call.acts(), ["list participants"]);
     call.sfu(&[("bob", "PA_2")]);
     assert_eq!(call.acts(), ["restart bob"]);
 }

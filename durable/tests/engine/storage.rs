@@ -9,7 +9,7 @@ fn a_whole_life_writes_twelve_rows_at_most() {
     let mut alarms = 0;
     call.delegate("alice", 60);
     alarms += 1;
-    assert_eq!(call.acts(), ["ask alice"]);
+    assert_eq!(call.acts(), ["get alice"]);
     call.sfu(&[]);
     alarms += 1;
     call.joined("alice", "PA_1");
@@ -43,9 +43,9 @@ fn questions_and_their_answers_write_nothing_while_nobody_comes() {
 fn what_was_under_way_is_due_again_after_a_crash() {
     let mut call = Call::new();
     call.delegate("alice", 60);
-    assert_eq!(call.acts(), ["ask alice"]);
+    assert_eq!(call.acts(), ["get alice"]);
     call.crash();
-    assert_eq!(call.acts(), ["ask alice"]);
+    assert_eq!(call.acts(), ["get alice"]);
     call.sfu(&[("alice", "PA_1")]);
     assert_eq!(call.acts(), ["restart alice"]);
     call.crash();
@@ -55,7 +55,7 @@ fn what_was_under_way_is_due_again_after_a_crash() {
     call.left("alice", "PA_1");
     assert_eq!(call.acts(), ["send alice"]);
     call.crash();
-    assert_eq!(call.acts(), ["ask alice"], "it may be back by now");
+    assert_eq!(call.acts(), ["get alice"], "it may be back by now");
     call.sfu(&[]);
     assert_eq!(call.acts(), ["send alice"]);
 }
@@ -106,7 +106,7 @@ fn questions_go_on_where_they_were_after_a_crash() {
     call.delegate("alice", 3600);
     call.wait(40.0);
     call.crash();
-    assert_eq!(call.acts(), ["ask alice"]);
+    assert_eq!(call.acts(), ["get alice"]);
     call.sfu(&[]);
     assert_eq!(call.due_in(), 32.0);
 }

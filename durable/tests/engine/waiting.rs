@@ -9,7 +9,7 @@ fn the_sfu_is_asked_at_once_and_then_after_one_second_doubling_to_sixty() {
     let mut waits = Vec::new();
     for _ in 0..10 {
         waits.push(call.wait_for_due());
-        assert_eq!(call.acts(), ["ask alice"]);
+        assert_eq!(call.acts(), ["get alice"]);
         call.sfu(&[]);
     }
     assert_eq!(waits, [0.0, 1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 60.0, 60.0, 60.0]);
@@ -38,7 +38,7 @@ fn a_participant_that_joins_has_its_leave_restarted_at_once() {
 fn a_participant_that_is_found_has_its_leave_restarted_at_once() {
     let mut call = Call::new();
     call.delegate("alice", 8);
-    assert_eq!(call.acts(), ["ask alice"]);
+    assert_eq!(call.acts(), ["get alice"]);
     call.sfu(&[("alice", "PA_1")]);
     assert_eq!(call.acts(), ["restart alice"]);
 }
@@ -72,7 +72,7 @@ fn who_does_not_come_within_the_delay_leaves() {
     while !acts.contains(&"send alice".to_owned()) {
         call.wait_for_due();
         acts = call.acts();
-        if acts == ["ask alice"] {
+        if acts == ["get alice"] {
             call.sfu(&[]);
         }
     }
@@ -84,10 +84,10 @@ fn nobody_is_waited_for_longer_than_an_hour() {
     let mut call = Call::new();
     call.delegate("alice", 7200);
     call.wait(3599.0);
-    assert_eq!(call.acts(), ["ask alice"]);
+    assert_eq!(call.acts(), ["get alice"]);
     call.sfu(&[]);
     call.wait(1.0);
-    assert_eq!(call.acts(), ["ask alice"]);
+    assert_eq!(call.acts(), ["get alice"]);
     call.sfu(&[]);
     assert_eq!(call.acts(), ["send alice"]);
 }
@@ -97,7 +97,7 @@ fn who_is_found_at_the_end_of_the_wait_has_not_left() {
     let mut call = Call::new();
     call.delegate("alice", 8);
     call.wait(8.0);
-    assert_eq!(call.acts(), ["ask alice"]);
+    assert_eq!(call.acts(), ["get alice"]);
     call.sfu(&[("alice", "PA_1")]);
     assert_eq!(call.acts(), ["restart alice"]);
 }
@@ -107,10 +107,10 @@ fn at_the_end_of_the_wait_a_sfu_that_does_not_answer_is_given_the_shortest_windo
     let mut call = Call::new();
     call.delegate("alice", 8);
     call.wait(8.0);
-    assert_eq!(call.acts(), ["ask alice"]);
+    assert_eq!(call.acts(), ["get alice"]);
     call.sfu_fails();
     assert_eq!(call.wait_for_due(), 1.0);
-    assert_eq!(call.acts(), ["ask alice"]);
+    assert_eq!(call.acts(), ["get alice"]);
     call.sfu_fails();
     assert_eq!(call.acts(), ["send alice"]);
 }
@@ -149,7 +149,7 @@ fn a_connection_that_ended_before_it_was_seen_shortens_the_wait_to_fifteen_secon
     call.sfu(&[]);
     assert_eq!(call.state("alice"), Some(StateColumn::Waiting));
     call.wait(0.1);
-    assert_eq!(call.acts(), ["ask alice"]);
+    assert_eq!(call.acts(), ["get alice"]);
     call.sfu(&[]);
     assert_eq!(call.acts(), ["send alice"]);
 }
@@ -177,7 +177,7 @@ fn a_join_older_than_the_delegation_is_looked_into() {
     call.sfu(&[]);
     call.webhook(before, Occurrence::ParticipantJoined(participant("alice", "PA_1")));
     assert_eq!(call.state("alice"), Some(StateColumn::Waiting));
-    assert_eq!(call.acts(), ["ask alice"]);
+    assert_eq!(call.acts(), ["get alice"]);
     call.sfu(&[("alice", "PA_1")]);
     assert_eq!(call.state("alice"), Some(StateColumn::Connected));
 }

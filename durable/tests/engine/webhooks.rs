@@ -73,7 +73,7 @@ fn the_end_of_a_newer_connection_is_looked_into() {
     call.wait(60.0);
     let newer = ParticipantRef { joined_at: Some(call.now), ..participant("alice", "PA_2") };
     call.webhook(call.now, Occurrence::ParticipantLeft(newer, DisconnectReason::Other));
-    assert_eq!(call.acts(), ["ask alice"]);
+    assert_eq!(call.acts(), ["get alice"]);
     call.sfu(&[]);
     assert_eq!(call.acts(), ["send alice"]);
 }
@@ -84,7 +84,7 @@ fn an_end_that_was_long_under_way_is_looked_into() {
     let left = call.now;
     call.wait(5.0);
     call.webhook(left, Occurrence::ParticipantLeft(participant("alice", "PA_1"), DisconnectReason::Other));
-    assert_eq!(call.acts(), ["ask alice"]);
+    assert_eq!(call.acts(), ["get alice"]);
     call.sfu(&[("alice", "PA_2")]);
     assert_eq!(call.state("alice"), Some(StateColumn::Connected));
     assert_eq!(call.acts(), [""; 0]);
@@ -98,9 +98,9 @@ fn who_is_gone_without_doubt_after_all_leaves() {
     call.webhook(left, Occurrence::ParticipantLeft(participant("alice", "PA_1"), DisconnectReason::Other));
     call.acts();
     call.sfu_fails();
-    assert_eq!(call.acts(), [""; 0], "nobody leaves on old news and no answer");
+    assert_eq!(call.acts(), [""; 0], "an old report and a failed poll prove nothing");
     assert_eq!(call.wait_for_due(), 1.0);
-    assert_eq!(call.acts(), ["ask alice"]);
+    assert_eq!(call.acts(), ["get alice"]);
     call.sfu(&[("alice", "PA_1")]);
     assert_eq!(call.acts(), ["send alice"], "the connection that has left isn't a new one");
 }

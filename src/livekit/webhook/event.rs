@@ -1,14 +1,22 @@
-//! What a webhook says: LiveKit's `WebhookEvent` in protojson, as far as it moves a delegation.
+//! Webhooks as events: LiveKit's `WebhookEvent` in protojson, as far as it concerns delegated leaves
+//! (`docs/protocol.md#webhook-body`).
+//!
+//! How it works:
+//! - the body has been verified before it is parsed;
+//! - four kinds of events have an effect on a room's object; all others, and those without a room or participant, are
+//!   irrelevant, and answered with 200 all the same, so that LiveKit doesn't send them again;
+//! - protojson writes 64-bit integers as strings and enums by name, but allows numbers for both, so both are read;
+//! - zero and the empty string are protobuf's form of an absent value, and unknown fields are skipped.
 
 use delegated_leaves::{
     DisconnectReason, Identity, Occurrence, ParticipantRef, ParticipantSid, RoomName, Timestamp, WebhookEvent,
 };
 use serde::Deserialize;
 
-/// Reads the body of a webhook whose signature has been checked.
+/// Parses the body of a webhook whose signature has been verified.
 ///
-/// Fails where it is no JSON object. What isn't known is passed over, as protojson wants it; an event
-/// that moves nobody, or doesn't say whom, is [`Webhook::Irrelevant`].
+/// Fails where it is no JSON object. Unknown fields are skipped, as protojson requires; an event without an effect,
+/// or without its room or participant, is [`Webhook::Irrelevant`].
 pub fn parse(body: &[u8]) -> Result<Webhook, NotAnEvent> {
     let body: Body = serde_json::from_slice(body).map_err(|_| NotAnEvent)?;
     let Some(room) = body.room.and_then(|room| room.name).filter(|name| !name.is_empty()) else {
@@ -17,30 +25,32 @@ pub fn parse(body: &[u8]) -> Result<Webhook, NotAnEvent> {
     let participant = body.participant.and_then(Participant::connection);
     let occurrence = match (body.event.as_str(), participant) {
         ("room_finished", _) => Occurrence::RoomFinished,
-        ("participant_joined", Some((who, _))) => Occurrence::ParticipantJoined(who),
-        ("participant_left", Some((who, why))) => Occurrence::ParticipantLeft(who, why),
-        ("participant_connection_aborted", Some((who, why))) => Occurrence::ParticipantConnectionAborted(who, why),
+        ("participant_joined", Some((participant, _))) => Occurrence::ParticipantJoined(participant),
+        ("participant_left", Some((participant, reason))) => Occurrence::ParticipantLeft(participant, reason),
+        ("participant_connection_aborted", Some((participant, reason))) => {
+            Occurrence::ParticipantConnectionAborted(participant, reason)
+        }
         _ => return Ok(Webhook::Irrelevant),
     };
     let created_at = body.created_at.and_then(Integer::seconds);
     Ok(Webhook::Relevant { room: RoomName::new(room), event: WebhookEvent { created_at, occurrence } })
 }
 
-/// A webhook, understood.
+/// A parsed webhook.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Webhook {
-    /// It may move a delegation.
+    /// The event may have an effect on a delegation.
     Relevant {
-        /// In this room.
+        /// The LiveKit room.
         room: RoomName,
-        /// What happened.
+        /// The event.
         event: WebhookEvent,
     },
-    /// It moves none.
+    /// The event has no effect.
     Irrelevant,
 }
 
-/// The body isn't a webhook of LiveKit's.
+/// The body is no webhook of LiveKit's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct NotAnEvent;
 
@@ -87,7 +97,7 @@ impl Participant {
     }
 }
 
-/// A 64-bit integer: protojson writes a string, and reads a number too.
+/// A 64-bit integer, written as a string or as a number.
 #[derive(Deserialize)]
 #[serde(untagged)]
 enum Integer {
@@ -97,7 +107,7 @@ enum Integer {
 }
 
 impl Integer {
-    /// Its value, where it is more than zero: zero is protobuf's way of saying nothing.
+    /// Returns the value, where it is more than zero: zero is the absent value of protobuf.
     fn positive(self) -> Option<u64> {
         match self {
             Self::Number(number) => u64::try_from(number).ok(),
@@ -112,7 +122,7 @@ impl Integer {
     }
 }
 
-/// An enum: protojson writes its name, and reads its number too.
+/// An enumerator, written as its name or its number.
 #[derive(Deserialize)]
 #[serde(untagged)]
 enum Enumerator {
@@ -167,8 +177,8 @@ mod tests {
             "event": "participant_joined", "room": {"name": "room"},
             "participant": {"identity": "i", "joinedAt": "1700000000", "joinedAtMs": "1700000000123"},
         }));
-        let Occurrence::ParticipantJoined(who) = event(webhook).occurrence else { panic!() };
-        assert_eq!(who.joined_at, Some(Timestamp::from_millis(1_700_000_000_123)));
+        let Occurrence::ParticipantJoined(participant) = event(webhook).occurrence else { panic!() };
+        assert_eq!(participant.joined_at, Some(Timestamp::from_millis(1_700_000_000_123)));
     }
 
     #[test]

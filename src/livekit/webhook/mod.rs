@@ -1,4 +1,4 @@
-//! LiveKit's webhooks: their signature, and what they say.
+//! LiveKit's webhooks: their signature, and their events.
 
 pub mod event;
 pub mod signature;

@@ -1,7 +1,13 @@
-//! LiveKit's webhooks ([LiveKit, "Webhooks"](https://docs.livekit.io/home/server/webhooks/)): is it really the SFU
-//! that speaks, and what does it say.
-
-use std::fmt;
+//! Signatures of webhooks ([LiveKit, "Webhooks"](https://docs.livekit.io/home/server/webhooks/),
+//! `docs/protocol.md#webhook-signature`).
+//!
+//! How it works:
+//! - the `Authorization` header is a JWT, with or without `Bearer`, signed with HS256 by the API key that its `iss`
+//!   names;
+//! - every configured key may sign, so that keys can be rotated; an unknown one is an error of its own, the most
+//!   common one;
+//! - the token must be in its time, with a minute of leeway for different clocks;
+//! - its `sha256` claim must be the digest of the body, compared in constant time.
 
 use base64ct::{Base64, Encoding};
 use chrono::{DateTime, Duration, Utc};
@@ -10,12 +16,13 @@ use jwt_compact::{AlgorithmExt, Claims, Header, TimeOptions, UntrustedToken};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
+use thiserror::Error;
 
 use crate::livekit::keys::{ApiKey, ApiKeys};
 use crate::livekit::token::MintError;
 
-/// Checks that `body` was signed by the holder of one of `keys`: the JWT in the `Authorization` header, with or without
-/// `Bearer`, must be HS256 by the key that it names, in its time (with a minute of leeway), and carry the body's SHA-256.
+/// Verifies that `body` was signed by the holder of one of `keys`: the JWT in the `Authorization` header must be
+/// HS256 by the key that it names, be in its time, and carry the SHA-256 of the body.
 pub fn verify(authorization: Option<&str>, body: &[u8], keys: &ApiKeys, now_ms: u64) -> Result<(), SignatureError> {
     let header = authorization.ok_or(SignatureError::NoToken)?.trim();
     let token = header.strip_prefix("Bearer ").unwrap_or(header).trim();
@@ -44,8 +51,8 @@ pub fn verify(authorization: Option<&str>, body: &[u8], keys: &ApiKeys, now_ms: 
 }
 
 impl ApiKey {
-    /// Signs `body` as the SFU does: the `Authorization` header of a webhook, valid from now on for five minutes. For those who
-    /// try out whether webhooks are believed.
+    /// Signs `body` like the SFU: returns the `Authorization` header of a webhook, valid from now on for five
+    /// minutes. For programs that test whether webhooks are accepted.
     pub fn sign_webhook(&self, body: &[u8], now_ms: u64) -> Result<String, MintError> {
         let now = i64::try_from(now_ms).ok().and_then(DateTime::<Utc>::from_timestamp_millis).ok_or(MintError)?;
         let sha256 = Some(Base64::encode_string(&Sha256::digest(body)));
@@ -61,42 +68,33 @@ struct WebhookClaims {
     sha256: Option<String>,
 }
 
-/// Why a webhook isn't believed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// Reason for rejecting a webhook.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 pub enum SignatureError {
-    /// There is no `Authorization` header.
+    /// The `Authorization` header is missing.
+    #[error("no Authorization header")]
     NoToken,
     /// The header holds no JWT with an issuer.
+    #[error("the Authorization header holds no token of LiveKit's")]
     Malformed,
-    /// The issuer is no key of ours.
+    /// The issuer is not a configured key.
+    #[error("signed with an API key that this service doesn't know: see webhook.api_key in the SFU's configuration")]
     UnknownKey,
     /// The signature isn't HS256 by the secret of that key.
+    #[error("the signature doesn't fit the secret of its API key")]
     WrongSignature,
     /// The token has expired, or never does.
+    #[error("the token has expired: do the clocks agree?")]
     Expired,
-    /// The token is for later.
+    /// The token is not valid yet.
+    #[error("the token isn't valid yet: do the clocks agree?")]
     NotYetValid,
-    /// The token vouches for no body.
+    /// The token has no digest of a body.
+    #[error("the token has no sha256 claim")]
     NoDigest,
-    /// The token vouches for another body.
+    /// The token has the digest of another body.
+    #[error("the body isn't the one that was signed: does a proxy change it?")]
     WrongDigest,
-}
-
-impl fmt::Display for SignatureError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::NoToken => "no Authorization header",
-            Self::Malformed => "the Authorization header holds no token of LiveKit's",
-            Self::UnknownKey => {
-                "signed with an API key that this service doesn't know: see webhook.api_key in the SFU's configuration"
-            }
-            Self::WrongSignature => "the signature doesn't fit the secret of its API key",
-            Self::Expired => "the token has expired: do the clocks agree?",
-            Self::NotYetValid => "the token isn't valid yet: do the clocks agree?",
-            Self::NoDigest => "the token has no sha256 claim",
-            Self::WrongDigest => "the body isn't the one that was signed: does a proxy change it?",
-        })
-    }
 }
 
 const LEEWAY_S: i64 = 60;

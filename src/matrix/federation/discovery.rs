@@ -1,19 +1,27 @@
-//! From a server name to where its federation API answers
-//! ([server-server API, "Resolving server names"](https://spec.matrix.org/latest/server-server-api/#resolving-server-names)).
+//! Server discovery: from a server name to the address of its federation API ([server-server API, "Resolving server
+//! names"](https://spec.matrix.org/latest/server-server-api/#resolving-server-names),
+//! `docs/protocol.md#finding-homeservers`).
 //!
-//! Decides only; whoever calls brings the [`Network`] that looks things up.
+//! How it works:
+//! - [`discover`] decides, and performs no I/O: its caller passes a [`Network`] with the two look-ups;
+//! - an address, or a name with a port, is the destination itself;
+//! - otherwise well-known may delegate to another name; the SRV records of the resulting name come next, and port
+//!   8448 last;
+//! - a failed look-up isn't an error: the next step applies, and the result is kept for a shorter time;
+//! - every host on the way is checked against the [`AddressPolicy`], because its name comes from a caller.
 
 use std::fmt;
 use std::time::Duration;
+
+use thiserror::Error;
 
 use crate::matrix::address::is_public;
 use crate::matrix::federation::dns::{SrvAnswer, SrvTarget};
 use crate::matrix::ids::server_name::{Host, ServerName};
 
-/// Resolves `name`, asking `network` for no more than the step needs that applies.
+/// Resolves `name`, with only the look-ups that the applicable step needs.
 ///
-/// Fails only where the name, or what it delegates to, leads to an address that `policy` forbids. A look-up that
-/// fails isn't an error: the specification goes on with the next step.
+/// Fails only where the name, or one that it delegates to, leads to an address that `policy` forbids.
 pub async fn discover(
     network: &impl Network,
     policy: AddressPolicy,
@@ -40,29 +48,29 @@ pub async fn discover(
     Ok(srv.into_resolution(well_known.lifetime, Step::WellKnownSrv, Step::WellKnownDefaultPort))
 }
 
-/// What discovery has to look up.
+/// The look-ups of server discovery.
 pub trait Network {
     /// Fetches `https://{host}/.well-known/matrix/server`.
     fn well_known(&self, host: &Host) -> impl Future<Output = WellKnown>;
-    /// Asks for the SRV records of `record`; `None` where the resolver couldn't tell.
+    /// Queries the SRV records of `record`; `None` where the resolver failed.
     fn srv(&self, record: &str) -> impl Future<Output = Option<SrvAnswer>>;
 }
 
-/// The outcome of a well-known look-up.
+/// Outcome of a well-known look-up.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct WellKnown {
-    /// The name it delegates to, where there is a valid answer.
+    /// The delegated name, where the response is valid.
     pub delegated: Option<ServerName>,
-    /// For how long this outcome, success or failure, may be kept.
+    /// Time for which this outcome, success or failure, may be kept.
     pub lifetime: Duration,
 }
 
-/// Which addresses may be contacted on behalf of a caller.
+/// Addresses that may be contacted on behalf of a caller.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum AddressPolicy {
     /// Public ones only.
     PublicOnly,
-    /// Any (`LIVEKIT_ALLOW_PRIVATE_ADDRESSES`, for a laboratory).
+    /// Any (`LIVEKIT_ALLOW_PRIVATE_ADDRESSES`, for a test setup).
     Any,
 }
 
@@ -76,14 +84,14 @@ impl AddressPolicy {
     }
 }
 
-/// Where a server's federation API answers, and how that was found.
+/// Destination of a server's federation API, and the step that found it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Resolution {
-    /// Where to send requests.
+    /// The destination of requests.
     pub destination: Destination,
-    /// The step of the specification that told.
+    /// The step of the specification that found it.
     pub step: Step,
-    /// For how long this may be kept.
+    /// Time for which this may be kept.
     pub lifetime: Duration,
 }
 
@@ -93,10 +101,10 @@ impl Resolution {
     }
 }
 
-/// Where to connect, and for which name TLS is validated.
+/// Host to connect to, and name for which TLS is validated.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Destination {
-    /// The host that is connected to is the one TLS is validated for.
+    /// TLS is validated for the host of the connection.
     Direct {
         /// Connected to, validated, and sent as `Host`.
         host: Host,
@@ -112,7 +120,7 @@ pub enum Destination {
     },
 }
 
-/// The step of §3 that led to a destination, for the log.
+/// Step of server discovery that led to a destination, for the log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Step {
     /// 1: the name is an address.
@@ -145,24 +153,15 @@ impl fmt::Display for Step {
     }
 }
 
-/// Why a name isn't resolved.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// Reason for not resolving a name.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum DiscoveryError {
     /// The host is, by its literal address or by definition, in a private range.
+    #[error("{0} is a private address (LIVEKIT_ALLOW_PRIVATE_ADDRESSES is not set)")]
     PrivateAddress(Host),
 }
 
-impl fmt::Display for DiscoveryError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::PrivateAddress(host) => {
-                write!(f, "{host} is a private address (LIVEKIT_ALLOW_PRIVATE_ADDRESSES is not set)")
-            }
-        }
-    }
-}
-
-/// The destination of a name that needs no further look-up: an address, or a name with a port.
+/// Returns the destination of a name that needs no look-up: an address, or a name with a port.
 fn direct(name: &ServerName) -> Option<Destination> {
     let port = match (name.host(), name.port()) {
         (_, Some(port)) => port,
@@ -187,7 +186,7 @@ async fn by_srv(network: &impl Network, policy: AddressPolicy, host: &Host) -> R
         };
         found.lifetime = found.lifetime.min(answer.lifetime);
         for target in answer.targets {
-            // RFC 2782 wants a host name here; anything else is a broken record.
+            // RFC 2782 requires a host name here; any other target is a broken record.
             if let Ok(Host::Name(name)) = ServerName::parse(&target.host).map(|name| name.host().clone()) {
                 policy.check(&Host::Name(name))?;
                 found.targets.push(target);
@@ -209,7 +208,7 @@ impl BySrv {
                 let port = DEFAULT_PORT;
                 Resolution::new(Destination::Direct { host: self.host, port }, without, lifetime)
             }
-            // A target that is the name itself needs no connection of its own kind.
+            // A target equal to the name itself needs no connection of its own kind.
             [only] if only.host.eq_ignore_ascii_case(&name) => {
                 let port = only.port;
                 Resolution::new(Destination::Direct { host: self.host, port }, with_record, lifetime)
@@ -222,9 +221,9 @@ impl BySrv {
     }
 }
 
-/// Server names that say everything themselves are never looked up again for this long.
+/// Lifetime of a destination that needed no look-up.
 const FOREVER: Duration = Duration::from_secs(48 * 3600);
-/// When the resolver couldn't tell, port 8448 is a guess that soon wants another look.
+/// Lifetime of a destination after a failure of the resolver: port 8448 is a guess then.
 const RETRY_FAILED_SRV: Duration = Duration::from_secs(60);
 const DEFAULT_PORT: u16 = 8448;
 const SERVICES: [&str; 2] = ["_matrix-fed._tcp", "_matrix._tcp"];
@@ -234,18 +233,18 @@ mod tests {
     use super::*;
     use std::cell::RefCell;
 
-    /// A network with one well-known and some SRV records, which notes what it is asked.
+    /// A network with one well-known and some SRV records, which records its look-ups.
     #[derive(Default)]
-    struct Lab {
+    struct TestNetwork {
         well_known: Option<&'static str>,
         srv: Vec<(&'static str, &'static str, u16)>,
         broken_dns: bool,
-        asked: RefCell<Vec<String>>,
+        queried: RefCell<Vec<String>>,
     }
 
-    impl Network for Lab {
+    impl Network for TestNetwork {
         async fn well_known(&self, host: &Host) -> WellKnown {
-            self.asked.borrow_mut().push(format!("well-known {host}"));
+            self.queried.borrow_mut().push(format!("well-known {host}"));
             WellKnown {
                 delegated: self.well_known.map(|name| ServerName::parse(name).unwrap()),
                 lifetime: Duration::from_secs(7200),
@@ -253,7 +252,7 @@ mod tests {
         }
 
         async fn srv(&self, record: &str) -> Option<SrvAnswer> {
-            self.asked.borrow_mut().push(format!("srv {record}"));
+            self.queried.borrow_mut().push(format!("srv {record}"));
             let targets = self.srv.iter().filter(|(name, ..)| *name == record);
             (!self.broken_dns).then(|| SrvAnswer {
                 targets: targets.map(|(_, host, port)| target(host, *port)).collect(),
@@ -266,9 +265,9 @@ mod tests {
         SrvTarget { host: host.into(), port }
     }
 
-    fn resolve(lab: &Lab, name: &str) -> Result<Resolution, DiscoveryError> {
+    fn resolve(network: &TestNetwork, name: &str) -> Result<Resolution, DiscoveryError> {
         let name = ServerName::parse(name).unwrap();
-        futures_executor::block_on(discover(lab, AddressPolicy::PublicOnly, &name))
+        futures_executor::block_on(discover(network, AddressPolicy::PublicOnly, &name))
     }
 
     fn direct_to(host: &str, port: u16) -> Destination {
@@ -277,11 +276,11 @@ mod tests {
 
     #[test]
     fn addresses_and_explicit_ports_need_no_look_up() {
-        let lab = Lab::default();
-        assert_eq!(resolve(&lab, "1.1.1.1").unwrap().destination, direct_to("1.1.1.1", 8448));
-        assert_eq!(resolve(&lab, "[2606:4700::1]:99").unwrap().destination, direct_to("[2606:4700::1]", 99));
-        assert_eq!(resolve(&lab, "example.com:443").unwrap().destination, direct_to("example.com", 443));
-        assert!(lab.asked.borrow().is_empty());
+        let network = TestNetwork::default();
+        assert_eq!(resolve(&network, "1.1.1.1").unwrap().destination, direct_to("1.1.1.1", 8448));
+        assert_eq!(resolve(&network, "[2606:4700::1]:99").unwrap().destination, direct_to("[2606:4700::1]", 99));
+        assert_eq!(resolve(&network, "example.com:443").unwrap().destination, direct_to("example.com", 443));
+        assert!(network.queried.borrow().is_empty());
     }
 
     #[test]
@@ -289,22 +288,22 @@ mod tests {
         for (delegated, destination) in
             [("hs.example.org:443", direct_to("hs.example.org", 443)), ("1.1.1.1", direct_to("1.1.1.1", 8448))]
         {
-            let lab = Lab { well_known: Some(delegated), ..Lab::default() };
-            let resolution = resolve(&lab, "example.com").unwrap();
+            let network = TestNetwork { well_known: Some(delegated), ..TestNetwork::default() };
+            let resolution = resolve(&network, "example.com").unwrap();
             assert_eq!(resolution.destination, destination);
             assert_eq!(resolution.step, Step::WellKnown);
-            assert_eq!(*lab.asked.borrow(), ["well-known example.com"]);
+            assert_eq!(*network.queried.borrow(), ["well-known example.com"]);
         }
     }
 
     #[test]
     fn the_srv_record_of_the_delegated_name_is_asked_for() {
-        let lab = Lab {
+        let network = TestNetwork {
             well_known: Some("hs.example.org"),
             srv: vec![("_matrix-fed._tcp.hs.example.org", "target.example.net", 4433)],
-            ..Lab::default()
+            ..TestNetwork::default()
         };
-        let resolution = resolve(&lab, "example.com").unwrap();
+        let resolution = resolve(&network, "example.com").unwrap();
         let expected =
             Destination::Srv { name: "hs.example.org".into(), targets: vec![target("target.example.net", 4433)] };
         assert_eq!((resolution.destination, resolution.step), (expected, Step::WellKnownSrv));
@@ -313,57 +312,61 @@ mod tests {
 
     #[test]
     fn the_deprecated_srv_record_comes_second_and_port_8448_last() {
-        let mut lab = Lab { srv: vec![("_matrix._tcp.example.com", "old.example.net", 8000)], ..Lab::default() };
-        let resolution = resolve(&lab, "example.com").unwrap();
+        let mut network =
+            TestNetwork { srv: vec![("_matrix._tcp.example.com", "old.example.net", 8000)], ..TestNetwork::default() };
+        let resolution = resolve(&network, "example.com").unwrap();
         assert_eq!(resolution.step, Step::Srv);
         assert_eq!(
-            *lab.asked.borrow(),
+            *network.queried.borrow(),
             ["well-known example.com", "srv _matrix-fed._tcp.example.com", "srv _matrix._tcp.example.com"]
         );
 
-        lab.srv.clear();
-        let resolution = resolve(&lab, "example.com").unwrap();
+        network.srv.clear();
+        let resolution = resolve(&network, "example.com").unwrap();
         assert_eq!(resolution.destination, direct_to("example.com", 8448));
         assert_eq!(resolution.step, Step::DefaultPort);
 
-        lab.well_known = Some("hs.example.org");
-        let resolution = resolve(&lab, "example.com").unwrap();
+        network.well_known = Some("hs.example.org");
+        let resolution = resolve(&network, "example.com").unwrap();
         assert_eq!(resolution.destination, direct_to("hs.example.org", 8448));
         assert_eq!(resolution.step, Step::WellKnownDefaultPort);
     }
 
     #[test]
     fn a_resolver_that_fails_leads_to_port_8448_for_a_short_while() {
-        let lab = Lab { broken_dns: true, ..Lab::default() };
-        let resolution = resolve(&lab, "example.com").unwrap();
+        let network = TestNetwork { broken_dns: true, ..TestNetwork::default() };
+        let resolution = resolve(&network, "example.com").unwrap();
         assert_eq!(resolution.destination, direct_to("example.com", 8448));
         assert_eq!(resolution.lifetime, RETRY_FAILED_SRV);
     }
 
     #[test]
     fn private_addresses_are_refused_wherever_they_turn_up() {
-        let by_well_known = |name| Lab { well_known: Some(name), ..Lab::default() };
-        for (lab, name) in [
-            (Lab::default(), "127.0.0.1:8448"),
-            (Lab::default(), "localhost:8448"),
+        let by_well_known = |name| TestNetwork { well_known: Some(name), ..TestNetwork::default() };
+        for (network, name) in [
+            (TestNetwork::default(), "127.0.0.1:8448"),
+            (TestNetwork::default(), "localhost:8448"),
             (by_well_known("10.0.0.1"), "example.com"),
             (by_well_known("localhost"), "example.com"),
-            (Lab { srv: vec![("_matrix._tcp.example.com", "localhost", 80)], ..Lab::default() }, "example.com"),
+            (
+                TestNetwork { srv: vec![("_matrix._tcp.example.com", "localhost", 80)], ..TestNetwork::default() },
+                "example.com",
+            ),
         ] {
-            assert!(matches!(resolve(&lab, name), Err(DiscoveryError::PrivateAddress(_))), "{name}");
+            assert!(matches!(resolve(&network, name), Err(DiscoveryError::PrivateAddress(_))), "{name}");
         }
     }
 
     #[test]
     fn srv_targets_that_are_no_host_names_are_passed_over() {
-        let lab = Lab {
+        let network = TestNetwork {
             srv: vec![
                 ("_matrix-fed._tcp.example.com", "1.1.1.1", 80),
                 ("_matrix-fed._tcp.example.com", "a b", 80),
                 ("_matrix._tcp.example.com", "example.com", 4433),
             ],
-            ..Lab::default()
+            ..TestNetwork::default()
         };
-        assert_eq!(resolve(&lab, "example.com").unwrap().destination, direct_to("example.com", 4433));
+        assert_eq!(resolve(&network, "example.com").unwrap().destination, direct_to("example.com", 4433));
     }
 }

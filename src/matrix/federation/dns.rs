@@ -1,4 +1,12 @@
-//! SRV records over DNS-over-HTTPS: the `application/dns-json` form.
+//! SRV records from a DNS-over-HTTPS resolver, in the form `application/dns-json`.
+//!
+//! How it works:
+//! - NOERROR and NXDOMAIN are answers, perhaps without records; any other status is a failure of the resolver, which
+//!   server discovery keeps apart;
+//! - malformed records, and those whose target is `.`, are skipped;
+//! - records are ordered by priority, then by descending weight. Isolates are too short-lived for a weighted random
+//!   choice to balance anything;
+//! - an answer is kept for its shortest TTL, within bounds; one without records for 10 minutes.
 
 use std::time::Duration;
 
@@ -7,9 +15,9 @@ use serde::Deserialize;
 /// The SRV records of one name, best first.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct SrvAnswer {
-    /// Where the service is, in the order in which to try.
+    /// The targets, in the order in which to try them.
     pub targets: Vec<SrvTarget>,
-    /// For how long the answer holds.
+    /// Time for which the answer may be kept.
     pub lifetime: Duration,
 }
 
@@ -23,11 +31,7 @@ pub struct SrvTarget {
 }
 
 impl SrvAnswer {
-    /// Reads a resolver's answer. `None` where it is no answer (not JSON, or a server failure), so that "there is no
-    /// such record" and "couldn't find out" stay apart.
-    ///
-    /// Records of equal priority are ordered by descending weight; a worker's isolates are too short-lived for a
-    /// random choice among them to balance anything.
+    /// Parses the response of a resolver. `None` where it is no answer: not JSON, or a failure of the server.
     pub fn parse(body: &[u8]) -> Option<Self> {
         let answer: DnsJson = serde_json::from_slice(body).ok()?;
         if !matches!(answer.status, NOERROR | NXDOMAIN) {
@@ -53,7 +57,7 @@ struct Record {
 }
 
 impl Record {
-    /// `priority weight port target`; the target `.` says that the service isn't offered (RFC 2782).
+    /// Parses `priority weight port target`; the target `.` means that the service is not offered (RFC 2782).
     fn parse(data: &str) -> Option<Self> {
         let mut fields = data.split_ascii_whitespace();
         let priority = fields.next()?.parse().ok()?;

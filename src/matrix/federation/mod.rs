@@ -1,4 +1,12 @@
-//! Requests to a homeserver's federation API, with the discovery they need, looked up once and kept.
+//! Client of the homeservers' federation APIs, with server discovery.
+//!
+//! How it works:
+//! - a server name is resolved by [`discover`], whose [`Network`] is implemented here, and the result is shared by
+//!   all requests of the isolate;
+//! - a direct destination is requested with `fetch`; one from an SRV record needs [`srv_socket`], with its targets
+//!   tried in order;
+//! - when a destination doesn't respond, its resolution is dropped: the server may have moved;
+//! - every step has its own limit, so that all of them fit into the 10 s of a verification.
 
 pub mod discovery;
 pub mod dns;
@@ -9,9 +17,10 @@ use std::fmt;
 use std::rc::Rc;
 use std::time::Duration;
 
+use thiserror::Error;
 use url::Url;
 
-use crate::fetch::{Deadline, FetchError, FetchRequest, Fetchers, Method};
+use crate::fetch::{Deadline, FetchError, FetchRequest, Fetchers, MAX_JSON_BODY, Method};
 use crate::matrix::federation::discovery::{
     AddressPolicy, Destination, DiscoveryError, Network, Resolution, Step, WellKnown, discover,
 };
@@ -20,21 +29,22 @@ use crate::matrix::ids::server_name::{Host, ServerName};
 use crate::matrix::lookups::{SingleFlightCache, WaitUntil};
 use crate::matrix::well_known::{self, WellKnownError};
 
-/// A client of the federation API, for as long as one request to this service lasts.
+/// Client of the federation API, for the duration of one request to this service.
 #[derive(Clone)]
 pub struct Federation {
-    /// The ways out.
+    /// Sends the requests.
     pub fetchers: Fetchers,
-    /// Which addresses callers may name.
+    /// Addresses that callers may name.
     pub policy: AddressPolicy,
     /// The resolver for SRV records.
     pub dns_over_https_url: Rc<Url>,
-    /// Keeps the invocation alive for a look-up that others wait for, even if this caller goes away.
+    /// Keeps the invocation alive for a look-up that other requests wait for, even after its client has disconnected.
     pub wait_until: WaitUntil,
 }
 
 impl Federation {
-    /// GETs `path_and_query` from `server`; the status and at most [`MAX_BODY`] bytes of body. Redirects aren't followed.
+    /// GETs `path_and_query` from `server`. Returns the status and a body of at most `MAX_JSON_BODY` bytes.
+    /// Redirects are responses.
     pub async fn get(
         &self,
         server: &ServerName,
@@ -44,7 +54,7 @@ impl Federation {
         let resolution = self.resolve(server, deadline).await?;
         let outcome = self.get_from(&resolution.destination, path_and_query, deadline).await;
         outcome.map_err(|cause| {
-            // It may have moved: the next request looks again.
+            // The server may have moved: the next request resolves the name again.
             RESOLUTIONS.with(|known| known.forget(server));
             FederationError::Unreachable {
                 step: resolution.step,
@@ -78,14 +88,14 @@ impl Federation {
                 let url = format!("https://{host}:{port}{path_and_query}");
                 let method = Method::Get { accept: None, authorization: None };
                 let call = FetchRequest { url: &url, method, deadline };
-                let reply = self.fetchers.internet().send(call).await?;
-                let status = reply.status();
-                Ok((status, reply.body(MAX_BODY).await?))
+                let response = self.fetchers.internet().send(call).await?;
+                let status = response.status();
+                Ok((status, response.body(MAX_JSON_BODY).await?))
             }
             Destination::Srv { name, targets } => {
                 let mut outcome = Err(FetchError::TimedOut);
                 for target in targets {
-                    outcome = srv_socket::get(target, name, path_and_query, MAX_BODY, deadline).await;
+                    outcome = srv_socket::get(target, name, path_and_query, MAX_JSON_BODY, deadline).await;
                     if outcome.is_ok() || deadline.passed() {
                         break;
                     }
@@ -116,43 +126,34 @@ impl Network for Federation {
             method: Method::Get { accept: Some("application/dns-json"), authorization: None },
             deadline: &deadline,
         };
-        let reply = self.fetchers.configured().send(call).await.ok()?;
-        if reply.status() != 200 {
-            reply.discard();
+        let response = self.fetchers.configured().send(call).await.ok()?;
+        if response.status() != 200 {
+            response.discard();
             return None;
         }
-        SrvAnswer::parse(&reply.body(MAX_BODY).await.ok()?)
+        SrvAnswer::parse(&response.body(MAX_JSON_BODY).await.ok()?)
     }
 }
 
-/// Why the federation API gave no answer.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// Reason for a missing response of the federation API.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum FederationError {
-    /// The name may not be resolved.
+    /// The policy forbids the name.
+    #[error(transparent)]
     Discovery(DiscoveryError),
     /// The name wasn't resolved in time.
+    #[error("server discovery (well-known, SRV) took too long")]
     DiscoveryTimedOut,
-    /// What the name resolves to doesn't answer.
+    /// The destination doesn't respond.
+    #[error("{destination} (found by: {step}) doesn't answer: {cause}")]
     Unreachable {
-        /// How the destination was found.
+        /// The step that found the destination.
         step: Step,
-        /// What was tried.
+        /// The destination.
         destination: String,
-        /// What happened.
+        /// The cause.
         cause: FetchError,
     },
-}
-
-impl fmt::Display for FederationError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Discovery(error) => error.fmt(f),
-            Self::DiscoveryTimedOut => f.write_str("server discovery (well-known, SRV) took too long"),
-            Self::Unreachable { step, destination, cause } => {
-                write!(f, "{destination} (found by: {step}) doesn't answer: {cause}")
-            }
-        }
-    }
 }
 
 impl fmt::Display for Destination {
@@ -173,7 +174,5 @@ thread_local! {
     static RESOLUTIONS: SingleFlightCache<Result<Resolution, DiscoveryError>> = SingleFlightCache::default();
 }
 
-/// How much of an outside server's answer is read.
-pub const MAX_BODY: usize = 64 * 1024;
-/// Two of these, and the well-known look-up, leave time for the request itself within the 10 s of a verification.
+/// Two of these and a well-known look-up leave time for the request itself within the 10 s of a verification.
 const DNS_TIMEOUT: Duration = Duration::from_millis(1500);

@@ -1,17 +1,23 @@
-//! Verifying an OpenID token with the homeserver that issued it
-//! ([server-server API, "OpenID"](https://spec.matrix.org/latest/server-server-api/#openid)).
+//! Verification of an OpenID token by the homeserver that issued it ([server-server API,
+//! "OpenID"](https://spec.matrix.org/latest/server-server-api/#openid),
+//! `docs/protocol.md#verifying-an-openid-token`).
+//!
+//! How it works:
+//! - the homeserver's federation API returns the user of a token at `/openid/userinfo`, within 10 s;
+//! - the user must belong to the homeserver of the request: otherwise any homeserver could vouch for any user;
+//! - the access token is in the URL of this request, so neither the URL nor the token is ever logged.
 
-use std::fmt;
 use std::time::Duration;
 
 use serde::Deserialize;
+use thiserror::Error;
 
 use crate::fetch::Deadline;
 use crate::matrix::federation::{Federation, FederationError};
 use crate::matrix::ids::server_name::{InvalidServerName, ServerName};
 use crate::matrix::ids::user_id::UserId;
 
-/// An OpenID token, as a client got it from its homeserver.
+/// An OpenID token, as issued to a client by its homeserver.
 pub struct OpenIdToken {
     /// The homeserver that issued it.
     pub server: ServerName,
@@ -20,7 +26,8 @@ pub struct OpenIdToken {
 }
 
 impl OpenIdToken {
-    /// Asks the homeserver whose token this is, for 10 s at most. The subject always belongs to the homeserver.
+    /// Returns the user of the token, as reported by its homeserver within 10 s. The user always belongs to that
+    /// homeserver.
     pub async fn verify(&self, federation: &Federation) -> Result<UserId, OpenIdError> {
         let deadline = Deadline::after(TIMEOUT);
         let query: String = url::form_urlencoded::byte_serialize(self.access_token.0.as_bytes()).collect();
@@ -37,46 +44,33 @@ impl OpenIdToken {
 pub struct AccessToken(String);
 
 impl AccessToken {
-    /// Takes the token as the client sent it.
+    /// Wraps the token of a request.
     pub fn new(token: String) -> Self {
         Self(token)
     }
 }
 
-/// Why a token isn't accepted.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// Reason for not accepting a token.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum OpenIdError {
-    /// The name of the homeserver isn't one.
+    /// `matrix_server_name` is not a server name.
+    #[error("matrix_server_name is {0}")]
     ServerName(InvalidServerName),
-    /// The homeserver can't be asked.
-    Federation(FederationError),
-    /// The homeserver doesn't know the token, or no longer does.
+    /// The homeserver was not reached.
+    #[error(transparent)]
+    Federation(#[from] FederationError),
+    /// The homeserver rejects the token: unknown, or expired.
+    #[error("the homeserver doesn't know the token (401)")]
     Refused,
-    /// The homeserver answered with a status that means neither.
+    /// The homeserver returned any other status.
+    #[error("the homeserver's userinfo endpoint answered {0}")]
     Status(u16),
-    /// The answer isn't `{"sub": "@user:server"}`.
+    /// The response isn't `{"sub": "@user:server"}`.
+    #[error("the homeserver's userinfo answer is not a JSON object with a valid sub")]
     Malformed,
-    /// The homeserver speaks for a user of another server.
+    /// The homeserver returned a user of another server.
+    #[error("the homeserver named a user of another server")]
     ForeignSubject,
-}
-
-impl From<FederationError> for OpenIdError {
-    fn from(error: FederationError) -> Self {
-        Self::Federation(error)
-    }
-}
-
-impl fmt::Display for OpenIdError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::ServerName(error) => write!(f, "matrix_server_name is {error}"),
-            Self::Federation(error) => error.fmt(f),
-            Self::Refused => f.write_str("the homeserver doesn't know the token (401)"),
-            Self::Status(status) => write!(f, "the homeserver's userinfo endpoint answered {status}"),
-            Self::Malformed => f.write_str("the homeserver's userinfo answer is not a JSON object with a valid sub"),
-            Self::ForeignSubject => f.write_str("the homeserver named a user of another server"),
-        }
-    }
 }
 
 fn subject(body: &[u8], server: &ServerName) -> Result<UserId, OpenIdError> {

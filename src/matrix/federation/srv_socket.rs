@@ -1,6 +1,10 @@
-//! HTTPS to an SRV target: TLS is validated for, and `Host` is, another name than the one connected to.
+//! HTTPS to a target of an SRV record: connected to the target, with TLS validated for the server name, which is also
+//! `Host`.
 //!
-//! `fetch` can't do that, so this opens a TCP socket, upgrades it with `startTls`, and speaks HTTP/1.1 with hyper.
+//! How it works:
+//! - `fetch` connects to the host in the URL, so this opens a TCP socket of the platform instead;
+//! - the socket is upgraded with `startTls`, with the server name as the expected host of the certificate;
+//! - hyper speaks HTTP/1.1 over it: one request, then the connection is closed.
 
 use std::pin::pin;
 use std::time::Duration;
@@ -18,7 +22,8 @@ use worker::{Socket, worker_sys};
 use crate::fetch::{Deadline, FetchError};
 use crate::matrix::federation::dns::SrvTarget;
 
-/// GETs `path_and_query` from `target`, as `name`. Gives the status and a body of at most `limit` bytes.
+/// GETs `path_and_query` from `target` under the server name `name`. Returns the status and a body of at most `limit`
+/// bytes.
 pub async fn get(
     target: &SrvTarget,
     name: &str,
@@ -43,12 +48,12 @@ async fn exchange(
         .map_err(failed)?;
     let address = format!("{}:{}", target.host, target.port);
     let socket = connect(&address, &options("secureTransport", "starttls")?)?;
-    // A socket that never opens is told only here, not by what is upgraded from it.
+    // Only this promise fails for a socket that never opens, not the upgraded socket.
     let opened = Deadline::after(CONNECT_TIMEOUT).bound(JsFuture::from(socket.opened()?)).await;
     opened.ok_or(FetchError::TimedOut)??;
     let socket = socket.start_tls(&options("expectedServerHostname", name)?)?;
     let (mut sender, connection) = http1::handshake(TokioIo::new(Socket::from(socket))).await.map_err(failed)?;
-    let answer = async {
+    let received = async {
         let response = sender.send_request(request).await.map_err(failed)?;
         let status = response.status().as_u16();
         match Limited::new(response.into_body(), limit).collect().await {
@@ -57,10 +62,10 @@ async fn exchange(
             Err(error) => Err(failed(error)),
         }
     };
-    match select(pin!(answer), pin!(connection)).await {
-        Either::Left((answer, _)) => answer,
-        // The connection may be through before the body has been taken from it.
-        Either::Right((Ok(()), answer)) => answer.await,
+    match select(pin!(received), pin!(connection)).await {
+        Either::Left((received, _)) => received,
+        // The connection may end before its body has been taken.
+        Either::Right((Ok(()), received)) => received.await,
         Either::Right((Err(error), _)) => Err(failed(error)),
     }
 }
@@ -88,10 +93,10 @@ extern "C" {
     #[wasm_bindgen(method, catch, getter)]
     fn opened(this: &PlainSocket) -> Result<Promise, JsValue>;
 
-    // The binding of the worker crate takes no options, and so can't name whom to expect.
+    // The binding in the crate `worker` takes no options, so it can't pass the expected host.
     #[wasm_bindgen(method, catch, js_name = startTls)]
     fn start_tls(this: &PlainSocket, options: &Object) -> Result<worker_sys::Socket, JsValue>;
 }
 
-/// This leaves time for the next target within the 10 s of a verification.
+/// Leaves time for the next target within the 10 s of a verification.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);

@@ -1,4 +1,12 @@
-//! Where a homeserver's client-server API answers, and which of what it has there is in its stable form (§7 of the protocol).
+//! Client-server APIs of homeservers: their base URL, and the paths they support
+//! (`docs/protocol.md#finding-the-client-server-api`).
+//!
+//! How it works:
+//! - the base URL comes from `LIVEKIT_CS_API_URL_OVERRIDES`, or else from the client well-known of the server name;
+//! - `/versions` then reports which MSCs are available under stable paths; for the others the unstable path is used;
+//! - the result is shared by all requests of the isolate, for 4 hours or more; after a failure for a minute;
+//! - a configured URL may be private; a URL from well-known is checked against the address policy, and requested
+//!   through the `internet` exit.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -7,29 +15,35 @@ use std::time::Duration;
 use delegated_leaves::DelayedEventsUrl;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, PercentEncode, utf8_percent_encode};
 use serde::Deserialize;
+use thiserror::Error;
 use url::Url;
 
-use crate::fetch::{Deadline, FetchRequest, Fetcher, Fetchers, Method};
+use crate::fetch::{Deadline, FetchRequest, Fetcher, Fetchers, MAX_JSON_BODY, Method};
 use crate::matrix::federation::discovery::AddressPolicy;
 use crate::matrix::ids::server_name::{Host, ServerName};
 use crate::matrix::lookups::{SingleFlightCache, WaitUntil};
 use crate::matrix::well_known::{self, WellKnownError};
 
-/// Finds client-server APIs, for as long as one request to this service, or one alarm, lasts.
+/// Looks up client-server APIs, for the duration of one request to this service, or of one alarm.
 #[derive(Clone)]
 pub struct ClientApis {
-    /// The ways out.
+    /// Sends the requests.
     pub fetchers: Fetchers,
-    /// Which addresses well-known may name.
+    /// Addresses that well-known may name.
     pub policy: AddressPolicy,
     /// URLs that need no discovery: `LIVEKIT_CS_API_URL_OVERRIDES`.
     pub overrides: std::rc::Rc<BTreeMap<ServerName, Url>>,
-    /// Keeps the invocation alive for a look-up that others wait for.
+    /// Keeps the invocation alive for a look-up that other requests wait for.
     pub wait_until: WaitUntil,
 }
 
 impl ClientApis {
-    /// The API of `server`, from what is known, or by one look-up that all who ask meanwhile share.
+    /// Returns the deadline for a look-up that starts now: 10 s for discovery and `/versions` together.
+    pub fn deadline() -> Deadline {
+        Deadline::after(LOOK_UP_TIMEOUT)
+    }
+
+    /// Returns the API of `server`, from memory or from a look-up that concurrent callers share.
     pub async fn find(&self, server: &ServerName, deadline: &Deadline) -> Result<ClientApi, ClientApiError> {
         let (apis, name) = (self.clone(), server.clone());
         let look_up = async move { apis.look_up(&name).await };
@@ -66,7 +80,7 @@ impl ClientApis {
         Ok((url, lifetime.max(LIFETIME)))
     }
 
-    /// `None` where the homeserver doesn't tell.
+    /// Queries the supported stable forms; `None` where the homeserver doesn't report them.
     async fn stable_forms(&self, api: &ClientApi) -> Option<StableForms> {
         #[derive(Deserialize)]
         struct Versions {
@@ -76,12 +90,12 @@ impl ClientApis {
         let deadline = Deadline::after(VERSIONS_TIMEOUT);
         let method = Method::Get { accept: None, authorization: None };
         let call = FetchRequest { url: &api.url("versions"), method, deadline: &deadline };
-        let reply = api.fetcher(&self.fetchers).send(call).await.ok()?;
-        if reply.status() != 200 {
-            reply.discard();
+        let response = api.fetcher(&self.fetchers).send(call).await.ok()?;
+        if response.status() != 200 {
+            response.discard();
             return None;
         }
-        let versions: Versions = serde_json::from_slice(&reply.body(MAX_VERSIONS).await.ok()?).ok()?;
+        let versions: Versions = serde_json::from_slice(&response.body(MAX_JSON_BODY).await.ok()?).ok()?;
         let has = |flag: &str| versions.unstable_features.get(flag) == Some(&true);
         Some(StableForms {
             delayed_events: has("org.matrix.msc4140.stable"),
@@ -99,7 +113,7 @@ pub struct ClientApi {
     stable: StableForms,
 }
 
-/// What the homeserver says it has under stable paths.
+/// Features that the homeserver has under stable paths.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 struct StableForms {
     delayed_events: bool,
@@ -108,17 +122,17 @@ struct StableForms {
 }
 
 impl ClientApi {
-    /// The URL of what is at `path` below `/_matrix/client/`, on this homeserver whatever the path.
+    /// Returns the URL of `path` below `/_matrix/client/`, always on this homeserver.
     pub fn url(&self, path: &str) -> String {
         format!("{}/_matrix/client/{path}", self.base)
     }
 
-    /// Where delayed events are, as a URL.
+    /// Returns the URL of delayed events.
     pub fn delayed_events(&self) -> DelayedEventsUrl {
         DelayedEventsUrl::new(self.url(self.delayed_events_path()))
     }
 
-    /// Where delayed events are (MSC4140), below `/_matrix/client/`.
+    /// Returns the path of delayed events (MSC4140), below `/_matrix/client/`.
     pub fn delayed_events_path(&self) -> &'static str {
         match self.stable.delayed_events {
             true => "v1/delayed_events",
@@ -126,7 +140,7 @@ impl ClientApi {
         }
     }
 
-    /// Below what rooms tell who is joined to them (MSC4502), below `/_matrix/client/`.
+    /// Returns the path of the rooms that have `is_joined` (MSC4502), below `/_matrix/client/`.
     pub fn is_joined_rooms_path(&self) -> &'static str {
         match self.stable.is_joined {
             true => "v3/rooms",
@@ -134,7 +148,7 @@ impl ClientApi {
         }
     }
 
-    /// Where requests to other servers are relayed (MSC4512), below `/_matrix/client/`.
+    /// Returns the path of the relay to other servers (MSC4512), below `/_matrix/client/`.
     pub fn fed_proxy_path(&self) -> &'static str {
         match self.stable.fed_proxy {
             true => "v1/appservice/fed_proxy",
@@ -142,46 +156,45 @@ impl ClientApi {
         }
     }
 
-    /// How it is reached: the operator may name a private address, others may not.
+    /// Returns the exit for requests to this API: only an operator may name a private address.
     pub fn fetcher<'a>(&self, fetchers: &'a Fetchers) -> &'a Fetcher {
         if self.configured { fetchers.configured() } else { fetchers.internet() }
     }
 }
 
-/// `text` as one segment of a path, or one value in a query.
+/// Escapes `text` for one segment of a path, or one value in a query.
 pub fn escaped(text: &str) -> PercentEncode<'_> {
     utf8_percent_encode(text, RESERVED)
 }
 
-/// Why there is no client-server API.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// Reason for a missing client-server API.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 pub enum ClientApiError {
-    /// Neither an override nor a client well-known names it.
+    /// No override, and no valid client well-known.
+    #[error(fmt = explain)]
     WellKnown(WellKnownError),
-    /// It leads to a private address.
+    /// A private address.
+    #[error("the client-server API is at a private address")]
     Forbidden,
     /// The look-up took too long.
+    #[error("the client-server API wasn't found in time")]
     TimedOut,
 }
 
-impl fmt::Display for ClientApiError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::WellKnown(WellKnownError::Unreachable) => "/.well-known/matrix/client can't be reached",
-            Self::WellKnown(WellKnownError::Absent) => "/.well-known/matrix/client has no valid m.homeserver.base_url",
-            Self::Forbidden => "the client-server API is at a private address",
-            Self::TimedOut => "the client-server API wasn't found in time",
-        })
-    }
+fn explain(well_known: &WellKnownError, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    f.write_str(match well_known {
+        WellKnownError::Unreachable => "/.well-known/matrix/client can't be reached",
+        WellKnownError::Absent => "/.well-known/matrix/client has no valid m.homeserver.base_url",
+    })
 }
 
 thread_local! {
     static CLIENT_APIS: SingleFlightCache<Result<ClientApi, ClientApiError>> = SingleFlightCache::default();
 }
 
-/// Everything but the unreserved characters of RFC 3986.
+/// All but the unreserved characters of RFC 3986.
 const RESERVED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 const LIFETIME: Duration = Duration::from_secs(4 * 3600);
 const FAILURE_LIFETIME: Duration = Duration::from_secs(60);
+const LOOK_UP_TIMEOUT: Duration = Duration::from_secs(10);
 const VERSIONS_TIMEOUT: Duration = Duration::from_secs(3);
-const MAX_VERSIONS: usize = 64 * 1024;

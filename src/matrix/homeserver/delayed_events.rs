@@ -1,4 +1,13 @@
-//! Delayed events on homeservers (MSC4140; §7 of the protocol): looking them up, restarting them, sending them.
+//! Delayed events on homeservers (MSC4140, `docs/protocol.md#restart-and-send`): look-up, restart, send.
+//!
+//! How it works:
+//! - restarting and sending need the delay id only, which is a secret, and are requested at the homeserver that it
+//!   was delegated with;
+//! - where that is our own homeserver and the owner is known, the request is made with the `as_token` on behalf of
+//!   the owner;
+//! - the API is looked up each time; if that fails, the URL from the time of the delegation is used;
+//! - the status decides: see [`HomeserverAnswer::from_status`]. A 429 may say how long to wait;
+//! - the look-up serves homeserver mode, where our homeserver knows the room and the delay of an event.
 
 use std::fmt;
 use std::time::Duration;
@@ -6,39 +15,40 @@ use std::time::Duration;
 use delegated_leaves::{DelayId, DelayTimeout, DelayedEvent, HomeserverAnswer};
 use serde::Deserialize;
 use serde_json::Value;
+use thiserror::Error;
 
 use crate::clock;
-use crate::fetch::{Deadline, FetchError, FetchRequest, FetchResponse, Method};
+use crate::fetch::{Deadline, FetchError, FetchRequest, FetchResponse, MAX_ERROR_BODY, Method};
 use crate::matrix::homeserver::client_api::{ClientApis, escaped};
 use crate::matrix::homeserver::{ApplicationService, Homeserver, HomeserverError, read};
 use crate::matrix::ids::server_name::ServerName;
 use crate::matrix::ids::user_id::UserId;
 
-/// What the homeserver tells of a delayed event that is scheduled.
+/// A scheduled delayed event, as the homeserver reports it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Scheduled {
-    /// The Matrix room it will be sent to.
+    /// The Matrix room of the event.
     pub room_id: String,
-    /// How long after its last restart it is sent, in ms.
+    /// Time between its last restart and its sending, in ms.
     pub delay: DelayTimeout,
 }
 
 impl Homeserver<'_> {
-    /// Looks up an event of `owner`'s. `None` where there is none of that id.
+    /// Looks up an event of `owner`. `None` where there is no event with this id.
     pub async fn delayed_event(&self, id: &DelayId, owner: &UserId) -> Result<Option<Scheduled>, HomeserverError> {
         let events = self.api().delayed_events_path();
         let path = format!("{events}/{}?user_id={}", escaped(id.secret()), escaped(owner.as_str()));
-        let reply = self.get(&path, &Deadline::after(TIMEOUT)).await?;
-        if reply.status() == 404 {
-            let error: Value = serde_json::from_slice(&reply.body(MAX_ERROR_BODY).await?).unwrap_or_default();
-            // A homeserver that has no such path doesn't say anything of the event.
+        let response = self.get(&path, &Deadline::after(TIMEOUT)).await?;
+        if response.status() == 404 {
+            let error: Value = serde_json::from_slice(&response.body(MAX_ERROR_BODY).await?).unwrap_or_default();
+            // A homeserver without this path reports nothing about the event.
             return match error["errcode"].as_str() {
                 Some("M_UNRECOGNIZED") => Err(HomeserverError::Status(404)),
                 _ => Ok(None),
             };
         }
-        let event = read(reply).await?;
-        // Synapse says `delay_ms`, which a later revision of MSC4140 has.
+        let event = read(response).await?;
+        // Synapse has `delay_ms`, from a later revision of MSC4140.
         let delay = ["delay", "delay_ms"].iter().find_map(|name| event[*name].as_u64());
         let delay = delay.and_then(DelayTimeout::from_millis);
         match (event["room_id"].as_str(), delay) {
@@ -48,21 +58,21 @@ impl Homeserver<'_> {
     }
 }
 
-/// What to do with a delayed event.
+/// Action on a delayed event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Action {
-    /// Begin its delay anew.
+    /// Starts the delay anew.
     Restart,
-    /// Send it now.
+    /// Sends the event now.
     Send,
 }
 
 impl Action {
-    /// Does it on the homeserver's client-server API, for 5 s at most once that is found.
+    /// Performs the action on the homeserver's client-server API, for 5 s at most after the look-up of the API.
     ///
-    /// Where the event's owner is known, and `service` is the homeserver's, it is done in the owner's name. Otherwise the id
-    /// alone has to do, which is enough for homeservers. Where the API can't be found now, it is where it was when the event
-    /// was delegated.
+    /// Where `service` belongs to the homeserver and the owner of the event is known, the request is made on behalf
+    /// of the owner. Otherwise the delay id alone is enough. Where the look-up fails, the URL of the delegation is
+    /// used.
     pub async fn perform(
         self,
         apis: &ClientApis,
@@ -70,14 +80,14 @@ impl Action {
         event: &DelayedEvent,
     ) -> Result<HomeserverAnswer, DelayedEventError> {
         let server = ServerName::parse(event.server_name.as_str()).map_err(|_| DelayedEventError::ServerName)?;
-        let discovery = Deadline::after(DISCOVERY_TIMEOUT);
+        let discovery = ClientApis::deadline();
         let as_owner = match (service, &event.owner) {
             (Some(service), Some(owner)) if *service.server_name() == server => {
                 service.homeserver(apis, &discovery).await.ok().zip(Some(owner))
             }
             _ => None,
         };
-        let reply = match as_owner {
+        let response = match as_owner {
             Some((homeserver, owner)) => {
                 let path = self.below(homeserver.api().delayed_events_path(), &event.delay_id);
                 let path = format!("{path}?user_id={}", escaped(owner.as_str()));
@@ -94,11 +104,11 @@ impl Action {
                 fetcher.send(FetchRequest { url: &url, method, deadline: &Deadline::after(TIMEOUT) }).await?
             }
         };
-        let status = reply.status();
+        let status = response.status();
         let wait = match status {
-            429 => retry_after(reply).await,
+            429 => retry_after(response).await,
             _ => {
-                reply.discard();
+                response.discard();
                 None
             }
         };
@@ -122,40 +132,28 @@ impl fmt::Display for Action {
     }
 }
 
-/// Why a homeserver didn't answer with one of the answers that settle something.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// Reason for an inconclusive response of a homeserver.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum DelayedEventError {
-    /// What was delegated names no homeserver.
+    /// No valid server name in the delegation.
+    #[error("the homeserver's name isn't one")]
     ServerName,
-    /// It doesn't answer.
-    NoAnswer(FetchError),
-    /// It answered that something is wrong.
+    /// No response.
+    #[error("the homeserver's client-server API doesn't answer: {0}")]
+    NoAnswer(#[from] FetchError),
+    /// An inconclusive status.
+    #[error("the homeserver answered {0}")]
     Status(u16),
 }
 
-impl From<FetchError> for DelayedEventError {
-    fn from(error: FetchError) -> Self {
-        Self::NoAnswer(error)
-    }
-}
-
-impl fmt::Display for DelayedEventError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::ServerName => f.write_str("the homeserver's name isn't one"),
-            Self::NoAnswer(error) => write!(f, "the homeserver's client-server API doesn't answer: {error}"),
-            Self::Status(status) => write!(f, "the homeserver answered {status}"),
-        }
-    }
-}
-
-/// How long a 429 asks to wait: `Retry-After` in seconds or as a date, else `retry_after_ms` rounded up to seconds.
-async fn retry_after(reply: FetchResponse) -> Option<Duration> {
-    if let Some(wait) = reply.header("Retry-After").and_then(|header| from_header(&header, clock::now_ms())) {
-        reply.discard();
+/// Returns the wait that a 429 requests: `Retry-After` in seconds or as a date, or else `retry_after_ms`, rounded up
+/// to seconds.
+async fn retry_after(response: FetchResponse) -> Option<Duration> {
+    if let Some(wait) = response.header("Retry-After").and_then(|header| from_header(&header, clock::now_ms())) {
+        response.discard();
         return Some(wait);
     }
-    from_body(&reply.body(MAX_ERROR_BODY).await.ok()?)
+    from_body(&response.body(MAX_ERROR_BODY).await.ok()?)
 }
 
 fn from_header(header: &str, now_ms: u64) -> Option<Duration> {
@@ -176,9 +174,7 @@ fn from_body(body: &[u8]) -> Option<Duration> {
 }
 
 /// Well-known and `/versions` have their own limits within this.
-const DISCOVERY_TIMEOUT: Duration = Duration::from_secs(10);
 const TIMEOUT: Duration = Duration::from_secs(5);
-const MAX_ERROR_BODY: usize = 16 * 1024;
 
 #[cfg(test)]
 mod tests {

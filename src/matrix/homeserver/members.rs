@@ -1,51 +1,81 @@
-//! Who is joined to a Matrix room ([client-server API, "Room
-//! membership"](https://spec.matrix.org/latest/client-server-api/#get_matrixclientv3roomsroomidjoined_members)), asked of our
-//! own homeserver.
+//! Membership of Matrix rooms, as our own homeserver reports it (`docs/protocol.md#calls-to-the-homeserver`).
+//!
+//! How it works:
+//! - `is_joined` (MSC4502) is a small query about one user or one server, for a token;
+//! - `joined_members` ([client-server API, "Room
+//!   membership"](https://spec.matrix.org/latest/client-server-api/#get_matrixclientv3roomsroomidjoined_members))
+//!   lists everyone, for the periodic check of a room;
+//! - an error never means "not joined", and a 403 for the list is reported as such: the homeserver may have left the
+//!   room, or may not share its members with us.
 
 use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
-use delegated_leaves::{MembersAnswer, UserId};
+use delegated_leaves::MembersAnswer;
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 
 use crate::fetch::Deadline;
 use crate::matrix::homeserver::client_api::escaped;
-use crate::matrix::homeserver::{Homeserver, HomeserverError};
+use crate::matrix::homeserver::{Homeserver, HomeserverError, read};
 use crate::matrix::ids::room_id::RoomId;
+use crate::matrix::ids::server_name::ServerName;
+use crate::matrix::ids::user_id::UserId;
+
+/// Subject of a membership query.
+#[derive(Clone, Copy, Debug)]
+pub enum Party<'a> {
+    /// A user, of whichever server.
+    User(&'a UserId),
+    /// A server: joined while any of its users is.
+    Server(&'a ServerName),
+}
 
 impl Homeserver<'_> {
-    /// Who is joined to `room`; or that it doesn't tell us (403). An error tells nothing about anybody.
+    /// Whether `party` is joined to `room`. An error means that the membership is unknown.
+    pub async fn is_joined(&self, room: &RoomId, party: Party<'_>) -> Result<bool, HomeserverError> {
+        let rooms = self.api().is_joined_rooms_path();
+        let (name, value) = match party {
+            Party::User(user) => ("mxid", user.as_str()),
+            Party::Server(server) => ("server_name", server.as_str()),
+        };
+        let path = format!("{rooms}/{}/is_joined?{name}={}", escaped(room.as_str()), escaped(value));
+        let response = read(self.get(&path, &Deadline::after(IS_JOINED_TIMEOUT)).await?).await?;
+        response["joined"].as_bool().ok_or(HomeserverError::Malformed)
+    }
+
+    /// Returns the members of `room`, or that the homeserver refuses to list them (403).
     pub async fn joined_members(&self, room: &RoomId) -> Result<MembersAnswer, HomeserverError> {
         let path = format!("v3/rooms/{}/joined_members", escaped(room.as_str()));
-        let reply = self.get(&path, &Deadline::after(TIMEOUT)).await?;
-        match reply.status() {
-            200 => joined(&reply.body(MAX_ANSWER).await?).map(MembersAnswer::Joined),
+        let response = self.get(&path, &Deadline::after(MEMBERS_TIMEOUT)).await?;
+        match response.status() {
+            200 => joined(&response.body(MAX_ANSWER).await?).map(MembersAnswer::Joined),
             status => {
-                reply.discard();
+                response.discard();
                 if status == 403 { Ok(MembersAnswer::Forbidden) } else { Err(HomeserverError::Status(status)) }
             }
         }
     }
 }
 
-fn joined(body: &[u8]) -> Result<HashSet<UserId>, HomeserverError> {
+fn joined(body: &[u8]) -> Result<HashSet<delegated_leaves::UserId>, HomeserverError> {
     #[derive(Deserialize)]
     struct JoinedMembers {
-        joined: HashMap<UserId, IgnoredAny>,
+        joined: HashMap<delegated_leaves::UserId, IgnoredAny>,
     }
     let members: JoinedMembers = serde_json::from_slice(body).map_err(|_| HomeserverError::Malformed)?;
-    // Were nobody joined, the answer would be a 403. Nothing is concluded from what can't be.
+    // A room without members would be a 403, so an empty list is malformed.
     if members.joined.is_empty() {
         return Err(HomeserverError::Malformed);
     }
     Ok(members.joined.into_keys().collect())
 }
 
-/// A room of many takes its time.
-const TIMEOUT: Duration = Duration::from_secs(20);
+const IS_JOINED_TIMEOUT: Duration = Duration::from_secs(10);
+/// Longer, because the list may be long.
+const MEMBERS_TIMEOUT: Duration = Duration::from_secs(20);
 
-/// Fifty thousand members and more, with their names and pictures.
+/// Limit in bytes: fifty thousand members and more, with names and avatars.
 const MAX_ANSWER: usize = 16 * 1024 * 1024;
 
 #[cfg(test)]
@@ -56,7 +86,7 @@ mod tests {
     #[test]
     fn the_members_are_the_keys() {
         let body = br#"{"joined":{"@a:example.com":{"display_name":"A"},"@b:example.org":{}}}"#;
-        assert_eq!(joined(body), Ok(["@a:example.com", "@b:example.org"].map(UserId::new).into()));
+        assert_eq!(joined(body), Ok(["@a:example.com", "@b:example.org"].map(delegated_leaves::UserId::new).into()));
     }
 
     #[test]

@@ -1,12 +1,15 @@
 //! This service as an application service of one homeserver ([application service
-//! API](https://spec.matrix.org/latest/application-service-api/)): how the two know each other.
+//! API](https://spec.matrix.org/latest/application-service-api/), `docs/protocol.md#proxied-requests`).
 //!
-//! The `as_token` never leaves this module but in a request to that homeserver's own client-server API.
+//! How it works:
+//! - the homeserver authenticates its requests with `hs_token`, compared in constant time;
+//! - this service authenticates its own with `as_token`, which leaves this module only in requests to that
+//!   homeserver's client-server API: [`Homeserver`] keeps base URL and token together, and redirects are responses;
+//! - the base URL is looked up by [`client_api`]; the modules below add the requests that need it.
 
 pub mod client_api;
 pub mod delayed_events;
 pub mod members;
-pub mod party;
 pub mod relay;
 
 use std::fmt;
@@ -14,12 +17,13 @@ use std::fmt;
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
+use thiserror::Error;
 
-use crate::fetch::{Deadline, FetchError, FetchRequest, FetchResponse, Fetchers, Method};
+use crate::fetch::{Deadline, FetchError, FetchRequest, FetchResponse, Fetchers, MAX_JSON_BODY, Method};
 use crate::matrix::homeserver::client_api::{ClientApi, ClientApiError, ClientApis};
 use crate::matrix::ids::server_name::ServerName;
 
-/// `LIVEKIT_HS_SERVER_NAME`, and the tokens of the registration file on it. Printing it shows no token.
+/// The homeserver in `LIVEKIT_HS_SERVER_NAME`, with the tokens of its registration file. Printing it shows no token.
 #[derive(Clone)]
 pub struct ApplicationService {
     server_name: ServerName,
@@ -28,24 +32,24 @@ pub struct ApplicationService {
 }
 
 impl ApplicationService {
-    /// Ours on the homeserver `server_name`.
+    /// Creates the registration with the homeserver `server_name`.
     pub fn new(server_name: ServerName, as_token: Token, hs_token: Token) -> Self {
         Self { server_name, as_token, hs_token }
     }
 
-    /// The homeserver's name.
+    /// Returns the name of the homeserver.
     pub fn server_name(&self) -> &ServerName {
         &self.server_name
     }
 
-    /// Whether a request with this `Authorization` header comes from the homeserver.
+    /// Verifies that a request with this `Authorization` header comes from the homeserver.
     pub fn verify(&self, authorization: Option<&str>) -> Result<(), HomeserverTokenError> {
         let (scheme, token) = authorization.and_then(|header| header.trim().split_once(' ')).unwrap_or_default();
         let token = token.trim();
         if !scheme.eq_ignore_ascii_case("Bearer") || token.is_empty() {
             return Err(HomeserverTokenError::Missing);
         }
-        // Digests have one length: how long the token is isn't told either.
+        // Digests have equal lengths, so the comparison does not reveal the length of the token.
         let [given, known] = [token, &self.hs_token.0].map(Sha256::digest);
         match bool::from(given.ct_eq(&known)) {
             true => Ok(()),
@@ -53,7 +57,7 @@ impl ApplicationService {
         }
     }
 
-    /// The homeserver, once its client-server API is found.
+    /// Returns a client of the homeserver, after the look-up of its client-server API.
     pub async fn homeserver<'a>(
         &'a self,
         apis: &'a ClientApis,
@@ -75,24 +79,26 @@ impl fmt::Debug for ApplicationService {
 pub struct Token(String);
 
 impl Token {
-    /// White space around it, a line feed from a file say, doesn't count. `None` for what can't be in a header.
+    /// Parses a token. White space around it, such as a final line feed, is ignored. `None` for a text that no header
+    /// can hold.
     pub fn parse(text: &str) -> Option<Self> {
         let token = text.trim();
         (!token.is_empty() && token.bytes().all(|byte| byte.is_ascii_graphic())).then(|| Self(token.to_owned()))
     }
 }
 
-/// Why a request isn't the homeserver's.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// Reason for rejecting a request as not the homeserver's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 pub enum HomeserverTokenError {
-    /// There is no bearer token.
+    /// No bearer token.
+    #[error("The homeserver's token is missing")]
     Missing,
-    /// It isn't the `hs_token`.
+    /// Another bearer token than the `hs_token`.
+    #[error("This is not the homeserver's token")]
     Wrong,
 }
 
-/// The client-server API of the homeserver whose application service this is. Only this sends the `as_token`, and only
-/// there: the base of the URL and the token are kept together, and redirects are answers.
+/// Client of the client-server API of our homeserver, which sends the `as_token`.
 pub struct Homeserver<'a> {
     server_name: &'a ServerName,
     api: ClientApi,
@@ -101,17 +107,17 @@ pub struct Homeserver<'a> {
 }
 
 impl Homeserver<'_> {
-    /// Its name.
+    /// Returns the name of the homeserver.
     pub fn server_name(&self) -> &ServerName {
         self.server_name
     }
 
-    /// Where it answers, and which forms it has.
+    /// Returns its client-server API.
     pub fn api(&self) -> &ClientApi {
         &self.api
     }
 
-    /// GETs what is at `path` below `/_matrix/client/`.
+    /// GETs `path` below `/_matrix/client/`.
     pub(super) async fn get(&self, path: &str, deadline: &Deadline) -> Result<FetchResponse, FetchError> {
         let authorization = self.authorization();
         let authorization = Some(authorization.as_str());
@@ -135,66 +141,51 @@ impl Homeserver<'_> {
     }
 }
 
-/// The JSON of an answer of 200.
-pub(super) async fn read(reply: FetchResponse) -> Result<Value, HomeserverError> {
-    match reply.status() {
-        200 => serde_json::from_slice(&reply.body(MAX_ANSWER).await?).map_err(|_| HomeserverError::Malformed),
+/// Returns the JSON of a response of 200.
+pub(super) async fn read(response: FetchResponse) -> Result<Value, HomeserverError> {
+    match response.status() {
+        200 => serde_json::from_slice(&response.body(MAX_JSON_BODY).await?).map_err(|_| HomeserverError::Malformed),
         status => {
-            reply.discard();
+            response.discard();
             Err(HomeserverError::Status(status))
         }
     }
 }
 
-/// Why the homeserver gave no answer that can be used.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// Reason for a missing or unusable response of the homeserver.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum HomeserverError {
-    /// Its client-server API isn't found.
-    NotFound(ClientApiError),
-    /// It doesn't answer.
-    NoAnswer(FetchError),
-    /// It answered with a status that answers nothing.
+    /// No client-server API was found.
+    #[error(transparent)]
+    NotFound(#[from] ClientApiError),
+    /// No response.
+    #[error("the homeserver's client-server API doesn't answer: {0}")]
+    NoAnswer(#[from] FetchError),
+    /// An unexpected status.
+    #[error(fmt = explain)]
     Status(u16),
-    /// The answer isn't the JSON that belongs there.
+    /// A response that is not the expected JSON.
+    #[error("the homeserver's answer isn't the JSON that belongs there")]
     Malformed,
 }
 
-impl From<ClientApiError> for HomeserverError {
-    fn from(error: ClientApiError) -> Self {
-        Self::NotFound(error)
+/// Writes the cause of an unexpected status, in words an operator can act on.
+fn explain(status: &u16, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    match status {
+        401 => f.write_str(
+            "the homeserver refused LIVEKIT_AS_TOKEN (401): it must be the as_token of the registration file that the \
+             homeserver has read",
+        ),
+        403 => f.write_str(
+            "the homeserver forbids it (403): has the registration file the scope of is_joined, and all the homeserver's \
+             users in its namespace?",
+        ),
+        404 => f.write_str(
+            "the homeserver doesn't have this (404): are msc4143, msc4502 and msc4512 switched on there, and delayed events?",
+        ),
+        _ => write!(f, "the homeserver answered {status}"),
     }
 }
-
-impl From<FetchError> for HomeserverError {
-    fn from(error: FetchError) -> Self {
-        Self::NoAnswer(error)
-    }
-}
-
-impl fmt::Display for HomeserverError {
-    /// The cause, in words an operator can act on.
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::NotFound(error) => error.fmt(f),
-            Self::NoAnswer(error) => write!(f, "the homeserver's client-server API doesn't answer: {error}"),
-            Self::Status(401) => f.write_str(
-                "the homeserver refused LIVEKIT_AS_TOKEN (401): it must be the as_token of the registration file that the \
-                 homeserver has read",
-            ),
-            Self::Status(403) => f.write_str(
-                "the homeserver forbids it (403): has the registration file the scope of is_joined, and all the \
-                 homeserver's users in its namespace?",
-            ),
-            Self::Status(404) => f.write_str(
-                "the homeserver doesn't have this (404): are msc4143, msc4502 and msc4512 switched on there, and delayed events?",
-            ),
-            Self::Status(status) => write!(f, "the homeserver answered {status}"),
-            Self::Malformed => f.write_str("the homeserver's answer isn't the JSON that belongs there"),
-        }
-    }
-}
-
-const MAX_ANSWER: usize = 64 * 1024;
 
 #[cfg(test)]
 mod tests {

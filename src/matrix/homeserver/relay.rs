@@ -1,4 +1,4 @@
-//! Requests to other homeservers, relayed by our own one (MSC4512): it signs them, and finds the way.
+//! Requests to other homeservers, relayed by our own (MSC4512), which signs them and resolves the destination.
 
 use std::time::Duration;
 
@@ -8,7 +8,7 @@ use crate::fetch::Deadline;
 use crate::matrix::homeserver::{Homeserver, HomeserverError, read};
 use crate::matrix::ids::server_name::ServerName;
 
-/// What another homeserver answered.
+/// Response of another homeserver.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Relayed {
     /// The HTTP status.
@@ -18,17 +18,17 @@ pub struct Relayed {
 }
 
 impl Homeserver<'_> {
-    /// POSTs `body` to `path` on the federation API of `destination`. An error means that there is no answer of it.
+    /// POSTs `body` to `path` on the federation API of `destination`. An error means that it returned no response.
     pub async fn relay(&self, destination: &ServerName, path: &str, body: &Value) -> Result<Relayed, HomeserverError> {
         let request = json!({"destination": destination.as_str(), "method": "POST", "path": path, "body": body});
         let deadline = Deadline::after(TIMEOUT);
-        let reply = self.post(self.api().fed_proxy_path(), request.to_string().as_bytes(), &deadline).await?;
-        let mut answer = read(reply).await?;
-        let status = answer["status"].as_u64().and_then(|status| status.try_into().ok());
-        let content = answer.get_mut("content").map(Value::take).unwrap_or_default();
+        let response = self.post(self.api().fed_proxy_path(), request.to_string().as_bytes(), &deadline).await?;
+        let mut relayed = read(response).await?;
+        let status = relayed["status"].as_u64().and_then(|status| status.try_into().ok());
+        let content = relayed.get_mut("content").map(Value::take).unwrap_or_default();
         Ok(Relayed { status: status.ok_or(HomeserverError::Malformed)?, content })
     }
 }
 
-/// The other homeserver asks its own one about the members of the room, and its SFU, before it answers.
+/// Before it responds, the other homeserver queries its own members, and its SFU.
 const TIMEOUT: Duration = Duration::from_secs(20);

@@ -1,4 +1,4 @@
-//! Matrix identifiers, parsed at the door: a value of these types is well-formed.
+//! Matrix identifiers, parsed where they enter the service: a value of these types is well-formed.
 
 pub mod room_id;
 pub mod server_name;

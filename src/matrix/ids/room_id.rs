@@ -1,17 +1,17 @@
 //! Matrix room identifiers ([appendices, "Room IDs"](https://spec.matrix.org/latest/appendices/#room-ids)).
 
-/// A room identifier: `!` and something opaque.
+/// A room identifier: `!` and an opaque part.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct RoomId(String);
 
 impl RoomId {
-    /// Parses a room identifier. What follows the `!` isn't looked into: newer rooms have no server name in it.
+    /// Parses a room identifier. The part after the `!` is not parsed: newer rooms have no server name in it.
     pub fn parse(text: &str) -> Result<Self, InvalidRoomId> {
         ruma_identifiers_validation::room_id::validate(text).map_err(|_| InvalidRoomId)?;
         Ok(Self(text.to_owned()))
     }
 
-    /// The identifier as it was written.
+    /// Returns the identifier as written.
     pub fn as_str(&self) -> &str {
         &self.0
     }

@@ -1,9 +1,17 @@
 //! Matrix server names ([appendices, "Server Name"](https://spec.matrix.org/latest/appendices/#server-name)).
+//!
+//! How it works:
+//! - the grammar is that of the specification, checked by ruma's validation;
+//! - a name is split into a [`Host`], address or DNS name, and a port;
+//! - names that a URL parser would read as an IPv4 address although they aren't written as one (`127.1`,
+//!   `0x7f000001`) are rejected: they would evade the check for private addresses.
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-/// A server name that follows the specification's grammar, at most 230 bytes long.
+use thiserror::Error;
+
+/// A server name of at most 230 bytes.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ServerName {
     text: String,
@@ -13,9 +21,6 @@ pub struct ServerName {
 
 impl ServerName {
     /// Parses `host` or `host:port`.
-    ///
-    /// Fails on anything outside the grammar, and on names that a URL parser would read as an IPv4 address although
-    /// they are not written as one (`127.1`, `0x7f000001`): they would slip through the check of the address.
     pub fn parse(text: &str) -> Result<Self, InvalidServerName> {
         if text.len() > MAX_BYTES {
             return Err(InvalidServerName);
@@ -36,17 +41,17 @@ impl ServerName {
         Ok(Self { text: text.to_owned(), host: Host::parse(host)?, port })
     }
 
-    /// The name as it was written.
+    /// Returns the name as written.
     pub fn as_str(&self) -> &str {
         &self.text
     }
 
-    /// The name without its port.
+    /// Returns the name without its port.
     pub fn host(&self) -> &Host {
         &self.host
     }
 
-    /// The port, where the name has one.
+    /// Returns the port, where the name has one.
     pub fn port(&self) -> Option<u16> {
         self.port
     }
@@ -58,7 +63,7 @@ impl fmt::Display for ServerName {
     }
 }
 
-/// The host part of a server name.
+/// Host of a server name.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Host {
     /// An address, written without its brackets.
@@ -68,7 +73,7 @@ pub enum Host {
 }
 
 impl Host {
-    /// The host of a URL.
+    /// Returns the host of a URL.
     pub fn of(url: &url::Url) -> Option<Self> {
         Some(match url.host()? {
             url::Host::Domain(name) => Self::Name(name.to_owned()),
@@ -103,16 +108,9 @@ impl fmt::Display for Host {
 }
 
 /// The text is no Matrix server name.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+#[error("not a Matrix server name")]
 pub struct InvalidServerName;
-
-impl fmt::Display for InvalidServerName {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("not a Matrix server name")
-    }
-}
-
-impl std::error::Error for InvalidServerName {}
 
 const MAX_BYTES: usize = 230;
 

@@ -13,12 +13,12 @@ impl UserId {
         Ok(Self(text.to_owned()))
     }
 
-    /// The identifier as it was written.
+    /// Returns the identifier as written.
     pub fn as_str(&self) -> &str {
         &self.0
     }
 
-    /// The part behind the first colon: the name of the user's homeserver.
+    /// Returns the part behind the first colon: the name of the homeserver.
     pub fn server_name(&self) -> &str {
         self.0.split_once(':').map_or("", |(_, server)| server)
     }

@@ -1,5 +1,17 @@
-//! The life of one delegation, as one table: [`Delegation::hear`].
+//! One delegation, as a state table.
+//!
+//! # How it works
+//!
+//! - A delegation is in one of four states ([`State`]). Webhooks, polls of the SFU, answers of the homeserver and the
+//!   time become [`Signal`]s in [`signals`] and [`timers`]; [`Delegation::handle`] is the transition table, one
+//!   exhaustive `match`.
+//! - While `Connected` or `Suspected`, `restart` is due before the delay `T` is over. While `Leaving`, `send` is due.
+//! - A `send` needs fresh evidence that the participant isn't connected ([`AbsenceEvidence`]): seen at most
+//!   [`FRESH`](crate::engine::webhook::FRESH) ago, or else the SFU is polled first. Only at the end of the window does
+//!   a `send` go out without it.
+//! - [`Progress`] is the part that is stored. Everything else is in memory; after a load it is due again.
 
+pub mod row;
 pub(crate) mod signals;
 mod timers;
 
@@ -22,52 +34,52 @@ pub(crate) struct Delegation {
     pub(crate) accepted_at: Timestamp,
     pub(crate) progress: Progress,
     pub(crate) poll: PresencePoll,
-    /// A `restart` is under way.
+    /// A `restart` is in flight.
     pub(crate) restarting: bool,
-    /// A `send` is under way.
+    /// A `send` is in flight.
     pub(crate) sending: bool,
-    /// The homeserver has been tried, and failed, since the present `restart` or `send` came due.
+    /// A try has failed since the present `restart` or `send` came due.
     pub(crate) tried: bool,
     pub(crate) absence: AbsenceEvidence,
 }
 
-/// What of a delegation has to survive a crash.
+/// Part of a delegation that has to survive a crash.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Progress {
     pub(crate) state: State,
     /// Waiting: the end of the wait. Connected, suspected: the next `restart`. Leaving: the next `send`.
     pub(crate) due: Timestamp,
-    /// How often running the homeserver has failed.
+    /// Number of failures of the homeserver running.
     pub(crate) failures: u32,
-    /// When the homeserver's timer was last set, at the earliest: the sending of the last `restart` that succeeded, or
+    /// When the homeserver's timer was last started, at the earliest: the sending of the last successful `restart`, or
     /// the acceptance.
     pub(crate) armed_at: Timestamp,
     pub(crate) connections: Connections,
 }
 
-/// Where a delegation stands.
+/// State of a delegation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum State {
-    /// The participant isn't there yet.
+    /// The participant hasn't connected yet.
     Waiting,
-    /// The participant is there.
+    /// The participant is connected.
     Connected,
-    /// The participant is said to be gone, but may be back already, or soon. Otherwise like connected.
+    /// The participant is reported to have left, but may be back already, or soon. Otherwise like `Connected`.
     Suspected {
         since: Timestamp,
-        /// From when on the SFU's "not there" is believed.
+        /// Time from which on the SFU's "not found" is believed.
         believed_from: Timestamp,
     },
-    /// The participant is gone.
+    /// The participant has left.
     Leaving { since: Timestamp },
 }
 
-/// What a delegation hears: what an input or the time means to it.
+/// Meaning of an input, or of the time, to a delegation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Signal {
-    /// A connection that wasn't known stands.
+    /// A new connection stands.
     Joined,
-    /// Something that may be out of date hints at a connection.
+    /// A report that may be out of date hints at a connection.
     MaybeJoined,
     /// The connection has ended.
     Left,
@@ -79,50 +91,50 @@ pub(crate) enum Signal {
     NotFound,
     /// The SFU doesn't have one of the participant's identities.
     OneIdentityNotFound,
-    /// The SFU couldn't tell, or the participant is just connecting.
+    /// The poll failed, or the participant is just connecting.
     Inconclusive,
     /// The homeserver has restarted its timer, at this time or later.
     Restarted(Timestamp),
-    /// The homeserver hasn't restarted its timer; it is to be asked again after that time.
+    /// The homeserver hasn't restarted its timer; the next try is due after that time.
     RestartFailed(Duration),
-    /// The homeserver hasn't sent the event; it is to be asked again after that time.
+    /// The homeserver hasn't sent the event; the next try is due after that time.
     SendFailed(Duration),
     /// The homeserver doesn't have the event any more, because of us or not.
     Finalised(Ending),
-    /// The state has lasted as long as it may.
+    /// The state has lasted for its longest time.
     StateTimeout,
-    /// `T` has passed since the last successful restart, the latest attempt failed, and there is none under way.
+    /// `T` has passed since the last successful restart, the latest try failed, and none is in flight.
     DelayElapsed,
 }
 
-/// How a delegation ended.
+/// End of a delegation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Ending {
-    /// The homeserver has taken our `send`, or had sent or cancelled the event before.
+    /// The homeserver has accepted our `send`, or had sent or cancelled the event before.
     Sent,
     /// The homeserver didn't have the event any more when it was to be restarted.
     EventGone,
-    /// The homeserver couldn't be told in time. By then it sends the event by itself.
+    /// No try succeeded in time. By then the homeserver sends the event by itself.
     GaveUp,
     /// Another delegation has taken its place.
     Replaced,
 }
 
-/// When the SFU is asked next.
+/// Polls of the SFU for the participant.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct PresencePoll {
     pub(crate) due: Option<Timestamp>,
-    asked: u32,
+    count: u32,
     pub(crate) action_id: Option<ActionId>,
 }
 
-/// How well it is known that the participant isn't there.
+/// Evidence that the participant isn't connected.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum AbsenceEvidence {
     Unproven,
-    /// It was so at that time.
+    /// The SFU or a webhook said so at that time.
     Seen(Timestamp),
-    /// The SFU doesn't tell, and the time is up.
+    /// The SFU doesn't answer, and the window is over.
     Presumed,
 }
 
@@ -138,7 +150,7 @@ impl Delegation {
         Self::resume(id, request, now, progress, now)
     }
 
-    /// Goes on after everything in memory was lost: what was under way is due again.
+    /// Goes on after a load: actions that were in flight are due again.
     pub(crate) fn resume(
         id: DelegationId,
         request: Delegate,
@@ -146,7 +158,7 @@ impl Delegation {
         progress: Progress,
         now: Timestamp,
     ) -> Self {
-        let asked = match progress.state {
+        let count = match progress.state {
             State::Waiting => backoff::polled_within(now.since(accepted_at)),
             State::Suspected { since, .. } => backoff::polled_within(now.since(since)),
             State::Connected | State::Leaving { .. } => 0,
@@ -156,7 +168,7 @@ impl Delegation {
             request,
             accepted_at,
             progress,
-            poll: PresencePoll { due: Some(now), asked, action_id: None },
+            poll: PresencePoll { due: Some(now), count, action_id: None },
             restarting: false,
             sending: false,
             tried: false,
@@ -164,7 +176,8 @@ impl Delegation {
         }
     }
 
-    /// The transition table. What isn't in it does nothing.
+    /// The transition table. The [crate's documentation](crate#the-transition-table-of-a-delegation) has it as a
+    /// table.
     pub(crate) fn handle(&mut self, now: Timestamp, signal: Signal) -> Option<Ending> {
         use Signal::*;
         use State::{Connected, Leaving, Suspected, Waiting};
@@ -172,7 +185,7 @@ impl Delegation {
         match (self.progress.state, signal) {
             (Waiting, Joined) => self.connect(now),
             (Waiting, Left | MaybeLeft | Reconnecting) => {
-                self.progress.due = self.progress.due.min(now + COMING_BACK);
+                self.progress.due = self.progress.due.min(now + RECONNECT_WINDOW);
                 self.poll_from(now);
             }
             (Waiting, MaybeJoined) => self.poll_from(now),
@@ -181,8 +194,8 @@ impl Delegation {
 
             (Connected, Joined | MaybeJoined) => self.overtake_poll(),
             (Connected, Left | NotFound) => self.leave(now, AbsenceEvidence::Seen(now)),
-            (Connected, MaybeLeft | OneIdentityNotFound) => self.suspect_end(now),
-            (Connected | Suspected { .. }, Reconnecting) => self.await_return(now),
+            (Connected, MaybeLeft | OneIdentityNotFound) => self.suspect(now),
+            (Connected | Suspected { .. }, Reconnecting) => self.await_reconnect(now),
 
             (Suspected { .. }, Joined) => self.trust(),
             (Suspected { .. }, Left) => self.leave(now, AbsenceEvidence::Seen(now)),
@@ -226,31 +239,31 @@ impl Delegation {
             }
             (Connected | Suspected { .. }, DelayElapsed) => return Some(Ending::GaveUp),
 
-            // Who is gone can't go.
+            // It has left already.
             (Leaving { .. }, Left | MaybeLeft | Reconnecting) => {}
-            // A sanity check that finds nothing out.
+            // A sanity check without a result.
             (Connected, Inconclusive | StateTimeout) => {}
-            // Results of what was under way when the state changed, and times that another state had.
+            // Outcomes of actions that were in flight when the state changed, and timeouts of another state.
             (Waiting | Leaving { .. }, RestartFailed(_) | DelayElapsed) => {}
             (Waiting | Connected | Suspected { .. }, SendFailed(_)) => {}
         }
         None
     }
 
-    /// The SFU is being asked.
-    pub(crate) fn ask(&mut self, action_id: ActionId) {
+    /// Records that a poll which covers the participant is in flight.
+    pub(crate) fn poll_started(&mut self, action_id: ActionId) {
         self.poll.action_id = Some(action_id);
         self.poll.due = None;
-        self.poll.asked = self.poll.asked.saturating_add(1);
+        self.poll.count = self.poll.count.saturating_add(1);
     }
 
-    /// Whether a new delegation takes the place of this one: it is for the same member, or for the same delayed event.
+    /// Returns whether a new delegation replaces this one: it is for the same member, or for the same delayed event.
     pub(crate) fn is_replaced_by(&self, new: &Delegate) -> bool {
         let same_event = self.request.delay_id == new.delay_id && self.request.server_name == new.server_name;
         self.request.identity == new.identity || same_event
     }
 
-    /// The identities of this delegation, by what they are to it.
+    /// Returns which of this delegation's identities that is.
     pub(crate) fn alias_of(&self, identity: &Identity) -> Option<Alias> {
         if *identity == self.request.identity {
             Some(Alias::Member)
@@ -270,20 +283,20 @@ impl Delegation {
         self.overtake_poll();
     }
 
-    fn suspect_end(&mut self, now: Timestamp) {
+    fn suspect(&mut self, now: Timestamp) {
         self.progress.state = State::Suspected { since: now, believed_from: now };
         self.poll_from(now);
     }
 
-    fn await_return(&mut self, now: Timestamp) {
-        self.progress.state = State::Suspected { since: now, believed_from: now + COMING_BACK };
-        self.poll_from(now + FIRST_LOOK);
-        self.poll.asked = 1;
+    fn await_reconnect(&mut self, now: Timestamp) {
+        self.progress.state = State::Suspected { since: now, believed_from: now + RECONNECT_WINDOW };
+        self.poll_from(now + FIRST_POLL);
+        self.poll.count = 1;
     }
 
     fn leave(&mut self, now: Timestamp, absence: AbsenceEvidence) {
         self.progress.state = State::Leaving { since: now };
-        self.absence = if Mutant::SendWithoutLooking.is_injected() { AbsenceEvidence::Presumed } else { absence };
+        self.absence = if Mutant::SendWithoutPolling.is_injected() { AbsenceEvidence::Presumed } else { absence };
         self.call_homeserver_from(now);
         self.poll_from(now);
     }
@@ -307,22 +320,22 @@ impl Delegation {
     fn poll_from(&mut self, at: Timestamp) {
         self.overtake_poll();
         self.poll.due = Some(at);
-        self.poll.asked = 0;
+        self.poll.count = 0;
     }
 
-    /// Asks again later, but at `limit` if that is to come and sooner.
+    /// Polls again later, but at `limit` if that is to come and sooner.
     fn poll_again(&mut self, now: Timestamp, limit: Option<Timestamp>) {
-        if Mutant::AskWithoutPause.is_injected() {
+        if Mutant::PollWithoutPause.is_injected() {
             return self.poll_from(now);
         }
-        let later = now + backoff::before_polling_again(self.poll.asked);
+        let later = now + backoff::before_polling_again(self.poll.count);
         self.poll.due = Some(match limit {
             Some(limit) if limit > now => later.min(limit),
             _ => later,
         });
     }
 
-    /// Something has been heard since the SFU was asked: its answer will tell nothing new.
+    /// Ignores the poll in flight: a report has come since it began, so it will say nothing new.
     fn overtake_poll(&mut self) {
         if Mutant::BelieveOvertakenAnswer.is_injected() {
             return;
@@ -339,8 +352,8 @@ impl Delegation {
     }
 }
 
-/// How long the participant may take to come back after DUPLICATE_IDENTITY and MIGRATION.
-const COMING_BACK: Duration = Duration::from_secs(15);
+/// Time in which the participant may come back after DUPLICATE_IDENTITY and MIGRATION.
+const RECONNECT_WINDOW: Duration = Duration::from_secs(15);
 
-/// How long after DUPLICATE_IDENTITY and MIGRATION the SFU is first asked.
-const FIRST_LOOK: Duration = Duration::from_secs(2);
+/// Time from DUPLICATE_IDENTITY and MIGRATION to the first poll.
+const FIRST_POLL: Duration = Duration::from_secs(2);

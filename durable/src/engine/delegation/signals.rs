@@ -1,33 +1,34 @@
-//! What webhooks and the SFU's answers mean to one delegation.
+//! The signals that webhooks and answers are to one delegation.
 //!
-//! A webhook may be about a connection that is long over, or be minutes old itself. So it is only believed where it can't
-//! be out of date; otherwise it is a reason to ask the SFU.
+//! A webhook may be about a connection that ended long ago, or be minutes old itself. So it is only believed where it
+//! can't be out of date; otherwise it is a reason to poll the SFU.
 
 use crate::command::Delegate;
-use crate::engine::action::{Participant, ParticipantState};
+use crate::engine::action::{HomeserverAnswer, Participant, ParticipantState};
+use crate::engine::backoff::{self, Jitter};
 use crate::engine::connection::{Alias, Beginning, Connection, End};
-use crate::engine::delegation::{Delegation, Signal, State};
+use crate::engine::delegation::{Delegation, Ending, Signal, State};
 use crate::engine::mutant::Mutant;
 use crate::engine::webhook::{DisconnectReason, Occurrence, ParticipantRef, WebhookEvent};
 use crate::ids::Identity;
 use crate::time::Timestamp;
 
-/// Who the SFU was asked for.
+/// Scope of a poll of the SFU.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Scope {
     /// One identity, with `GetParticipant`.
     One(Identity),
-    /// Everybody, with `ListParticipants`.
+    /// All participants, with `ListParticipants`.
     All,
 }
 
 impl Delegation {
-    /// What a webhook means here, if anything. Notes which connections have begun and ended.
+    /// Signal of a webhook, if it is about this delegation. Records which connections have begun and ended.
     pub(crate) fn read_webhook(&mut self, now: Timestamp, event: &WebhookEvent) -> Option<Signal> {
         match &event.occurrence {
             Occurrence::ParticipantJoined(participant) => self.read_joined(now, event, participant),
             Occurrence::ParticipantLeft(participant, reason) => self.read_left(now, event, participant, *reason),
-            // It may try again with the same identity, and if it doesn't, the wait ends as it would have.
+            // The participant may try again with the same identity; if it doesn't, the wait ends as it would have.
             Occurrence::ParticipantConnectionAborted(participant, reason) => {
                 let waiting = self.is_waiting();
                 self.read_left(now, event, participant, *reason).filter(|_| !waiting)
@@ -36,7 +37,7 @@ impl Delegation {
         }
     }
 
-    /// What an answer of the SFU means here.
+    /// Signal of a poll that showed these participants.
     pub(crate) fn read_participants(
         &mut self,
         asked_at: Timestamp,
@@ -55,7 +56,7 @@ impl Delegation {
                 Scope::One(_) | Scope::All => Signal::NotFound,
             };
         }
-        // Should both of a delegation's identities be connected, then the one that was known goes on being the one.
+        // Where both of a delegation's identities are connected, the known one stays the one.
         let known = self.progress.connections.latest.as_ref();
         let latest = known.and_then(|known| known.sid.clone());
         here.sort_by_key(|(_, participant)| participant.sid != latest);
@@ -63,7 +64,7 @@ impl Delegation {
             return Signal::Inconclusive;
         };
         let contested = match scope {
-            // What was sure before is as sure as it was.
+            // A single poll doesn't change whether another may stand beside it.
             Scope::One(_) if participant.sid == latest => known.is_some_and(|known| known.contested),
             Scope::One(_) => self.request.legacy_identity.is_some(),
             Scope::All => here.len() > 1,
@@ -74,7 +75,29 @@ impl Delegation {
         Signal::Joined
     }
 
-    /// Who to ask the SFU for: the connected participant by its identity, anybody else by all that it may have.
+    /// Signal of the answer to a `restart` that was sent at `started_at`.
+    pub(crate) fn read_restart(&self, started_at: Timestamp, answer: HomeserverAnswer, jitter: Jitter) -> Signal {
+        match answer {
+            HomeserverAnswer::Done => Signal::Restarted(started_at),
+            HomeserverAnswer::Gone => Signal::Finalised(Ending::EventGone),
+            HomeserverAnswer::Limited(_) | HomeserverAnswer::Failed => {
+                Signal::RestartFailed(backoff::after_answer(answer, self.progress.failures, jitter))
+            }
+        }
+    }
+
+    /// Signal of the answer to a `send`.
+    pub(crate) fn read_send(&self, answer: HomeserverAnswer, jitter: Jitter) -> Signal {
+        match answer {
+            HomeserverAnswer::Done | HomeserverAnswer::Gone => Signal::Finalised(Ending::Sent),
+            HomeserverAnswer::Limited(_) | HomeserverAnswer::Failed => {
+                Signal::SendFailed(backoff::after_answer(answer, self.progress.failures, jitter))
+            }
+        }
+    }
+
+    /// Scope of a poll for this delegation: a connected participant by its identity, any other by all that it may
+    /// have.
     pub(crate) fn scope(&self) -> Scope {
         let Delegate { identity, legacy_identity, .. } = &self.request;
         let connected = match (self.progress.state, &self.progress.connections.latest) {
@@ -91,12 +114,12 @@ impl Delegation {
     fn read_joined(&mut self, now: Timestamp, event: &WebhookEvent, participant: &ParticipantRef) -> Option<Signal> {
         let alias = self.alias_of(&participant.identity)?;
         let connections = &mut self.progress.connections;
-        // If it had ended before the delegation was made, nobody would have told us.
+        // If it had ended before the delegation was made, no webhook would have reached us.
         let same_second = event.happened_after(self.accepted_at) == Some(false);
         if event.happened_before(self.accepted_at) == Some(true) || (same_second && event.is_stale(now)) {
             return connections.suspect(alias, participant.sid.as_ref()).then_some(Signal::MaybeJoined);
         }
-        // The same goes for a connection that has made room for the next since, or migrated: it is looked for.
+        // The same goes for a connection that has made room for the next since, or migrated: it is polled for.
         let before_news = match self.progress.state {
             State::Suspected { since, .. } | State::Leaving { since } => event.happened_before(since),
             State::Waiting | State::Connected => None,
@@ -128,14 +151,14 @@ impl Delegation {
         {
             return None;
         }
-        let returning = reason.is_coming_back() && !Mutant::BelieveReturning.is_injected();
+        let returning = reason.is_reconnecting() && !Mutant::BelieveReconnecting.is_injected();
         let for_good = reason != DisconnectReason::Migration && !Mutant::ForgetEndedConnections.is_injected();
         let end = match self.progress.connections.end(alias, participant, for_good) {
             End::Older if Mutant::IgnoreSid.is_injected() => End::Latest,
             end => end,
         };
         match end {
-            // It was connected since the delegation was made, or it doesn't count.
+            // It has been connected since the delegation was made, or it doesn't count.
             _ if self.is_waiting() => {
                 (event.happened_before(self.accepted_at) == Some(false)).then_some(Signal::MaybeLeft)
             }
@@ -148,7 +171,7 @@ impl Delegation {
 
     fn read_room_finished(&mut self, now: Timestamp, event: &WebhookEvent) -> Option<Signal> {
         let latest = self.progress.connections.latest.as_ref().filter(|_| !self.is_waiting())?;
-        // About an earlier room of that name.
+        // It is about an earlier room of that name.
         if latest.since.is_some_and(|since| event.happened_before(since) == Some(true)) {
             return None;
         }

@@ -1,4 +1,4 @@
-//! When there is something to do for a delegation.
+//! Dues of one delegation: all of them follow from its state.
 
 use std::time::Duration;
 
@@ -8,14 +8,14 @@ use crate::engine::webhook::FRESH;
 use crate::time::Timestamp;
 
 impl Delegation {
-    /// What the time alone has to tell.
-    pub(crate) fn time(&self, now: Timestamp) -> Option<Signal> {
-        self.ending().filter(|(at, _)| *at <= now).map(|(_, signal)| signal)
+    /// Signal of the time, if the state's longest time is over.
+    pub(crate) fn timeout(&self, now: Timestamp) -> Option<Signal> {
+        self.state_timeout().filter(|(at, _)| *at <= now).map(|(_, signal)| signal)
     }
 
-    /// When there is something to do or to decide for this delegation, apart from questions and what is under way.
+    /// Times at which there is something to do or to decide, polls and actions in flight apart.
     pub(crate) fn dues(&self) -> [Option<Timestamp>; 3] {
-        [self.ending().map(|(at, _)| at), self.restart_at(), self.send_at()]
+        [self.state_timeout().map(|(at, _)| at), self.restart_at(), self.send_at()]
     }
 
     /// When the next `restart` is due.
@@ -24,12 +24,12 @@ impl Delegation {
         (connected && !self.restarting && !self.is_last_try_over(self.deadline())).then_some(self.progress.due)
     }
 
-    /// When the `send` is due, unless the participant's absence has to be seen anew first.
+    /// When the `send` is due, unless the participant's absence has to be confirmed anew first.
     pub(crate) fn send_at(&self) -> Option<Timestamp> {
         self.unsent().filter(|due| self.poll.action_id.is_none() && self.is_absent_at(*due))
     }
 
-    /// Whether it isn't too long ago that the participant was seen to be gone: a `send` may go out.
+    /// Returns whether the evidence of the absence is fresh enough at that time for a `send`.
     pub(crate) fn is_absent_at(&self, time: Timestamp) -> bool {
         match self.absence {
             AbsenceEvidence::Unproven => false,
@@ -38,7 +38,7 @@ impl Delegation {
         }
     }
 
-    /// When the SFU is to be asked for this participant, sanity checks apart.
+    /// When the SFU is to be polled for this participant, sanity checks apart.
     pub(crate) fn poll_at(&self) -> Option<Timestamp> {
         if self.poll.action_id.is_some() {
             return None;
@@ -58,13 +58,13 @@ impl Delegation {
         self.progress.armed_at + self.request.delay_timeout.span()
     }
 
-    /// Until when `send` is tried: the deadline, but for a second at least and an hour at most.
+    /// Time until which `send` is tried: the deadline, but a second at least and an hour at most from `since`.
     pub(crate) fn send_until(&self, since: Timestamp) -> Timestamp {
         since + self.deadline().since(since).clamp(SHORTEST_WINDOW, HOUR)
     }
 
-    /// When the present state ends if nothing happens, and what it hears then.
-    fn ending(&self) -> Option<(Timestamp, Signal)> {
+    /// Time at which the present state ends if nothing happens, and its signal then.
+    fn state_timeout(&self) -> Option<(Timestamp, Signal)> {
         let expiry = (self.tried && !self.restarting).then(|| (self.deadline(), Signal::DelayElapsed));
         match self.progress.state {
             State::Waiting => Some((self.progress.due, Signal::StateTimeout)),
@@ -79,7 +79,7 @@ impl Delegation {
         }
     }
 
-    /// When the `send` is due, if it isn't under way and there is time for it.
+    /// When the `send` is due, if it isn't in flight and there is time for it.
     fn unsent(&self) -> Option<Timestamp> {
         match self.progress.state {
             State::Leaving { since } if !self.sending && !self.is_last_try_over(self.send_until(since)) => {
@@ -89,7 +89,7 @@ impl Delegation {
         }
     }
 
-    /// Whether the next try would come too late. There is always one.
+    /// Returns whether the next try would come too late. There is always one.
     fn is_last_try_over(&self, limit: Timestamp) -> bool {
         self.tried && self.progress.due >= limit
     }
@@ -97,5 +97,5 @@ impl Delegation {
 
 const SHORTEST_WINDOW: Duration = Duration::from_secs(1);
 
-/// The shortest time there is.
+/// The resolution of [`Timestamp`].
 const INSTANT: Duration = Duration::from_millis(1);

@@ -136,7 +136,7 @@ async fn a_leave_that_cannot_be_looked_up_is_not_taken_over_yet() {
 
         stage.delegate(&delay_id).await.assert_error(503, "M_UNKNOWN");
     }
-    stage.service.log().line_with(&["delayed event not looked up"]).await;
+    stage.service.log().line_with(&["delayed event lookup failed"]).await;
     assert!(stage.service.storage().alarms().is_empty());
 }
 
@@ -151,7 +151,7 @@ async fn an_as_token_that_the_homeserver_does_not_know_is_told_in_the_log() {
     let path = HomeserverPath::ClientGetToken;
     stage.forward(path, &stage.request(path)).await.assert_error(502, "M_UNKNOWN");
 
-    for msg in ["delayed event not looked up", "membership not known"] {
+    for msg in ["delayed event lookup failed", "membership check failed"] {
         stage.service.log().line_with(&[msg, "LIVEKIT_AS_TOKEN"]).await;
     }
 }

@@ -135,7 +135,7 @@ async fn anything_else_of_the_other_side_is_a_502() {
         let answer = federation.ours.forward(HomeserverPath::ClientGetToken, &federation.request()).await;
         answer.assert_error(502, "M_UNKNOWN");
     }
-    federation.ours.service.log().line_with(&["token not relayed"]).await;
+    federation.ours.service.log().line_with(&["token relay failed"]).await;
     assert_eq!(federation.their_sfu.requests(), 0);
 }
 

@@ -187,7 +187,7 @@ async fn a_membership_that_cannot_be_checked_is_none_yet() {
             assert_eq!(answer.status, 502, "{what}: {answer:?}");
             answer.assert_error(502, "M_UNKNOWN");
         }
-        stage.service.log().line_with(&["membership not known"]).await;
+        stage.service.log().line_with(&["membership check failed"]).await;
         assert_eq!(stage.lab.sfu.requests(), 0, "{what}");
     }
 }

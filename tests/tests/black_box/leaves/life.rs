@@ -57,7 +57,7 @@ async fn an_sfu_that_cannot_be_asked_is_asked_again() {
     let delay_id = stage.delegate(Door::GetToken, &alice(), LONG).await;
     stage.lab.sfu.fail(Reply::html(502));
     stage.lab.sfu.join(&alice().room(), &alice().identity(Door::GetToken));
-    stage.service.log().line_with(&["SFU not asked"]).await;
+    stage.service.log().line_with(&["SFU query failed"]).await;
 
     stage.lab.sfu.recover();
 

@@ -23,7 +23,7 @@ async fn a_life_is_told_from_its_beginning_to_its_end() {
     let lines = [
         ("info", "delayed leave delegated"),
         ("info", "participant connected"),
-        ("info", "participant said to be gone, asking the SFU"),
+        ("info", "participant suspected to have left, polling the SFU"),
         ("info", "participant connected"),
         ("info", "participant gone, sending its leave"),
         ("info", "leave sent"),
@@ -56,11 +56,11 @@ async fn what_goes_wrong_with_the_homeserver_is_told_as_a_warning() {
     stage.forgotten(&bob(), "out of reach until the delay was over").await;
 
     let lines = told(&stage, &alice(), 3).await;
-    assert_eq!(lines[2], owned(("warn", "homeserver didn't restart the delayed leave, trying again")));
+    assert_eq!(lines[2], owned(("warn", "delayed leave restart failed, retrying")));
     let lines = told(&stage, &bob(), 5).await;
-    assert_eq!(lines[3], owned(("warn", "homeserver didn't send the delayed leave, trying again")));
+    assert_eq!(lines[3], owned(("warn", "delayed leave send failed, retrying")));
     let last = lines.last().unwrap();
-    assert_eq!(*last, owned(("warn", "homeserver out of reach until the delay was over")));
+    assert_eq!(*last, owned(("warn", "delayed leave expired at the homeserver")));
 }
 
 #[tokio::test]
@@ -72,7 +72,7 @@ async fn an_event_that_the_homeserver_does_not_have_any_more_is_told() {
     stage.join(Door::GetToken, &alice()).await;
 
     let lines = told(&stage, &alice(), 3).await;
-    assert_eq!(lines[2], owned(("info", "delayed leave is gone from the homeserver")));
+    assert_eq!(lines[2], owned(("info", "delayed leave not found at the homeserver")));
 }
 
 /// Waits for `at_least` lines about the member's delegation, and returns level and message of each. Checks that all

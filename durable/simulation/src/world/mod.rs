@@ -1,50 +1,53 @@
-//! The simulated world: an object among clients, a SFU and homeservers, event by event.
+//! The simulated world: an object among clients, an SFU and homeservers, event by event.
+
+mod clients;
+mod process;
+mod traffic;
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 use std::time::Duration;
 
+use delegated_leaves::{Action, DelegationId, DisconnectReason, EngineConfig, Input, Timestamp};
 use fastrand::Rng;
 
-use super::homeserver::Homeservers;
-use super::judge::{Invariant, Judge, Verdict, broken};
-use super::matrix::MatrixRoom;
-use super::member::{Member, Step};
-use super::object::Object;
-use super::removal::{Intervals, Overstay};
-use super::sfu::{ConnectionName, Sfu, Webhook};
-use super::weather::{Weather, millis};
-use delegated_leaves::DisconnectReason;
-use delegated_leaves::Timestamp;
-use delegated_leaves::{Action, DelegationId};
-use delegated_leaves::{EngineConfig, Input};
+use crate::clock::START;
+use crate::homeserver::Homeservers;
+use crate::invariant::{Invariant, Verdict, broken};
+use crate::judge::Judge;
+use crate::matrix::MatrixRoom;
+use crate::member::{Member, Step};
+use crate::object::Object;
+use crate::removal::{Intervals, Overstay};
+use crate::sfu::{ConnectionName, Sfu, Webhook};
+use crate::weather::{Weather, millis};
 
-/// Everything there is.
-pub(super) struct World {
-    pub(super) dice: Rng,
-    pub(super) weather: Weather,
-    pub(super) now: Timestamp,
+/// The world.
+pub(crate) struct World {
+    pub(crate) dice: Rng,
+    pub(crate) weather: Weather,
+    pub(crate) now: Timestamp,
     queue: BinaryHeap<Reverse<Scheduled>>,
     scheduled: u64,
-    pub(super) sfu: Sfu,
-    pub(super) homeservers: Homeservers,
-    pub(super) matrix: MatrixRoom,
-    pub(super) object: Object,
-    pub(super) members: Vec<Member>,
-    pub(super) judge: Judge,
-    /// When something last went wrong with the process, and with each homeserver.
-    pub(super) process_trouble: Timestamp,
-    pub(super) homeserver_trouble: [Timestamp; 2],
-    pub(super) sfu_trouble: Timestamp,
-    pub(super) vain_alarms: u32,
-    pub(super) trace: Option<Vec<String>>,
-    pub(super) steps: u64,
-    pub(super) actions: u64,
-    pub(super) removed: u64,
+    pub(crate) sfu: Sfu,
+    pub(crate) homeservers: Homeservers,
+    pub(crate) matrix: MatrixRoom,
+    pub(crate) object: Object,
+    pub(crate) members: Vec<Member>,
+    pub(crate) judge: Judge,
+    /// When the last fault of the process occurred, and of each homeserver.
+    pub(crate) process_trouble: Timestamp,
+    pub(crate) homeserver_trouble: [Timestamp; 2],
+    pub(crate) sfu_trouble: Timestamp,
+    pub(crate) vain_alarms: u32,
+    pub(crate) trace: Option<Vec<String>>,
+    pub(crate) steps: u64,
+    pub(crate) actions: u64,
+    pub(crate) removed: u64,
 }
 
-/// Something that happens.
-pub(super) enum Event {
+/// Event in the world.
+pub(crate) enum Event {
     Step(usize, Step),
     Activate(ConnectionName),
     Abort(ConnectionName),
@@ -83,11 +86,11 @@ pub(super) enum Event {
     Calm,
     Judgement,
     Due(DelegationId),
-    /// Is this connection one that shouldn't be there any more?
+    /// Checks whether this connection ought to have ended.
     Audit(ConnectionName),
-    /// Those who aren't in the Matrix room, and whom nobody has to remove, leave at last.
+    /// Lets the members leave that aren't in the Matrix room, and that the engine needn't remove.
     LastLeave,
-    /// Nothing more is promised to delegations.
+    /// Ends the delegations: no more promises hold for them.
     DelegationsEnd,
     End,
 }
@@ -99,14 +102,14 @@ struct Scheduled {
 }
 
 impl World {
-    pub(super) fn new(seed: u64, traced: bool) -> Self {
+    pub(crate) fn new(seed: u64, traced: bool) -> Self {
         let mut dice = Rng::with_seed(seed);
         let weather = Weather::draw(&mut dice);
         let mut world = Self {
             now: START,
             queue: BinaryHeap::new(),
             scheduled: 0,
-            sfu: Sfu::new(weather.joined_at_ms, weather.answers_tell_joined_at),
+            sfu: Sfu::new(weather.joined_at_ms, weather.answers_have_joined_at),
             homeservers: Homeservers::default(),
             matrix: MatrixRoom::new(START, weather.members, weather.hidden),
             object: Object::new(EngineConfig {
@@ -133,8 +136,8 @@ impl World {
         world
     }
 
-    /// Lets it all happen, until the last promise is due or one is broken.
-    pub(super) fn run(&mut self) -> Verdict {
+    /// Runs all events, until the last promise is checked or one is broken.
+    pub(crate) fn run(&mut self) -> Verdict {
         while let Some(Reverse(Scheduled { at, event, .. })) = self.queue.pop() {
             self.now = at;
             self.steps += 1;
@@ -146,12 +149,12 @@ impl World {
         Ok(())
     }
 
-    pub(super) fn after(&mut self, delay: Duration, event: Event) {
+    pub(crate) fn after(&mut self, delay: Duration, event: Event) {
         self.scheduled += 1;
         self.queue.push(Reverse(Scheduled { at: self.now + delay, order: self.scheduled, event }));
     }
 
-    pub(super) fn log(&mut self, line: impl FnOnce(&Self) -> String) {
+    pub(crate) fn log(&mut self, line: impl FnOnce(&Self) -> String) {
         if self.trace.is_some() {
             let at = self.now.since(START).as_secs_f64();
             let line = format!("{at:10.3}  {}", line(self));
@@ -246,7 +249,7 @@ impl World {
                 }
                 self.after(last.since(self.now), Event::DelegationsEnd);
             }
-            // What nobody promised may go on for ever.
+            // No promise limits the rest.
             Event::DelegationsEnd if !self.weather.membership => self.queue.clear(),
             Event::DelegationsEnd => {
                 for event in &mut self.homeservers.events {
@@ -267,12 +270,12 @@ impl World {
         Ok(())
     }
 
-    /// Whoever isn't in the Matrix room mustn't stay.
+    /// Checks that a participant outside of the Matrix room doesn't stay.
     fn audit(&mut self, name: ConnectionName) -> Verdict {
         let Some(connection) = self.connection(name).filter(|_| self.weather.membership && !self.weather.hidden) else {
             return Ok(());
         };
-        let member = connection.who.member;
+        let member = connection.alias.member;
         if let Some((active_since, left_at)) = connection.active_since.zip(self.matrix.left_at(member)) {
             let process = if self.object.is_late(self.now) { self.now } else { self.process_trouble };
             let trouble = process.max(self.homeserver_trouble[0]).max(self.sfu_trouble);
@@ -340,25 +343,20 @@ impl PartialEq for Scheduled {
 
 impl Eq for Scheduled {}
 
-/// Some day in 2026.
-pub(super) const START: Timestamp = Timestamp::from_secs(1_790_000_000);
-
-/// An alarm that is later than this counts as trouble, and so does an answer.
-pub(super) const PROMPT: Duration = Duration::from_millis(500);
-
 const FIRST_AUDIT: Duration = Duration::from_secs(21);
 const NEXT_AUDIT: Duration = Duration::from_secs(31);
 
-/// By then everybody who has to be removed is.
+/// Time by which all participants are removed that have to be.
 const UNTIL_LAST_LEAVE: Duration = Duration::from_secs(5 * 60);
 
-/// Expired tokens are remembered for a while, and whoever is taken for connected is looked for once an hour.
+/// Time by which all participants are forgotten: expired tokens are remembered for a while, and connected
+/// participants are polled for once an hour.
 const UNTIL_FORGOTTEN: Duration = Duration::from_secs(2 * 3600);
 
-/// A hundred times what happens in a simulation.
+/// A hundred times as many events as a simulation has.
 const MOST_STEPS: u64 = 100_000;
 
 const LONGEST_OUTAGE: Duration = Duration::from_secs(20 * 60);
 
-/// The latest webhooks have come by then, and every back-off and `Retry-After` has run out.
+/// Time by which the last webhooks have come, and every back-off and `Retry-After` has run out.
 const UNTIL_JUDGEMENT: Duration = Duration::from_secs(8 * 60);

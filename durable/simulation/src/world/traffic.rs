@@ -1,25 +1,23 @@
-//! What is under way between the object and the rest of the world.
+//! Messages between the object and the rest of the world.
 
 use std::fmt;
 use std::time::Duration;
 
-use super::homeserver::{Call, DelayedLeave, Homeservers};
-use super::judge::Verdict;
-use super::sfu::Webhook;
-use super::weather::{chance, millis};
-use super::world::{Event, PROMPT, START, World};
-use delegated_leaves::Input;
-use delegated_leaves::Jitter;
-use delegated_leaves::Occurrence;
-use delegated_leaves::RoomCommand;
-use delegated_leaves::Timestamp;
 use delegated_leaves::{
-    Action, DelayedEvent, HomeserverAnswer, MembersAnswer, RemovalAnswer, Request, ServerAnswer, SfuAnswer,
+    Action, DelayedEvent, HomeserverAnswer, Input, Jitter, MembersAnswer, Occurrence, Outcome, RemovalAnswer, Request,
+    RoomCommand, ServerAnswer, SfuAnswer, Timestamp,
 };
 
+use crate::clock::{PROMPT, START};
+use crate::homeserver::{Call, DelayedLeave, Homeservers};
+use crate::invariant::Verdict;
+use crate::sfu::Webhook;
+use crate::weather::{chance, millis};
+use crate::world::{Event, World};
+
 impl World {
-    /// A webhook sets out, perhaps to be lost, or to come twice.
-    pub(super) fn emit(&mut self, webhook: Option<Webhook>) {
+    /// Sends a webhook, perhaps to be lost, or to come twice.
+    pub(crate) fn emit(&mut self, webhook: Option<Webhook>) {
         let Some(webhook) = webhook else { return };
         let copies = 1 + u32::from(chance(&mut self.dice, self.weather.webhook_repeat));
         let lost = chance(&mut self.dice, self.weather.webhook_loss);
@@ -32,7 +30,7 @@ impl World {
         }
     }
 
-    pub(super) fn deliver(&mut self, webhook: Box<Webhook>, tries: u32) -> Verdict {
+    pub(crate) fn deliver(&mut self, webhook: Box<Webhook>, tries: u32) -> Verdict {
         let command = RoomCommand::Webhook(webhook.event.clone());
         if self.object.alive && !self.object.is_empty() {
             self.log(|_| format!("webhook arrives: {webhook}, of {:.3}", webhook.at.since(START).as_secs_f64()));
@@ -44,8 +42,8 @@ impl World {
         Ok(())
     }
 
-    /// An action goes on the wire.
-    pub(super) fn act(&mut self, action: Action) -> Verdict {
+    /// Sends the request of an action.
+    pub(crate) fn act(&mut self, action: Action) -> Verdict {
         self.log(|_| format!("object: {}", Described(&action.request)));
         self.actions += 1;
         let age = self.now.since(START).as_secs();
@@ -64,17 +62,17 @@ impl World {
         Ok(())
     }
 
-    /// A request reaches its server.
-    pub(super) fn request(&mut self, life: u32, issued_at: Timestamp, action: Box<Action>) {
+    /// Lets a request reach its server.
+    pub(crate) fn request(&mut self, life: u32, issued_at: Timestamp, action: Box<Action>) {
         let delay = self.weather.latency(&mut self.dice);
         let in_time = |now: Timestamp| now.since(issued_at) + delay <= TIMEOUT;
         let timeout = TIMEOUT.saturating_sub(self.now.since(issued_at));
-        let action_id = action.action_id;
-        let (input, delay) = match &action.request {
+        let id = action.id;
+        let (outcome, delay) = match &action.request {
             Request::Restart(event) | Request::Send(event) => {
                 let restart = matches!(action.request, Request::Restart(_));
                 let server = server_of(event);
-                let (answer, applied) = self.ask_homeserver(server, DelayedLeave::index(&event.delay_id), restart);
+                let (answer, applied) = self.query_homeserver(server, DelayedLeave::index(&event.delay_id), restart);
                 let answer = answer.filter(|_| in_time(self.now));
                 self.log(|_| {
                     format!(
@@ -96,15 +94,14 @@ impl World {
                 if answered_at.since(issued_at) > PROMPT {
                     self.trouble_at(server, answered_at);
                 }
-                let jitter = Jitter::new(self.dice.f64());
-                (Input::Homeserver { action_id, answer: answer.unwrap_or(HomeserverAnswer::Failed), jitter }, delay)
+                (Outcome::Homeserver(answer.unwrap_or(HomeserverAnswer::Failed)), delay)
             }
             Request::JoinedMembers { .. } | Request::IsServerJoined { .. } => {
                 let fails = self.homeservers.down_until[0] > self.now
                     || chance(&mut self.dice, self.weather.homeserver_failure)
                     || !in_time(self.now);
                 let members = matches!(action.request, Request::JoinedMembers { .. });
-                self.judge.removals.looks(self.now, action_id);
+                self.judge.removals.queried(self.now, id);
                 let (members_answer, server_answer) = match fails {
                     true => (MembersAnswer::Failed, ServerAnswer::Failed),
                     false => (self.matrix.members(self.now), self.matrix.server(self.now)),
@@ -116,10 +113,10 @@ impl World {
                 let delay = if fails { timeout } else { delay };
                 if members {
                     self.log(|_| format!("homeserver: {members_answer:?}"));
-                    (Input::Members { action_id, answer: members_answer }, delay)
+                    (Outcome::Members(members_answer), delay)
                 } else {
                     self.log(|_| format!("homeserver: {server_answer:?}"));
-                    (Input::Server { action_id, answer: server_answer }, delay)
+                    (Outcome::Server(server_answer), delay)
                 }
             }
             Request::RemoveParticipant { .. } | Request::DeleteRoom { .. } => {
@@ -142,16 +139,15 @@ impl World {
                     let about = webhook.about;
                     self.emit(Some(webhook));
                     if let Some(about) = about {
-                        self.removed(about.name, about.who.member);
+                        self.removed(about.name, about.alias.member);
                     }
                 }
                 if !answered || delay > PROMPT {
                     self.sfu_trouble = self.sfu_trouble.max(self.now + TIMEOUT);
                 }
-                let jitter = Jitter::new(self.dice.f64());
-                (Input::Removal { action_id, answer, jitter }, if answered { delay } else { timeout })
+                (Outcome::Removal(answer), if answered { delay } else { timeout })
             }
-            request => {
+            request @ (Request::GetParticipant { .. } | Request::ListParticipants { .. }) => {
                 let fails = self.sfu.down_until > self.now || chance(&mut self.dice, self.weather.sfu_failure);
                 let answer = self.sfu.answer(request, &mut self.dice);
                 let answered = !fails && in_time(self.now);
@@ -162,14 +158,16 @@ impl World {
                     self.sfu_trouble = self.sfu_trouble.max(self.now + TIMEOUT);
                 }
                 let answer = if answered { answer } else { SfuAnswer::Failed };
-                (Input::Sfu { action_id, answer }, delay)
+                (Outcome::Sfu(answer), delay)
             }
         };
-        self.after(delay, Event::Answer { life, issued_at, action, input: Box::new(input) });
+        let jitter = Jitter::new(self.dice.f64());
+        let input = Box::new(Input::Outcome { id, outcome, jitter });
+        self.after(delay, Event::Answer { life, issued_at, action, input });
     }
 
-    /// What a homeserver answers, if anything reaches us, and whether it has done anything.
-    fn ask_homeserver(
+    /// Returns the homeserver's answer, if one reaches us, and whether the request took effect.
+    fn query_homeserver(
         &mut self,
         server: usize,
         event: Option<usize>,
@@ -193,12 +191,12 @@ impl World {
         ((!lost).then_some(answer), true)
     }
 
-    pub(super) fn trouble_at(&mut self, server: usize, at: Timestamp) {
+    pub(crate) fn trouble_at(&mut self, server: usize, at: Timestamp) {
         self.homeserver_trouble[server] = self.homeserver_trouble[server].max(at);
     }
 }
 
-/// An action in one line of a trace.
+/// One line of a trace.
 struct Described<'a, T>(&'a T);
 
 impl fmt::Display for Described<'_, Request> {
@@ -207,12 +205,7 @@ impl fmt::Display for Described<'_, Request> {
         match self.0 {
             Request::Restart(event) => write!(f, "restart leave-{} on {}", leave(event), event.server_name),
             Request::Send(event) => write!(f, "send leave-{} on {}", leave(event), event.server_name),
-            Request::GetParticipant { identity, .. } => write!(f, "who is {identity}?"),
-            Request::ListParticipants { .. } => f.write_str("who is there?"),
-            Request::JoinedMembers { .. } => f.write_str("who is in the Matrix room?"),
-            Request::IsServerJoined { .. } => f.write_str("is our homeserver in the Matrix room?"),
-            Request::RemoveParticipant { identity, .. } => write!(f, "remove {identity}"),
-            Request::DeleteRoom { .. } => f.write_str("delete the room"),
+            request => request.fmt(f),
         }
     }
 }
@@ -235,7 +228,7 @@ impl fmt::Display for Described<'_, SfuAnswer> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let SfuAnswer::Participants(participants) = self.0 else { return f.write_str("nothing") };
         if participants.is_empty() {
-            return f.write_str("nobody");
+            return f.write_str("no participants");
         }
         for participant in participants {
             let sid = participant.sid.as_ref().map_or("", |sid| sid.as_str());
@@ -249,5 +242,5 @@ fn server_of(event: &DelayedEvent) -> usize {
     usize::from(event.server_name.as_str() == "hs1")
 }
 
-/// What an action may take before the shell gives up on it.
+/// Time-out of the shell for an action.
 const TIMEOUT: Duration = Duration::from_secs(5);

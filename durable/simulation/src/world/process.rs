@@ -1,22 +1,20 @@
-//! The process in which the object lives: it takes commands, acts when its alarm goes off, and dies now and then.
+//! The process of the object: it takes commands, acts when its alarm goes off, and dies now and then.
 
-use super::homeserver::Call;
-use super::judge::{Invariant, Verdict, Violation, broken};
-use super::member::REFRESHED_FOR;
-use super::removal::member_of;
-use super::sfu::Webhook;
-use super::weather::{chance, millis};
-use super::world::{Event, PROMPT, World};
-use delegated_leaves::Input;
-use delegated_leaves::ROUNDING;
-use delegated_leaves::RoomCommand;
-use delegated_leaves::Timestamp;
-use delegated_leaves::TrackedRow;
-use delegated_leaves::{Action, HomeserverAnswer, Request};
+use delegated_leaves::{
+    Action, HomeserverAnswer, Input, Outcome, ROUNDING, Request, RoomCommand, Timestamp, TrackedRow,
+};
+
+use crate::clock::PROMPT;
+use crate::homeserver::Call;
+use crate::invariant::{Invariant, Verdict, Violation, broken};
+use crate::removal::member_of;
+use crate::sfu::{REFRESHED_FOR, Webhook};
+use crate::weather::{chance, millis};
+use crate::world::{Event, World};
 
 impl World {
-    /// A command reaches the object, or doesn't. True if it was acknowledged.
-    pub(super) fn fetch(&mut self, command: RoomCommand, webhook: Option<&Webhook>) -> Result<bool, Violation> {
+    /// Sends a command to the object. Returns whether it was acknowledged.
+    pub(crate) fn fetch(&mut self, command: RoomCommand, webhook: Option<&Webhook>) -> Result<bool, Violation> {
         if !self.object.alive {
             return Ok(false);
         }
@@ -36,21 +34,21 @@ impl World {
             self.judge.removals.tracked(self.now, &token);
         }
         if let Some(webhook) = webhook {
-            self.judge.told(self.now, webhook);
-            self.judge.removals.told(self.now, webhook, &self.object.tracked);
+            self.judge.reported(self.now, webhook);
+            self.judge.removals.reported(self.now, webhook, &self.object.tracked);
         }
         if self.object.handling {
             self.pump()?;
         }
-        // It is stored, but nobody hears of it.
+        // It is stored, but the acknowledgement is lost.
         if chance(&mut self.dice, self.weather.crash_at_commit) {
             self.crash();
         }
         Ok(self.object.alive)
     }
 
-    /// The alarm goes off, `again` perhaps.
-    pub(super) fn alarm(&mut self, again: bool) -> Verdict {
+    /// Lets the alarm go off, for the second time if `again`.
+    pub(crate) fn alarm(&mut self, again: bool) -> Verdict {
         let overdue = self.object.alarm.filter(|alarm| *alarm <= self.now).map(|alarm| self.now.since(alarm));
         if !self.object.alive || self.object.handling || (overdue.is_none() && !again) {
             return Ok(());
@@ -78,8 +76,8 @@ impl World {
         Ok(())
     }
 
-    /// The loop of the alarm's handler, as far as it goes without an answer.
-    pub(super) fn pump(&mut self) -> Verdict {
+    /// Runs the loop of the alarm's handler as far as it goes without an outcome.
+    pub(crate) fn pump(&mut self) -> Verdict {
         let actions = self.object.take_due(self.now);
         if !self.commit()? {
             return Ok(());
@@ -87,7 +85,7 @@ impl World {
         for action in actions {
             self.act(action)?;
         }
-        if self.object.under_way == 0 {
+        if self.object.in_flight == 0 {
             self.object.finishing = true;
             self.commit()?;
         } else if let Some(due) = self.object.next_due_after(self.now) {
@@ -96,12 +94,12 @@ impl World {
         Ok(())
     }
 
-    /// A result reaches the object, if it is still the same.
-    pub(super) fn answer(&mut self, life: u32, issued_at: Timestamp, action: &Action, input: Input) -> Verdict {
+    /// Hands an outcome to the object, if it is still the same.
+    pub(crate) fn answer(&mut self, life: u32, issued_at: Timestamp, action: &Action, input: Input) -> Verdict {
         if life != self.object.life || !self.object.alive {
             return Ok(());
         }
-        self.object.under_way -= 1;
+        self.object.in_flight -= 1;
         let call = match &action.request {
             Request::Restart(event) => Some((event.delegation, Call::Restart)),
             Request::Send(event) => Some((event.delegation, Call::Send)),
@@ -109,7 +107,7 @@ impl World {
         };
         let silent = call.is_some_and(|(id, _)| self.judge.cases.get(&id).is_some_and(|case| case.replaced));
         let answered = match &input {
-            Input::Homeserver { answer, .. } => Some(*answer),
+            Input::Outcome { outcome: Outcome::Homeserver(answer), .. } => Some(*answer),
             _ => None,
         };
         let before = if silent { self.object.engine.as_ref().map(|engine| engine.rows().delegations) } else { None };
@@ -135,7 +133,7 @@ impl World {
         self.pump()
     }
 
-    pub(super) fn crash(&mut self) {
+    pub(crate) fn crash(&mut self) {
         let down = match self.dice.u8(..4) {
             0 => millis(&mut self.dice, 5_000, 600_000),
             _ => millis(&mut self.dice, 50, 5_000),
@@ -146,7 +144,7 @@ impl World {
         self.after(down, Event::Recover);
     }
 
-    /// Stores what has changed. False if the process dies instead.
+    /// Stores the changes. Returns false if the process dies instead.
     fn commit(&mut self) -> Result<bool, Violation> {
         if chance(&mut self.dice, self.weather.crash_at_commit) {
             self.crash();
@@ -157,7 +155,7 @@ impl World {
             let log_events = engine.take_log_events();
             if self.trace.is_some() {
                 for log_event in log_events {
-                    self.log(|_| format!("object: {:?}: {}", log_event.subject, log_event.event));
+                    self.log(|_| format!("object: {:?}: {}", log_event.subject, log_event.kind));
                 }
             }
         }
@@ -171,14 +169,15 @@ impl World {
         Ok(true)
     }
 
-    /// Whoever is forgotten has no token left, unless it comes of the second connection that nobody has told of.
+    /// Checks that a forgotten participant has no valid token, unless from the second connection that was never
+    /// reported.
     fn check_forgotten(&self, row: &TrackedRow) -> Verdict {
         let Some(index) = member_of(&row.identity) else { return Ok(()) };
         let valid = self.members.get(index).is_some_and(|member| member.token_until > self.now);
-        // What it was given before that has expired with the others.
+        // Earlier tokens have expired with the others.
         let counts_from = (row.gone_at.unwrap_or_default() + ROUNDING).max(row.expires_at - REFRESHED_FOR);
-        let unheard = self.sfu.connections_since(index, counts_from);
-        match valid && unheard < 2 {
+        let unnoticed = self.sfu.connections_since(index, counts_from);
+        match valid && unnoticed < 2 {
             true => broken(Invariant::AcknowledgedIsKept, format!("m{index} is forgotten with a token that is valid")),
             false => Ok(()),
         }
@@ -197,7 +196,7 @@ impl World {
         Ok(())
     }
 
-    pub(super) fn set_alarm(&mut self) {
+    pub(crate) fn set_alarm(&mut self) {
         if let Some(alarm) = self.object.alarm {
             let lateness = self.weather.alarm_lateness(&mut self.dice);
             let at = alarm.max(self.now);

@@ -1,0 +1,328 @@
+//! The steps of the members' clients.
+
+use std::time::Duration;
+
+use delegated_leaves::{
+    DelayTimeout, DelayedEventsUrl, Delegate, DisconnectReason, RoomCommand, RoomName, ServerName, Timestamp,
+};
+
+use crate::homeserver::DelayedLeave;
+use crate::invariant::{Verdict, Violation};
+use crate::matrix;
+use crate::member::{Member, Step};
+use crate::sfu::{Connection, ConnectionName, MemberAlias, REFRESHED_FOR};
+use crate::weather::{chance, millis};
+use crate::world::{Event, World};
+
+impl World {
+    pub(crate) fn people(&mut self) {
+        for member in 0..self.weather.members {
+            let server = member % self.weather.servers;
+            let Some(timeout) = DelayTimeout::from_millis(self.weather.timeouts[member % 2]) else { continue };
+            let has_legacy = self.dice.bool() && !self.weather.membership;
+            self.members.push(Member {
+                server,
+                timeout,
+                has_legacy,
+                legacy: has_legacy && self.dice.bool(),
+                event: None,
+                connection: None,
+                last_began: None,
+                token_until: Timestamp::default(),
+                gone: false,
+                steps: 0,
+            });
+            let delay = millis(&mut self.dice, 0, 20_000);
+            self.after(delay, Event::Step(member, Step::Start));
+        }
+    }
+
+    pub(crate) fn step(&mut self, index: usize, step: Step) -> Verdict {
+        if self.members[index].gone {
+            return Ok(());
+        }
+        self.members[index].steps += 1;
+        self.log(|_| format!("m{index}: {step:?}"));
+        match step {
+            Step::Start => {
+                self.schedule_leave(index);
+                let delay = millis(&mut self.dice, 20, 800);
+                let (step, decide) = match self.dice.u8(..10) {
+                    0 => (Step::Delegate { tries: 0, then_join: false }, false),
+                    1..=5 => (Step::Delegate { tries: 0, then_join: true }, false),
+                    _ => (Step::Join, true),
+                };
+                self.after(delay, Event::Step(index, step));
+                if decide {
+                    let delay = millis(&mut self.dice, 500, 20_000);
+                    self.after(delay, Event::Step(index, Step::Delegate { tries: 0, then_join: false }));
+                }
+            }
+            Step::Delegate { tries, then_join } => self.delegate(index, tries, then_join)?,
+            Step::Join => self.join(index)?,
+            Step::Renew => drop(self.renew_token(index)?),
+            Step::Decide => self.decide(index),
+        }
+        Ok(())
+    }
+
+    /// Lets the members leave. Those outside of the Matrix room stay until they are removed, unless `strangers_too`.
+    pub(crate) fn everybody_leaves(&mut self, strangers_too: bool) {
+        for index in 0..self.members.len() {
+            let stays = self.weather.membership && !self.matrix.is_joined(index) && !strangers_too;
+            if !stays && !self.members[index].gone {
+                self.leave_for_good(index);
+            }
+        }
+    }
+
+    /// Handles a removal by the SFU. Most clients try again.
+    pub(crate) fn removed(&mut self, name: ConnectionName, index: usize) {
+        self.refresh_token(index);
+        let member = &mut self.members[index];
+        if member.connection == Some(name) && member.steps < MOST_STEPS && chance(&mut self.dice, 0.7) {
+            let delay = millis(&mut self.dice, 200, 30_000);
+            self.after(delay, Event::Step(index, Step::Join));
+        }
+    }
+
+    /// Aborts a connection before its media is connected. Most clients try again.
+    pub(crate) fn abort(&mut self, name: ConnectionName) {
+        let Some(connection) = self.connection(name).filter(|connection| connection.active_since.is_none()) else {
+            return;
+        };
+        let webhook = self.sfu.end(self.now, name, DisconnectReason::Other);
+        self.emit(webhook);
+        if chance(&mut self.dice, 0.7) {
+            let delay = millis(&mut self.dice, 200, 8_000);
+            self.after(delay, Event::Step(connection.alias.member, Step::Join));
+        }
+    }
+
+    /// Handles the move of a connection to another node.
+    pub(crate) fn arrived(&mut self, connection: Connection) {
+        let member = &mut self.members[connection.alias.member];
+        member.connection = Some(connection.name);
+        member.last_began = Some(self.now);
+        if member.gone {
+            self.after(Duration::from_secs(1), Event::Vanish(connection.name));
+        }
+    }
+
+    fn schedule_leave(&mut self, index: usize) {
+        let Member { server, timeout, .. } = self.members[index];
+        let event = self.homeservers.schedule(self.now, server, timeout);
+        self.members[index].event = Some(event);
+        self.after(timeout.span(), Event::Fire(event));
+    }
+
+    fn delegate(&mut self, index: usize, tries: u32, then_join: bool) -> Verdict {
+        let Member { server, timeout, has_legacy, event, .. } = self.members[index];
+        let Some(delay_id) = event.and_then(DelayedLeave::id) else { return Ok(()) };
+        let command = RoomCommand::Delegate(Delegate {
+            room: RoomName::new("room"),
+            identity: MemberAlias { member: index, legacy: false }.identity(),
+            legacy_identity: has_legacy.then(|| MemberAlias { member: index, legacy: true }.identity()),
+            server_name: ServerName::new(format!("hs{server}")),
+            delayed_events_url: DelayedEventsUrl::new("https://homeserver.example/delayed_events"),
+            owner: None,
+            delay_id,
+            delay_timeout: timeout,
+        });
+        let acknowledged = self.fetch(command, None)?;
+        if acknowledged {
+            self.judge.acknowledged(index);
+        } else if tries < 3 {
+            let delay = millis(&mut self.dice, 500, 5_000);
+            self.after(delay, Event::Step(index, Step::Delegate { tries: tries + 1, then_join }));
+            return Ok(());
+        }
+        if then_join {
+            let longest = if chance(&mut self.dice, 0.1) { 40_000 } else { 2_000 };
+            let delay = millis(&mut self.dice, 50, longest);
+            self.after(delay, Event::Step(index, Step::Join));
+        }
+        Ok(())
+    }
+
+    /// Returns whether the member has a valid token: a new one, because it is in the Matrix room, or one that it has
+    /// kept.
+    fn obtains_token(&mut self, index: usize) -> Result<bool, Violation> {
+        if !self.weather.membership {
+            return Ok(true);
+        }
+        self.refresh_token(index);
+        let kept = self.members[index].token_until > self.now;
+        if !self.matrix.is_joined(index) || (kept && self.dice.bool()) {
+            return Ok(kept);
+        }
+        Ok(self.renew_token(index)? || kept)
+    }
+
+    /// Requests a token. Its user's membership is checked before the token is recorded and returned.
+    fn renew_token(&mut self, index: usize) -> Result<bool, Violation> {
+        if self.homeservers.down_until[0] > self.now || !self.matrix.is_joined(index) {
+            return Ok(false);
+        }
+        let expires_at = self.now + self.weather.token_lifetime;
+        let recorded = self.fetch(RoomCommand::Track(matrix::token(index, expires_at)), None)?;
+        if recorded {
+            let member = &mut self.members[index];
+            member.token_until = member.token_until.max(expires_at);
+        }
+        Ok(recorded)
+    }
+
+    /// Refreshes the token, as the SFU does from the beginning of a connection, even without media, to its end.
+    fn refresh_token(&mut self, index: usize) {
+        if self.sfu.connections_of(index).next().is_some() {
+            let member = &mut self.members[index];
+            member.token_until = member.token_until.max(self.now + REFRESHED_FOR);
+        }
+    }
+
+    /// Joins or leaves the Matrix room, or is banned from it.
+    fn change_membership(&mut self, index: usize) {
+        let joined = !self.matrix.is_joined(index);
+        self.log(|_| format!("m{index}: {} the Matrix room", if joined { "joins" } else { "is out of" }));
+        self.matrix.set(self.now, index, joined);
+        if joined && self.dice.bool() {
+            let delay = millis(&mut self.dice, 20, 2_000);
+            self.after(delay, Event::Step(index, Step::Renew));
+        }
+    }
+
+    fn join(&mut self, index: usize) -> Verdict {
+        let alias = MemberAlias { member: index, legacy: self.members[index].legacy };
+        let last = [self.members[index].last_began, self.sfu.finished_at].into_iter().flatten().max();
+        if let Some(wait) = last.map(|last| (last + REST).since(self.now)).filter(|wait| !wait.is_zero()) {
+            self.after(wait, Event::Step(index, Step::Join));
+            return Ok(());
+        }
+        if !self.obtains_token(index)? {
+            if self.members[index].steps < MOST_STEPS {
+                let delay = millis(&mut self.dice, 1_000, 60_000);
+                self.after(delay, Event::Step(index, Step::Join));
+            }
+            return Ok(());
+        }
+        // The client holds one connection: another one under its other identity ends.
+        let other = self.sfu.connections_of(index).find(|connection| connection.alias != alias).map(|other| other.name);
+        let (connection, webhook) = self.sfu.begin(self.now, alias);
+        self.emit(webhook);
+        self.refresh_token(index);
+        self.members[index].connection = Some(connection.name);
+        self.members[index].last_began = Some(self.now);
+        if let Some(other) = other {
+            let delay = millis(&mut self.dice, 0, 10_000);
+            self.after(delay, Event::Vanish(other));
+        }
+        let delay = millis(&mut self.dice, 200, 3_000);
+        if chance(&mut self.dice, 0.08) {
+            self.after(delay, Event::Abort(connection.name));
+        } else {
+            self.after(delay, Event::Activate(connection.name));
+        }
+        let longest = u64::try_from(self.weather.rough_for.as_millis()).unwrap_or(u64::MAX) / 4;
+        let stay =
+            if self.dice.bool() { millis(&mut self.dice, 200, longest) } else { millis(&mut self.dice, 200, 8_000) };
+        self.after(stay, Event::Step(index, Step::Decide));
+        Ok(())
+    }
+
+    fn decide(&mut self, index: usize) {
+        let soon = millis(&mut self.dice, 100, 6_000);
+        let Some(name) = self.members[index].connection else { return };
+        if self.weather.membership && chance(&mut self.dice, 0.25) {
+            self.change_membership(index);
+            return self.after(soon, Event::Step(index, Step::Decide));
+        }
+        self.refresh_token(index);
+        match self.dice.u8(..100) {
+            _ if self.members[index].steps > MOST_STEPS => self.leave_for_good(index),
+            0..=14 => self.leave_for_good(index),
+            // Drops out, and comes back.
+            15..=39 => {
+                let webhook = self.sfu.end(self.now, name, DisconnectReason::Other);
+                self.emit(webhook);
+                self.room_may_finish();
+                let away = if self.dice.bool() { soon } else { millis(&mut self.dice, 6_000, 60_000) };
+                self.after(away, Event::Step(index, Step::Join));
+            }
+            // Connects again before the SFU has noticed the loss.
+            40..=59 => {
+                if self.members[index].has_legacy && self.dice.u8(..4) == 0 {
+                    self.members[index].legacy ^= true;
+                }
+                self.after(Duration::ZERO, Event::Step(index, Step::Join));
+            }
+            60..=74 => {
+                // Not within the second of its beginning: webhooks wouldn't show the order. Nor while the member is
+                // connected under both identities: that is rare enough without.
+                let single = self.sfu.connections_of(index).count() == 1;
+                let settled = self.connection(name).filter(|_| single).and_then(|connection| connection.active_since);
+                if settled.is_some_and(|since| since + REST <= self.now)
+                    && let Some(webhook) = self.sfu.end(self.now, name, DisconnectReason::Migration)
+                {
+                    self.emit(Some(webhook));
+                    let same_sid = self.dice.u8(..3) != 0;
+                    self.after(soon, Event::Arrive { from: name, same_sid });
+                }
+                self.after(soon * 2, Event::Step(index, Step::Decide));
+            }
+            // Delegates again: the same leave, or another.
+            75..=89 => {
+                if self.dice.bool() {
+                    self.schedule_leave(index);
+                }
+                self.after(Duration::ZERO, Event::Step(index, Step::Delegate { tries: 0, then_join: false }));
+                self.after(soon, Event::Step(index, Step::Decide));
+            }
+            90..=92 => {
+                let pending = self.members[index].event.and_then(|event| self.homeservers.events.get_mut(event));
+                if let Some(event) = pending {
+                    event.cancel();
+                }
+                self.after(soon, Event::Step(index, Step::Decide));
+            }
+            _ => {
+                let longest = u64::try_from(self.weather.rough_for.as_millis()).unwrap_or(u64::MAX) / 3;
+                let stay = millis(&mut self.dice, 1_000, longest);
+                self.after(stay, Event::Step(index, Step::Decide));
+            }
+        }
+    }
+
+    /// Hangs up, or its device dies and the SFU notices after a while.
+    fn leave_for_good(&mut self, index: usize) {
+        self.log(|_| format!("m{index}: leaves for good"));
+        self.members[index].gone = true;
+        let silent = self.dice.u8(..3) == 0;
+        let names: Vec<_> = self.sfu.connections_of(index).map(|connection| connection.name).collect();
+        for name in names {
+            let delay = if silent { millis(&mut self.dice, 10_000, 20_000) } else { Duration::ZERO };
+            self.after(delay, Event::Vanish(name));
+        }
+        self.room_may_finish();
+    }
+
+    fn room_may_finish(&mut self) {
+        if chance(&mut self.dice, 0.3) {
+            let delay = millis(&mut self.dice, 200, 25_000);
+            self.after(delay, Event::FinishRoom);
+        }
+    }
+
+    pub(crate) fn connection(&self, name: ConnectionName) -> Option<Connection> {
+        (0..self.members.len())
+            .flat_map(|member| self.sfu.connections_of(member))
+            .find(|connection| connection.name == name)
+            .copied()
+    }
+}
+
+/// Most steps of one client.
+const MOST_STEPS: u32 = 24;
+
+/// Pause between two events of a participant, so that whole seconds show their order.
+const REST: Duration = Duration::from_millis(1_100);
