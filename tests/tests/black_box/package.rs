@@ -135,7 +135,7 @@ async fn a_state_directory_is_for_one_at_a_time() {
     let outcome = start_with_environment_of(&service, state);
 
     assert_eq!(outcome.status.code(), Some(1), "{outcome:?}");
-    assert!(said(&outcome).contains("in use by another process"), "{outcome:?}");
+    assert!(stderr(&outcome).contains("in use by another process"), "{outcome:?}");
     assert_eq!(service.request(Method::GET, "/healthz").await.status, 200);
 }
 
@@ -165,9 +165,9 @@ async fn what_is_wrong_with_the_configuration_is_said_before_anything_starts() {
 
     assert_eq!(outcome.status.code(), Some(2), "{outcome:?}");
     for variable in ["LIVEKIT_URL", "LIVEKIT_SECRET", "LIVEKIT_FULL_ACCESS_HOMESERVERS", "LIVEKIT_LOG_LEVEL"] {
-        assert!(said(&outcome).contains(variable), "{outcome:?}");
+        assert!(stderr(&outcome).contains(variable), "{outcome:?}");
     }
-    assert!(!said(&outcome).contains("LIVEKIT_KEY ") && !said(&outcome).contains("WRONG"), "{outcome:?}");
+    assert!(!stderr(&outcome).contains("LIVEKIT_KEY ") && !stderr(&outcome).contains("WRONG"), "{outcome:?}");
     assert!(!state.exists());
 }
 
@@ -182,7 +182,7 @@ async fn a_state_directory_that_nothing_can_be_run_from_is_told() {
     umount(place.path()).unwrap();
 
     assert_eq!(outcome.status.code(), Some(1), "{outcome:?}");
-    assert!(said(&outcome).contains("mounted noexec"), "{outcome:?}");
+    assert!(stderr(&outcome).contains("mounted noexec"), "{outcome:?}");
 }
 
 #[tokio::test]
@@ -200,11 +200,11 @@ async fn a_health_check_tells_a_service_that_is_well_from_one_that_isnt() {
 
     let outcome = check(&ill.addr().to_string());
     assert_eq!(outcome.status.code(), Some(1), "{outcome:?}");
-    assert!(said(&outcome).contains("503") && said(&outcome).contains("LIVEKIT_URL"), "{outcome:?}");
+    assert!(stderr(&outcome).contains("503") && stderr(&outcome).contains("LIVEKIT_URL"), "{outcome:?}");
 
     let outcome = check("127.0.0.1:9");
     assert_eq!(outcome.status.code(), Some(1), "{outcome:?}");
-    assert!(said(&outcome).contains("127.0.0.1:9 doesn't answer"), "{outcome:?}");
+    assert!(stderr(&outcome).contains("127.0.0.1:9 doesn't answer"), "{outcome:?}");
 }
 
 /// The environment of a container, and of a shell that has loaded the unit's configuration.
@@ -281,7 +281,7 @@ fn start_with_environment_of(service: &Service, state: &Path) -> Output {
         .unwrap()
 }
 
-fn said(outcome: &Output) -> String {
+fn stderr(outcome: &Output) -> String {
     String::from_utf8_lossy(&outcome.stderr).into_owned()
 }
 

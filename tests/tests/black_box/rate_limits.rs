@@ -14,20 +14,20 @@ const BY_USER: &str = "RATE_LIMIT_BY_USER";
 
 #[tokio::test]
 async fn an_address_over_its_limit_is_told_to_wait_and_nobody_is_asked_for_it() {
-    for door in Door::ALL {
+    for entry_point in Door::ALL {
         let (lab, home, service) = a_service(|it| it.bind(BY_ADDRESS, RateLimiter::Allowing(2))).await;
-        let body = alice().delegation(door, &home.openid_token("@alice:example.org"), "no-such-event", DELAY);
+        let body = alice().delegation(entry_point, &home.openid_token("@alice:example.org"), "no-such-event", DELAY);
         for _ in 0..2 {
-            let answer = post_from(&service, "93.184.216.1", door.path(), &body).await;
+            let answer = post_from(&service, "93.184.216.1", entry_point.path(), &body).await;
             assert_eq!(answer.status, 400, "there is no client-server API here: {answer:?}");
         }
         let before = (home.connections(), home.userinfo_requests(), lab.sfu.requests());
 
-        let answer = post_from(&service, "93.184.216.1", door.path(), &body).await;
+        let answer = post_from(&service, "93.184.216.1", entry_point.path(), &body).await;
 
         assert_limited(&answer);
         assert_eq!((home.connections(), home.userinfo_requests(), lab.sfu.requests()), before);
-        let other = post_from(&service, "93.184.216.2", door.path(), &body).await;
+        let other = post_from(&service, "93.184.216.2", entry_point.path(), &body).await;
         assert_eq!(other.status, 400, "another address has a limit of its own: {other:?}");
     }
 }
@@ -157,7 +157,7 @@ async fn without_a_binding_nobody_is_limited() {
 
 #[tokio::test]
 async fn who_is_limited_is_logged_and_an_address_only_for_those_who_look_for_a_fault() {
-    for (level, tells_address) in [("info", false), ("debug", true)] {
+    for (level, logs_address) in [("info", false), ("debug", true)] {
         let limiter = RateLimiter::Allowing(1);
         let (_lab, home, service) =
             a_service(|it| it.bind(BY_USER, &limiter).bind(BY_ADDRESS, &limiter).set("LIVEKIT_LOG_LEVEL", level)).await;
@@ -169,8 +169,8 @@ async fn who_is_limited_is_logged_and_an_address_only_for_those_who_look_for_a_f
         let line = service.log().line_with(&["rate limit reached", "one address"]).await;
         assert_eq!(line.level(), "warn", "{line:?}");
         service.log().line_with(&["rate limit reached", "@alice:example.org"]).await;
-        let told = service.log().lines().iter().any(|line| line.has(&["93.184.216"]));
-        assert_eq!(told, tells_address, "at level {level}");
+        let is_logged = service.log().lines().iter().any(|line| line.has(&["93.184.216"]));
+        assert_eq!(is_logged, logs_address, "at level {level}");
     }
 }
 

@@ -27,7 +27,7 @@ fn systemd_finds_nothing_wrong_with_it() {
         .output()
         .unwrap();
 
-    assert!(outcome.status.success() && said(&outcome).is_empty(), "{outcome:?}");
+    assert!(outcome.status.success() && stderr(&outcome).is_empty(), "{outcome:?}");
 }
 
 #[test]
@@ -152,7 +152,7 @@ async fn setup() -> Option<Lab> {
     }
 }
 
-fn said(outcome: &Output) -> String {
+fn stderr(outcome: &Output) -> String {
     String::from_utf8_lossy(&outcome.stderr).into_owned()
 }
 

@@ -83,7 +83,7 @@ impl World<'_> {
     }
 
     /// Delivers a webhook as LiveKit does, with retries; loses it once in ten times.
-    async fn tell(self, webhook: &Webhook, random: &mut StdRng) {
+    async fn deliver(self, webhook: &Webhook, random: &mut StdRng) {
         if random.random_ratio(1, 10) {
             return;
         }
@@ -100,7 +100,7 @@ impl World<'_> {
 #[derive(Debug)]
 struct Life {
     member: Member,
-    door: Door,
+    entry_point: Door,
     /// Endpoint whose form of identity it has on the SFU.
     identity: Door,
     begins_after: Duration,
@@ -111,8 +111,8 @@ struct Life {
 
 impl Life {
     fn new(number: usize, random: &mut StdRng) -> Self {
-        let door = Door::ALL[random.random_range(0..3)];
-        let identity = if door == Door::Delegate && random.random() { Door::SfuGet } else { door };
+        let entry_point = Door::ALL[random.random_range(0..3)];
+        let identity = if entry_point == Door::Delegate && random.random() { Door::SfuGet } else { entry_point };
         let ms = |random: &mut StdRng, most| Duration::from_millis(random.random_range(0..most));
         let reconnects = random.random_range(0..2);
         Self {
@@ -120,7 +120,7 @@ impl Life {
                 &format!("!room{}:example.org", number % ROOMS),
                 &format!("@user{number}:example.org"),
             ),
-            door,
+            entry_point,
             identity,
             begins_after: ms(random, 10_000),
             joins_after: ms(random, 2_000),
@@ -135,9 +135,9 @@ impl Life {
         sleep(self.begins_after).await;
         let delay_id = world.events.schedule(DELAY_OF_HOMESERVER);
         let token = world.home.openid_token(&self.member.user_id);
-        let request = self.member.delegation(self.door, &token, &delay_id, DELAY);
+        let request = self.member.delegation(self.entry_point, &token, &delay_id, DELAY);
         loop {
-            match world.service.try_post(self.door.path(), &request).await {
+            match world.service.try_post(self.entry_point.path(), &request).await {
                 Some(answer) if answer.status == 200 => break,
                 // The worker was killed meanwhile, or, with a 5xx, couldn't store the delegation.
                 None => {}
@@ -148,17 +148,17 @@ impl Life {
         sleep(self.joins_after).await;
         let (room, identity) = (self.member.room(), self.member.identity(self.identity));
         let mut participant = world.lab.sfu.join(&room, &identity);
-        world.tell(&participant.joined(), random).await;
+        world.deliver(&participant.joined(), random).await;
         for stay in &self.stays[1..] {
             sleep(*stay).await;
             let next = world.lab.sfu.join(&room, &identity);
-            world.tell(&participant.left(Departure::DuplicateIdentity), random).await;
+            world.deliver(&participant.left(Departure::DuplicateIdentity), random).await;
             participant = next;
-            world.tell(&participant.joined(), random).await;
+            world.deliver(&participant.joined(), random).await;
         }
         sleep(self.stays[0]).await;
         world.lab.sfu.leave(&participant);
-        world.tell(&participant.left(self.why), random).await;
+        world.deliver(&participant.left(self.why), random).await;
         delay_id
     }
 }

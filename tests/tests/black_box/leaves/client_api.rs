@@ -82,8 +82,9 @@ async fn without_an_api_no_leave_is_taken_over_and_no_room_is_created() {
 
 async fn assert_refused(service: &Service, home: &Homeserver, what: &str) {
     let token = home.openid_token(&alice().user_id);
-    for door in Door::ALL {
-        let answer = service.post(door.path(), &alice().delegation(door, &token, "syd_secret", LONG)).await;
+    for entry_point in Door::ALL {
+        let answer =
+            service.post(entry_point.path(), &alice().delegation(entry_point, &token, "syd_secret", LONG)).await;
 
         assert_eq!(answer.status, 400, "{what}: {answer:?}");
         answer.assert_error(400, "M_BAD_JSON");
@@ -132,8 +133,8 @@ async fn assert_form(versions: Reply, stable: bool, what: &str) {
 #[tokio::test]
 async fn one_look_up_serves_all_that_follow() {
     let stage = Stage::new().await;
-    for door in Door::ALL {
-        stage.delegate(door, &alice(), SHORT).await;
+    for entry_point in Door::ALL {
+        stage.delegate(entry_point, &alice(), SHORT).await;
     }
     let (delay_id, participant) = stage.connected(&alice(), SHORT).await;
     stage.events.restarted(&delay_id, 3).await;

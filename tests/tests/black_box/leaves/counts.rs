@@ -13,10 +13,10 @@ use super::{LONG, SHORT, Stage, alice, bob};
 
 #[tokio::test]
 async fn a_whole_life_writes_few_rows() {
-    for door in Door::ALL {
+    for entry_point in Door::ALL {
         let stage = Stage::deployed(verbose).await;
-        let delay_id = stage.delegate(door, &alice(), LONG).await;
-        let participant = stage.join(door, &alice()).await;
+        let delay_id = stage.delegate(entry_point, &alice(), LONG).await;
+        let participant = stage.join(entry_point, &alice()).await;
         stage.events.restarted(&delay_id, 1).await;
 
         stage.leave(&participant).await;
@@ -24,17 +24,17 @@ async fn a_whole_life_writes_few_rows() {
         stage.forgotten(&alice(), "leave sent").await;
 
         let rows = rows_written(&stage.service);
-        println!("{door:?}: rows written by invocation: {rows:?}");
-        assert!(rows.iter().sum::<u64>() <= 12, "{door:?}: {rows:?}");
+        println!("{entry_point:?}: rows written by invocation: {rows:?}");
+        assert!(rows.iter().sum::<u64>() <= 12, "{entry_point:?}: {rows:?}");
     }
 }
 
 #[tokio::test]
 async fn a_whole_life_wakes_its_object_a_few_times() {
-    for (door, requests) in [(Door::GetToken, 4), (Door::SfuGet, 4), (Door::Delegate, 3)] {
+    for (entry_point, requests) in [(Door::GetToken, 4), (Door::SfuGet, 4), (Door::Delegate, 3)] {
         let stage = Stage::deployed(|deployment| verbose(deployment).bind("ROOMS", TalkativeNamespace)).await;
-        let delay_id = stage.delegate(door, &alice(), LONG).await;
-        let participant = stage.join(door, &alice()).await;
+        let delay_id = stage.delegate(entry_point, &alice(), LONG).await;
+        let participant = stage.join(entry_point, &alice()).await;
         stage.events.restarted(&delay_id, 1).await;
 
         stage.leave(&participant).await;
@@ -43,11 +43,11 @@ async fn a_whole_life_wakes_its_object_a_few_times() {
 
         // With a token there are two requests for the delegation, of which the first only wakes the object; without,
         // one. Two webhooks follow.
-        assert_eq!(TalkativeNamespace::options(&stage.service).len(), requests, "{door:?}");
+        assert_eq!(TalkativeNamespace::options(&stage.service).len(), requests, "{entry_point:?}");
         // The request that only wakes the object writes nothing. The other invocations are alarms: poll, restart, send.
         let writing = invocations_that_write(&stage.service);
-        println!("{door:?}: {writing} invocations write, of which 3 are requests");
-        assert!(writing <= 3 + 4, "{door:?}: {writing}");
+        println!("{entry_point:?}: {writing} invocations write, of which 3 are requests");
+        assert!(writing <= 3 + 4, "{entry_point:?}: {writing}");
     }
 }
 
@@ -106,9 +106,9 @@ async fn a_webhook_for_a_room_without_delegations_writes_nothing() {
     let stage = Stage::deployed(verbose).await;
     let participant = stage.lab.sfu.join(&alice().room(), &alice().identity(Door::GetToken));
 
-    stage.tell(&participant.joined()).await;
-    stage.tell(&participant.left(Departure::ClientInitiated)).await;
-    stage.tell(&stage.lab.sfu.room_finished(&alice().room())).await;
+    stage.deliver(&participant.joined()).await;
+    stage.deliver(&participant.left(Departure::ClientInitiated)).await;
+    stage.deliver(&stage.lab.sfu.room_finished(&alice().room())).await;
 
     assert_eq!(rows_written(&stage.service), [0; 0]);
     // workerd creates an empty file for each object that receives a request.

@@ -55,17 +55,17 @@ async fn the_legacy_identity_is_of_the_legacy_slot_only() {
 
 #[tokio::test]
 async fn with_a_token_only_the_token_s_identity_counts() {
-    for (door, other) in [(Door::GetToken, Door::SfuGet), (Door::SfuGet, Door::GetToken)] {
+    for (entry_point, other) in [(Door::GetToken, Door::SfuGet), (Door::SfuGet, Door::GetToken)] {
         let stage = Stage::new().await;
-        let delay_id = stage.delegate(door, &alice(), SHORT).await;
-        stage.join(door, &alice()).await;
+        let delay_id = stage.delegate(entry_point, &alice(), SHORT).await;
+        stage.join(entry_point, &alice()).await;
         stage.events.restarted(&delay_id, 1).await;
 
         let namesake = stage.join(other, &alice()).await;
         stage.leave(&namesake).await;
 
         stage.restarted_again(&delay_id).await;
-        assert_eq!(stage.events.sends(&delay_id), 0, "{door:?}");
+        assert_eq!(stage.events.sends(&delay_id), 0, "{entry_point:?}");
     }
 }
 

@@ -10,10 +10,10 @@ use super::{LONG, SHORT, Stage, alice, bob};
 
 #[tokio::test]
 async fn who_is_connected_never_leaves_and_who_goes_does_so_at_once() {
-    for door in Door::ALL {
+    for entry_point in Door::ALL {
         let stage = Stage::new().await;
-        let delay_id = stage.delegate(door, &alice(), SHORT).await;
-        let participant = stage.join(door, &alice()).await;
+        let delay_id = stage.delegate(entry_point, &alice(), SHORT).await;
+        let participant = stage.join(entry_point, &alice()).await;
 
         stage.events.restarted(&delay_id, 4).await;
         assert_eq!(stage.events.fate(&delay_id), Fate::Scheduled);
@@ -41,7 +41,7 @@ async fn who_is_in_the_call_already_is_found_there() {
 async fn who_joins_later_is_found_without_a_webhook() {
     let stage = Stage::new().await;
     let delay_id = stage.delegate(Door::GetToken, &alice(), LONG).await;
-    asked(&stage, 2).await;
+    polled(&stage, 2).await;
     assert_eq!(stage.events.restarts(&delay_id), 0);
 
     stage.lab.sfu.join(&alice().room(), &alice().identity(Door::GetToken));
@@ -99,7 +99,7 @@ async fn an_attempt_to_connect_that_is_aborted_is_followed_by_another() {
     let failed = stage.lab.sfu.join(&alice().room(), &alice().identity(Door::GetToken));
     stage.lab.sfu.leave(&failed);
 
-    stage.tell(&failed.aborted()).await;
+    stage.deliver(&failed.aborted()).await;
     stage.join(Door::GetToken, &alice()).await;
 
     stage.events.restarted(&delay_id, 1).await;
@@ -112,7 +112,7 @@ async fn a_connection_that_is_aborted_after_all_is_over() {
     let (delay_id, participant) = stage.connected(&alice(), LONG).await;
 
     stage.lab.sfu.leave(&participant);
-    stage.tell(&participant.aborted()).await;
+    stage.deliver(&participant.aborted()).await;
 
     stage.events.sent(&delay_id).await;
 }
@@ -127,7 +127,7 @@ async fn when_a_room_is_finished_everybody_in_it_has_left() {
 
     stage.lab.sfu.leave(&alice_there);
     stage.lab.sfu.leave(&bob_there);
-    stage.tell(&stage.lab.sfu.room_finished(&alice().room())).await;
+    stage.deliver(&stage.lab.sfu.room_finished(&alice().room())).await;
 
     stage.events.sent(&alices).await;
     stage.events.sent(&bobs).await;
@@ -141,16 +141,16 @@ async fn webhooks_that_come_twice_or_say_nothing_new_do_no_harm() {
     let (delay_id, participant) = stage.connected(&alice(), SHORT).await;
     let left = participant.left(Departure::ClientInitiated);
 
-    stage.tell(&participant.joined()).await;
+    stage.deliver(&participant.joined()).await;
     for event in ["track_published", "room_started", "participant_updated", "egress_ended"] {
-        stage.tell(&Webhook::new(&participant.event(event))).await;
+        stage.deliver(&Webhook::new(&participant.event(event))).await;
     }
     stage.restarted_again(&delay_id).await;
     assert_eq!(stage.events.sends(&delay_id), 0);
     stage.lab.sfu.leave(&participant);
-    stage.tell(&left).await;
-    stage.tell(&left).await;
-    stage.tell(&participant.joined()).await;
+    stage.deliver(&left).await;
+    stage.deliver(&left).await;
+    stage.deliver(&participant.joined()).await;
 
     stage.events.sent(&delay_id).await;
     stage.forgotten(&alice(), "leave sent").await;
@@ -171,7 +171,7 @@ async fn a_webhook_nobody_signed_moves_nobody() {
 }
 
 /// Waits until the SFU has been polled `times` times in all.
-async fn asked(stage: &Stage, times: usize) {
+async fn polled(stage: &Stage, times: usize) {
     let questions = || stage.lab.sfu.questions().len();
     stage.events.until("polls of the SFU", questions, |questions| *questions >= times).await;
 }

@@ -14,8 +14,8 @@ async fn a_life_is_told_from_its_beginning_to_its_end() {
     let (delay_id, first) = stage.connected(&member, LONG).await;
     // The second connection, without a webhook.
     let second = stage.lab.sfu.join(&member.room(), &member.identity(Door::GetToken));
-    stage.tell(&first.left(Departure::DuplicateIdentity)).await;
-    told(&stage, &member, 4).await;
+    stage.deliver(&first.left(Departure::DuplicateIdentity)).await;
+    logged(&stage, &member, 4).await;
     stage.leave(&second).await;
     stage.events.sent(&delay_id).await;
     stage.forgotten(&member, "leave sent").await;
@@ -28,7 +28,7 @@ async fn a_life_is_told_from_its_beginning_to_its_end() {
         ("info", "participant gone, sending its leave"),
         ("info", "leave sent"),
     ];
-    assert_eq!(told(&stage, &member, lines.len()).await, lines.map(owned));
+    assert_eq!(logged(&stage, &member, lines.len()).await, lines.map(owned));
 }
 
 #[tokio::test]
@@ -40,7 +40,7 @@ async fn a_delegation_that_takes_another_s_place_is_told() {
 
     let lines =
         [("info", "delayed leave delegated"), ("info", "delegation replaced"), ("info", "delayed leave delegated")];
-    assert_eq!(told(&stage, &alice(), lines.len()).await, lines.map(owned));
+    assert_eq!(logged(&stage, &alice(), lines.len()).await, lines.map(owned));
 }
 
 #[tokio::test]
@@ -55,9 +55,9 @@ async fn what_goes_wrong_with_the_homeserver_is_told_as_a_warning() {
     stage.leave(&participant).await;
     stage.forgotten(&bob(), "out of reach until the delay was over").await;
 
-    let lines = told(&stage, &alice(), 3).await;
+    let lines = logged(&stage, &alice(), 3).await;
     assert_eq!(lines[2], owned(("warn", "delayed leave restart failed, retrying")));
-    let lines = told(&stage, &bob(), 5).await;
+    let lines = logged(&stage, &bob(), 5).await;
     assert_eq!(lines[3], owned(("warn", "delayed leave send failed, retrying")));
     let last = lines.last().unwrap();
     assert_eq!(*last, owned(("warn", "delayed leave expired at the homeserver")));
@@ -71,13 +71,13 @@ async fn an_event_that_the_homeserver_does_not_have_any_more_is_told() {
 
     stage.join(Door::GetToken, &alice()).await;
 
-    let lines = told(&stage, &alice(), 3).await;
+    let lines = logged(&stage, &alice(), 3).await;
     assert_eq!(lines[2], owned(("info", "delayed leave not found at the homeserver")));
 }
 
 /// Waits for `at_least` lines about the member's delegation, and returns level and message of each. Checks that all
 /// of them name room and homeserver.
-async fn told(stage: &Stage, member: &Member, at_least: usize) -> Vec<(String, String)> {
+async fn logged(stage: &Stage, member: &Member, at_least: usize) -> Vec<(String, String)> {
     let lines = || {
         let lines = stage.service.log().lines().into_iter();
         lines.filter(|line| line.0["identity"] == member.identity(Door::GetToken).as_str()).collect::<Vec<_>>()

@@ -5,7 +5,7 @@
 //! - A member delegates a leave that is scheduled at the fake homeserver, which records each `restart` and `send` with
 //!   its time, and sends the leave itself when the delay elapses.
 //! - [`Stage::join`] and [`Stage::leave`] change the fake SFU and deliver its webhook. Tests that need only one of the
-//!   two use the fake and [`Stage::tell`] directly.
+//!   two use the fake and [`Stage::deliver`] directly.
 //! - To show that an event had no effect, a test waits for the next restart, after which the event has been handled.
 
 mod acceptance;
@@ -50,34 +50,34 @@ impl Stage {
     }
 
     /// Delegates a leave that the homeserver sends after `delay`. Returns its id.
-    async fn delegate(&self, door: Door, member: &Member, delay: Duration) -> String {
+    async fn delegate(&self, entry_point: Door, member: &Member, delay: Duration) -> String {
         let delay_id = self.events.schedule(delay);
-        let answer = self.hand_over(door, member, &delay_id, delay).await;
+        let answer = self.hand_over(entry_point, member, &delay_id, delay).await;
         assert_eq!(answer.status, 200, "{answer:?}");
         delay_id
     }
 
     /// Requests the delegation of a leave, and returns the response, accepted or not.
-    async fn hand_over(&self, door: Door, member: &Member, delay_id: &str, delay: Duration) -> Answer {
+    async fn hand_over(&self, entry_point: Door, member: &Member, delay_id: &str, delay: Duration) -> Answer {
         let token = self.home.openid_token(&member.user_id);
-        self.service.post(door.path(), &member.delegation(door, &token, delay_id, delay)).await
+        self.service.post(entry_point.path(), &member.delegation(entry_point, &token, delay_id, delay)).await
     }
 
     /// Connects the member to the SFU, under the identity of that entry point, and delivers the webhook.
-    async fn join(&self, door: Door, member: &Member) -> Participant {
-        let participant = self.lab.sfu.join(&member.room(), &member.identity(door));
-        self.tell(&participant.joined()).await;
+    async fn join(&self, entry_point: Door, member: &Member) -> Participant {
+        let participant = self.lab.sfu.join(&member.room(), &member.identity(entry_point));
+        self.deliver(&participant.joined()).await;
         participant
     }
 
     /// Disconnects the participant, and delivers the webhook.
     async fn leave(&self, participant: &Participant) {
         self.lab.sfu.leave(participant);
-        self.tell(&participant.left(Departure::ClientInitiated)).await;
+        self.deliver(&participant.left(Departure::ClientInitiated)).await;
     }
 
     /// Delivers a webhook, which the worker has to accept.
-    async fn tell(&self, webhook: &Webhook) {
+    async fn deliver(&self, webhook: &Webhook) {
         let answer = webhook.send(&self.service).await;
         assert_eq!(answer.status, 200, "{answer:?}");
     }

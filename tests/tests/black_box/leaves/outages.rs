@@ -10,14 +10,14 @@ use super::{LONG, SHORT, Stage, alice};
 
 #[tokio::test]
 async fn a_delegation_that_was_acknowledged_is_on_disk() {
-    for door in Door::ALL {
+    for entry_point in Door::ALL {
         let stage = Stage::new().await;
-        let delay_id = stage.delegate(door, &alice(), LONG).await;
+        let delay_id = stage.delegate(entry_point, &alice(), LONG).await;
 
         stage.service.kill();
         stage.service.start_again();
 
-        let participant = stage.join(door, &alice()).await;
+        let participant = stage.join(entry_point, &alice()).await;
         stage.events.restarted(&delay_id, 1).await;
         stage.leave(&participant).await;
         stage.events.sent(&delay_id).await;
@@ -140,7 +140,7 @@ async fn a_webhook_that_finds_nobody_is_sent_again() {
     stage.service.kill();
     stage.lab.sfu.leave(&participant);
     stage.service.start_again();
-    stage.tell(&left).await;
+    stage.deliver(&left).await;
 
     stage.events.sent(&delay_id).await;
 }
@@ -157,7 +157,7 @@ async fn a_webhook_that_cannot_be_stored_is_wanted_again() {
     assert_eq!(answer.status, 500, "{answer:?}");
     drop(lock);
 
-    stage.tell(&left).await;
+    stage.deliver(&left).await;
     stage.events.sent(&delay_id).await;
 }
 
