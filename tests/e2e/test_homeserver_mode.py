@@ -235,4 +235,4 @@ def test_a_homeserver_that_is_down_ends_no_call(federation: Federation, join: Jo
 HOUR_MS = 3_600_000
 INTERVAL_SECONDS = 3
 SLACK_SECONDS = 5
-CHECK_FAILED = "membership not checked"
+CHECK_FAILED = "membership unknown"
