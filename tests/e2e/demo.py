@@ -135,14 +135,14 @@ class Demo:
         wait_for(CONNECTED, webhook("participant_joined"))
 
         step(
-            "It sends its membership to the Matrix room,"
-            " and schedules the end of it, a delayed leave, at the homeserver in an hour."
+            "It sends its membership to the Matrix room, and schedules the end of it at the homeserver:"
+            " a delayed leave, which is sent after an hour unless it is restarted."
         )
         leave = DelayedLeave(alice, self._room_id, HOUR_MS)
 
         step(
             "It delegates the delayed leave. The service finds the client on the SFU, and restarts the hour;"
-            " it would restart it again in 48 minutes."
+            " the next restart would be in 48 minutes."
         )
         delegation = member.request(openid_token) | leave.delegation
         response = self._service.post("/delegate_delayed_leave", delegation)

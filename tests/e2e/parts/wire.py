@@ -1,7 +1,7 @@
 """Observation of the HTTP requests between the parts, by a reverse proxy in front of each.
 
 How it works:
-- `Wire.tap` listens on a port in front of a part, and passes on requests and WebSockets unchanged.
+- `Wire.tap` listens on a port in front of a part, and passes on requests and WebSockets, uncompressed.
 - Each request is reported twice as an `Exchange`: when it arrives, and once its response is complete.
 - All taps run in one asyncio loop, on a thread of its own.
 """
