@@ -1,4 +1,11 @@
-"""What the end-to-end tests start from: real parts, running. `cargo xtask e2e` installs them and calls pytest."""
+"""Fixtures of the end-to-end tests: real parts, running. `cargo xtask e2e` installs them and calls pytest.
+
+How it works:
+- `deployment` runs for the whole session: two homeservers, an SFU and the worker. Users are registered on it once.
+- `service` runs a test twice: with the worker in workerd alone, and with `wrangler dev`.
+- `member_type` runs a test twice: for clients of `/get_token`, and for those of `/sfu/get`.
+- A failure's report ends with the last log lines of all parts, without secrets.
+"""
 
 import os
 import signal
@@ -21,8 +28,8 @@ from parts.synapse import Synapse, User
 class Deployment:
     """Two homeservers, an SFU that posts its webhooks to the worker, and the worker in workerd alone.
 
-    The users of the first homeserver have full access. The names of the homeservers are of two kinds:
-    a host name and an IP address, each with a port.
+    The users of the first homeserver have full access. One homeserver's name is a host name and the other's an
+    IP address, each with a port.
     """
 
     def __init__(self, directory: Path, running: ExitStack) -> None:
@@ -44,19 +51,19 @@ class Deployment:
 
 
 def pytest_configure() -> None:
-    """Ends the session in order when it is asked to end, not only when it is interrupted."""
+    """Makes SIGTERM end the session in order, as SIGINT does."""
     signal.signal(signal.SIGTERM, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")
 def directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Where the parts that run for the whole session keep their files and logs."""
+    """Directory for the files and logs of the parts that run for the whole session."""
     return tmp_path_factory.mktemp("deployment")
 
 
 @pytest.fixture(scope="session")
 def running() -> Iterator[ExitStack]:
-    """Closes parts at the end of the session; not earlier, or their logs would be gone when a set-up fails."""
+    """Closes parts at the end of the session, not earlier: a failed set-up needs their logs."""
     with ExitStack() as stack:
         yield stack
 
@@ -83,7 +90,7 @@ def wrangler(deployment: Deployment, directory: Path, running: ExitStack) -> Ser
 
 @pytest.fixture(params=["worker", "wrangler"])
 def service(request: pytest.FixtureRequest) -> Service:
-    """The worker in both of its surroundings, one after the other."""
+    """The worker in workerd alone and under `wrangler dev`, one after the other."""
     return request.getfixturevalue(request.param)
 
 
@@ -112,13 +119,13 @@ def bob(deployment: Deployment) -> User:
 
 @pytest.fixture(params=[Member, LegacyMember], ids=lambda member_type: member_type.path)
 def member_type(request: pytest.FixtureRequest) -> MemberType:
-    """Both ways to ask for a token, one after the other."""
+    """Clients of both token endpoints, one after the other."""
     return request.param
 
 
 @pytest.fixture
 def join(tmp_path: Path) -> Iterator[Join]:
-    """Participants who are gone after the test."""
+    """Starts participants that end with the test."""
     with ExitStack() as running:
         yield lambda grant: running.enter_context(closing(Participant(grant, tmp_path)))
 
@@ -127,14 +134,14 @@ def join(tmp_path: Path) -> Iterator[Join]:
 def pytest_runtest_makereport(
     item: pytest.Item, call: pytest.CallInfo[None]
 ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
-    """Show what the parts logged beside a failure, and no secret in any of it."""
+    """Adds the parts' last log lines to a failure's report, and removes secrets from it."""
     report = yield
     if report.failed:
         shown = str(report.longrepr)
         if (redacted := redact(shown)) != shown:
             report.longrepr = redacted
         for process in Process.started:
-            report.sections.append((f"the end of {process.log}", process.log_tail(LOG_LINES)))
+            report.sections.append((f"last lines of {process.log}", process.log_tail(LOG_LINES)))
     return report
 
 

@@ -1,4 +1,11 @@
-"""What `cargo xtask demo` shows: a call between real parts, from an OpenID token to a killed client's leave."""
+"""Program behind `cargo xtask demo`: a call between real parts, from an OpenID token to a killed client's leave.
+
+How it works:
+- `Demo` starts a homeserver, an SFU and the service, each behind a port of `Wire`, which observes the requests.
+- `Demo.run` acts as Alice's client, step by step; `Narration` prints each step and the observed requests under it.
+- A step that depends on another part ends when its request has been observed, or the demo fails.
+- With `--keep`, everything stays up afterwards, and the commands to try are printed.
+"""
 
 import argparse
 import base64
@@ -16,7 +23,7 @@ from parts.authority import Authority
 from parts.delayed_leave import DelayedLeave
 from parts.livekit_server import LivekitServer
 from parts.member import Member
-from parts.narration import HOMESERVER, SERVICE, SFU, Narration, Told
+from parts.narration import HOMESERVER, SERVICE, SFU, Condition, Narration
 from parts.participant import Participant
 from parts.process import Process
 from parts.secrecy import redact
@@ -29,37 +36,37 @@ def main() -> int:
     arguments = argparse.ArgumentParser()
     arguments.add_argument("--keep", action="store_true")
     keep = arguments.parse_args().keep
-    # Whoever ends this, ends it in order; so does a terminal that is closed.
+    # Every way to end the demo, closing its terminal included, ends its parts in order.
     for ending in ENDINGS:
         signal.signal(ending, signal.default_int_handler)
     with tempfile.TemporaryDirectory(prefix="matrixrtc-edge-demo-") as directory:
         running = ExitStack()
         try:
             demo = Demo(Path(directory), running)
-            demo.tell()
+            demo.run()
             if keep:
                 demo.invite()
                 with suppress(KeyboardInterrupt):
                     signal.pause()
             return 0
         except KeyboardInterrupt:
-            print("\nending everything that was started", flush=True)
+            print("\nstopping all parts", flush=True)
             return INTERRUPTED
         except AssertionError as failure:
             print(redact(f"\nerror: {failure}"), file=sys.stderr)
             for process in Process.started:
-                print(f"\nthe end of {process.log}:", file=sys.stderr)
+                print(f"\nlast lines of {process.log}:", file=sys.stderr)
                 print(process.log_tail(LOG_LINES), file=sys.stderr)
             return 1
         finally:
-            # From here on it is a matter of milliseconds.
+            # Stopping the parts takes milliseconds; another signal mustn't interrupt it.
             for ending in ENDINGS:
                 signal.signal(ending, signal.SIG_IGN)
             running.close()
 
 
 class Demo:
-    """A homeserver, an SFU and the service on loopback, and a wire between them that can be watched."""
+    """A homeserver, an SFU and the service on loopback, and the wire that observes the requests between them."""
 
     def __init__(self, directory: Path, running: ExitStack) -> None:
         self._directory = directory
@@ -68,7 +75,7 @@ class Demo:
         self._password = secrets.token_urlsafe(9)
         self._authority = Authority(directory)
         began = monotonic()
-        self._narration.say("… starting Synapse, LiveKit and the worker on 127.0.0.1")
+        self._narration.say("… starting Synapse, LiveKit and the service on 127.0.0.1")
 
         *ports, synapse_port, livekit_port, worker_port = free_ports(6)
         homeserver_port, sfu_port, service_port = ports
@@ -98,72 +105,72 @@ class Demo:
         wire.tap(SERVICE, service_port, worker.url)
         for part in (livekit, worker, self._homeserver):
             part.wait_until_ready()
-        self._narration.say(f"✓ they answer ({monotonic() - began:.1f} s)")
+        self._narration.say(f"✓ all of them respond ({monotonic() - began:.1f} s)")
 
-    def tell(self) -> None:
-        """The story itself."""
+    def run(self) -> None:
+        """Goes through the call, step by step."""
         step, say, wait_for = self._narration.step, self._narration.say, self._narration.wait_for
 
-        step("Alice gets an account on the homeserver, and makes a room.")
+        step("Alice registers an account on the homeserver, and creates a Matrix room.")
         alice = self._homeserver.register("alice", self._password)
         self._room_id = alice.create_room()
         member = Member(alice, self._room_id)
 
-        step("Her client asks for an OpenID token, which proves who she is and nothing else.")
+        step("Her client requests an OpenID token, which proves her identity and nothing else.")
         openid_token = alice.openid_token()
 
         step(
-            "It exchanges that for a LiveKit token."
-            " The service asks her homeserver whose it is, and makes the room on the SFU."
+            "It exchanges the OpenID token for a LiveKit token."
+            " The service verifies it with her homeserver, and creates the room on the SFU."
         )
         response = self._service.ask(member, openid_token)
         assert response.status_code == 200, response.text
         grant = response.json()
         payload = grant["jwt"].split(".")[1]
-        say("\n   The token says to the SFU:\n")
+        say("\n   The LiveKit token contains:\n")
         self._narration.show(json.loads(base64.urlsafe_b64decode(payload + "==")))
 
-        step("With it the client joins the call: LiveKit's native one, in a process of its own.")
+        step("With that token the client, LiveKit's native one in a process of its own, joins the call.")
         participant = self._running.enter_context(closing(Participant(grant, self._directory)))
         wait_for(CONNECTED, webhook("participant_joined"))
 
         step(
-            "It puts its membership into the room,"
-            " and has the homeserver hold back the end of it, for an hour."
+            "It sends its membership to the Matrix room, and schedules the end of it at the homeserver:"
+            " a delayed leave, which is sent after an hour unless it is restarted."
         )
         leave = DelayedLeave(alice, self._room_id, HOUR_MS)
 
         step(
-            "It hands that delayed leave over. The service finds it on the SFU, and restarts the hour;"
-            " in 48 minutes it would do so again."
+            "It delegates the delayed leave. The service finds the client on the SFU, and restarts the hour;"
+            " the next restart would be in 48 minutes."
         )
         delegation = member.request(openid_token) | leave.delegation
         response = self._service.post("/delegate_delayed_leave", delegation)
         assert response.status_code == 200, response.text
-        wait_for("the first restart", delayed_event("restart"))
+        wait_for("the service restarts the delayed leave", delayed_event("restart"))
 
-        step("The client is killed (kill -9), and can't say goodbye to anybody.")
+        step("The client is killed (kill -9), without a chance to leave the call.")
         participant.kill()
         killed = self._narration.elapsed()
-        say("   The SFU gives it about 20 s to come back, though its connections are closed.\n")
-        gone = wait_for("the SFU believes that it is gone", webhook("participant_left"), 60)
-        wait_for("the leave", delayed_event("send"))
+        say("   Although its connections are closed, the SFU waits about 20 s for it to reconnect.\n")
+        gone = wait_for("the SFU reports that the client has left", webhook("participant_left"), 60)
+        wait_for("the service sends the leave", delayed_event("send"))
 
-        step("The leave is in the room.")
-        assert leave.is_sent(), "the leave isn't in the room's state"
+        step("The leave is in the Matrix room.")
+        assert leave.is_sent(), "the leave isn't in the Matrix room's state"
         read = self._narration.elapsed()
         say(
-            f"\n   {gone - killed:.1f} s after the kill the SFU had told the service,"
-            f" and {read - gone:.1f} s later Alice was out of the call."
-            "\n   Without the service, she would have haunted it for an hour."
+            f"\n   {gone - killed:.1f} s after the kill the SFU notified the service,"
+            f" and {read - gone:.1f} s later Alice had left the call."
+            "\n   Without the service, she would have stayed in it, unreachable, for an hour."
         )
 
     def invite(self) -> None:
-        """Say what there is to look at, and how."""
+        """Prints the addresses of the parts, and commands to try."""
         user_id = f"@alice:{self._homeserver.name}"
         self._narration.say(
             f"""
-All of it keeps running, and what you do shows up here.
+Everything keeps running, and requests to it are shown here.
 
    homeserver   {self._homeserver.url}, with alice's password {self._password}
    SFU          {self._sfu_url}
@@ -175,16 +182,16 @@ In another terminal:
    export CURL_CA_BUNDLE={self._authority.pem}
    field() {{ python3 -c "import json, sys; print(json.load(sys.stdin)['$1'])"; }}
 
-   # Alice logs in, and gets an OpenID token
+   # Alice logs in, and requests an OpenID token
    ACCESS_TOKEN=$(curl -sS {self._homeserver.url}/_matrix/client/v3/login -d '{{"type": "m.login.password",
      "identifier": {{"type": "m.id.user", "user": "alice"}}, "password": "{self._password}"}}' | field access_token)
    OPENID_TOKEN=$(curl -sS -H "Authorization: Bearer $ACCESS_TOKEN" -d '{{}}' \\
      {self._homeserver.url}/_matrix/client/v3/user/{user_id}/openid/request_token)
 
-   # which the service exchanges for a LiveKit token;
+   # The service exchanges it for a LiveKit token
    curl -sS -i {self._service.url}/sfu/get -d "{{\\"room\\": \\"{self._room_id}\\", \\"device_id\\": \\"PHONE\\", \\"openid_token\\": $OPENID_TOKEN}}"
 
-   # a wrong one it refuses
+   # It rejects a wrong one
    curl -sS -i {self._service.url}/sfu/get -d '{{"room": "{self._room_id}", "device_id": "PHONE", "openid_token":
      {{"access_token": "wrong", "token_type": "Bearer", "matrix_server_name": "{self._homeserver.name}", "expires_in": 3600}}}}'
 
@@ -192,13 +199,13 @@ Ctrl-C ends it."""
         )
 
     def _observe(self, exchange: Exchange) -> None:
-        # What this program looks at for itself is no part of the story.
+        # The demo's own polls of the delayed event aren't shown.
         if not (exchange.method == "GET" and "/delayed_events/" in exchange.url.path):
             self._narration.observe(exchange)
 
 
-def webhook(event: str) -> Told:
-    """Whether the SFU told the service of an event, and the service took it."""
+def webhook(event: str) -> Condition:
+    """Condition that the SFU has sent a webhook of this event, and the service has accepted it."""
     return lambda exchange: (
         exchange.url.path == "/sfu_webhook"
         and exchange.status == 200
@@ -206,8 +213,8 @@ def webhook(event: str) -> Told:
     )
 
 
-def delayed_event(action: str) -> Told:
-    """Whether the homeserver did something with a delayed event."""
+def delayed_event(action: str) -> Condition:
+    """Condition that the homeserver has accepted this action, such as `restart`, on a delayed event."""
     return lambda exchange: (
         exchange.url.path.endswith(f"/{action}")
         and "/delayed_events/" in exchange.url.path
@@ -216,13 +223,13 @@ def delayed_event(action: str) -> Told:
 
 
 def free_ports(count: int) -> list[int]:
-    """Ports of loopback that nobody listens on."""
+    """Finds unused ports of loopback."""
     with ExitStack() as held:
         sockets = [held.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(count)]
         return [each.getsockname()[1] for each in sockets]
 
 
-CONNECTED = "the client connects; LiveKit's needs a network interface beside loopback for that"
+CONNECTED = "the client connects, for which LiveKit's needs a network interface beside loopback"
 HOUR_MS = 3_600_000
 LOG_LINES = 20
 ENDINGS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)

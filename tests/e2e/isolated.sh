@@ -1,7 +1,7 @@
 #!/bin/sh
-# Runs a command in the network namespace it is started in (`unshare --net`), which holds nothing but
-# loopback and one interface with an address: libwebrtc leaves loopback out of ICE. No port collides
-# with the machine's, and nothing leaves it. `dummy` interfaces aren't in every kernel, veth pairs are.
+# Runs a command in the current network namespace (that of `unshare --net`), after adding an interface
+# with an address: libwebrtc leaves loopback out of ICE. No port collides with the machine's, and no
+# packet leaves the namespace. A veth pair, because not every kernel has `dummy` interfaces.
 set -eu
 
 unset http_proxy https_proxy all_proxy HTTP_PROXY HTTPS_PROXY ALL_PROXY

@@ -1,4 +1,8 @@
-"""A web client gets into a call, and can read what the service says, across origins and by a browser's rules."""
+"""Web clients: they join calls and read the service's responses, across origins and by a browser's rules.
+
+A page with LiveKit's JavaScript client runs in a real Chromium, on an origin of its own. The browser itself decides by
+the CORS headers (`docs/protocol.md#cors`) which responses the page can read.
+"""
 
 import secrets
 import tomllib
@@ -20,7 +24,7 @@ from parts.synapse import User
 
 @pytest.fixture
 def browse(tmp_path: Path) -> Iterator[Browse]:
-    """Browsers that are gone after the test."""
+    """Starts browsers that end with the test."""
     with ExitStack() as running:
         yield lambda: running.enter_context(closing(Page(tmp_path)))
 
@@ -84,7 +88,7 @@ def test_a_page_reads_that_it_asks_too_often(
     limits = rate_limits()
     if not limits:
         pytest.skip("wrangler.toml binds no rate limits")
-    # A service of its own: others would run into its limits, too.
+    # A service of its own, as its limits would affect other tests too.
     service = wrangler_dev(
         OWN_WRANGLER_PORT, deployment.variables, deployment.authority, tmp_path
     )
@@ -94,7 +98,7 @@ def test_a_page_reads_that_it_asks_too_often(
         for member in (Member(alice, room_id), LegacyMember(alice, room_id)):
             body = member.request(alice.openid_token())
 
-            # Twice, because a period may end meanwhile.
+            # Twice the limit, because a period may end meanwhile.
             answer = page.insist(service.url + member.path, body, patience=2 * max(limits) + 1)
 
             assert answer["status"] == HTTPStatus.TOO_MANY_REQUESTS
@@ -112,12 +116,12 @@ def test_the_browser_would_withhold_an_answer_without_permission(
 
 
 def ask(page: Page, service: Service, member: Member | LegacyMember) -> dict:
-    """What a page gets to read for a member's request with a fresh OpenID token."""
+    """Status and body that a page can read for a member's request with a fresh OpenID token."""
     return page.ask(service.url + member.path, member.request(member.user.openid_token()))
 
 
 def rate_limits() -> list[int]:
-    """How many requests the rate limits of this clone's `wrangler.toml` let through in a period."""
+    """Rate limits in this clone's `wrangler.toml`, in requests per period."""
     configuration = tomllib.loads((Path(__file__).parents[2] / "wrangler.toml").read_text())
     return [binding["simple"]["limit"] for binding in configuration.get("ratelimits", [])]
 

@@ -1,4 +1,8 @@
-"""`cargo xtask demo` tells the truth, and leaves nothing behind, however it ends."""
+"""Tests of `cargo xtask demo`: its narration shows what happens and no secret, and it leaves nothing behind.
+
+The tests run the demo as a process, compare its output, try the commands that it prints, and end it by signals. A mark
+in the environment finds every process that it has started.
+"""
 
 import re
 import signal
@@ -31,17 +35,17 @@ class Demo:
             {name: value, "TMPDIR": str(self.files)} | environment,
         )
 
-    def told(self) -> str:
+    def output(self) -> str:
         return self.process.log.read_text()
 
-    def wait_until_told(self, text: str) -> None:
-        self.process.wait_until(lambda: text in self.told(), text)
+    def wait_for_output(self, text: str) -> None:
+        self.process.wait_until(lambda: text in self.output(), text)
 
     def parts(self) -> list[str]:
-        """The command lines of what runs on the demo's account, itself included."""
+        """Command lines of the demo and of every process that it has started."""
         found = []
         for process in Path("/proc").glob("[0-9]*"):
-            # It may end meanwhile.
+            # The process may end meanwhile.
             with suppress(FileNotFoundError, ProcessLookupError, PermissionError):
                 if self._mark.encode() in (process / "environ").read_bytes():
                     found.append((process / "cmdline").read_text().replace("\0", " "))
@@ -50,7 +54,7 @@ class Demo:
 
 @pytest.fixture
 def start(tmp_path: Path) -> Iterator[Start]:
-    """Demos that are gone after the test."""
+    """Starts demos that end with the test."""
     with ExitStack() as running:
 
         def started(*arguments: str, **environment: str) -> Demo:
@@ -64,10 +68,10 @@ def start(tmp_path: Path) -> Iterator[Start]:
 def test_the_demo_tells_its_story_and_stays_for_a_look_around(start: Start) -> None:
     demo = start("--keep")
 
-    demo.wait_until_told("Ctrl-C ends it.")
+    demo.wait_for_output("Ctrl-C ends it.")
 
-    story, invitation = demo.told().split("All of it keeps running")
-    for told in (
+    story, invitation = demo.output().split("Everything keeps running")
+    for expected in (
         "/openid/request_token",
         "service → homeserver  GET https://localhost:",
         '"roomJoin": true',
@@ -75,9 +79,9 @@ def test_the_demo_tells_its_story_and_stays_for_a_look_around(start: Start) -> N
         "/restart",
         '"disconnectReason": "CONNECTION_TIMEOUT"',
         "/send",
-        "The leave is in the room.",
+        "The leave is in the Matrix room.",
     ):
-        assert told in story, told
+        assert expected in story, expected
     assert not re.search(r"eyJ[\w-]{10,}", story)
     assert not re.search(r"\bsy[dt]_\w{10,}", story)
     password = re.search(r"alice's password (\S+)", invitation)
@@ -98,7 +102,7 @@ def test_the_demo_tells_its_story_and_stays_for_a_look_around(start: Start) -> N
 @pytest.mark.parametrize("ending", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_a_demo_that_is_ended_leaves_nothing(start: Start, ending: signal.Signals) -> None:
     demo = start()
-    demo.wait_until_told("The client is killed")
+    demo.wait_for_output("The client is killed")
     assert {"workerd", "livekit-server", "synapse"} <= named(demo.parts())
 
     assert demo.process.signal(ending) == 130
@@ -109,26 +113,26 @@ def test_a_demo_that_is_ended_leaves_nothing(start: Start, ending: signal.Signal
 
 def test_what_a_killed_demo_started_ends_by_itself(start: Start) -> None:
     demo = start()
-    demo.wait_until_told("The client is killed")
+    demo.wait_for_output("The client is killed")
 
     demo.process.signal(signal.SIGKILL)
 
     with suppress(AssertionError):
-        eventually(lambda: not demo.parts(), "nothing runs any more")
+        eventually(lambda: not demo.parts(), "all processes have ended")
     assert not demo.parts()
 
 
 def test_a_demo_that_fails_says_what_failed_and_leaves_nothing(start: Start) -> None:
     demo = start(E2E_LIVEKIT_SERVER="false")
 
-    eventually(demo.process.has_ended, "the demo gives up")
+    eventually(demo.process.has_ended, "the demo has ended")
 
-    assert "error: livekit-" in demo.told()
+    assert "error: livekit-" in demo.output()
     assert not demo.parts()
     assert not list(demo.files.iterdir())
 
 
 def named(command_lines: list[str]) -> set[str]:
-    """Which of the demo's parts are among these."""
+    """Returns the parts of the demo that are among these processes."""
     parts = ("workerd", "livekit-server", "synapse")
     return {part for part in parts if any(part in line for line in command_lines)}

@@ -1,4 +1,8 @@
-"""The doctor's idea of a homeserver and an SFU is that of the real ones."""
+"""`cargo xtask doctor` and `configure` with a real homeserver, SFU and service.
+
+The findings are compared for a correct deployment and for one with wrong credentials, to show that the doctor reads
+the real servers' responses rightly.
+"""
 
 import os
 import subprocess
@@ -8,7 +12,7 @@ from parts import doctor
 
 
 def examine(deployment: Deployment, **changes: str) -> tuple[int, dict[str, dict[str, str]]]:
-    """How the doctor ends, and its findings by check, with these changes to the environment."""
+    """Exit status of the doctor, and its findings by check, with these changes to the environment."""
     variables = deployment.variables | changes
     return doctor.examine(SERVICE_URL, deployment.full_access, deployment.authority, variables)
 
@@ -18,7 +22,7 @@ def test_real_parts_are_found_well(deployment: Deployment) -> None:
 
     code, findings = examine(deployment)
 
-    # Clients elsewhere couldn't get to this machine's own addresses, nor trust a service without TLS.
+    # Other machines can't reach this one's own addresses, and clients don't trust a service without TLS.
     expected = dict.fromkeys(findings, "ok") | {
         "service-address": "warning",
         "service-certificate": "skipped",

@@ -1,4 +1,8 @@
-"""Two homeservers that federate, each with a worker and an SFU of its own: MSC4195's homeserver mode."""
+"""Homeserver mode (MSC4195), with two federating homeservers, each with a worker and an SFU of its own.
+
+Clients request tokens from their own homeserver, which proxies the requests to its worker, or over federation to the
+other one (`docs/protocol.md#homeserver-mode`). Bans in the Matrix room show the removal of participants.
+"""
 
 import os
 import subprocess
@@ -23,7 +27,7 @@ from parts.synapse import Synapse, User
 
 
 class Site:
-    """A homeserver with its application service, and the SFU."""
+    """A homeserver, the worker as its application service, and the SFU."""
 
     def __init__(
         self,
@@ -57,14 +61,14 @@ class Site:
             part.wait_until_ready()
 
     def admit(self, member: HomeserverMember) -> dict[str, str]:
-        """What a member, whose homeserver asks for it if this isn't theirs, needs to join here."""
+        """URL and token with which a member joins here. Members of the other site request them over federation."""
         is_home = member.user.homeserver is self.homeserver
         response = member.ask_for_token(self.sfu.url, None if is_home else self.homeserver.name)
         assert response.status_code == 200, response.text
         return {"url": self.sfu.url} | response.json()
 
     def refusal(self, member: HomeserverMember) -> tuple[int, str]:
-        """Status and `errcode` for a member who gets no token for the SFU here."""
+        """Status and `errcode` for a member without the right to a token for the SFU here."""
         is_home = member.user.homeserver is self.homeserver
         response = member.ask_for_token(self.sfu.url, None if is_home else self.homeserver.name)
         return response.status_code, response.json()["errcode"]
@@ -75,7 +79,7 @@ class Site:
 
 
 class Federation:
-    """Two sites, and a user of each in a room that both homeservers are in."""
+    """Two sites with a user each, and Matrix rooms that both users are in."""
 
     def __init__(self, directory: Path, running: ExitStack) -> None:
         self.authority = Authority(directory)
@@ -129,7 +133,7 @@ def test_the_doctor_finds_homeserver_and_service_wired(federation: Federation) -
         return {check: found[check] for check in doctor.HOMESERVER_MODE}
 
     found = findings()
-    # These homeservers announce no transport: the tests know the SFUs.
+    # These homeservers announce no transport, as the tests know the SFUs.
     expected = dict.fromkeys(doctor.HOMESERVER_MODE, "ok") | {"transports": "warning"}
     assert {check: finding["status"] for check, finding in found.items()} == expected, found
 
@@ -203,7 +207,7 @@ def test_who_is_banned_is_removed_and_stays_out(federation: Federation, join: Jo
 
     federation.nora.ban(room_id, federation.fred)
 
-    eventually(lambda: not near.has(fred), "the banned is removed", INTERVAL_SECONDS + SLACK_SECONDS)
+    eventually(lambda: not near.has(fred), "the banned user is removed", INTERVAL_SECONDS + SLACK_SECONDS)
     guest.wait_until_removed()
     again = join(grant)
     again.wait_until_connected()
@@ -231,4 +235,4 @@ def test_a_homeserver_that_is_down_ends_no_call(federation: Federation, join: Jo
 HOUR_MS = 3_600_000
 INTERVAL_SECONDS = 3
 SLACK_SECONDS = 5
-CHECK_FAILED = "membership not checked"
+CHECK_FAILED = "membership unknown"

@@ -1,4 +1,8 @@
-"""A delegated leave reaches the room when its participant is gone, and not before."""
+"""Delegated leaves: sent to the Matrix room once the participant has left, and not before.
+
+Real clients join a call and leave it, are killed, or reconnect, while the worker and the webhooks work or fail. The
+leave is read from the room's state at the real homeserver (`docs/protocol.md#the-life-of-a-delegated-leave`).
+"""
 
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
@@ -18,7 +22,7 @@ from parts.synapse import User
 
 @dataclass
 class Caller:
-    """Somebody in a call whose leave is delegated, known to be connected: the leave has been restarted once."""
+    """A connected member of a call whose leave is delegated, and has been restarted once."""
 
     member: Member
     leave: DelayedLeave
@@ -54,7 +58,7 @@ def test_the_leave_is_sent_when_the_client_is_killed(
 
     caller.participant.kill()
 
-    eventually(lambda: not sfu.joined(caller.member.livekit_room), "the SFU notices", within=60)
+    eventually(lambda: not sfu.joined(caller.member.livekit_room), "the SFU has removed the participant", within=60)
     eventually(caller.leave.is_sent, "the leave is in the room's state", within=2)
 
 
@@ -124,7 +128,7 @@ def test_no_leave_is_sent_when_the_same_identity_reconnects(
     successor = join(caller.grant)
     successor.wait_until_connected()
 
-    # Restarts come every 4 s, and a duplicate identity is believed to be gone after 15 s at the latest.
+    # Restarts come every 4 s. After 15 s at the latest, a participant that had been replaced would count as gone.
     for _ in range(5):
         caller.leave.wait_until_restarted()
     successor.leave()

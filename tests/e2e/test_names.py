@@ -1,4 +1,4 @@
-"""The names that the other tests expect are those of the protocol."""
+"""Names on the SFU: those that the other tests expect match the vectors of `docs/protocol.md#names-on-the-sfu`."""
 
 import pytest
 

@@ -1,4 +1,8 @@
-"""Only the owner of a valid OpenID token gets in, and a browser can read the refusal of everybody else."""
+"""Rejected OpenID tokens: forged, expired, and of another user or homeserver.
+
+The real homeservers issue and verify the tokens. Every rejection is a 401 that a browser can read
+(`docs/protocol.md#verifying-an-openid-token`).
+"""
 
 import secrets
 

@@ -1,17 +1,17 @@
-// What a web client does between a Matrix room and its call, order by order: `parts/browser.py` gives the orders.
+// A web client of Matrix calls, reduced to its requests and its media. It carries out the orders of `parts/browser.py`.
 
 const { Room, RoomEvent } = LivekitClient;
 
 const room = new Room();
 const heard = [];
 room.on(RoomEvent.TrackSubscribed, (track, _publication, sender) => {
-  // A browser decodes only what something plays.
+  // A browser decodes only tracks that are attached to an element.
   document.body.append(track.attach());
   heard.push({ track, sender });
 });
 
 const actions = {
-  /** Asks the service, which is on another origin. With this content type the browser asks it for permission first. */
+  /** Sends a request to the service, on another origin. The content type makes the browser send a preflight first. */
   async ask({ url, body }) {
     const response = await fetch(url, {
       method: "POST",
@@ -21,13 +21,13 @@ const actions = {
     return { status: response.status, body: await response.json() };
   },
 
-  /** Asks again and again until it is refused for asking too often, `patience` times at most. */
+  /** Repeats a request until the status is 429, `patience` times at most. */
   async insist({ patience, ...request }) {
-    let answer = await actions.ask(request);
-    for (let asked = 1; answer.status !== 429 && asked < patience; asked++) {
-      answer = await actions.ask(request);
+    let response = await actions.ask(request);
+    for (let sent = 1; response.status !== 429 && sent < patience; sent++) {
+      response = await actions.ask(request);
     }
-    return answer;
+    return response;
   },
 
   /** The claims of a token, read as Element Call reads them. */
@@ -44,7 +44,7 @@ const actions = {
     await room.localParticipant.setMicrophoneEnabled(true);
   },
 
-  /** Waits until another participant is heard, and not merely connected. */
+  /** Waits for audio of another participant, not merely for its connection. */
   async listen() {
     for (;;) {
       for (const { track, sender } of heard) {

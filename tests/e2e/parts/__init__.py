@@ -1,1 +1,1 @@
-"""The real parts that the end-to-end tests put together: homeservers, an SFU, workers, participants."""
+"""Real parts of the end-to-end tests and the demo: homeservers, an SFU, workers, participants."""

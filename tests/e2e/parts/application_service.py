@@ -1,4 +1,4 @@
-"""What makes a worker an application service of a homeserver: its registration there (homeserver mode)."""
+"""Registration of a worker as the application service of a homeserver (`docs/protocol.md#registration`)."""
 
 import re
 import secrets
@@ -17,7 +17,7 @@ class ApplicationService:
         self._hs_token = secret(secrets.token_urlsafe())
 
     def registration(self) -> dict[str, Any]:
-        """What the homeserver reads."""
+        """Registration file for the homeserver."""
         return {
             "id": "matrixrtc",
             "as_token": self._as_token,
@@ -38,7 +38,7 @@ class ApplicationService:
         }
 
     def variables(self) -> dict[str, str]:
-        """What the worker reads."""
+        """Variables for the worker."""
         return {
             "LIVEKIT_AS_TOKEN": self._as_token,
             "LIVEKIT_HS_TOKEN": self._hs_token,

@@ -1,4 +1,4 @@
-"""The certificate authority that the homeservers' certificates come from."""
+"""Certificate authority that issues the homeservers' certificates."""
 
 import datetime
 import ipaddress
@@ -11,7 +11,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 
 class Authority:
-    """A certificate authority of one test run. `pem` is its own certificate, for those who are to trust it."""
+    """A certificate authority for one test run. `pem` is the file of its own certificate, for its clients to trust."""
 
     def __init__(self, directory: Path) -> None:
         self._directory = directory
@@ -27,7 +27,7 @@ class Authority:
         self.pem.write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
 
     def issue(self, host: str) -> tuple[Path, Path]:
-        """A server certificate for a host name or an IP address, and its key, as PEM files."""
+        """Issues a server certificate for a host name or an IP address. Returns its PEM file and that of its key."""
         key = ec.generate_private_key(ec.SECP256R1())
         certificate = (
             _builder(_name(host), self._name, key)

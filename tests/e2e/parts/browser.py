@@ -1,7 +1,7 @@
-"""A page in a real browser that does what a web client of Matrix calls does; see `page/client.js`.
+"""A page in a real browser that acts as a web client of Matrix calls; see `page/client.js`.
 
-Each page is served from an origin of its own, which also tells it what to do and hears how that went:
-`GET /order` is answered once there is one, `POST /outcome` brings what came of it.
+Each page is served from an origin of its own, through which it also receives orders and reports outcomes:
+`GET /order` waits for the next order, `POST /outcome` carries its result or error.
 """
 
 import json
@@ -39,31 +39,31 @@ class Page:
         )
 
     def ask(self, url: str, body: dict[str, Any]) -> dict[str, Any]:
-        """The status and JSON of the answer to a request with `body`, as far as the browser lets the page read them."""
+        """Status and JSON of the response to a request with `body`, if the browser allows the page to read them."""
         return self._do("ask", url=url, body=body)
 
     def insist(self, url: str, body: dict[str, Any], patience: int) -> dict[str, Any]:
-        """The first answer that says that there were too many requests, or the last of `patience`."""
+        """First response with status 429, or else the last of `patience` responses."""
         return self._do("insist", url=url, body=body, patience=patience)
 
     def claims(self, jwt: str) -> dict[str, Any]:
-        """What the page reads in a token."""
+        """Claims of a token, decoded by the page."""
         return self._do("claims", jwt=secret(jwt))
 
     def join(self, grant: dict[str, str]) -> str:
-        """Connect to the SFU with what a token endpoint answered, and return one's identity there."""
+        """Connects to the SFU with a token endpoint's response, and returns the page's identity there."""
         return self._do("join", **grant)["identity"]
 
     def speak(self) -> None:
-        """Publish the microphone."""
+        """Publishes the microphone."""
         self._do("speak")
 
     def listen(self) -> str:
-        """The identity of another participant whose audio is heard, once it is."""
+        """Waits for audio from another participant, and returns that one's identity."""
         return self._do("listen")["sender"]
 
     def leave(self) -> None:
-        """Leave the call as a client does when its user hangs up."""
+        """Leaves the call as a client does when its user hangs up."""
         self._do("leave")
 
     def close(self) -> None:
@@ -81,11 +81,11 @@ class Page:
 
 
 class PageError(Exception):
-    """What the page's script has to say about an order that failed."""
+    """Error in the page's script while it carried out an order."""
 
 
 Browse = Callable[[], Page]
-"""What opens a page in a new browser."""
+"""Function that opens a page in a new browser."""
 
 
 class _Site(ThreadingHTTPServer):
@@ -120,7 +120,7 @@ class _Handler(BaseHTTPRequestHandler):
         self._answer("application/json", b"{}")
 
     def log_message(self, format: str, *args: Any) -> None:
-        """Nothing: the test says what matters."""
+        """Logs nothing: the outcomes suffice."""
 
     def _answer(self, content_type: str, body: bytes) -> None:
         self.send_response(200)
@@ -139,7 +139,7 @@ FILES = {
 }
 FLAGS = [
     "--headless",
-    # Tests may run as root, and every page is our own.
+    # Chromium refuses to run as root with its sandbox; all pages are the tests' own.
     "--no-sandbox",
     "--disable-gpu",
     "--disable-quic",

@@ -1,4 +1,4 @@
-"""A delayed event (MSC4140) that a homeserver holds back: a member's leave, should nobody restart it."""
+"""Delayed leave (MSC4140): the homeserver sends it for a member unless it is restarted in time."""
 
 from typing import Any
 from urllib.parse import quote
@@ -9,7 +9,7 @@ from .synapse import User
 
 
 class DelayedLeave:
-    """Puts a user's membership of a call into a room's state, and schedules its removal."""
+    """Sends a user's call membership to a room, and schedules its removal."""
 
     def __init__(self, user: User, room_id: str, delay_ms: int) -> None:
         self._user = user
@@ -23,7 +23,7 @@ class DelayedLeave:
         )
         self._delay_id = secret(scheduled["delay_id"])
         self.delegation = {"delay_id": self._delay_id, "delay_timeout": delay_ms}
-        """The fields that hand the leave over."""
+        """Fields that delegate the leave."""
         self._delayed_since = self._pending()["delayed_since_ts"]
 
     def is_sent(self) -> bool:
@@ -31,7 +31,7 @@ class DelayedLeave:
         return self._user.request("GET", self._state) == LEFT
 
     def wait_until_restarted(self, within: float = 30.0) -> None:
-        """Wait until the homeserver has begun to count anew since the last call, or since the schedule was made."""
+        """Waits until the homeserver has restarted the delay since the last call, or since the leave was scheduled."""
         eventually(self._is_restarted, "the delayed leave is restarted", within)
 
     def _is_restarted(self) -> bool:

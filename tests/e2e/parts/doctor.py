@@ -12,7 +12,7 @@ from .synapse import Synapse
 def examine(
     url: str, homeserver: Synapse, authority: Authority, variables: Mapping[str, str]
 ) -> tuple[int, dict[str, dict[str, str]]]:
-    """How the doctor ends, and its findings by check, for the service at `url` with these variables."""
+    """Exit status of the doctor, and its findings by check, for the service at `url` with these variables."""
     command = [
         *(os.environ["E2E_XTASK"], "doctor", url, "--json", "--allow-private-addresses"),
         *("--server-name", homeserver.name, "--trust-ca", str(authority.pem)),
@@ -30,4 +30,4 @@ def examine(
 
 
 HOMESERVER_MODE = ("ping", "as-token", "is-joined", "transports", "proxying")
-"""The checks that are for homeserver mode only."""
+"""Checks of homeserver mode only."""

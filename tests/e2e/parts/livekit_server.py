@@ -1,4 +1,4 @@
-"""The LiveKit SFU."""
+"""A real LiveKit SFU."""
 
 import asyncio
 import os
@@ -19,9 +19,9 @@ T = TypeVar("T")
 
 
 class LivekitServer:
-    """An SFU that makes no room of its own accord, and posts its webhooks to `webhook_urls`.
+    """An SFU that doesn't create rooms automatically, and posts its webhooks to `webhook_urls`.
 
-    It listens on `address` and nowhere else, whatever else the machine has.
+    It listens on `address` only, whatever other addresses the machine has.
     """
 
     def __init__(
@@ -45,10 +45,10 @@ class LivekitServer:
                 "use_external_ip": False,
                 "ips": {"includes": [f"{address}/32"]},
                 "enable_loopback_candidate": ip_address(address).is_loopback,
-                # Media over TCP would be offered on every address.
+                # Disabled: media over TCP would be offered on every address.
                 "tcp_port": 0,
                 "udp_port": port + 2,
-                # Or clients would be told to ask public ones. Nobody answers on this port.
+                # Nothing listens on this port. Without an entry, the SFU would send clients to public servers.
                 "stun_servers": [f"{address}:9"],
             },
             "room": {"auto_create": False},
@@ -64,22 +64,22 @@ class LivekitServer:
         )
 
     def wait_until_ready(self) -> None:
-        self._process.wait_until(self._answers, "answers")
+        self._process.wait_until(self._responds, "it responds")
 
     def close(self) -> None:
         self._process.close()
 
     def rooms(self) -> set[str]:
-        """The names of the rooms that exist."""
+        """Names of the rooms that exist."""
         answer = self._ask(lambda service: service.list_rooms(api.ListRoomsRequest()))
         return {room.name for room in answer.rooms}
 
     def joined(self, room: str) -> set[str]:
-        """The identities of those who are in a room."""
+        """Identities of the participants in a room."""
         return {participant.identity for participant in self._participants(room)}
 
     def may_publish(self, room: str) -> set[str]:
-        """The identities of those in a room whose token lets them publish."""
+        """Identities of the participants in a room whose tokens allow them to publish."""
         participants = self._participants(room)
         return {found.identity for found in participants if found.permission.can_publish}
 
@@ -101,7 +101,7 @@ class LivekitServer:
 
         return asyncio.run(asked())
 
-    def _answers(self) -> bool:
+    def _responds(self) -> bool:
         try:
             return requests.get(self._http_url, timeout=5).ok
         except requests.ConnectionError:

@@ -1,4 +1,4 @@
-"""Members of a call, with what they ask the service for and the names that they get on the SFU."""
+"""Members of a call, with their requests to the service and their names on the SFU."""
 
 import uuid
 from typing import Any
@@ -63,12 +63,12 @@ class HomeserverMember:
         self.identity = digest(user.id, self._slot["member_id"])
 
     def ask_for_token(self, url: str, server_name: str | None = None) -> requests.Response:
-        """Ask for a token for the SFU at `url`, that of `server_name` or else of the own homeserver."""
+        """Requests a token for the SFU at `url`, which belongs to `server_name` or else to the own homeserver."""
         server = {"server_name": server_name} if server_name else {}
         return self._ask("get_token", {"url": url} | server)
 
     def delegate(self, url: str, delay_id: str) -> requests.Response:
-        """Hand over the leave from the SFU at `url`."""
+        """Delegates the leave from the call on the SFU at `url`."""
         return self._ask("delegate_delayed_leave", {"url": url, "delay_id": delay_id})
 
     def _ask(self, endpoint: str, details: dict[str, str]) -> requests.Response:

@@ -1,4 +1,4 @@
-"""Tells on a terminal what happens between the parts, when, and with what on the wire."""
+"""Narration on a terminal: steps, and the requests between the parts, with times and contents."""
 
 import json
 import re
@@ -17,17 +17,17 @@ from .process import eventually
 from .wire import Exchange
 
 
-Told = Callable[[Exchange], bool]
-"""Whether an exchange, with its answer, is the one that is meant."""
+Condition = Callable[[Exchange], bool]
+"""Predicate of an exchange with its response."""
 
 
 class Narration:
-    """Prints steps, and the exchanges between the parts as they happen. Secrets are cut to their beginnings."""
+    """Prints steps, and exchanges between the parts as they happen. Of secrets it prints only the beginning."""
 
     def __init__(self) -> None:
         self._began = time.monotonic()
         self._steps = 0
-        self._answered: list[Exchange] = []
+        self._completed: list[Exchange] = []
         self._printing = threading.Lock()
 
     def step(self, title: str) -> None:
@@ -39,26 +39,26 @@ class Narration:
             print(text, flush=True)
 
     def show(self, value: Any) -> None:
-        """Print something in JSON, in full but for its secrets."""
+        """Prints a value as JSON, in full except for secrets."""
         text = json.dumps(without_secrets(value), indent=2, ensure_ascii=False)
         self.say(INDENT + text.replace("\n", f"\n{INDENT}"))
 
     def observe(self, exchange: Exchange) -> None:
-        """Print a request, or its answer if it has one. For `Wire`."""
+        """Prints a request, or its response if it has one. A callback for `Wire`."""
         self._print(exchange)
         if exchange.status is not None:
-            self._answered.append(exchange)
+            self._completed.append(exchange)
 
-    def wait_for(self, what: str, told: Told, within: float = 30.0) -> float:
-        """Wait until an exchange took place, now or earlier, and return the seconds since the beginning."""
+    def wait_for(self, what: str, condition: Condition, within: float = 30.0) -> float:
+        """Waits for an exchange, which may have taken place already. Returns the seconds since the beginning."""
         shown = time.monotonic()
 
         def took_place() -> bool:
             nonlocal shown
-            if time.monotonic() > shown + NEWS_SECONDS:
+            if time.monotonic() > shown + PROGRESS_SECONDS:
                 shown = time.monotonic()
-                self.say(f"{self._time()} … waiting: {what}")
-            return any(told(exchange) for exchange in self._answered)
+                self.say(f"{self._time()} … waiting until {what}")
+            return any(condition(exchange) for exchange in self._completed)
 
         eventually(took_place, what, within)
         return self.elapsed()
@@ -71,10 +71,10 @@ class Narration:
         caller = _caller(exchange)
         if exchange.status is None:
             line = f"{caller} → {exchange.part}  {exchange.method} {_shortened_url(exchange.url)}"
-            details = _details(exchange, exchange.headers, exchange.body, of_answer=False)
+            details = _details(exchange, exchange.headers, exchange.body, of_response=False)
         else:
             line = f"{caller} ← {exchange.part}  {exchange.status}"
-            details = _details(exchange, exchange.answer_headers, exchange.answer, of_answer=True)
+            details = _details(exchange, exchange.response_headers, exchange.response, of_response=True)
         self.say("\n".join([f"{self._time()} {line}", *(INDENT + detail for detail in details)]))
 
     def _time(self) -> str:
@@ -82,7 +82,7 @@ class Narration:
 
 
 def without_secrets(value: Any) -> Any:
-    """JSON with its secrets cut to their beginnings."""
+    """Copies a JSON value, with only the beginnings of its secrets."""
     if isinstance(value, dict):
         return {
             name: _shortened(part)
@@ -96,43 +96,43 @@ def without_secrets(value: Any) -> Any:
 
 
 def _caller(exchange: Exchange) -> str:
-    """Who asks, which the path tells."""
+    """Part that sent the request, recognised by the path."""
     if exchange.url.path.endswith("/sfu_webhook"):
         return SFU
     return SERVICE if SERVICES_REQUEST.search(exchange.url.path) else CLIENT
 
 
 def _details(
-    exchange: Exchange, headers: Mapping[str, str], body: bytes, of_answer: bool
+    exchange: Exchange, headers: Mapping[str, str], body: bytes, of_response: bool
 ) -> list[str]:
     lines = []
     if authorization := headers.get("Authorization"):
         lines.append(f"Authorization: {_shortened_authorization(authorization)}")
     if body:
-        content = without_secrets(_content(exchange, headers, body, of_answer))
+        content = without_secrets(_content(exchange, headers, body, of_response))
         text = json.dumps(content, ensure_ascii=False)
         text = text if len(text) <= LONGEST else f"{text[:LONGEST]} …"
         lines += textwrap.wrap(text, WIDTH, break_long_words=False, break_on_hyphens=False)
     return lines
 
 
-def _content(exchange: Exchange, headers: Mapping[str, str], body: bytes, of_answer: bool) -> Any:
-    """What a body says. The SFU says more than matters here."""
+def _content(exchange: Exchange, headers: Mapping[str, str], body: bytes, of_response: bool) -> Any:
+    """Decodes a body. Of the SFU's messages only the fields that matter here are kept."""
     try:
         if "protobuf" in headers.get("Content-Type", ""):
-            message = MESSAGES[exchange.url.name][of_answer].FromString(body)
-            return _gist(MessageToDict(message))
+            message = MESSAGES[exchange.url.name][of_response].FromString(body)
+            return _relevant(MessageToDict(message))
         content = json.loads(body)
     except (ValueError, DecodeError, KeyError):
         return f"{len(body)} bytes"
-    return _gist(content) if exchange.url.path.endswith("/sfu_webhook") else content
+    return _relevant(content) if exchange.url.path.endswith("/sfu_webhook") else content
 
 
-def _gist(content: Any) -> Any:
+def _relevant(content: Any) -> Any:
     if isinstance(content, dict):
-        return {name: _gist(part) for name, part in content.items() if name in SFU_FIELDS}
+        return {name: _relevant(part) for name, part in content.items() if name in SFU_FIELDS}
     if isinstance(content, list):
-        return [_gist(part) for part in content]
+        return [_relevant(part) for part in content]
     return content
 
 
@@ -168,4 +168,4 @@ SFU_FIELDS = {
 INDENT = " " * 13
 WIDTH = 120
 LONGEST = 480
-NEWS_SECONDS = 5.0
+PROGRESS_SECONDS = 5.0

@@ -1,7 +1,7 @@
 """A participant in a call: LiveKit's native client in a process of its own, which can be killed.
 
-The second half of this file is what runs in that process (`python -m parts.participant EVENTS`). It takes
-its orders from standard input, the URL and token first, and writes what happens to it to EVENTS, a line each.
+The second half of this file runs in that process (`python -m parts.participant EVENTS`). It reads URL and token,
+and then orders, from standard input, and writes each event to the file EVENTS as a line.
 """
 
 import asyncio
@@ -20,7 +20,7 @@ from .secrecy import secret
 
 
 class Participant:
-    """Someone on their way into a call, with what a token endpoint gave them."""
+    """A participant that joins a call with a token endpoint's response."""
 
     def __init__(self, grant: dict[str, str], directory: Path) -> None:
         name = f"participant-{uuid.uuid4()}"
@@ -33,38 +33,38 @@ class Participant:
             {"PYTHONPATH": str(Path(__file__).parent.parent)},
         )
         secret(grant["jwt"])
-        self._process.tell(json.dumps(grant))
+        self._process.write_line(json.dumps(grant))
 
     def wait_until_connected(self) -> None:
         self._wait_for("connected")
 
     def refusal(self) -> str:
-        """What the SFU says when it doesn't let the participant in, once it has."""
+        """Waits until the SFU has rejected the participant, and returns its error message."""
         return self._wait_for("refused")
 
     def hears(self) -> str:
-        """The identity of another participant whose audio arrives, once it does."""
+        """Waits for audio from another participant, and returns that one's identity."""
         return self._wait_for("hearing")
 
     def publish_audio(self) -> None:
-        """Start to send a tone."""
-        self._process.tell("publish")
+        """Starts to send a tone."""
+        self._process.write_line("publish")
 
     def wait_until_silenced(self) -> None:
-        """Wait until the attempt to send a tone has failed."""
+        """Waits until the attempt to send a tone has failed."""
         self._wait_for("silenced")
 
     def wait_until_removed(self) -> None:
-        """Wait until the SFU has ended the connection."""
+        """Waits until the SFU has ended the connection."""
         self._wait_for("removed")
 
     def leave(self) -> None:
-        """Leave the call as a client does when its user hangs up."""
-        self._process.tell("leave")
+        """Leaves the call as a client does when its user hangs up."""
+        self._process.write_line("leave")
         eventually(self._process.has_ended, "the participant's process has ended")
 
     def kill(self) -> None:
-        """End the process without a chance to say goodbye."""
+        """Ends the process without a chance to leave the call."""
         self._process.kill()
 
     def close(self) -> None:
@@ -79,11 +79,11 @@ class Participant:
 
 
 Join = Callable[[dict[str, str]], Participant]
-"""What sends a participant into a call with what a token endpoint answered."""
+"""Function that starts a participant with a token endpoint's response."""
 
 
 async def take_part(events: Path) -> None:
-    """Join a call and do as told on standard input until told to leave."""
+    """Joins a call and follows the orders on standard input until `leave`."""
     orders = asyncio.StreamReader()
     await asyncio.get_running_loop().connect_read_pipe(
         lambda: asyncio.StreamReaderProtocol(orders), sys.stdin
@@ -133,7 +133,7 @@ async def take_part(events: Path) -> None:
 
 
 async def send_tone(room: rtc.Room) -> None:
-    """Publish an audio track with a square wave on it, for as long as the participant is there."""
+    """Publishes an audio track with a square wave until the participant leaves."""
     source = rtc.AudioSource(SAMPLE_RATE, num_channels=1)
     track = rtc.LocalAudioTrack.create_audio_track("tone", source)
     await room.local_participant.publish_track(

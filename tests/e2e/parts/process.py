@@ -1,4 +1,4 @@
-"""A part that runs as a process of its own, with its output in a log file."""
+"""Processes of the parts, with their output in log files."""
 
 import os
 import signal
@@ -16,23 +16,23 @@ T = TypeVar("T")
 
 
 def eventually(probe: Callable[[], T], what: str, within: float = 30.0) -> T:
-    """Ask `probe` until its answer is truthy, and return that; fail saying `what` after `within` seconds."""
+    """Calls `probe` until its result is truthy, and returns that. Fails with `what` after `within` seconds."""
     deadline = time.monotonic() + within
-    while not (answer := probe()):
+    while not (result := probe()):
         if time.monotonic() > deadline:
             raise AssertionError(f"not within {within:g} s: {what}")
         time.sleep(POLL_SECONDS)
-    return answer
+    return result
 
 
 class Process:
-    """A running process. It leads a process group, so that what it has started ends with it.
+    """A running process. It leads a process group, so that its children end with it.
 
-    When this program ends without having had a chance to end it, it gets `last_signal`.
+    If this program ends without ending the process, the kernel sends it `last_signal`.
     """
 
     started: list["Process"] = []
-    """Every process that hasn't been stopped by its owner: those whose logs explain a failure."""
+    """Processes that haven't been closed yet. Their logs explain a failure."""
 
     def __init__(
         self,
@@ -57,7 +57,7 @@ class Process:
         Process.started.append(self)
 
     def wait_until(self, condition: Callable[[], bool], what: str) -> None:
-        """Wait until `condition()`, `what` the process is to do; fail at once if it has ended instead."""
+        """Waits for `condition()`, described by `what`. Fails at once if the process has ended."""
 
         def done_or_ended() -> bool:
             if self.has_ended():
@@ -69,25 +69,25 @@ class Process:
     def has_ended(self) -> bool:
         return self._popen.poll() is not None
 
-    def tell(self, line: str) -> None:
-        """Write a line to the process's standard input."""
+    def write_line(self, line: str) -> None:
+        """Writes a line to the process's standard input."""
         assert self._popen.stdin is not None
         self._popen.stdin.write(line.encode() + b"\n")
         self._popen.stdin.flush()
 
     def signal(self, number: signal.Signals) -> int:
-        """Send a signal to the process alone, and return the status it ends with."""
+        """Sends a signal to the process alone, and returns its exit status."""
         self._popen.send_signal(number)
         return self._popen.wait(PATIENCE_SECONDS)
 
     def kill(self) -> None:
-        """End the process and all of its group, as a crash would."""
+        """Ends the process and all of its group, as a crash would."""
         with suppress(ProcessLookupError):
             os.killpg(self._popen.pid, signal.SIGKILL)
         self._popen.wait()
 
     def close(self) -> None:
-        """End the process, whose log is no longer of interest. It keeps nothing that is worth a farewell."""
+        """Kills the process, as it has no state to save. Its log no longer appears in reports."""
         self.kill()
         if self._popen.stdin is not None:
             self._popen.stdin.close()

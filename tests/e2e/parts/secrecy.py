@@ -1,4 +1,4 @@
-"""Keeps secrets out of what the tests print."""
+"""Removal of secrets from the tests' output."""
 
 import re
 
@@ -7,13 +7,13 @@ _known: set[str] = set()
 
 
 def secret(value: str) -> str:
-    """Remember `value` as a secret, and return it."""
+    """Registers `value` as a secret, and returns it."""
     _known.add(value)
     return value
 
 
 def redact(text: str) -> str:
-    """`text` without the secrets handed to `secret()` and without anything that looks like a JWT."""
+    """Returns `text` without the secrets registered by `secret()`, and without strings in the form of a JWT."""
     for value in sorted(_known, key=len, reverse=True):
         text = text.replace(value, "[redacted]")
     return _JWT.sub("[redacted]", text)

@@ -17,39 +17,39 @@ from .synapse import Synapse
 
 
 class Service:
-    """What a client says to the service at a URL, wherever that runs."""
+    """The service at a URL, as its clients use it, and the process in which it runs."""
 
     def __init__(self, url: str, process: Process) -> None:
         self.url = url
         self._process = process
 
     def behind(self, url: str) -> "Service":
-        """The same service, as somebody meets it at another URL."""
+        """Returns the same service under another URL."""
         return Service(url, self._process)
 
     def post(self, path: str, body: dict[str, Any]) -> requests.Response:
         return requests.post(self.url + path, json=body, timeout=REQUEST_TIMEOUT_SECONDS)
 
     def ask(self, member: Member | LegacyMember, openid_token: dict[str, Any]) -> requests.Response:
-        """The answer to a member's request with an OpenID token, whosever it is."""
+        """Response to a member's request with an OpenID token, their own or another user's."""
         return self.post(member.path, member.request(openid_token))
 
     def admit(self, member: Member | LegacyMember) -> dict[str, str]:
-        """The URL and token that a member gets for a fresh OpenID token of their own."""
+        """URL and token returned for a member's own, fresh OpenID token."""
         response = self.ask(member, member.user.openid_token())
         assert response.status_code == 200, response.text
         return response.json()
 
     def wait_until_ready(self, health: int = HTTPStatus.OK) -> None:
-        """Wait until the health check answers with the status `health`."""
-        self._process.wait_until(lambda: self._health() == health, f"answers with {health}")
+        """Waits until the health check returns the status `health`."""
+        self._process.wait_until(lambda: self._health() == health, f"its health check returns {health}")
 
     def log_lines(self, text: str) -> int:
-        """How many lines of its log hold `text`."""
+        """Number of lines in its log that contain `text`."""
         return sum(text in line for line in self._process.log.read_text().splitlines())
 
     def kill(self) -> None:
-        """End the service as a crash would."""
+        """Ends the service as a crash would."""
         self._process.kill()
 
     def close(self) -> None:
@@ -63,7 +63,7 @@ class Service:
 
 
 def configuration(sfu: LivekitServer, full_access: Synapse) -> dict[str, str]:
-    """The variables of a deployment beside `sfu`, where the users of one homeserver have full access."""
+    """Variables of a deployment with `sfu`, in which the users of one homeserver have full access."""
     return {
         "LIVEKIT_URL": sfu.url,
         "LIVEKIT_KEY": sfu.key,
@@ -77,7 +77,7 @@ def configuration(sfu: LivekitServer, full_access: Synapse) -> dict[str, str]:
 def serve(
     port: int, variables: Mapping[str, str], authority: Authority, directory: Path
 ) -> Service:
-    """The production build in workerd alone. What it stores stays in `directory` for the next one there."""
+    """Starts the production build in workerd alone. Its storage stays in `directory`, for the next start."""
     command = [
         *("sh", "-c", ENDING_TOGETHER, "sh"),
         *(os.environ["E2E_XTASK"], "serve"),
@@ -92,7 +92,7 @@ def serve(
 def wrangler_dev(
     port: int, variables: Mapping[str, str], authority: Authority, directory: Path
 ) -> Service:
-    """The worker of this clone as `wrangler dev` runs it."""
+    """Starts the worker of this clone under `wrangler dev`."""
     env_file = directory / "wrangler.env"
     env_file.write_text("".join(f"{name}={value}\n" for name, value in variables.items()))
     command = [
@@ -109,5 +109,5 @@ def wrangler_dev(
 
 
 REQUEST_TIMEOUT_SECONDS = 30
-# A dying parent's signal comes once for each of its threads, and at the second one `xtask serve` leaves workerd alone.
+# The signal for a parent's death comes once for each of its threads, and at the second `xtask serve` abandons workerd.
 ENDING_TOGETHER = 'trap "kill -KILL 0" TERM; "$@" & wait "$!"'

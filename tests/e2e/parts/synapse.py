@@ -1,4 +1,4 @@
-"""Synapse homeservers and the people on them."""
+"""Synapse homeservers and their users."""
 
 import secrets
 import sqlite3
@@ -18,12 +18,12 @@ from .secrecy import secret
 
 
 class Synapse:
-    """A homeserver of its own, with client-server and federation API on one TLS port.
+    """A homeserver with client-server and federation API on one TLS port.
 
-    Its name has a port, so that finding it takes no well-known and no SRV record. It listens on that port, or on
-    `behind` if something else does. It announces the service at `service_url` to clients, if there is one, federates
-    with those whose certificates come from the same authority, and proxies what belongs to the `application_service`
-    if it has one.
+    Its name includes the port, so that server discovery needs no well-known file and no SRV record. It listens on that
+    port, or on `behind` if a proxy listens there. It announces the service at `service_url` to clients, if given,
+    federates with homeservers whose certificates come from the same authority, and proxies the requests that belong to
+    `application_service`, if given.
     """
 
     def __init__(
@@ -43,11 +43,11 @@ class Synapse:
         self._database = self._directory / "homeserver.db"
         self._session = requests.Session()
         self._session.verify = str(authority.pem)
-        # Or the environment's REQUESTS_CA_BUNDLE would be trusted instead.
+        # Otherwise REQUESTS_CA_BUNDLE of the environment would take precedence.
         self._session.trust_env = False
         self._listener = f"https://{host}:{behind or port}"
         self.certificate = authority.issue(host)
-        """The file of its certificate, and that of the key."""
+        """Files of its certificate and of the key."""
         address = LOOPBACK if host == "localhost" else host
         configuration = self._configuration(address, behind or port, *self.certificate)
         if service_url is not None:
@@ -68,10 +68,10 @@ class Synapse:
         self._process = self._start()
 
     def wait_until_ready(self) -> None:
-        self._process.wait_until(self._answers, "answers")
+        self._process.wait_until(self._responds, "it responds")
 
     def stop(self) -> None:
-        """End it, to start it again."""
+        """Ends the homeserver's process. `start_again` starts another."""
         self._process.close()
 
     def start_again(self) -> None:
@@ -94,7 +94,7 @@ class Synapse:
         return User(self, account["user_id"], account["device_id"], account["access_token"])
 
     def expire(self, openid_token: dict[str, Any]) -> None:
-        """Move the end of an OpenID token's life, an hour in Synapse, into the past."""
+        """Moves the expiry of an OpenID token, an hour away in Synapse, into the past."""
         with sqlite3.connect(self._database, timeout=10) as database:
             expired = database.execute(
                 "UPDATE open_id_tokens SET ts_valid_until_ms = 0 WHERE token = ?",
@@ -104,13 +104,13 @@ class Synapse:
         assert expired.rowcount == 1
 
     def request(self, method: str, path: str, **arguments: Any) -> dict[str, Any]:
-        """The JSON answer to a client-server request that is expected to succeed."""
+        """JSON response to a client-server request that is expected to succeed."""
         response = self.ask(method, path, **arguments)
         assert response.ok, f"{method} {path}: {response.status_code} {response.text}"
         return response.json()
 
     def ask(self, method: str, path: str, **arguments: Any) -> requests.Response:
-        """The answer to a client-server request, whatever it is."""
+        """Response to a client-server request, successful or not."""
         return self._session.request(
             method, self.url + path, timeout=REQUEST_TIMEOUT_SECONDS, **arguments
         )
@@ -122,7 +122,7 @@ class Synapse:
             self._directory,
         )
 
-    def _answers(self) -> bool:
+    def _responds(self) -> bool:
         try:
             return self._session.get(f"{self._listener}/health", timeout=REQUEST_TIMEOUT_SECONDS).ok
         except requests.ConnectionError:
@@ -167,7 +167,7 @@ class Synapse:
 
 
 class User:
-    """Someone with an account, logged in on one device."""
+    """A user with an account, logged in on one device."""
 
     def __init__(
         self, homeserver: Synapse, user_id: str, device_id: str, access_token: str
@@ -178,11 +178,11 @@ class User:
         self._authorization = {"Authorization": f"Bearer {secret(access_token)}"}
 
     def create_room(self) -> str:
-        """Create a Matrix room, and return its id."""
+        """Creates a Matrix room, and returns its id."""
         return self.request("POST", "/_matrix/client/v3/createRoom", json={})["room_id"]
 
     def invite(self, room_id: str, guest: "User") -> None:
-        """Have a user of any homeserver join a room that this user is in."""
+        """Makes a user of any homeserver join a room that this user is in."""
         room = f"/_matrix/client/v3/rooms/{quote(room_id)}"
         self.request("POST", f"{room}/invite", json={"user_id": guest.id})
         via = {"via": self.homeserver.name}
@@ -198,18 +198,18 @@ class User:
         self.request("POST", path, json={"user_id": user.id})
 
     def openid_token(self) -> dict[str, Any]:
-        """A fresh OpenID token, as a client hands it on."""
+        """Requests a fresh OpenID token, in the form in which clients pass it on."""
         path = f"/_matrix/client/v3/user/{quote(self.id)}/openid/request_token"
         token = self.request("POST", path, json={})
         secret(token["access_token"])
         return token
 
     def request(self, method: str, path: str, **arguments: Any) -> dict[str, Any]:
-        """As `Synapse.request`, with this user's access token."""
+        """Like `Synapse.request`, with this user's access token."""
         return self.homeserver.request(method, path, headers=self._authorization, **arguments)
 
     def ask(self, method: str, path: str, **arguments: Any) -> requests.Response:
-        """As `Synapse.ask`, with this user's access token."""
+        """Like `Synapse.ask`, with this user's access token."""
         return self.homeserver.ask(method, path, headers=self._authorization, **arguments)
 
 

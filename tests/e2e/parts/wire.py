@@ -1,4 +1,10 @@
-"""What goes over the wire between the parts: each can be given an address at which everything that arrives is seen."""
+"""Observation of the HTTP requests between the parts, by a reverse proxy in front of each.
+
+How it works:
+- `Wire.tap` listens on a port in front of a part, and passes on requests and WebSockets, uncompressed.
+- Each request is reported twice as an `Exchange`: when it arrives, and once its response is complete.
+- All taps run in one asyncio loop, on a thread of its own.
+"""
 
 import asyncio
 import dataclasses
@@ -18,23 +24,23 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Exchange:
-    """A request and, once it is there, its answer."""
+    """A request and, once it is complete, its response."""
 
     part: str
-    """Whom the request is for."""
+    """Part that receives the request."""
     method: str
     url: URL
     headers: Mapping[str, str]
     body: bytes
     status: int | None = None
-    answer_headers: Mapping[str, str] = dataclasses.field(default_factory=dict)
-    answer: bytes = b""
+    response_headers: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    response: bytes = b""
 
 
 class Wire:
-    """Addresses on loopback in front of parts. `observe` hears of every request there, and again with its answer.
+    """Ports on loopback in front of parts. `observe` is called with every request there, and again with its response.
 
-    It is called on a thread of the wire's own, before the request or the answer is passed on.
+    The calls come from a thread of the wire's own, before the request or the response is passed on.
     """
 
     def __init__(self, observe: Callable[[Exchange], None]) -> None:
@@ -53,9 +59,9 @@ class Wire:
         certificate: tuple[Path, Path] | None = None,
         authority: Path | None = None,
     ) -> None:
-        """Listen on `port` for a part at the URL `target`, with TLS if there is a certificate and its key.
+        """Listens on `port` for a part at the URL `target`, with TLS if given a certificate and its key.
 
-        A target with TLS has its own from `authority`.
+        A target with TLS has a certificate from `authority`.
         """
         tls = None
         if certificate is not None:
@@ -78,7 +84,7 @@ class Wire:
 
 
 class _Tap:
-    """Passes on what arrives for one part."""
+    """Passes on the requests to one part."""
 
     def __init__(
         self,
@@ -109,17 +115,17 @@ class _Tap:
             data=exchange.body,
             allow_redirects=False,
             ssl=self._tls,
-        ) as answer:
-            body = await answer.read()
+        ) as response:
+            body = await response.read()
         self._observe(
             dataclasses.replace(
-                exchange, status=answer.status, answer_headers=answer.headers, answer=body
+                exchange, status=response.status, response_headers=response.headers, response=body
             )
         )
-        return web.Response(status=answer.status, headers=_end_to_end(answer.headers), body=body)
+        return web.Response(status=response.status, headers=_end_to_end(response.headers), body=body)
 
     async def _join(self, request: web.Request, exchange: Exchange) -> web.StreamResponse:
-        """Connect two ends of a WebSocket until one of them goes."""
+        """Connects the two ends of a WebSocket until one of them closes."""
         try:
             far = await self._session.ws_connect(
                 self._url(request),
@@ -172,7 +178,7 @@ async def _relay(
 
 
 def _end_to_end(headers: Mapping[str, str]) -> dict[str, str]:
-    """The headers that aren't about the connection they came over."""
+    """Returns the headers that don't concern the connection itself."""
     return {name: value for name, value in headers.items() if name.lower() not in HOP_BY_HOP}
 
 

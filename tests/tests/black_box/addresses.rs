@@ -1,9 +1,13 @@
-//! Server names that callers must not get this service to talk to (protocol 3).
+//! Private addresses: server names, delegations, redirects and SRV targets must not lead the service there
+//! (`docs/protocol.md#private-addresses`).
+//!
+//! Listeners on the private addresses count connections while callers claim server names in every notation. The log
+//! shows that the worker refused the address itself: workerd's own rule isn't there on Cloudflare.
 
 use black_box::{Answer, Endpoint, Lab, OpenIdToken, Service, Tripwire};
 use serde_json::json;
 
-/// What leads to a private, loopback or link-local address, and an address where it would arrive.
+/// Notations of private, loopback and link-local addresses, each with the address to which it would lead.
 const PRIVATE: [(&str, &str); 24] = [
     ("127.0.0.1", "127.0.0.1"),
     ("127.1.2.3", "127.1.2.3"),
@@ -125,7 +129,7 @@ async fn a_name_that_resolves_to_a_private_address_is_not_reached() {
 }
 
 #[tokio::test]
-async fn a_laboratory_may_allow_private_addresses() {
+async fn a_test_setup_may_allow_private_addresses() {
     let lab = Lab::new().await;
     lab.network.point("inside.example", "10.1.2.3".parse().unwrap());
     lab.resolver.add_srv("_matrix-fed._tcp.srv.example", 10, 5, 8450, "inside.example");
@@ -205,7 +209,7 @@ async fn what_is_no_server_name_is_refused_without_asking_anybody() {
     assert!(lab.resolver.asked().is_empty());
 }
 
-/// Listeners at all of the addresses, on the ports that might be tried.
+/// Listens on all of the addresses, on the ports of server discovery.
 async fn tripwires(lab: &Lab) -> Vec<Tripwire> {
     let mut addresses: Vec<_> = PRIVATE.iter().map(|(_, address)| *address).collect();
     addresses.sort_unstable();
@@ -219,7 +223,7 @@ async fn tripwires(lab: &Lab) -> Vec<Tripwire> {
     tripwires
 }
 
-/// Nobody came, and nobody was held back by workerd alone: the edge's platform has no such rule.
+/// Checks that there was no connection, and that workerd had to prevent none: Cloudflare's platform has no such rule.
 #[track_caller]
 fn assert_untouched(tripwires: &[Tripwire], service: &Service) {
     assert!(tripwires.iter().all(|tripwire| tripwire.connections() == 0));

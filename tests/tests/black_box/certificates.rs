@@ -1,4 +1,7 @@
-//! For which name TLS is validated (protocol 3).
+//! Host name against which TLS certificates are validated (`docs/protocol.md#finding-homeservers`).
+//!
+//! The fake homeserver presents certificates for right and wrong names, expired ones, and some of an unknown authority.
+//! After a failed handshake it must not have received a request.
 
 use black_box::{Certificate, CertificateAuthority, Endpoint, HomeserverPlan, Lab};
 
@@ -64,7 +67,7 @@ async fn a_well_known_under_a_wrong_certificate_is_no_well_known() {
     }
 }
 
-/// At `matrix.example.org`, where `example.org` delegates to.
+/// Checks that `matrix.example.org`, to which `example.org` delegates, is rejected with this certificate.
 async fn assert_not_accepted(certificate: impl Fn(&CertificateAuthority) -> Certificate) {
     let lab = Lab::new().await;
     let certificate = certificate(&lab.authority);
@@ -72,7 +75,7 @@ async fn assert_not_accepted(certificate: impl Fn(&CertificateAuthority) -> Cert
     assert_not_connected(&lab, lab.homeserver("example.org").certificate(certificate)).await;
 }
 
-/// The homeserver is reached, but nothing is said to it.
+/// Checks that the worker connects to the homeserver, sends it no request, and rejects the token.
 async fn assert_not_connected(lab: &Lab, plan: HomeserverPlan<'_>) {
     let home = plan.start().await;
     let service = lab.deployment().start();

@@ -1,4 +1,8 @@
-//! A deployment that is configured wrongly says so, and which variables are wrong (protocol 2.2 and 9).
+//! Misconfiguration: all requests are answered with 503, and the wrong variables are named
+//! (`docs/protocol.md#configuration`, `docs/protocol.md#errors`).
+//!
+//! Each case starts the worker with some variables missing or wrong, and compares the names in `/healthz` and in the
+//! log. The values must appear in neither.
 
 use black_box::{Deployment, Endpoint, Lab, Service};
 use hyper::Method;
@@ -135,7 +139,7 @@ async fn assert_misconfigured(deployment: Deployment, variables: &[&str]) {
     assert!(!service.log().text().contains("WRONG"), "a value is in the log");
 }
 
-/// In the answer of `/healthz` and in the log: these variables and no others.
+/// Checks that `/healthz` and the log name these variables and no others.
 async fn assert_names(service: &Service, variables: &[&str]) {
     let health = service.request(Method::GET, "/healthz").await;
     assert_eq!(health.status, 503, "{variables:?}: {health:?}");

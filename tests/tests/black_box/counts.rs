@@ -1,4 +1,8 @@
-//! How many requests to others one request costs (issue: counts, asserted).
+//! Number of requests to homeserver, resolver and SFU that one token costs (`docs/protocol.md#finding-homeservers`,
+//! `docs/operations.md#costs`).
+//!
+//! The fakes count. The tests compare a first request with later ones, and a hundred concurrent ones with a single one:
+//! concurrent look-ups of the same name are shared.
 
 use black_box::{Connection, Endpoint, Gate, Homeserver, HomeserverPlan, Lab, Reply, Service};
 use futures_util::future::join_all;
@@ -80,7 +84,7 @@ async fn a_shared_look_up_outlives_the_client_that_caused_it() {
         others.push(Client::send(&service, &home).await);
     }
     first.0.abort();
-    // Answered after the first client's end has been seen: it came before.
+    // This later request is served after the worker has noticed that the first client is gone.
     assert_eq!(service.request(Method::GET, "/healthz").await.status, 200);
     gate.open();
     let statuses = join_all(others.into_iter().map(Client::status)).await;
@@ -123,7 +127,7 @@ impl Counts {
     }
 }
 
-/// How a homeserver is found.
+/// Step of server discovery that finds the homeserver.
 #[derive(Clone, Copy, Debug)]
 enum How {
     WellKnown,
@@ -164,7 +168,7 @@ fn held_by<'a>(lab: &'a Lab, gate: &Gate) -> HomeserverPlan<'a> {
     lab.homeserver("example.org").well_known(delegation.behind(gate))
 }
 
-/// A client that has sent its request, whole, and can wait for the answer or leave.
+/// A client that has sent a complete request. It can wait for the response, or disconnect before.
 struct Client(Connection);
 
 impl Client {

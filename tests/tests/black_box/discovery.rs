@@ -1,4 +1,7 @@
-//! From a server name to its federation API, step by step (protocol 3).
+//! Server discovery: from a server name to the homeserver's federation API (`docs/protocol.md#finding-homeservers`).
+//!
+//! Each test sets up well-known files and SRV records for one step of the algorithm. A fake homeserver listens at the
+//! expected address only, and a verified token shows that the worker has found it there.
 
 use black_box::{Endpoint, Homeserver, Lab, PUBLIC_V6, Reply};
 use serde_json::json;
@@ -101,7 +104,7 @@ async fn well_known_delegates_to_an_address() {
 #[tokio::test]
 async fn a_delegated_name_is_found_by_its_srv_record() {
     const RECORDS: [&str; 2] = ["_matrix-fed._tcp.hs.example.net", "_matrix._tcp.hs.example.net"];
-    // The deprecated record is asked for where the other one doesn't exist.
+    // The deprecated record is queried only if the other one doesn't exist.
     for asked in [&RECORDS[..1], &RECORDS] {
         let lab = Lab::new().await;
         lab.resolver.add_srv(asked[asked.len() - 1], 10, 5, 8449, "node1.example.com");

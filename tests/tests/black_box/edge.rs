@@ -1,4 +1,7 @@
-//! What only the edge has, as `wrangler dev` simulates it: with the bindings of `wrangler.toml` itself.
+//! Features that only Cloudflare's edge has: rate limits (`docs/protocol.md#rate-limits`) and the Secrets Store
+//! (`docs/protocol.md#configuration`).
+//!
+//! `wrangler dev` simulates them, with the bindings of the repository's own `wrangler.toml`.
 
 use black_box::{Answer, Endpoint, Lab, Service, Sfu, Wrangler};
 use bytes::Bytes;
@@ -15,19 +18,19 @@ async fn addresses_and_users_have_limits_of_their_own() {
     let service = lab.deployment().full_access("example.org").start_under(limits);
     let request = |user: &str| Endpoint::GetToken.request(&home.openid_token(user));
 
-    // The platform begins to count anew at the turn of a minute, and that may fall in between.
+    // The platform resets its counters at the turn of a period, which may fall between two requests.
     let asked = until_limited(&service, "93.184.216.1", 3, || request("@alice:example.org")).await;
-    assert!((3..=6).contains(&asked), "the user was refused after {asked} requests");
+    assert!((3..=6).contains(&asked), "the user was limited after {asked} requests");
     assert_eq!(lab.sfu.created().len(), asked);
 
     let mut guests = (1..).map(|number| request(&format!("@guest{number}:example.org")));
     let asked = until_limited(&service, "2001:db8::1", 8, || guests.next().unwrap()).await;
-    assert!((8..=16).contains(&asked), "the address was refused after {asked} requests");
+    assert!((8..=16).contains(&asked), "the address was limited after {asked} requests");
     let before = home.userinfo_requests();
     for client in ["2001:db8::2", "2001:db8:0:0:ffff::1"] {
         assert_limited(&post_from(&service, client, &request("@family:example.org")).await);
     }
-    assert_eq!(home.userinfo_requests(), before, "the homeserver is asked although the address is over its limit");
+    assert_eq!(home.userinfo_requests(), before, "a request of a limited address reached the homeserver");
 
     let elsewhere = post_from(&service, "2001:db8:0:1::1", &request("@carol:example.org")).await;
     assert_eq!(elsewhere.status, 200, "{elsewhere:?}");
@@ -40,7 +43,7 @@ async fn a_family_in_one_call_stays_below_the_limits_that_are_deployed() {
     let home = lab.homeserver("example.org").start().await;
     let service = lab.deployment().full_access("example.org").start_under(Wrangler::default());
 
-    // A dozen devices of four people lose the SFU, and come back all at once, twice, each asking in both forms.
+    // Twelve devices of four people lose the SFU twice, and reconnect all at once, each through both endpoints.
     for _ in 0..2 {
         for device in 0..12 {
             let token = home.openid_token(&format!("@person{}:example.org", device % 4));
@@ -77,7 +80,8 @@ async fn a_secret_that_the_secrets_store_does_not_have_is_named() {
     assert_eq!(health.json()["variables"], json!(["LIVEKIT_SECRET"]));
 }
 
-/// How many requests are answered with 200 before the first 429, which comes when the limit has been used up twice at the latest.
+/// Number of requests with status 200 before the first 429. That comes at the latest when the limit has been used up
+/// twice.
 async fn until_limited(service: &Service, client: &str, limit: usize, request: impl FnMut() -> Value) -> usize {
     let mut request = request;
     for answered in 0..=2 * limit {

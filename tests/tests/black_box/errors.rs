@@ -1,4 +1,7 @@
-//! The errors of both token endpoints and the order of the checks (protocol 2.2).
+//! Errors of the two token endpoints, and the order of the checks (`docs/protocol.md#errors`).
+//!
+//! Each test sends requests with one thing wrong and compares status and `errcode`. Requests with two things wrong show
+//! the order, and the fakes' counters show that a rejected request has caused no other request.
 
 use black_box::{Endpoint, Homeserver, Lab, OpenIdToken, Reply, Service};
 use serde_json::{Value, json};
@@ -118,7 +121,7 @@ async fn a_missing_or_empty_field_is_bad_json_and_named() {
 
             assert_eq!(answer.status, 400, "{pointer}: {answer:?}");
             answer.assert_error(400, "M_BAD_JSON");
-            // An empty object is short of every field in it: any of them may be named.
+            // An empty object lacks all of its fields: the error may name any of them.
             if body.pointer(pointer).is_none_or(Value::is_string) {
                 assert!(answer.error().contains(field), "{field} isn't named: {answer:?}");
             }
@@ -241,7 +244,7 @@ async fn an_error_never_repeats_what_the_homeserver_said() {
     }
 }
 
-/// Every required field of both endpoints, as JSON pointers.
+/// All required fields of both endpoints, as JSON pointers.
 fn fields() -> Vec<(Endpoint, &'static str)> {
     let get_token = [
         "/room_id",

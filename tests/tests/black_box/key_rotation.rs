@@ -1,4 +1,7 @@
-//! API keys are changed without cutting anybody off: at each step of the procedure in `docs/operations.md`.
+//! Rotation of API keys without an outage (`docs/operations.md#rotating-keys`).
+//!
+//! The worker and the fake SFU go through the procedure step by step. After each step a token, webhooks under the
+//! worker's keys, and a leave delegated one step earlier must work.
 
 use std::time::Duration;
 
@@ -11,7 +14,7 @@ const OLD: Key = ("oldkey", "old-secret-nobody-may-see");
 const NEW: Key = ("newkey", "new-secret-nobody-may-see");
 const LONG: Duration = Duration::from_secs(600);
 
-/// One step: what the worker and the SFU are configured with after it.
+/// A step of the procedure, with the keys of worker and SFU after it.
 struct Step {
     name: &'static str,
     worker: &'static [Key],
@@ -21,10 +24,15 @@ struct Step {
 
 const STEPS: [Step; 6] = [
     Step { name: "before", worker: &[OLD], sfu: &[OLD], webhooks: OLD },
-    Step { name: "the worker knows both, the old one signs", worker: &[OLD, NEW], sfu: &[OLD], webhooks: OLD },
-    Step { name: "the SFU knows both, the new one signs", worker: &[OLD, NEW], sfu: &[OLD, NEW], webhooks: NEW },
-    Step { name: "the new one signs everything", worker: &[NEW, OLD], sfu: &[OLD, NEW], webhooks: NEW },
-    Step { name: "the SFU knows the new one only", worker: &[NEW, OLD], sfu: &[NEW], webhooks: NEW },
+    Step { name: "the worker has both keys, the old one signs", worker: &[OLD, NEW], sfu: &[OLD], webhooks: OLD },
+    Step {
+        name: "the SFU has both keys, the new one signs webhooks",
+        worker: &[OLD, NEW],
+        sfu: &[OLD, NEW],
+        webhooks: NEW,
+    },
+    Step { name: "the new key signs everything", worker: &[NEW, OLD], sfu: &[OLD, NEW], webhooks: NEW },
+    Step { name: "the SFU has the new key only", worker: &[NEW, OLD], sfu: &[NEW], webhooks: NEW },
     Step { name: "after", worker: &[NEW], sfu: &[NEW], webhooks: NEW },
 ];
 
@@ -43,7 +51,7 @@ async fn tokens_webhooks_and_leaves_work_at_every_step() {
         deploy(&mut service, step.worker);
         let member = Member::of_room(&format!("!room{number}:example.org"), "@alice:example.org");
 
-        // The SFU creates the room for a token of ours, and lets the client in with the one it is given.
+        // The SFU accepts the worker's request for the room, and would accept the client's token.
         let delay_id = events.schedule(LONG);
         let token = home.openid_token(&member.user_id);
         let body = member.delegation(Door::GetToken, &token, &delay_id, LONG);
@@ -51,17 +59,17 @@ async fn tokens_webhooks_and_leaves_work_at_every_step() {
         let (signing, secret) = step.worker[0];
         let claims = TokenVerifier::with_api_key(signing, secret).verify(&jwt).expect("signed with the first key");
         assert_eq!((claims.iss.as_str(), claims.sub), (signing, member.identity(Door::GetToken)));
-        assert!(step.sfu.contains(&step.worker[0]), "the SFU doesn't know the key that signs");
+        assert!(step.sfu.contains(&step.worker[0]), "the SFU doesn't have the signing key");
         assert_eq!(lab.sfu.created().len(), number + 1);
 
-        // The SFU's webhooks are believed, whichever of the worker's keys signs them.
+        // Webhooks are accepted under any of the worker's keys.
         let participant = lab.sfu.join(&member.room(), &member.identity(Door::GetToken));
         for (key, secret) in step.worker {
             send(&service, participant.joined().signed_with(key, secret), 200).await;
         }
         events.restarted(&delay_id, 1).await;
 
-        // A leave that was handed over a step earlier is sent.
+        // The leave that was delegated one step earlier is sent.
         if let Some((delay_id, participant)) = earlier.pop() {
             lab.sfu.leave(&participant);
             let (key, secret) = step.webhooks;
@@ -78,7 +86,7 @@ async fn tokens_webhooks_and_leaves_work_at_every_step() {
     }
 }
 
-/// A single key is set as such, as most have it; several as lines.
+/// Redeploys with these keys: a single one in `LIVEKIT_KEY` and `LIVEKIT_SECRET`, several in `LIVEKIT_KEYS`.
 fn deploy(service: &mut Service, keys: &[Key]) {
     let lines: Vec<_> = keys.iter().map(|(key, secret)| format!("{key}: {secret}")).collect();
     let lines = lines.join("\n");

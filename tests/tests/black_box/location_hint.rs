@@ -1,4 +1,7 @@
-//! Where the rooms' objects are made (protocol 9): as the operator says, or as the platform thinks.
+//! Location of the rooms' objects (`README.md#configuration`): that of `LIVEKIT_LOCATION_HINT`, or the platform's
+//! choice.
+//!
+//! A wrapper around the binding `ROOMS` records the options with which the worker gets each object.
 
 use std::time::Duration;
 
@@ -22,7 +25,7 @@ async fn without_a_hint_the_platform_decides() {
     assert!(options.iter().all(|options| options == "null"), "{options:?}");
 }
 
-/// What the namespace was told for each object, while a room is created, a leave handed over, and a webhook taken.
+/// Options passed to the namespace for each object: for a delegation with a token, and for a webhook.
 async fn options_of_objects(configure: impl FnOnce(Deployment) -> Deployment) -> Vec<String> {
     let lab = Lab::new().await;
     let home = lab.homeserver("example.org").start().await;

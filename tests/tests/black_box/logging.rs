@@ -1,4 +1,7 @@
-//! The log: what is in it, and what never is (protocol 2.2, issue of the log levels in 9).
+//! The log: format, levels, contents, and the absence of secrets (`docs/operations.md#the-log`).
+//!
+//! Requests of all kinds make the worker write lines of every level; the tests parse the lines, and search the whole
+//! output for every secret that the requests contained.
 
 use black_box::{Endpoint, Homeserver, Lab, Log, LogLine, Reply, Service, Sfu, Webhook};
 use serde_json::json;
@@ -18,7 +21,7 @@ async fn every_line_of_the_worker_is_a_json_object_with_level_message_and_reques
     }
     for line in service.log().foreign_lines() {
         let is_workerds = ["workerd/", "kj/", "capnp/", "stack: "].iter().any(|start| line.starts_with(start));
-        assert!(is_workerds, "a line of the worker that is no JSON: {line}");
+        assert!(is_workerds, "the worker wrote a line that isn't JSON: {line}");
     }
 }
 
@@ -115,7 +118,7 @@ async fn no_token_secret_or_delay_id_is_ever_logged() {
         body["delay_id"] = json!("SECRET-delay-id");
         body["delay_timeout"] = json!(1000);
         service.post(endpoint.path(), &body).await;
-        // In the places of fields, where an error text might quote it.
+        // Secrets in place of other values, where a parser's error text might quote them.
         body = endpoint.request(&token);
         body["openid_token"]["access_token"] = json!({ "nested": token.access_token });
         service.post(endpoint.path(), &body).await;
@@ -130,14 +133,15 @@ async fn no_token_secret_or_delay_id_is_ever_logged() {
         assert!(!log.contains(secret), "{secret} is in the log:\n{log}");
     }
     for answer in answers {
-        // Any part of a JWT, the signature above all.
+        // No part of a JWT may appear, least of all the signature.
         for part in answer.split('.').filter(|part| part.len() > 20) {
             assert!(!log.contains(part), "a part of a JWT is in the log:\n{log}");
         }
     }
 }
 
-/// Issued, refused, failed: something for every level. Gives the tokens that must not be seen again.
+/// Causes lines of every level: issued tokens, rejected requests, failures. Returns the secrets that must not appear
+/// in the log.
 async fn provoke_every_kind_of_line(lab: &Lab, home: &Homeserver, service: &Service) -> Vec<String> {
     let good = home.openid_token("@alice:example.org");
     let mut forged = good.clone();

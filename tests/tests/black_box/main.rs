@@ -1,6 +1,16 @@
-//! What the service promises (protocol 2 to 6 and 9), held against the production build in workerd.
+//! Black-box tests: the promises of `docs/protocol.md`, checked on the production build in workerd.
+//!
+//! How it works:
+//! - [`black_box::Lab`] is the test setup: fakes of homeservers, resolver and SFU on loopback addresses, with a
+//!   certificate authority and a network of their own. The fakes are strict: a request that the worker must not send
+//!   fails the test.
+//! - A `Deployment` configures the worker and starts it in workerd, in `wrangler dev`, or as the packaged executable.
+//! - A test acts as client, SFU or homeserver, over HTTP only. It then checks the response, the requests that have
+//!   reached the fakes, the log, and the storage of the rooms' objects.
+//! - Each test has a setup of its own, so that all of them run side by side. Tests wait for later effects (a restart, a
+//!   `send`) by polling the fakes' records.
 
-#![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used, reason = "what goes wrong here ends the test")]
+#![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used, reason = "a failure ends the test")]
 
 mod addresses;
 mod certificates;

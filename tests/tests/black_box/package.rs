@@ -1,4 +1,7 @@
-//! The packaged executable: how it starts, ends, and carries on what another one has begun.
+//! The packaged executable (`docs/guides/own-machine.md`): start, shutdown, state directory and health check.
+//!
+//! The tests run the executable that `cargo xtask package` builds, between the fakes. They end it by signals in the
+//! middle of requests and delegations, and start it, or a copy as an upgrade would, on the same state.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -38,7 +41,7 @@ async fn a_request_that_is_under_way_is_finished() {
     let stop_meanwhile = async {
         home.userinfo_requested().await;
         service.terminate();
-        // workerd closes what is idle when it begins to end.
+        // workerd closes idle connections when its shutdown begins.
         idle.receive_to_end().await;
         gate.open();
     };
@@ -53,7 +56,7 @@ async fn a_request_that_is_under_way_is_finished() {
 async fn a_request_that_never_ends_is_waited_for_for_ten_seconds() {
     let lab = Lab::new().await;
     let service = lab.deployment().start_package(&Package::made());
-    // A connection that is kept alive is nothing to wait for; a body that never comes is.
+    // An idle connection doesn't delay the shutdown; a request whose body never comes does.
     assert_eq!(service.request(Method::GET, "/healthz").await.status, 200);
     let mut unfinished = service.connect().await;
     unfinished.send(b"POST /sfu_webhook HTTP/1.1\r\nHost: edge\r\nContent-Length: 100\r\n\r\n{").await;
@@ -64,8 +67,8 @@ async fn a_request_that_never_ends_is_waited_for_for_ten_seconds() {
     let status = service.ended().await;
 
     assert!(status.success(), "{status}");
-    assert!(asked.elapsed() >= Duration::from_secs(9), "it didn't wait: {:?}", asked.elapsed());
-    assert!(asked.elapsed() < Duration::from_secs(20), "it waited for {:?}", asked.elapsed());
+    assert!(asked.elapsed() >= Duration::from_secs(9), "it ended too early, after {:?}", asked.elapsed());
+    assert!(asked.elapsed() < Duration::from_secs(20), "it ended too late, after {:?}", asked.elapsed());
     assert!(service.log().text().contains("still running"), "{}", service.log().text());
 }
 
@@ -92,7 +95,7 @@ async fn delegations_are_carried_on_by_another_executable() {
     assert!(stage.service.ended().await.success());
     let elsewhere = tempfile::tempdir().unwrap();
     let upgraded = Package::made().copied_to(&elsewhere.path().join("matrixrtc-edge-2"));
-    // What an older version has left there isn't what this one runs.
+    // Files of an older version must be replaced, not run.
     let unpacked = stage.service.launch().state.join("package");
     fs::write(unpacked.join("index.js"), "export default {}").unwrap();
     fs::write(unpacked.join("of-an-older-version"), "").unwrap();
@@ -107,8 +110,8 @@ async fn delegations_are_carried_on_by_another_executable() {
     assert!(!unpacked.join("of-an-older-version").exists());
 }
 
-/// The id of a room's object comes from the room and from the name of the namespace: if either changed, an upgrade would forget what
-/// is stored.
+/// The id of a room's object is derived from the room and the name of the namespace. If the derivation changed, an
+/// upgrade would lose the stored delegations.
 #[tokio::test]
 async fn the_state_directory_is_laid_out_as_ever() {
     let stage = Stage::new().await;
@@ -132,7 +135,7 @@ async fn a_state_directory_is_for_one_at_a_time() {
     let outcome = start_with_environment_of(&service, state);
 
     assert_eq!(outcome.status.code(), Some(1), "{outcome:?}");
-    assert!(said(&outcome).contains("in use by another process"), "{outcome:?}");
+    assert!(stderr(&outcome).contains("in use by another process"), "{outcome:?}");
     assert_eq!(service.request(Method::GET, "/healthz").await.status, 200);
 }
 
@@ -162,9 +165,9 @@ async fn what_is_wrong_with_the_configuration_is_said_before_anything_starts() {
 
     assert_eq!(outcome.status.code(), Some(2), "{outcome:?}");
     for variable in ["LIVEKIT_URL", "LIVEKIT_SECRET", "LIVEKIT_FULL_ACCESS_HOMESERVERS", "LIVEKIT_LOG_LEVEL"] {
-        assert!(said(&outcome).contains(variable), "{outcome:?}");
+        assert!(stderr(&outcome).contains(variable), "{outcome:?}");
     }
-    assert!(!said(&outcome).contains("LIVEKIT_KEY ") && !said(&outcome).contains("WRONG"), "{outcome:?}");
+    assert!(!stderr(&outcome).contains("LIVEKIT_KEY ") && !stderr(&outcome).contains("WRONG"), "{outcome:?}");
     assert!(!state.exists());
 }
 
@@ -179,7 +182,7 @@ async fn a_state_directory_that_nothing_can_be_run_from_is_told() {
     umount(place.path()).unwrap();
 
     assert_eq!(outcome.status.code(), Some(1), "{outcome:?}");
-    assert!(said(&outcome).contains("mounted noexec"), "{outcome:?}");
+    assert!(stderr(&outcome).contains("mounted noexec"), "{outcome:?}");
 }
 
 #[tokio::test]
@@ -197,14 +200,14 @@ async fn a_health_check_tells_a_service_that_is_well_from_one_that_isnt() {
 
     let outcome = check(&ill.addr().to_string());
     assert_eq!(outcome.status.code(), Some(1), "{outcome:?}");
-    assert!(said(&outcome).contains("503") && said(&outcome).contains("LIVEKIT_URL"), "{outcome:?}");
+    assert!(stderr(&outcome).contains("503") && stderr(&outcome).contains("LIVEKIT_URL"), "{outcome:?}");
 
     let outcome = check("127.0.0.1:9");
     assert_eq!(outcome.status.code(), Some(1), "{outcome:?}");
-    assert!(said(&outcome).contains("127.0.0.1:9 doesn't answer"), "{outcome:?}");
+    assert!(stderr(&outcome).contains("127.0.0.1:9 doesn't answer"), "{outcome:?}");
 }
 
-/// As in a container, or in the shell of somebody who has read in the unit's configuration.
+/// The environment of a container, and of a shell that has loaded the unit's configuration.
 #[tokio::test]
 async fn a_health_check_finds_the_address_in_the_environment() {
     let lab = Lab::new().await;
@@ -223,7 +226,7 @@ async fn a_health_check_finds_the_address_in_the_environment() {
     }
 }
 
-/// A homeserver with delayed events, an SFU, and the package between them.
+/// A homeserver with delayed events, an SFU, and the packaged service between them.
 struct Stage {
     service: Service,
     events: DelayedEvents,
@@ -241,7 +244,7 @@ impl Stage {
         Self { service, events, home, lab }
     }
 
-    /// Alice, whose leave has been handed over, who has joined, and whose leave has been restarted.
+    /// Delegates Alice's leave, connects her, and waits for the first restart. Returns the id of the leave too.
     async fn connected(&self) -> (String, black_box::Participant) {
         let alice = Member::of_room("!room:example.org", "@alice:example.org");
         let delay_id = self.events.schedule(DELAY);
@@ -257,7 +260,7 @@ impl Stage {
     }
 }
 
-/// As soon as nobody listens any more.
+/// Waits until the service refuses connections.
 async fn refused(service: &Service) {
     let poll = async {
         while tokio::net::TcpStream::connect(service.addr()).await.is_ok() {
@@ -267,7 +270,7 @@ async fn refused(service: &Service) {
     tokio::time::timeout(Duration::from_secs(20), poll).await.expect("it stops listening");
 }
 
-/// Another service, which fails.
+/// Starts another service with the same environment, to completion: it is expected to fail.
 fn start_with_environment_of(service: &Service, state: &Path) -> Output {
     Command::new(Package::made().path())
         .args(["--addr", "127.0.0.1:0", "--state"])
@@ -278,10 +281,10 @@ fn start_with_environment_of(service: &Service, state: &Path) -> Output {
         .unwrap()
 }
 
-fn said(outcome: &Output) -> String {
+fn stderr(outcome: &Output) -> String {
     String::from_utf8_lossy(&outcome.stderr).into_owned()
 }
 
-/// A restart every few seconds, and time enough for a start between two of them.
+/// A delay with a restart every few seconds, long enough for a start of the service between two of them.
 const DELAY: Duration = Duration::from_secs(20);
 const OBJECT_OF_ALICES_ROOM: &str = "8c5d9262e52e2730b7c7691f05d9cbd67c238fc0f0a32932ae49f0985a88af15.sqlite";

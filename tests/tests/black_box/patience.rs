@@ -1,4 +1,8 @@
-//! What takes its time, all of it at once so that the wait is spent only once: slow upstreams, and lifetimes that end.
+//! Timeouts and lifetimes: slow homeservers, resolvers and SFUs (`docs/protocol.md#verifying-an-openid-token`,
+//! `docs/protocol.md#finding-homeservers`).
+//!
+//! The fakes accept connections and delay a response, or a part of it, for ever. All cases of a test run side by side,
+//! so that their timeouts are waited for only once.
 
 use std::time::{Duration, Instant};
 
@@ -30,7 +34,7 @@ async fn a_verification_ends_however_slow_the_others_are() {
         ),
         ("srv-tls.example", 401, lab.homeserver("srv-tls.example").without_well_known()),
         ("silent.example:8448", 401, lab.homeserver("silent.example:8448").federation_at("other.example", 443)),
-        // Slow everywhere: the time is counted together.
+        // Several slow steps share one deadline.
         (
             "slow.example",
             401,
@@ -39,7 +43,7 @@ async fn a_verification_ends_however_slow_the_others_are() {
                 .federation_at("slow.example", 8448)
                 .userinfo(subject("slow.example").behind(&never)),
         ),
-        // A website that doesn't answer is like one that isn't there.
+        // A website that doesn't respond counts like one that doesn't exist.
         (
             "website.example",
             200,
@@ -93,10 +97,10 @@ async fn a_well_known_that_may_not_be_kept_is_asked_for_again_after_a_minute() {
         }
     };
 
-    timeout(Duration::from_secs(120), asked_again).await.expect("asked again within two minutes");
+    timeout(Duration::from_secs(120), asked_again).await.expect("fetched again within two minutes");
 }
 
-/// With this status, in the 10 s that a verification may take and as many for the SFU and a slow machine.
+/// Checks the status of a response, which has 10 s for the verification and 10 s more for the SFU and a slow machine.
 async fn answered(service: &Service, name: &str, status: u16, home: &Homeserver) {
     let started = Instant::now();
 

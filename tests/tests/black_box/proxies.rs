@@ -1,4 +1,7 @@
-//! The service on its own machine behind real reverse proxies, configured as `docs/guides/own-machine.md` shows.
+//! The service behind real reverse proxies, nginx and Caddy, configured as `docs/guides/own-machine.md` shows.
+//!
+//! The tests extract the configuration blocks from the guide, run the proxy with them in front of the packaged service,
+//! and send requests to all endpoints through it.
 
 use std::net::{Ipv4Addr, SocketAddr};
 
@@ -26,7 +29,7 @@ async fn nginx_may_keep_the_prefix() {
     stage.assert_all_gets_through(&client).await;
 }
 
-/// What arrives is `//get_token`.
+/// The service receives `//get_token`.
 #[tokio::test]
 async fn nginx_may_double_the_slash() {
     let stage = Stage::new().await;
@@ -65,7 +68,7 @@ async fn either_announces_the_service() {
     let nginx = Guide::read(GUIDE).block_with("nginx", "location = /.well-known/matrix/client {");
     let caddy = Guide::read(GUIDE).block_with("caddyfile", "handle /.well-known/matrix/client {");
     let proxies = [Proxy::nginx(&lab, BARE_NAME, &nginx).await, {
-        // Two servers at one address would be in each other's way.
+        // Both proxies listen on the same port, so each needs an address of its own.
         lab.network.point(BARE_NAME, lab.network.unused_address());
         Proxy::caddy(&lab, BARE_NAME, &caddy).await
     }];
@@ -82,7 +85,7 @@ async fn either_announces_the_service() {
     }
 }
 
-/// The package where the guide's configurations have it.
+/// The packaged service at the address that the guide's configurations assume.
 struct Stage {
     _service: Service,
     home: Homeserver,
@@ -132,7 +135,7 @@ impl Stage {
     }
 }
 
-/// A browser refuses an answer that says it twice.
+/// Checks that each CORS header occurs once: a browser rejects a response in which the proxy has repeated it.
 #[track_caller]
 fn assert_cors_once(answer: &Answer) {
     answer.assert_cors();

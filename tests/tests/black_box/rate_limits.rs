@@ -1,4 +1,7 @@
-//! Who asks too often is told to wait (protocol 2.2), and costs nobody else anything.
+//! Rate limits by address and by user (`docs/protocol.md#rate-limits`).
+//!
+//! The limiters are fakes of the platform's binding in the same workerd: they allow a given number of requests, fail or
+//! hang. A limited request must cause no further work, and must not count against another address or user.
 
 use black_box::{Answer, Deployment, Door, Endpoint, Homeserver, Lab, Member, RateLimiter, Service, Webhook};
 use bytes::Bytes;
@@ -11,20 +14,20 @@ const BY_USER: &str = "RATE_LIMIT_BY_USER";
 
 #[tokio::test]
 async fn an_address_over_its_limit_is_told_to_wait_and_nobody_is_asked_for_it() {
-    for door in Door::ALL {
+    for entry_point in Door::ALL {
         let (lab, home, service) = a_service(|it| it.bind(BY_ADDRESS, RateLimiter::Allowing(2))).await;
-        let body = alice().delegation(door, &home.openid_token("@alice:example.org"), "no-such-event", DELAY);
+        let body = alice().delegation(entry_point, &home.openid_token("@alice:example.org"), "no-such-event", DELAY);
         for _ in 0..2 {
-            let answer = post_from(&service, "93.184.216.1", door.path(), &body).await;
+            let answer = post_from(&service, "93.184.216.1", entry_point.path(), &body).await;
             assert_eq!(answer.status, 400, "there is no client-server API here: {answer:?}");
         }
         let before = (home.connections(), home.userinfo_requests(), lab.sfu.requests());
 
-        let answer = post_from(&service, "93.184.216.1", door.path(), &body).await;
+        let answer = post_from(&service, "93.184.216.1", entry_point.path(), &body).await;
 
         assert_limited(&answer);
         assert_eq!((home.connections(), home.userinfo_requests(), lab.sfu.requests()), before);
-        let other = post_from(&service, "93.184.216.2", door.path(), &body).await;
+        let other = post_from(&service, "93.184.216.2", entry_point.path(), &body).await;
         assert_eq!(other.status, 400, "another address has a limit of its own: {other:?}");
     }
 }
@@ -44,7 +47,7 @@ async fn an_ipv6_network_is_one_address() {
         assert_eq!(answer.status, status, "{client}: {answer:?}");
     }
     service.log().line_with(&["rate limit reached"]).await;
-    // The platform's own record of what was counted.
+    // The fake binding logs the keys that it counts.
     assert!(service.log().foreign_lines().contains(&String::from("counted 2001:db8:0:1::/64")));
 }
 
@@ -62,7 +65,7 @@ async fn a_user_over_their_limit_is_told_to_wait_and_costs_the_sfu_nothing() {
     let (lab, home, service) = a_service(|it| it.bind(BY_USER, RateLimiter::Allowing(2))).await;
     let ask = async |endpoint: Endpoint, user| service.ask(endpoint, &home.openid_token(user)).await;
 
-    // Through whichever endpoint they come.
+    // Both endpoints count against the same limit.
     assert_eq!(ask(Endpoint::GetToken, "@alice:example.org").await.status, 200);
     assert_eq!(ask(Endpoint::SfuGet, "@alice:example.org").await.status, 200);
     let rooms = lab.sfu.created().len();
@@ -99,7 +102,7 @@ async fn a_request_that_is_malformed_is_refused_for_that_and_not_counted() {
     let body = Endpoint::SfuGet.request(&home.openid_token("@alice:example.org"));
 
     for _ in 0..3 {
-        // What Element Call sends to see whether there is such an endpoint.
+        // Element Call's probe for the endpoint.
         let probe = post_from(&service, "93.184.216.1", "/delegate_delayed_leave", &json!({})).await;
         probe.assert_error(400, "M_BAD_JSON");
     }
@@ -145,7 +148,7 @@ async fn without_a_binding_nobody_is_limited() {
     let (_lab, home, service) = a_service(|deployment| deployment).await;
     let body = Endpoint::SfuGet.request(&home.openid_token("@alice:example.org"));
 
-    // More than any limit that is deployed.
+    // More than any limit in `wrangler.toml`.
     for _ in 0..310 {
         let answer = post_from(&service, "93.184.216.1", "/sfu/get", &body).await;
         assert_eq!(answer.status, 200, "{answer:?}");
@@ -154,7 +157,7 @@ async fn without_a_binding_nobody_is_limited() {
 
 #[tokio::test]
 async fn who_is_limited_is_logged_and_an_address_only_for_those_who_look_for_a_fault() {
-    for (level, tells_address) in [("info", false), ("debug", true)] {
+    for (level, logs_address) in [("info", false), ("debug", true)] {
         let limiter = RateLimiter::Allowing(1);
         let (_lab, home, service) =
             a_service(|it| it.bind(BY_USER, &limiter).bind(BY_ADDRESS, &limiter).set("LIVEKIT_LOG_LEVEL", level)).await;
@@ -166,12 +169,12 @@ async fn who_is_limited_is_logged_and_an_address_only_for_those_who_look_for_a_f
         let line = service.log().line_with(&["rate limit reached", "one address"]).await;
         assert_eq!(line.level(), "warn", "{line:?}");
         service.log().line_with(&["rate limit reached", "@alice:example.org"]).await;
-        let told = service.log().lines().iter().any(|line| line.has(&["93.184.216"]));
-        assert_eq!(told, tells_address, "at level {level}");
+        let is_logged = service.log().lines().iter().any(|line| line.has(&["93.184.216"]));
+        assert_eq!(is_logged, logs_address, "at level {level}");
     }
 }
 
-/// The 429 of protocol 2.2, readable for browsers.
+/// Checks for a 429 as in `docs/protocol.md#errors` that a browser can read.
 #[track_caller]
 fn assert_limited(answer: &Answer) {
     answer.assert_error(429, "M_LIMIT_EXCEEDED");
@@ -181,7 +184,7 @@ fn assert_limited(answer: &Answer) {
     assert_eq!(answer.json()["retry_after_ms"], Value::from(seconds * 1000));
 }
 
-/// As if the edge had seen the request come from there.
+/// Sends a request that, according to the edge's header, comes from the address `client`.
 async fn post_from(service: &Service, client: &str, path: &str, body: &Value) -> Answer {
     let request = Request::post(service.url(path)).header("cf-connecting-ip", client);
     let body: Bytes = body.to_string().into();

@@ -1,4 +1,8 @@
-//! Who creates rooms on the SFU, how, and what an operator reads when that fails (protocol 1, 6 and 10).
+//! Creation of rooms on the SFU: by full-access users only (`docs/protocol.md#access`), through LiveKit's server API
+//! (`docs/protocol.md#livekits-server-api`).
+//!
+//! The fake SFU records created rooms. In the second half it fails in the ways that SFUs and proxies do, and the log
+//! must give the operator the cause.
 
 use black_box::{Endpoint, Homeserver, Lab, Reply, Service, Sfu};
 use livekit_protocol::CreateRoomRequest;
@@ -178,7 +182,7 @@ async fn a_restricted_user_needs_no_sfu() {
     assert_eq!(answer.status, 200, "{answer:?}");
 }
 
-/// The client is told that the room can't be created, and the operator why, in these words.
+/// Checks that the client receives a 500 and that the log states the cause in these words.
 async fn assert_failure_is_logged(service: &Service, home: &Homeserver, words: &[&str]) {
     for endpoint in Endpoint::BOTH {
         let answer = service.ask(endpoint, &home.openid_token("@alice:example.org")).await;

@@ -1,4 +1,7 @@
-//! Values in the Secrets Store count like variables (protocol 9), and say so when they can't be read.
+//! Values in the Secrets Store: they count like variables, and one that can't be read is named as misconfigured
+//! (`docs/protocol.md#configuration`).
+//!
+//! The binding is a fake of the Secrets Store in the same workerd, which can fail a few times before it answers.
 
 use std::time::Duration;
 
@@ -12,7 +15,7 @@ async fn a_value_may_be_a_variable_or_in_the_secrets_store() {
     let lab = Lab::new().await;
     let home = lab.homeserver("example.org").start().await;
     let (key, secret) = Sfu::credentials();
-    // White space around it is no more wrong than elsewhere.
+    // White space around a stored value is removed, as it is for a variable.
     let service = lab
         .deployment()
         .bind("LIVEKIT_FULL_ACCESS_HOMESERVERS", StoredSecret::new("example.org"))
@@ -43,7 +46,7 @@ async fn a_value_that_is_wrong_or_empty_is_named_there_too() {
 
 #[tokio::test]
 async fn a_value_that_cannot_be_read_is_named_until_it_can() {
-    // One that is required, and one whose default nobody has chosen.
+    // A required variable, and one with a default, which mustn't replace a value that can't be read.
     for variable in ["LIVEKIT_SECRET", "LIVEKIT_RESTRICTED_CAN_PUBLISH"] {
         let lab = Lab::new().await;
         let home = lab.homeserver("example.org").start().await;
@@ -69,7 +72,7 @@ async fn a_value_that_cannot_be_read_is_named_until_it_can() {
     }
 }
 
-/// As soon as `/healthz` says that all is well.
+/// Waits until `/healthz` reports no problem.
 async fn healthy(service: &Service) {
     let asking = async {
         loop {
@@ -80,5 +83,5 @@ async fn healthy(service: &Service) {
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
     };
-    tokio::time::timeout(Duration::from_secs(20), asking).await.expect("a value that can be read is read");
+    tokio::time::timeout(Duration::from_secs(20), asking).await.expect("healthy once the value can be read");
 }

@@ -1,4 +1,7 @@
-//! The connection to an SRV target, which isn't `fetch`'s: HTTP as homeservers and proxies really speak it (protocol 3).
+//! The connection to an SRV target (`docs/protocol.md#finding-homeservers`).
+//!
+//! `fetch` can't connect to one name and validate the certificate for another, so the worker speaks HTTP on a socket
+//! itself. The fake homeserver responds in the ways that homeservers and proxies do, complete and incomplete.
 
 use black_box::{Endpoint, HomeserverPlan, Lab, Reply};
 use serde_json::json;
@@ -102,7 +105,7 @@ async fn the_next_target_is_asked_when_one_is_down() {
     }
 }
 
-/// A homeserver whose federation API is at the target of the record that the resolver has.
+/// Plans a homeserver whose federation API is at the target of an SRV record, and adds the record.
 fn behind_srv(lab: &Lab) -> HomeserverPlan<'_> {
     lab.resolver.add_srv(RECORD, 10, 5, 8449, "node1.example.com");
     plan(lab)

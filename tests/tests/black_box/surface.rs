@@ -1,4 +1,8 @@
-//! The HTTP surface: paths, methods, CORS and size limits (protocol 2).
+//! The HTTP surface: paths, methods, CORS headers and size limits (`docs/protocol.md#http-surface`,
+//! `docs/protocol.md#paths`, `docs/protocol.md#cors`).
+//!
+//! Requests of all methods go to known and unknown paths, behind prefixes and with repeated slashes. Requests that are
+//! too large arrive in part on a bare connection: the error response must not wait for their end.
 
 use black_box::{Answer, Endpoint, Lab, Service, Webhook};
 use hyper::Method;
@@ -211,7 +215,7 @@ async fn a_body_that_turns_out_too_large_is_refused_before_its_end() {
     assert!(answer.contains("M_TOO_LARGE"), "{answer}");
 }
 
-/// Sends a request of which the rest never comes, and receives the error.
+/// Sends the beginning of a request, never the rest, and returns the error response.
 async fn answer_to_unfinished(service: &Service, request: &str) -> String {
     let mut connection = service.connect().await;
     connection.send(request.as_bytes()).await;

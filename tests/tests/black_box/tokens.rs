@@ -1,4 +1,8 @@
-//! The LiveKit token: names, claims and keys (protocol 4 and 5).
+//! The LiveKit token: names on the SFU, claims and keys (`docs/protocol.md#names-on-the-sfu`,
+//! `docs/protocol.md#the-livekit-token`).
+//!
+//! LiveKit's own code verifies the tokens and reads the claims. Names are compared with the protocol's test vectors,
+//! and with hashes that are computed here.
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -203,13 +207,13 @@ async fn the_first_of_several_keys_signs() {
     assert_eq!(lab.sfu.created().len(), 1);
 }
 
-/// As LiveKit's SFU reads it, verified.
+/// Claims of a token, verified and read by LiveKit's own code.
 fn claims(jwt: &str) -> Claims {
     let (key, secret) = Sfu::credentials();
     TokenVerifier::with_api_key(key, secret).verify(jwt).expect("a token that LiveKit accepts")
 }
 
-/// As a client reads it.
+/// Payload of a token, decoded without verification, as clients do.
 fn payload(jwt: &str) -> Value {
     let payload = URL_SAFE_NO_PAD.decode(jwt.split('.').nth(1).unwrap()).unwrap();
     serde_json::from_slice(&payload).unwrap()

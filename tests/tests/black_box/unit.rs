@@ -1,4 +1,7 @@
-//! The systemd unit: it is right, it is tight, and the service runs in it.
+//! The systemd unit (`docs/guides/own-machine.md#with-systemd`): valid, tightly sandboxed, and the service works in it.
+//!
+//! `systemd-analyze` judges the file. The other tests boot a systemd as process 1 of a namespace, which runs the unit
+//! with the packaged executable between the fakes. They need root, and are skipped without.
 
 use std::fs;
 use std::net::SocketAddr;
@@ -24,7 +27,7 @@ fn systemd_finds_nothing_wrong_with_it() {
         .output()
         .unwrap();
 
-    assert!(outcome.status.success() && said(&outcome).is_empty(), "{outcome:?}");
+    assert!(outcome.status.success() && stderr(&outcome).is_empty(), "{outcome:?}");
 }
 
 #[test]
@@ -50,7 +53,7 @@ async fn the_service_does_all_it_does_in_it() {
     let users = stage.systemd.status_of_processes("Uid:");
     assert!(users.iter().all(|user| !user.starts_with("0\t")), "{users:?}");
 
-    // The state is there for whoever the user is next time.
+    // The state survives a restart, under whichever user id `DynamicUser` assigns next.
     let restarts = stage.events.restarts(&delay_id);
     let outcome = stage.systemd.systemctl(["restart", UNIT]);
     assert!(outcome.status.success(), "{outcome:?}");
@@ -81,7 +84,7 @@ async fn it_comes_back_when_workerd_dies_and_stops_when_it_is_told_to() {
 
 #[tokio::test]
 async fn it_does_not_try_a_wrong_configuration_again_and_again() {
-    let Some(lab) = lab().await else { return };
+    let Some(lab) = setup().await else { return };
     let environment = lab.deployment().unset("LIVEKIT_SECRET").environment_file();
     let systemd = Systemd::boot(&Package::made(), &environment, &lab.authority.pem());
 
@@ -91,7 +94,7 @@ async fn it_does_not_try_a_wrong_configuration_again_and_again() {
     assert_eq!(systemd.property("NRestarts"), "0");
 }
 
-/// A homeserver with delayed events, an SFU, and the unit between them.
+/// A homeserver with delayed events, an SFU, and the service in its unit between them.
 struct Stage {
     systemd: Systemd,
     client: Client,
@@ -102,7 +105,7 @@ struct Stage {
 
 impl Stage {
     async fn new() -> Option<Self> {
-        let lab = lab().await?;
+        let lab = setup().await?;
         let home = lab.homeserver("example.org").start().await;
         let events = lab.delayed_events("cs.example.org").await;
         home.has_client_api(events.base_url());
@@ -114,14 +117,14 @@ impl Stage {
         Some(stage)
     }
 
-    /// As soon as systemd takes it for started, and then it is well.
+    /// Waits until systemd considers the unit started, and checks that the service is healthy by then.
     async fn started(&self) {
         self.systemd.has("ActiveState", "active").await;
         let answer = self.client.request(Method::GET, "/healthz").await;
         assert_eq!(answer.status, 200, "{answer:?}");
     }
 
-    /// Alice, whose leave has been handed over, who has joined, and whose leave has been restarted.
+    /// Delegates Alice's leave, connects her, and waits for the first restart. Returns the id of the leave too.
     async fn connected(&self) -> (String, black_box::Participant) {
         let alice = Member::of_room("!room:example.org", "@alice:example.org");
         let delay_id = self.events.schedule(DELAY);
@@ -137,22 +140,22 @@ impl Stage {
     }
 }
 
-/// One that systemd can run in; otherwise says why not.
-async fn lab() -> Option<Lab> {
+/// Returns a test setup where systemd can run; prints the reason where it can't.
+async fn setup() -> Option<Lab> {
     let lab = Lab::new().await;
     match Systemd::unavailable() {
         Some(why) => {
-            eprintln!("the unit isn't run here: {why}");
+            eprintln!("skipped, systemd can't run here: {why}");
             None
         }
         None => Some(lab),
     }
 }
 
-fn said(outcome: &Output) -> String {
+fn stderr(outcome: &Output) -> String {
     String::from_utf8_lossy(&outcome.stderr).into_owned()
 }
 
 const UNIT: &str = "matrixrtc-edge.service";
-/// A restart every few seconds, and time enough for a start between two of them.
+/// A delay with a restart every few seconds, long enough for a start of the service between two of them.
 const DELAY: Duration = Duration::from_secs(20);

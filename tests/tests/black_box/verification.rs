@@ -1,4 +1,8 @@
-//! What a homeserver's answer about a token proves (protocol 3).
+//! Verification of an OpenID token by the homeserver's response to `userinfo`
+//! (`docs/protocol.md#verifying-an-openid-token`).
+//!
+//! The fake homeserver responds with subjects, statuses, sizes and encodings of all kinds; only a 200 with a subject of
+//! its own domain may lead to a token.
 
 use std::io::Write;
 

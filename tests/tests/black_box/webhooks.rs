@@ -1,4 +1,8 @@
-//! Whose webhooks are believed (protocol 6.1).
+//! Authentication of the SFU's webhooks (`docs/protocol.md#webhooks`, `docs/protocol.md#webhook-signature`,
+//! `docs/protocol.md#webhook-body`).
+//!
+//! The fake signs webhooks as LiveKit does, and one test has LiveKit's own code sign them. Each case changes one thing:
+//! key, algorithm, times, digest or body.
 
 use black_box::{Algorithm, Lab, Service, Sfu, Webhook};
 use livekit_token::AccessToken;
@@ -141,7 +145,7 @@ async fn what_is_no_token_is_refused() {
 
         assert_eq!(answer.status, 401, "{authorization:?}: {answer:?}");
     }
-    assert_eq!(webhook.send(&service).await.status, 200, "the last one only lacked its signature");
+    assert_eq!(webhook.send(&service).await.status, 200, "the same webhook, correctly authorized");
 }
 
 #[tokio::test]
@@ -167,7 +171,7 @@ async fn a_signed_body_that_is_no_event_is_no_failure_of_ours() {
     }
 }
 
-/// Refused, and the log says that a webhook was.
+/// Checks that the webhook is rejected, and that the log has a line about it.
 async fn assert_refused(webhook: Webhook) {
     let (_lab, service) = a_service().await;
 

@@ -1,4 +1,8 @@
-//! The well-known file: redirects, sizes, and for how long an answer counts (protocol 3).
+//! The well-known file of server discovery: redirects, size limit and lifetime
+//! (`docs/protocol.md#finding-homeservers`).
+//!
+//! A test verifies a token once or twice for a homeserver whose well-known file has some peculiarity. The statuses show
+//! whether the file was used, the requests at the fakes how often it was fetched, and from where.
 
 use std::time::{Duration, SystemTime};
 
@@ -106,7 +110,7 @@ async fn a_file_of_64_kib_is_read_and_a_larger_one_is_not() {
 
         let statuses = ask_twice(&lab, &home).await;
 
-        // Where it doesn't count, port 8448 of the name would be next, and nothing is there.
+        // Without the file, discovery goes on to port 8448 of the server name, where nothing listens.
         assert_eq!(statuses[0] == 200, counts, "{size} bytes: {statuses:?}");
     }
 }
@@ -154,11 +158,11 @@ async fn a_homeserver_that_moved_is_found_again() {
         .await;
     let service = lab.deployment().start();
 
-    // Nobody answers at the old place …
+    // Nothing listens at the old address …
     assert_eq!(ask(&service, &home).await, 401);
     home.set_well_known(Reply::json(200, &json!({ "m.server": "new.example.org:443" })));
 
-    // … so that the next request looks again.
+    // … which drops the cached address, so that the next request repeats the discovery.
     assert_eq!(ask(&service, &home).await, 200);
 }
 

@@ -1,11 +1,15 @@
-//! The `as_token` goes to the homeserver's own client-server API, and nowhere else.
+//! Confinement of the `as_token`: it reaches the homeserver's own client-server API and nothing else
+//! (`docs/protocol.md#proxied-requests`).
+//!
+//! Requests, redirects and delegations try to lead the worker elsewhere. The fakes of all other servers treat a token
+//! as a breach, and bare listeners count connections.
 
 use black_box::{DelayedEvents, Door, HomeserverPath, HomeserverQuestion, Member, Reply};
 use serde_json::json;
 
 use super::{ALICE, LONG, ROOM, Stage};
 
-/// Every other fake of the lab takes a token for a breach, and what listens here counts connections.
+/// `site` counts connections; every other fake fails the test when it receives the token.
 #[tokio::test]
 async fn no_request_leads_it_elsewhere() {
     let stage = Stage::with_members().await;
@@ -85,7 +89,7 @@ async fn a_restart_that_is_redirected_does_not_take_it_along() {
     assert_eq!(site.connections(), 0);
 }
 
-/// The other homeserver's fake takes any token for a breach.
+/// The other homeserver's fake fails the test when it receives any token.
 #[tokio::test]
 async fn leaves_on_other_homeservers_go_without_it() {
     let stage = Stage::deployed(|deployment| deployment.full_access("*")).await;
@@ -103,7 +107,7 @@ async fn leaves_on_other_homeservers_go_without_it() {
     events.restarted(&delay_id, 1).await;
 }
 
-/// An event of which nothing but its id is known isn't spoken for in anybody's name, on our own homeserver either.
+/// The owner of such an event is unknown: no user is impersonated for it, even on the worker's own homeserver.
 #[tokio::test]
 async fn leaves_that_came_with_an_openid_token_go_without_it() {
     let stage = Stage::deployed(|deployment| deployment.full_access("*")).await;

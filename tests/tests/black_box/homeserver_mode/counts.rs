@@ -1,4 +1,8 @@
-//! How many requests one request costs, here and there.
+//! Number of requests to homeserver and SFU that one request causes in homeserver mode
+//! (`docs/protocol.md#calls-to-the-homeserver`).
+//!
+//! The same request is sent several times, and the fakes' counters are compared after each: the first one also looks up
+//! the homeserver, the later ones find it in the cache.
 
 use black_box::HomeserverPath;
 
@@ -8,14 +12,14 @@ use super::{ROOM, Stage};
 async fn a_token_costs_its_questions_and_the_room() {
     for (path, questions, rooms) in [
         (HomeserverPath::ClientGetToken, 1, 1),
-        // Our server, and the user.
+        // `is_joined` of the own server and of the user.
         (HomeserverPath::FederationGetToken, 2, 1),
-        // The look-up of the event.
+        // The look-up of the delayed event.
         (HomeserverPath::Delegate, 1, 0),
     ] {
         let stage = Stage::with_members().await;
         assert_eq!(stage.forward(path, &stage.request(path)).await.status, 200);
-        // Cold, it costs to find the homeserver besides.
+        // The first request has to find the homeserver.
         assert_eq!(Counts::of(&stage), Counts { client_well_known: 1, versions: 1, questions, rooms }, "{path:?}");
 
         for times in 2..5 {
@@ -72,7 +76,7 @@ impl Counts {
             client_well_known: stage.own.home.client_well_known_requests(),
             versions: stage.own.events.versions_requests(),
             questions: stage.own.requests(),
-            // Not all requests to the SFU: a delegation has it asked later.
+            // Created rooms only: after a delegation, the object polls the SFU at a time of its own.
             rooms: stage.lab.sfu.created().len(),
         }
     }

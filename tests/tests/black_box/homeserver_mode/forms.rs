@@ -1,4 +1,6 @@
-//! Which form of the homeserver's API is used, and where it is.
+//! Stable and unstable forms of the homeserver's API, and its base URL (`docs/protocol.md#calls-to-the-homeserver`).
+//!
+//! The fake homeserver announces some stable features in `/versions`; the paths that it has received show the forms.
 
 use black_box::{HomeserverPath, HomeserverQuestion, Lab, Reply};
 use serde_json::json;
@@ -70,7 +72,7 @@ async fn any_room_is_one_segment_of_the_path() {
     }
 }
 
-/// A token of each kind, one after the other.
+/// Sends a request of each kind, one after the other.
 async fn ask_everything(stage: &Stage) {
     let answer = Reply::json(200, &json!({ "status": 200, "content": { "jwt": "a.b.c" } }));
     stage.own.answer_always(HomeserverQuestion::FedProxy, answer);
@@ -82,7 +84,7 @@ async fn ask_everything(stage: &Stage) {
     stage.forward(HomeserverPath::ClientGetToken, &body).await.jwt();
 }
 
-/// In the order of the alphabet: some are asked side by side.
+/// Paths that the homeserver has received, sorted: some requests run side by side.
 fn paths(stage: &Stage) -> Vec<String> {
     let mut paths: Vec<_> = stage.own.asked().into_iter().map(|(_, path)| path).collect();
     paths.sort_unstable();

@@ -1,4 +1,7 @@
-//! Delegated leaves that come through the homeserver: they are looked up, and restarted and sent as their owner.
+//! Delegated leaves that come through the homeserver (`docs/protocol.md#endpoints-of-homeserver-mode`).
+//!
+//! The worker looks up owner, room and delay of the event at the homeserver, and then restarts and sends it in the
+//! owner's name. The fake records the requests together with the user that each of them impersonates.
 
 use black_box::{Answer, Departure, HomeserverPath, Operation, Participant, Reply};
 use serde_json::{Value, json};
@@ -13,7 +16,7 @@ async fn a_leave_is_restarted_and_sent_as_its_owner() {
     let answer = stage.delegate(&delay_id).await;
     assert_eq!((answer.status, answer.json()), (200, json!({})), "{answer:?}");
     let participant = stage.join().await;
-    // The delay is the event's own: otherwise it wouldn't come to three.
+    // Three restarts in this time need the short delay, which only the look-up reveals.
     stage.own.events.restarted(&delay_id, 3).await;
     stage.leave(&participant).await;
 
@@ -77,7 +80,7 @@ async fn a_leave_outlives_the_mode_it_came_through() {
     stage.own.events.restarted(&delay_id, before + 1).await;
     stage.leave(&participant).await;
 
-    // The id has to do.
+    // Without the `as_token`, the id alone has to suffice.
     stage.own.events.sent(&delay_id).await;
     let sends = stage.own.events.calls_of(&delay_id, Operation::Send);
     assert_eq!(sends[0].user_id, None);
@@ -92,7 +95,7 @@ async fn a_leave_that_is_not_the_user_s_in_this_room_is_refused() {
         "x".repeat(256),
         stage.own.events.schedule_for("@carol:example.com", ROOM, LONG),
         stage.own.events.schedule_for(ALICE, "!other:example.com", LONG),
-        // Whoever knows this one may do anything with it, but whose it is can't be told.
+        // An event whose id suffices to manage it, but whose owner the homeserver doesn't report.
         stage.own.events.schedule(LONG),
     ];
     for delay_id in others {
@@ -160,7 +163,7 @@ impl Stage {
         self.forward(HomeserverPath::Delegate, &body).await
     }
 
-    /// Alice connects, and the worker is told.
+    /// Connects Alice to the SFU, whose webhook reaches the worker.
     async fn join(&self) -> Participant {
         let participant = self.lab.sfu.join(LIVEKIT_ROOM, ALICE_S_IDENTITY);
         assert_eq!(participant.joined().send(&self.service).await.status, 200);

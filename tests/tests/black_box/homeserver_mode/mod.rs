@@ -1,8 +1,16 @@
-//! Homeserver mode (MSC4195): what the homeserver forwards, what it is asked, and what comes of it.
+//! Homeserver mode (`docs/protocol.md#homeserver-mode`): the worker as the application service of a homeserver.
+//!
+//! How it works:
+//! - [`Stage`] is one homeserver, the worker registered with it, and an SFU.
+//! - [`Stage::forward`] plays the homeserver, which proxies a client's request or that of another homeserver, with the
+//!   `hs_token` and the header that names the user or the origin.
+//! - The fake homeserver answers the worker's own requests (memberships, delayed events, `fed_proxy`) from the state
+//!   that the test gave it, unless the test replaces a response, and records them.
+//! - Alice is a user of the homeserver, Bob one of another; the tests' room is Alice's.
 
 mod confinement;
 mod counts;
-mod doors;
+mod entry_points;
 mod forms;
 mod leaves;
 mod patience;
@@ -33,7 +41,7 @@ impl Stage {
         Self { service, own, lab }
     }
 
-    /// One in whose Matrix room Alice is, and Bob of another homeserver.
+    /// Starts a stage with Alice and Bob, of another homeserver, in the Matrix room.
     async fn with_members() -> Self {
         let stage = Self::new().await;
         stage.own.join(ROOM, ALICE);
@@ -41,7 +49,7 @@ impl Stage {
         stage
     }
 
-    /// A whole request for this path: Alice's for our SFU, or Bob's.
+    /// A complete request body for this path: Bob's over federation, Alice's otherwise.
     fn request(&self, path: HomeserverPath) -> Value {
         let mut body = json!({
             "url": self.lab.sfu.url(),
@@ -59,7 +67,7 @@ impl Stage {
         body
     }
 
-    /// The homeserver forwards a request: Alice's, or that of Bob's homeserver.
+    /// Proxies a request as the homeserver does: that of Bob's homeserver over federation, Alice's otherwise.
     async fn forward(&self, path: HomeserverPath, body: &Value) -> Answer {
         self.forward_to(path, &path.path(), body).await
     }
@@ -74,7 +82,7 @@ impl Stage {
     }
 }
 
-/// As LiveKit's SFU reads it, verified.
+/// Claims of a token, verified and read by LiveKit's own code.
 fn claims(jwt: &str) -> Claims {
     let (key, secret) = Sfu::credentials();
     TokenVerifier::with_api_key(key, secret).verify(jwt).expect("a token that LiveKit accepts")
@@ -83,7 +91,7 @@ fn claims(jwt: &str) -> Claims {
 const ROOM: &str = "!room:example.com";
 const ALICE: &str = "@alice:example.com";
 const BOB: &str = "@bob:remote.example";
-/// The vectors of protocol 4.
+/// The test vectors of `docs/protocol.md#names-on-the-sfu`.
 const LIVEKIT_ROOM: &str = "krj2dgxw2K6EOm9he4GfQJ6JsSVWfJ8a7BkyjZcSmxs";
 const ALICE_S_IDENTITY: &str = "M3VnsLXrkbxIDINXO64u8PZzFyD9ZYFiQULR2dshWYs";
 /// A delay that isn't over while a test runs.

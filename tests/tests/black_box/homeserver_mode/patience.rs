@@ -1,4 +1,6 @@
-//! A homeserver that takes its time is waited for, but not for ever.
+//! Timeouts in homeserver mode (`docs/protocol.md#calls-to-the-homeserver`).
+//!
+//! The fakes accept requests and never finish a response. The tests measure the time until the worker gives up.
 
 use std::time::{Duration, Instant};
 
@@ -40,7 +42,7 @@ async fn another_homeserver_that_does_not_answer_is_given_up() {
 
     stage.forward(HomeserverPath::ClientGetToken, &body).await.assert_error(502, "M_UNKNOWN");
 
-    // Its own worker, homeserver and SFU may need ten each before it answers.
+    // The other side's worker may need up to 10 s each for its homeserver and its SFU.
     let elapsed = started.elapsed();
     assert!(Duration::from_secs(15) < elapsed && elapsed < Duration::from_secs(35), "{elapsed:?}");
 }

@@ -1,11 +1,15 @@
-//! Tokens for another homeserver's SFU, which that one gives.
+//! Tokens for the SFU of another homeserver, relayed over federation
+//! (`docs/protocol.md#endpoints-of-homeserver-mode`).
+//!
+//! Two homeservers with a worker each are connected by the fakes' `fed_proxy`. Some tests replace the other side's
+//! response; then only the status matters that the client receives.
 
 use black_box::{HomeserverPath, HomeserverQuestion, Lab, OwnHomeserver, Reply, Service, Sfu};
 use serde_json::{Value, json};
 
 use super::{ALICE, ALICE_S_IDENTITY, LIVEKIT_ROOM, ROOM, Stage, claims};
 
-/// Two homeservers that federate with each other, each with its worker and its SFU.
+/// Two federating homeservers, each with a worker and an SFU of its own.
 struct Federation {
     ours: Stage,
     theirs: OwnHomeserver,

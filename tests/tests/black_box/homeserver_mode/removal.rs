@@ -1,4 +1,8 @@
-//! Whoever leaves the Matrix room is removed from the call, and nobody else.
+//! Removal from the call: participants whose users have left the Matrix room, and no others
+//! (`docs/protocol.md#removing-participants`).
+//!
+//! Most tests poll the homeserver every second. They change the fake homeserver's rooms, or make it fail, and check the
+//! removals that have reached the fake SFU.
 
 use std::time::Duration;
 
@@ -22,7 +26,7 @@ async fn who_leaves_the_matrix_room_is_removed_within_one_interval() {
 
 #[tokio::test]
 async fn a_kept_token_does_not_let_them_stay() {
-    // Rounds come too late to remove anybody here.
+    // The next sweep is an hour away: only the webhook can cause these removals.
     let stage = Stage::in_a_call(|deployment| deployment.set(INTERVAL, "3600")).await;
     stage.own.leave(ROOM, ALICE);
 
@@ -46,7 +50,7 @@ async fn a_round_is_one_question_whatever_the_number_of_participants() {
 
     stage.rounds(before + 3).await;
 
-    // Which isn't over by the time at which it is counted.
+    // The last sweep may still be in progress when it is counted.
     let log = stage.service.log().text();
     assert!(!log.contains("membership unknown"), "{log}");
     assert_eq!(stage.lab.sfu.removals(), []);
@@ -149,7 +153,7 @@ async fn the_leave_of_who_is_removed_is_sent() {
 
     stage.own.leave(ROOM, ALICE);
 
-    // No webhook says so.
+    // The removal alone causes the `send`: there is no webhook.
     stage.removed(1).await;
     stage.own.events.sent(&delay_id).await;
 }
@@ -169,7 +173,7 @@ async fn a_call_that_is_over_wakes_its_object_once_more_when_the_token_has_expir
     stage.own.events.until("alarm at the token's expiry", alarms, is_at_expiry).await;
 }
 
-/// The tables are made with the first of them. An alarm is a row too.
+/// Rows are counted after the first sweeps, which create the tables. An alarm is a row too.
 #[tokio::test]
 async fn a_round_writes_nothing_but_its_alarm() {
     let stage = Stage::in_a_call(|deployment| every_second(deployment).set("LIVEKIT_LOG_LEVEL", "debug")).await;
@@ -185,7 +189,7 @@ async fn a_round_writes_nothing_but_its_alarm() {
 }
 
 impl Stage {
-    /// Alice, Carol and Bob are in the Matrix room, and Alice is in its call.
+    /// Starts a stage with Alice, Carol and Bob in the Matrix room, and Alice in its call.
     async fn in_a_call(configure: impl FnOnce(Deployment) -> Deployment) -> Self {
         let stage = Self::deployed(configure).await;
         for user in [ALICE, CAROL, BOB] {
@@ -203,14 +207,15 @@ impl Stage {
         assert_eq!(answer.status, 200, "{answer:?}");
     }
 
-    /// When the homeserver was asked who is in the room.
+    /// Paths of the `joined_members` requests so far.
     fn questions(&self) -> Vec<String> {
         let asked = self.own.asked().into_iter();
         asked.filter(|(question, _)| *question == HomeserverQuestion::JoinedMembers).map(|(_, path)| path).collect()
     }
 
+    /// Waits until the homeserver has received this many `joined_members` requests in all.
     async fn rounds(&self, times: usize) {
-        self.own.events.until("questions for members", || self.questions().len(), |asked| *asked >= times).await;
+        self.own.events.until("polls of the members", || self.questions().len(), |asked| *asked >= times).await;
     }
 
     async fn removed(&self, times: usize) {
@@ -228,7 +233,8 @@ fn alice_is_removed(there: bool) -> Removal {
     Removal::Participant { room: LIVEKIT_ROOM.to_owned(), identity: ALICE_S_IDENTITY.to_owned(), there }
 }
 
-/// Computed here as protocol 4 says, for the member of [`Stage::request`].
+/// Identity on the SFU of the member in [`Stage::request`], computed independently of the worker
+/// (`docs/protocol.md#names-on-the-sfu`).
 fn identity_of(user_id: &str) -> String {
     use base64::Engine as _;
     use sha2::Digest as _;

@@ -1,4 +1,7 @@
-//! Tokens for our own SFU: who gets one, and what it says.
+//! Tokens for the own SFU: the conditions and the claims (`docs/protocol.md#endpoints-of-homeserver-mode`).
+//!
+//! Alice's requests come through the worker's own homeserver, Bob's through his homeserver over federation. The fake
+//! homeserver decides on memberships, fails, or responds with something else; LiveKit's own code verifies the tokens.
 
 use black_box::{Endpoint, HomeserverPath, HomeserverQuestion, Reply, Sfu};
 use serde_json::{Value, json};
@@ -68,7 +71,7 @@ async fn tokens_of_this_mode_live_as_long_as_it_is_configured() {
         assert_eq!(claims.video.can_update_own_metadata, Some(true));
         assert_eq!(claims.video.can_publish, Some(path == CLIENT));
     }
-    // Nobody's membership is behind the others.
+    // Tokens for an OpenID token keep the default: no membership is checked for them.
     for endpoint in Endpoint::BOTH {
         let claims = claims(&stage.service.ask(endpoint, &stage.own.home.openid_token(ALICE)).await.jwt());
         assert_eq!(claims.exp, claims.nbf + 3600);
@@ -82,7 +85,7 @@ async fn whoever_is_not_in_the_room_gets_nothing() {
         (CLIENT, &[]),
         (CLIENT, &["@carol:example.com", BOB]),
         (FEDERATION, &[ALICE]),
-        // Our homeserver knows of Bob's membership no more than it did when its last user was there.
+        // Without a user in the room, the own homeserver knows only an old state of Bob's membership.
         (FEDERATION, &[BOB]),
         (FEDERATION, &[ALICE, "@dave:remote.example"]),
     ];
@@ -93,7 +96,7 @@ async fn whoever_is_not_in_the_room_gets_nothing() {
         body["room_id"] = room.into();
 
         stage.forward(path, &body).await.assert_error(403, "M_FORBIDDEN");
-        // This is found out before the URL is looked at.
+        // Membership is checked before the URL.
         body["url"] = "wss://elsewhere.example".into();
         stage.forward(path, &body).await.assert_error(403, "M_FORBIDDEN");
     }

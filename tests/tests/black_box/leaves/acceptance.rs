@@ -1,4 +1,8 @@
-//! What is handed over, and what is refused (protocol 2.1, 2.2 and 7).
+//! Acceptance and rejection of leaves (`docs/protocol.md#request-bodies`, `docs/protocol.md#errors`,
+//! `docs/protocol.md#access`).
+//!
+//! Leaves come through all three endpoints, with fields missing or wrong, for users without the right to delegate, and
+//! while the object's storage fails. A rejected leave must leave nothing behind.
 
 use black_box::{Door, Lab, Member, Reply};
 use hyper::Method;
@@ -9,19 +13,19 @@ use super::{LONG, Stage, alice};
 #[tokio::test]
 async fn a_leave_is_handed_over_with_a_token_or_on_its_own() {
     let stage = Stage::new().await;
-    for door in Door::ALL {
+    for entry_point in Door::ALL {
         let delay_id = stage.events.schedule(LONG);
 
-        let answer = stage.hand_over(door, &alice(), &delay_id, LONG).await;
+        let answer = stage.hand_over(entry_point, &alice(), &delay_id, LONG).await;
 
-        assert_eq!(answer.status, 200, "{door:?}: {answer:?}");
+        assert_eq!(answer.status, 200, "{entry_point:?}: {answer:?}");
         answer.assert_cors();
-        match door {
+        match entry_point {
             Door::Delegate => assert_eq!(answer.json(), json!({})),
             _ => assert!(!answer.jwt().is_empty()),
         }
     }
-    // Who is in the call already needs no room.
+    // Two of the three endpoints create the room: a client that only delegates is in the call already.
     assert_eq!(stage.lab.sfu.created().len(), 2);
 }
 
@@ -29,13 +33,13 @@ async fn a_leave_is_handed_over_with_a_token_or_on_its_own() {
 async fn the_client_s_own_idea_of_the_client_server_api_is_ignored() {
     let stage = Stage::new().await;
     let tripwire = stage.lab.tripwire("elsewhere.example", 443).await;
-    for door in Door::ALL {
+    for entry_point in Door::ALL {
         let delay_id = stage.events.schedule(LONG);
         let token = stage.home.openid_token(&alice().user_id);
-        let mut body = alice().delegation(door, &token, &delay_id, LONG);
+        let mut body = alice().delegation(entry_point, &token, &delay_id, LONG);
         body["delay_cs_api_url"] = "https://elsewhere.example".into();
 
-        let answer = stage.service.post(door.path(), &body).await;
+        let answer = stage.service.post(entry_point.path(), &body).await;
 
         assert_eq!(answer.status, 200, "{answer:?}");
     }
@@ -48,7 +52,7 @@ async fn a_leave_that_cannot_be_one_is_refused_and_its_field_named() {
     let token = stage.home.openid_token(&alice().user_id);
     let longest = "x".repeat(255);
     stage.events.schedule_as(&longest, LONG);
-    for door in Door::ALL {
+    for entry_point in Door::ALL {
         for (delay_id, delay_timeout, field) in [
             (json!("."), json!(8000), "delay_id"),
             (json!(".."), json!(8000), "delay_id"),
@@ -60,31 +64,31 @@ async fn a_leave_that_cannot_be_one_is_refused_and_its_field_named() {
             (json!("syd_secret"), json!(0), "delay_timeout"),
             (json!("syd_secret"), json!(-1), "delay_timeout"),
         ] {
-            let mut body = alice().request(door, &token);
+            let mut body = alice().request(entry_point, &token);
             body["delay_id"] = delay_id.clone();
             body["delay_timeout"] = delay_timeout.clone();
-            // A field that is null is as good as none.
+            // `null` counts like an absent field.
             let absent = |body: &mut Value| body.as_object_mut().unwrap().retain(|_, value| !value.is_null());
 
             for leave_out in [false, true] {
                 if leave_out {
                     absent(&mut body);
                 }
-                let answer = stage.service.post(door.path(), &body).await;
+                let answer = stage.service.post(entry_point.path(), &body).await;
 
                 answer.assert_error(400, "M_BAD_JSON");
                 answer.assert_cors();
-                assert!(answer.error().contains(field), "{door:?} {delay_id} {delay_timeout}: {answer:?}");
+                assert!(answer.error().contains(field), "{entry_point:?} {delay_id} {delay_timeout}: {answer:?}");
             }
         }
         for (field, value) in [("delay_id", json!(5)), ("delay_timeout", json!("8000")), ("delay_timeout", json!(1.5))]
         {
-            let mut body = alice().delegation(door, &token, "syd_secret", LONG);
+            let mut body = alice().delegation(entry_point, &token, "syd_secret", LONG);
             body[field] = value;
 
-            stage.service.post(door.path(), &body).await.assert_error(400, "M_NOT_JSON");
+            stage.service.post(entry_point.path(), &body).await.assert_error(400, "M_NOT_JSON");
         }
-        let answer = stage.hand_over(door, &alice(), &longest, LONG).await;
+        let answer = stage.hand_over(entry_point, &alice(), &longest, LONG).await;
         assert_eq!(answer.status, 200, "{answer:?}");
     }
     assert!(!stage.service.log().text().contains("syd_secret"));
@@ -97,19 +101,20 @@ async fn leaves_of_restricted_users_are_refused() {
     other.has_client_api(stage.events.base_url());
     let bob = Member::of_room("!room:example.org", "@bob:restricted.example");
     let token = other.openid_token(&bob.user_id);
-    for (door, status, errcode) in
+    for (entry_point, status, errcode) in
         [(Door::GetToken, 400, "M_BAD_JSON"), (Door::SfuGet, 400, "M_BAD_JSON"), (Door::Delegate, 403, "M_FORBIDDEN")]
     {
         let delay_id = stage.events.schedule(LONG);
 
-        let answer = stage.service.post(door.path(), &bob.delegation(door, &token, &delay_id, LONG)).await;
+        let answer =
+            stage.service.post(entry_point.path(), &bob.delegation(entry_point, &token, &delay_id, LONG)).await;
 
         answer.assert_error(status, errcode);
         answer.assert_cors();
-        // Nobody is asked where the leave would be.
+        // The worker doesn't look for the homeserver's client-server API.
         assert_eq!(other.client_well_known_requests(), 0);
     }
-    // Without the leave, as Element Call tries next, they get their token.
+    // Without the leave, as in Element Call's next request, the user receives a token.
     let answer = stage.service.post("/sfu/get", &bob.request(Door::SfuGet, &token)).await;
     assert!(!answer.jwt().is_empty());
     assert_eq!(stage.lab.sfu.requests(), 0);
@@ -121,10 +126,10 @@ async fn who_cannot_be_verified_is_told_so_before_anything_else() {
     let mallory = Member { user_id: String::from("@mallory:example.org"), ..alice() };
     let token = stage.home.openid_token(&alice().user_id);
     stage.home.set_client_well_known(Reply::html(404));
-    for door in [Door::GetToken, Door::Delegate] {
-        let body = mallory.delegation(door, &token, "syd_secret", LONG);
+    for entry_point in [Door::GetToken, Door::Delegate] {
+        let body = mallory.delegation(entry_point, &token, "syd_secret", LONG);
 
-        stage.service.post(door.path(), &body).await.assert_error(401, "M_UNAUTHORIZED");
+        stage.service.post(entry_point.path(), &body).await.assert_error(401, "M_UNAUTHORIZED");
     }
     assert_eq!(stage.home.client_well_known_requests(), 0);
 }
@@ -154,10 +159,10 @@ async fn the_endpoint_exists_for_clients_that_probe_it() {
 async fn what_cannot_be_stored_is_not_promised() {
     let stage = Stage::new().await;
     stage.service.storage().fill_up();
-    for door in Door::ALL {
+    for entry_point in Door::ALL {
         let delay_id = stage.events.schedule(LONG);
 
-        let answer = stage.hand_over(door, &alice(), &delay_id, LONG).await;
+        let answer = stage.hand_over(entry_point, &alice(), &delay_id, LONG).await;
 
         answer.assert_error(500, "M_UNKNOWN");
         answer.assert_cors();

@@ -1,4 +1,8 @@
-//! The homeserver's answers to `restart` and `send`, every row of the table (protocol 7).
+//! Responses to `restart` and `send`: every row of the table in `docs/protocol.md#restart-and-send`, and
+//! `docs/protocol.md#back-off`.
+//!
+//! The fake homeserver is given the next responses for an event, or one for all requests. The tests compare the number
+//! of requests and the time between them with the table.
 
 use std::time::{Duration, SystemTime};
 
@@ -147,17 +151,17 @@ async fn sends_that_keep_failing_end_with_the_delay() {
     stage.forgotten(&member, "out of reach until the delay was over").await;
     let sends = stage.events.sends(&delay_id);
     assert!(sends >= 1);
-    // The homeserver's clock started a little later than the worker's.
+    // The homeserver's delay started a little later than the worker's, and ends later.
     let fate = || stage.events.fate(&delay_id);
     stage.events.until("end of the delay", fate, |fate| matches!(fate, Fate::TimedOut(_))).await;
     assert_eq!(stage.events.sends(&delay_id), sends);
 }
 
-/// An answer that settles nothing.
+/// A response, or the lack of one, after which the request is repeated.
 struct Failure {
     what: &'static str,
     reply: Box<dyn Fn() -> Reply>,
-    /// How long it asks to wait.
+    /// Shortest time until the next attempt.
     wait: Duration,
 }
 
@@ -173,7 +177,7 @@ impl Failure {
     #[track_caller]
     fn assert_waited(&self, calls: &[DelayedEventCall]) {
         let waited = calls[1].at - calls[0].at;
-        assert!(waited >= self.wait, "{}: tried again after {waited:?} instead of {:?}", self.what, self.wait);
+        assert!(waited >= self.wait, "{}: repeated after {waited:?} instead of {:?}", self.what, self.wait);
     }
 }
 
@@ -219,7 +223,7 @@ fn failures() -> Vec<Failure> {
     ]
 }
 
-/// Rooms don't get into each other's way.
+/// A member of a room of its own, as rooms don't affect each other.
 fn in_room(number: usize) -> Member {
     Member::of_room(&format!("!room{number}:example.org"), "@alice:example.org")
 }

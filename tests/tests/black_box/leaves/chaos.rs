@@ -1,4 +1,12 @@
-//! Three hundred delegations live through their lives while the worker is killed again and again.
+//! Chaos: 300 delegations at once, while the worker is killed again and again
+//! (`docs/protocol.md#the-life-of-a-delegated-leave`).
+//!
+//! How it works:
+//! - Each member delegates its leave through a random endpoint, joins, perhaps reconnects, and leaves, at random times.
+//! - A tenth of the webhooks is lost; the others are repeated until they are acknowledged, as LiveKit does.
+//! - Meanwhile workerd is killed every few seconds, and started again on the same storage.
+//! - In the end every leave must have been sent, and none while its member was connected.
+//! - `SEED=…` repeats a run's random choices; every failure prints the seed.
 
 use std::time::{Duration, Instant};
 
@@ -37,8 +45,8 @@ async fn every_leave_is_sent_and_none_early_however_often_the_worker_is_killed()
     let mut random = StdRng::seed_from_u64(seed);
     let mut kills = 0;
     let lives = tokio::select! {
-        lives = timeout(LONGEST, everybody_left) => lives.unwrap_or_else(|_| panic!("SEED={seed}: it takes too long")),
-        () = world.kill_again_and_again(&mut random, &mut kills) => unreachable!("the killing has no end"),
+        lives = timeout(LONGEST, everybody_left) => lives.unwrap_or_else(|_| panic!("SEED={seed}: not finished within {LONGEST:?}")),
+        () = world.kill_again_and_again(&mut random, &mut kills) => unreachable!("the loop never ends"),
     };
 
     println!("workerd was killed {kills} times");
@@ -46,14 +54,14 @@ async fn every_leave_is_sent_and_none_early_however_often_the_worker_is_killed()
         let member = &life.member;
         let connected = |at: Instant| lab.sfu.was_connected(&member.room(), &member.identity(life.identity), at);
         for send in events.calls_of(delay_id, Operation::Send) {
-            assert!(!connected(send.at), "SEED={seed}: {life:?} was told to leave while connected");
+            assert!(!connected(send.at), "SEED={seed}: {life:?}: sent while connected");
         }
         let fate = events.fate(delay_id);
         assert!(matches!(fate, Fate::Sent(_)), "SEED={seed}: {life:?}: {fate:?}");
     }
 }
 
-/// What everybody deals with.
+/// The parts that all members share.
 #[derive(Clone, Copy)]
 struct World<'a> {
     lab: &'a Lab,
@@ -63,7 +71,7 @@ struct World<'a> {
 }
 
 impl World<'_> {
-    /// At random moments: a request that is under way then gets no answer.
+    /// Kills and restarts the worker at random moments. Requests in flight then receive no response.
     async fn kill_again_and_again(self, random: &mut StdRng, kills: &mut usize) {
         loop {
             sleep(Duration::from_millis(random.random_range(1_000..4_000))).await;
@@ -74,8 +82,8 @@ impl World<'_> {
         }
     }
 
-    /// Tells the worker, as LiveKit does: again if it fails, and now and then not at all.
-    async fn tell(self, webhook: &Webhook, random: &mut StdRng) {
+    /// Delivers a webhook as LiveKit does, with retries; loses it once in ten times.
+    async fn deliver(self, webhook: &Webhook, random: &mut StdRng) {
         if random.random_ratio(1, 10) {
             return;
         }
@@ -88,12 +96,12 @@ impl World<'_> {
     }
 }
 
-/// How a member of a call will behave.
+/// Behaviour of one member, chosen in advance.
 #[derive(Debug)]
 struct Life {
     member: Member,
-    door: Door,
-    /// Whose identity it has on the SFU.
+    entry_point: Door,
+    /// Endpoint whose form of identity it has on the SFU.
     identity: Door,
     begins_after: Duration,
     joins_after: Duration,
@@ -103,8 +111,8 @@ struct Life {
 
 impl Life {
     fn new(number: usize, random: &mut StdRng) -> Self {
-        let door = Door::ALL[random.random_range(0..3)];
-        let identity = if door == Door::Delegate && random.random() { Door::SfuGet } else { door };
+        let entry_point = Door::ALL[random.random_range(0..3)];
+        let identity = if entry_point == Door::Delegate && random.random() { Door::SfuGet } else { entry_point };
         let ms = |random: &mut StdRng, most| Duration::from_millis(random.random_range(0..most));
         let reconnects = random.random_range(0..2);
         Self {
@@ -112,7 +120,7 @@ impl Life {
                 &format!("!room{}:example.org", number % ROOMS),
                 &format!("@user{number}:example.org"),
             ),
-            door,
+            entry_point,
             identity,
             begins_after: ms(random, 10_000),
             joins_after: ms(random, 2_000),
@@ -122,16 +130,16 @@ impl Life {
         }
     }
 
-    /// Lives, and gives the id of its delayed leave.
+    /// Goes through the life, and returns the id of the delayed leave.
     async fn live(&self, world: World<'_>, random: &mut StdRng) -> String {
         sleep(self.begins_after).await;
         let delay_id = world.events.schedule(DELAY_OF_HOMESERVER);
         let token = world.home.openid_token(&self.member.user_id);
-        let request = self.member.delegation(self.door, &token, &delay_id, DELAY);
+        let request = self.member.delegation(self.entry_point, &token, &delay_id, DELAY);
         loop {
-            match world.service.try_post(self.door.path(), &request).await {
+            match world.service.try_post(self.entry_point.path(), &request).await {
                 Some(answer) if answer.status == 200 => break,
-                // A worker that was killed meanwhile, or couldn't store it.
+                // The worker was killed meanwhile, or, with a 5xx, couldn't store the delegation.
                 None => {}
                 Some(answer) => assert!(answer.status >= 500, "{answer:?}"),
             }
@@ -140,17 +148,17 @@ impl Life {
         sleep(self.joins_after).await;
         let (room, identity) = (self.member.room(), self.member.identity(self.identity));
         let mut participant = world.lab.sfu.join(&room, &identity);
-        world.tell(&participant.joined(), random).await;
+        world.deliver(&participant.joined(), random).await;
         for stay in &self.stays[1..] {
             sleep(*stay).await;
             let next = world.lab.sfu.join(&room, &identity);
-            world.tell(&participant.left(Departure::DuplicateIdentity), random).await;
+            world.deliver(&participant.left(Departure::DuplicateIdentity), random).await;
             participant = next;
-            world.tell(&participant.joined(), random).await;
+            world.deliver(&participant.joined(), random).await;
         }
         sleep(self.stays[0]).await;
         world.lab.sfu.leave(&participant);
-        world.tell(&participant.left(self.why), random).await;
+        world.deliver(&participant.left(self.why), random).await;
         delay_id
     }
 }
@@ -158,9 +166,9 @@ impl Life {
 const DELEGATIONS: usize = 300;
 const ROOMS: usize = 40;
 const SANITY_CHECK_INTERVAL_S: u64 = 2;
-/// What the worker is told: it has to restart the leaves of most.
+/// Delay in the delegation, short enough that most leaves need a restart.
 const DELAY: Duration = Duration::from_secs(12);
-/// Longer than the test, so that it is the worker who sends each leave, however slow the machine is.
+/// Delay at the homeserver, longer than the test, so that the worker sends each leave, however slow the machine is.
 const DELAY_OF_HOMESERVER: Duration = Duration::from_secs(600);
 const WEBHOOK_ATTEMPTS: usize = 10;
 const LONGEST: Duration = Duration::from_secs(240);

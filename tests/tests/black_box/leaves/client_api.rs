@@ -1,4 +1,8 @@
-//! How the homeserver's client-server API is found, and which form of delayed events is used (protocol 7).
+//! Discovery of the homeserver's client-server API, and the form of its delayed events
+//! (`docs/protocol.md#finding-the-client-server-api`).
+//!
+//! The fakes serve well-known files and `/versions` of all kinds. A leave that is restarted, or the 4xx or 5xx for the
+//! delegation, shows whether the API was found; counters show the caching.
 
 use std::net::SocketAddr;
 
@@ -83,8 +87,9 @@ async fn without_an_api_no_leave_is_taken_over_and_no_room_is_created() {
 
 async fn assert_refused(service: &Service, home: &Homeserver, what: &str) {
     let token = home.openid_token(&alice().user_id);
-    for door in Door::ALL {
-        let answer = service.post(door.path(), &alice().delegation(door, &token, "syd_secret", LONG)).await;
+    for entry_point in Door::ALL {
+        let answer =
+            service.post(entry_point.path(), &alice().delegation(entry_point, &token, "syd_secret", LONG)).await;
 
         assert_eq!(answer.status, 400, "{what}: {answer:?}");
         answer.assert_error(400, "M_BAD_JSON");
@@ -133,8 +138,8 @@ async fn assert_form(versions: Reply, stable: bool, what: &str) {
 #[tokio::test]
 async fn one_look_up_serves_all_that_follow() {
     let stage = Stage::new().await;
-    for door in Door::ALL {
-        stage.delegate(door, &alice(), SHORT).await;
+    for entry_point in Door::ALL {
+        stage.delegate(entry_point, &alice(), SHORT).await;
     }
     let (delay_id, participant) = stage.connected(&alice(), SHORT).await;
     stage.events.restarted(&delay_id, 3).await;
@@ -161,7 +166,7 @@ async fn a_well_known_that_goes_away_stops_no_leave() {
     let (delay_id, participant) = stage.connected(&alice(), SHORT).await;
 
     stage.home.set_client_well_known(Reply::html(404));
-    // All that was cached is gone with it.
+    // A restart clears all caches.
     stage.service.kill();
     stage.service.start_again();
 

@@ -1,4 +1,8 @@
-//! Under which identities a member is known on the SFU (protocol 8).
+//! Identities under which the worker looks for a member on the SFU (`docs/protocol.md#names-on-the-sfu`,
+//! `docs/protocol.md#the-life-of-a-delegated-leave`).
+//!
+//! Members delegate through one endpoint and join with the identity of another. A delegation without a token matches
+//! the identities of both forms, one with a token only the token's.
 
 use black_box::{Door, Member, Question};
 
@@ -17,7 +21,7 @@ async fn a_legacy_client_that_delegates_on_its_own_is_matched() {
     stage.events.restarted(&delay_id, 1).await;
     stage.leave(&participant).await;
     stage.events.sent(&delay_id).await;
-    // Both identities are looked for at once.
+    // One poll of the room covers both identities.
     assert_eq!(stage.lab.sfu.questions()[0], Question::List { room: alice().room() });
 }
 
@@ -51,17 +55,17 @@ async fn the_legacy_identity_is_of_the_legacy_slot_only() {
 
 #[tokio::test]
 async fn with_a_token_only_the_token_s_identity_counts() {
-    for (door, other) in [(Door::GetToken, Door::SfuGet), (Door::SfuGet, Door::GetToken)] {
+    for (entry_point, other) in [(Door::GetToken, Door::SfuGet), (Door::SfuGet, Door::GetToken)] {
         let stage = Stage::new().await;
-        let delay_id = stage.delegate(door, &alice(), SHORT).await;
-        stage.join(door, &alice()).await;
+        let delay_id = stage.delegate(entry_point, &alice(), SHORT).await;
+        stage.join(entry_point, &alice()).await;
         stage.events.restarted(&delay_id, 1).await;
 
         let namesake = stage.join(other, &alice()).await;
         stage.leave(&namesake).await;
 
         stage.restarted_again(&delay_id).await;
-        assert_eq!(stage.events.sends(&delay_id), 0, "{door:?}");
+        assert_eq!(stage.events.sends(&delay_id), 0, "{entry_point:?}");
     }
 }
 

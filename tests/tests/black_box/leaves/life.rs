@@ -1,4 +1,8 @@
-//! The life of a delegation, from Waiting over Connected to Leaving (protocol 8).
+//! Life of a delegation, from `Waiting` through `Connected` to `Leaving` (`docs/protocol.md#states`,
+//! `docs/protocol.md#restarts`).
+//!
+//! Members join, leave, or never come; webhooks arrive, are repeated, or are missing. The fake homeserver's record
+//! shows when the leave was restarted and whether it was sent.
 
 use black_box::{Departure, Door, Fate, Member, Question, Reply, Webhook};
 
@@ -6,10 +10,10 @@ use super::{LONG, SHORT, Stage, alice, bob};
 
 #[tokio::test]
 async fn who_is_connected_never_leaves_and_who_goes_does_so_at_once() {
-    for door in Door::ALL {
+    for entry_point in Door::ALL {
         let stage = Stage::new().await;
-        let delay_id = stage.delegate(door, &alice(), SHORT).await;
-        let participant = stage.join(door, &alice()).await;
+        let delay_id = stage.delegate(entry_point, &alice(), SHORT).await;
+        let participant = stage.join(entry_point, &alice()).await;
 
         stage.events.restarted(&delay_id, 4).await;
         assert_eq!(stage.events.fate(&delay_id), Fate::Scheduled);
@@ -37,7 +41,7 @@ async fn who_is_in_the_call_already_is_found_there() {
 async fn who_joins_later_is_found_without_a_webhook() {
     let stage = Stage::new().await;
     let delay_id = stage.delegate(Door::GetToken, &alice(), LONG).await;
-    asked(&stage, 2).await;
+    polled(&stage, 2).await;
     assert_eq!(stage.events.restarts(&delay_id), 0);
 
     stage.lab.sfu.join(&alice().room(), &alice().identity(Door::GetToken));
@@ -63,7 +67,7 @@ async fn an_sfu_that_cannot_be_asked_is_asked_again() {
 #[tokio::test]
 async fn who_never_comes_leaves_when_the_delay_is_over() {
     let stage = Stage::new().await;
-    // The homeserver's own timer has been restarted by the client, as clients do until they are connected.
+    // The client itself restarts the homeserver's timer until it is connected, so that one is longer.
     let delay_id = stage.events.schedule(LONG);
 
     let answer = stage.hand_over(Door::SfuGet, &alice(), &delay_id, SHORT).await;
@@ -95,7 +99,7 @@ async fn an_attempt_to_connect_that_is_aborted_is_followed_by_another() {
     let failed = stage.lab.sfu.join(&alice().room(), &alice().identity(Door::GetToken));
     stage.lab.sfu.leave(&failed);
 
-    stage.tell(&failed.aborted()).await;
+    stage.deliver(&failed.aborted()).await;
     stage.join(Door::GetToken, &alice()).await;
 
     stage.events.restarted(&delay_id, 1).await;
@@ -108,7 +112,7 @@ async fn a_connection_that_is_aborted_after_all_is_over() {
     let (delay_id, participant) = stage.connected(&alice(), LONG).await;
 
     stage.lab.sfu.leave(&participant);
-    stage.tell(&participant.aborted()).await;
+    stage.deliver(&participant.aborted()).await;
 
     stage.events.sent(&delay_id).await;
 }
@@ -123,7 +127,7 @@ async fn when_a_room_is_finished_everybody_in_it_has_left() {
 
     stage.lab.sfu.leave(&alice_there);
     stage.lab.sfu.leave(&bob_there);
-    stage.tell(&stage.lab.sfu.room_finished(&alice().room())).await;
+    stage.deliver(&stage.lab.sfu.room_finished(&alice().room())).await;
 
     stage.events.sent(&alices).await;
     stage.events.sent(&bobs).await;
@@ -137,16 +141,16 @@ async fn webhooks_that_come_twice_or_say_nothing_new_do_no_harm() {
     let (delay_id, participant) = stage.connected(&alice(), SHORT).await;
     let left = participant.left(Departure::ClientInitiated);
 
-    stage.tell(&participant.joined()).await;
+    stage.deliver(&participant.joined()).await;
     for event in ["track_published", "room_started", "participant_updated", "egress_ended"] {
-        stage.tell(&Webhook::new(&participant.event(event))).await;
+        stage.deliver(&Webhook::new(&participant.event(event))).await;
     }
     stage.restarted_again(&delay_id).await;
     assert_eq!(stage.events.sends(&delay_id), 0);
     stage.lab.sfu.leave(&participant);
-    stage.tell(&left).await;
-    stage.tell(&left).await;
-    stage.tell(&participant.joined()).await;
+    stage.deliver(&left).await;
+    stage.deliver(&left).await;
+    stage.deliver(&participant.joined()).await;
 
     stage.events.sent(&delay_id).await;
     stage.forgotten(&alice(), "leave sent").await;
@@ -166,8 +170,8 @@ async fn a_webhook_nobody_signed_moves_nobody() {
     assert_eq!(stage.events.sends(&delay_id), 0);
 }
 
-/// As soon as the SFU has been asked so many times.
-async fn asked(stage: &Stage, times: usize) {
+/// Waits until the SFU has been polled `times` times in all.
+async fn polled(stage: &Stage, times: usize) {
     let questions = || stage.lab.sfu.questions().len();
-    stage.events.until("questions to the SFU", questions, |questions| *questions >= times).await;
+    stage.events.until("polls of the SFU", questions, |questions| *questions >= times).await;
 }

@@ -1,4 +1,7 @@
-//! Each change of a delegation's state is a line in the log (issue: what an operator reads; `docs/operations.md`).
+//! Log lines about delegations: one for each change of state (`docs/operations.md#the-log`).
+//!
+//! A delegation goes through a sequence of states, and the tests compare levels and messages of the lines that name its
+//! identity, in order.
 
 use black_box::{Departure, Door, Member, Operation, Reply};
 
@@ -9,10 +12,10 @@ async fn a_life_is_told_from_its_beginning_to_its_end() {
     let stage = Stage::new().await;
     let member = alice();
     let (delay_id, first) = stage.connected(&member, LONG).await;
-    // Of this one nothing is told.
+    // The second connection, without a webhook.
     let second = stage.lab.sfu.join(&member.room(), &member.identity(Door::GetToken));
-    stage.tell(&first.left(Departure::DuplicateIdentity)).await;
-    told(&stage, &member, 4).await;
+    stage.deliver(&first.left(Departure::DuplicateIdentity)).await;
+    logged(&stage, &member, 4).await;
     stage.leave(&second).await;
     stage.events.sent(&delay_id).await;
     stage.forgotten(&member, "leave sent").await;
@@ -25,7 +28,7 @@ async fn a_life_is_told_from_its_beginning_to_its_end() {
         ("info", "participant gone, sending its leave"),
         ("info", "leave sent"),
     ];
-    assert_eq!(told(&stage, &member, lines.len()).await, lines.map(owned));
+    assert_eq!(logged(&stage, &member, lines.len()).await, lines.map(owned));
 }
 
 #[tokio::test]
@@ -37,7 +40,7 @@ async fn a_delegation_that_takes_another_s_place_is_told() {
 
     let lines =
         [("info", "delayed leave delegated"), ("info", "delegation replaced"), ("info", "delayed leave delegated")];
-    assert_eq!(told(&stage, &alice(), lines.len()).await, lines.map(owned));
+    assert_eq!(logged(&stage, &alice(), lines.len()).await, lines.map(owned));
 }
 
 #[tokio::test]
@@ -52,9 +55,9 @@ async fn what_goes_wrong_with_the_homeserver_is_told_as_a_warning() {
     stage.leave(&participant).await;
     stage.forgotten(&bob(), "out of reach until the delay was over").await;
 
-    let lines = told(&stage, &alice(), 3).await;
+    let lines = logged(&stage, &alice(), 3).await;
     assert_eq!(lines[2], owned(("warn", "delayed leave restart failed, retrying")));
-    let lines = told(&stage, &bob(), 5).await;
+    let lines = logged(&stage, &bob(), 5).await;
     assert_eq!(lines[3], owned(("warn", "delayed leave send failed, retrying")));
     let last = lines.last().unwrap();
     assert_eq!(*last, owned(("warn", "delayed leave expired at the homeserver")));
@@ -68,12 +71,13 @@ async fn an_event_that_the_homeserver_does_not_have_any_more_is_told() {
 
     stage.join(Door::GetToken, &alice()).await;
 
-    let lines = told(&stage, &alice(), 3).await;
+    let lines = logged(&stage, &alice(), 3).await;
     assert_eq!(lines[2], owned(("info", "delayed leave not found at the homeserver")));
 }
 
-/// The lines about the member's delegation, level and message, as soon as there are so many. Each says whose it is and where.
-async fn told(stage: &Stage, member: &Member, at_least: usize) -> Vec<(String, String)> {
+/// Waits for `at_least` lines about the member's delegation, and returns level and message of each. Checks that all
+/// of them name room and homeserver.
+async fn logged(stage: &Stage, member: &Member, at_least: usize) -> Vec<(String, String)> {
     let lines = || {
         let lines = stage.service.log().lines().into_iter();
         lines.filter(|line| line.0["identity"] == member.identity(Door::GetToken).as_str()).collect::<Vec<_>>()

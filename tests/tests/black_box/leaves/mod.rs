@@ -1,4 +1,12 @@
-//! Delegated leaves: what is accepted, and what becomes of it (protocol 7 and 8).
+//! Delegated leaves (`docs/protocol.md#delayed-events`, `docs/protocol.md#the-life-of-a-delegated-leave`).
+//!
+//! How it works:
+//! - [`Stage`] is a homeserver with delayed events, an SFU, and the worker between them.
+//! - A member delegates a leave that is scheduled at the fake homeserver, which records each `restart` and `send` with
+//!   its time, and sends the leave itself when the delay elapses.
+//! - [`Stage::join`] and [`Stage::leave`] change the fake SFU and deliver its webhook. Tests that need only one of the
+//!   two use the fake and [`Stage::deliver`] directly.
+//! - To show that an event had no effect, a test waits for the next restart, after which the event has been handled.
 
 mod acceptance;
 mod answers;
@@ -41,39 +49,40 @@ impl Stage {
         Self { service, events, home, lab }
     }
 
-    /// Hands over a leave that the homeserver sends after `delay`. Gives its id.
-    async fn delegate(&self, door: Door, member: &Member, delay: Duration) -> String {
+    /// Delegates a leave that the homeserver sends after `delay`. Returns its id.
+    async fn delegate(&self, entry_point: Door, member: &Member, delay: Duration) -> String {
         let delay_id = self.events.schedule(delay);
-        let answer = self.hand_over(door, member, &delay_id, delay).await;
+        let answer = self.hand_over(entry_point, member, &delay_id, delay).await;
         assert_eq!(answer.status, 200, "{answer:?}");
         delay_id
     }
 
-    /// Asks to take over a leave, whatever comes of it.
-    async fn hand_over(&self, door: Door, member: &Member, delay_id: &str, delay: Duration) -> Answer {
+    /// Requests the delegation of a leave, and returns the response, accepted or not.
+    async fn hand_over(&self, entry_point: Door, member: &Member, delay_id: &str, delay: Duration) -> Answer {
         let token = self.home.openid_token(&member.user_id);
-        self.service.post(door.path(), &member.delegation(door, &token, delay_id, delay)).await
+        self.service.post(entry_point.path(), &member.delegation(entry_point, &token, delay_id, delay)).await
     }
 
-    /// The member connects, having come in through that door, and the worker is told.
-    async fn join(&self, door: Door, member: &Member) -> Participant {
-        let participant = self.lab.sfu.join(&member.room(), &member.identity(door));
-        self.tell(&participant.joined()).await;
+    /// Connects the member to the SFU, under the identity of that entry point, and delivers the webhook.
+    async fn join(&self, entry_point: Door, member: &Member) -> Participant {
+        let participant = self.lab.sfu.join(&member.room(), &member.identity(entry_point));
+        self.deliver(&participant.joined()).await;
         participant
     }
 
-    /// The participant goes, and the worker is told.
+    /// Disconnects the participant, and delivers the webhook.
     async fn leave(&self, participant: &Participant) {
         self.lab.sfu.leave(participant);
-        self.tell(&participant.left(Departure::ClientInitiated)).await;
+        self.deliver(&participant.left(Departure::ClientInitiated)).await;
     }
 
-    async fn tell(&self, webhook: &Webhook) {
+    /// Delivers a webhook, which the worker has to accept.
+    async fn deliver(&self, webhook: &Webhook) {
         let answer = webhook.send(&self.service).await;
         assert_eq!(answer.status, 200, "{answer:?}");
     }
 
-    /// A member whose leave has been handed over, who has joined, and whose leave has been restarted.
+    /// Delegates the member's leave, connects the member, and waits for the first restart.
     async fn connected(&self, member: &Member, delay: Duration) -> (String, Participant) {
         let delay_id = self.delegate(Door::GetToken, member, delay).await;
         let participant = self.join(Door::GetToken, member).await;
@@ -81,18 +90,18 @@ impl Stage {
         (delay_id, participant)
     }
 
-    /// As soon as another restart has been asked for: all that was told before has had its effect by then.
+    /// Waits for another restart. By then the worker has handled everything that it had received before.
     async fn restarted_again(&self, delay_id: &str) {
         self.events.restarted(delay_id, self.events.restarts(delay_id) + 1).await;
     }
 
-    /// As soon as nothing is stored for the room any more.
+    /// Waits until the delegation is gone from the storage, for the reason `why` in the log.
     async fn forgotten(&self, member: &Member, why: &str) {
         self.service.log().line_with(&[&member.room(), why]).await;
     }
 }
 
-/// The member whom most tests are about.
+/// The member in most tests.
 fn alice() -> Member {
     Member::of_room("!room:example.org", "@alice:example.org")
 }

@@ -1,4 +1,7 @@
-//! The worker's end at any moment, and what it does when it is back (protocol 8): everything, and nothing too early.
+//! Crashes of the worker and failures of its storage (`docs/protocol.md#the-life-of-a-delegated-leave`).
+//!
+//! Tests kill workerd at a certain moment of a delegation's life, change something meanwhile, and start it again on the
+//! same storage. Every acknowledged delegation and webhook must still count, and no leave may be sent too early.
 
 use black_box::{Departure, Door, Fate, Gate, Operation, Reply};
 use serde_json::json;
@@ -7,14 +10,14 @@ use super::{LONG, SHORT, Stage, alice};
 
 #[tokio::test]
 async fn a_delegation_that_was_acknowledged_is_on_disk() {
-    for door in Door::ALL {
+    for entry_point in Door::ALL {
         let stage = Stage::new().await;
-        let delay_id = stage.delegate(door, &alice(), LONG).await;
+        let delay_id = stage.delegate(entry_point, &alice(), LONG).await;
 
         stage.service.kill();
         stage.service.start_again();
 
-        let participant = stage.join(door, &alice()).await;
+        let participant = stage.join(entry_point, &alice()).await;
         stage.events.restarted(&delay_id, 1).await;
         stage.leave(&participant).await;
         stage.events.sent(&delay_id).await;
@@ -38,10 +41,10 @@ async fn a_join_that_was_acknowledged_is_not_forgotten() {
     let stage = Stage::new().await;
     let delay_id = stage.delegate(Door::GetToken, &alice(), LONG).await;
     stage.events.answer_always(&delay_id, Operation::Restart, Reply::html(503));
-    // The SFU doesn't tell, so that nothing but the memory of the webhook can lead to a restart.
     stage.join(Door::GetToken, &alice()).await;
 
     stage.service.kill();
+    // The SFU can't be polled: only the stored webhook can lead to a restart.
     stage.lab.sfu.fail(Reply::html(503));
     let before = stage.events.restarts(&delay_id);
     stage.service.start_again();
@@ -105,7 +108,7 @@ async fn who_left_and_came_back_meanwhile_does_not_leave() {
     stage.events.until("send", || stage.events.sends(&delay_id), |sends| *sends == 1).await;
 
     stage.service.kill();
-    // Of this nobody tells.
+    // There is no webhook about this connection.
     stage.lab.sfu.join(&alice().room(), &alice().identity(Door::GetToken));
     stage.service.start_again();
 
@@ -137,7 +140,7 @@ async fn a_webhook_that_finds_nobody_is_sent_again() {
     stage.service.kill();
     stage.lab.sfu.leave(&participant);
     stage.service.start_again();
-    stage.tell(&left).await;
+    stage.deliver(&left).await;
 
     stage.events.sent(&delay_id).await;
 }
@@ -154,7 +157,7 @@ async fn a_webhook_that_cannot_be_stored_is_wanted_again() {
     assert_eq!(answer.status, 500, "{answer:?}");
     drop(lock);
 
-    stage.tell(&left).await;
+    stage.deliver(&left).await;
     stage.events.sent(&delay_id).await;
 }
 

@@ -1,4 +1,8 @@
-//! A new delegation takes the place of the old one (protocol 8).
+//! Replacement: a new delegation takes the place of the member's old one
+//! (`docs/protocol.md#the-life-of-a-delegated-leave`).
+//!
+//! A member delegates a second leave while the first is idle, being restarted or being sent. Late responses about the
+//! old event must not affect the new one.
 
 use black_box::{Door, Gate, Operation, Reply};
 use serde_json::json;
@@ -81,7 +85,7 @@ async fn the_same_leave_may_be_handed_over_twice() {
     let stage = Stage::new().await;
     let (delay_id, participant) = stage.connected(&alice(), LONG).await;
 
-    // A client that hasn't seen the first answer.
+    // As a client does that hasn't received the first response.
     assert_eq!(stage.hand_over(Door::GetToken, &alice(), &delay_id, LONG).await.status, 200);
     stage.leave(&participant).await;
 

@@ -1,4 +1,8 @@
-//! Participants that come back: which connection a webhook is about, and why it ended (protocol 8).
+//! Participants that reconnect: a webhook about an older connection, or with a reason after which clients come back,
+//! is no departure (`docs/protocol.md#disconnect-reasons`, `docs/protocol.md#states`).
+//!
+//! The tests deliver `participant_left` webhooks with all reasons, for current and for replaced connections. The worker
+//! then polls the fake SFU, and sends the leave only if the participant isn't there.
 
 use black_box::{Departure, Door, Member};
 
@@ -10,7 +14,7 @@ async fn the_end_of_an_older_connection_is_not_the_end() {
     let (delay_id, first) = stage.connected(&alice(), SHORT).await;
     let second = stage.join(Door::GetToken, &alice()).await;
 
-    stage.tell(&first.left(Departure::ClientInitiated)).await;
+    stage.deliver(&first.left(Departure::ClientInitiated)).await;
 
     stage.restarted_again(&delay_id).await;
     assert_eq!(stage.events.sends(&delay_id), 0);
@@ -22,11 +26,11 @@ async fn the_end_of_an_older_connection_is_not_the_end() {
 async fn a_connection_that_has_been_replaced_is_not_the_end() {
     let stage = Stage::new().await;
     let (delay_id, first) = stage.connected(&alice(), SHORT).await;
-    // Of this one nothing is told.
+    // The second connection, without a webhook.
     let second = stage.lab.sfu.join(&alice().room(), &alice().identity(Door::GetToken));
     let asked = stage.lab.sfu.questions().len();
 
-    stage.tell(&first.left(Departure::DuplicateIdentity)).await;
+    stage.deliver(&first.left(Departure::DuplicateIdentity)).await;
 
     let questions = || stage.lab.sfu.questions().len();
     stage.events.until("question to the SFU", questions, |questions| *questions > asked).await;
@@ -42,7 +46,7 @@ async fn a_participant_that_migrates_keeps_its_connection() {
     let (delay_id, participant) = stage.connected(&alice(), SHORT).await;
     let asked = stage.lab.sfu.questions().len();
 
-    stage.tell(&participant.left(Departure::Migration)).await;
+    stage.deliver(&participant.left(Departure::Migration)).await;
 
     let questions = || stage.lab.sfu.questions().len();
     stage.events.until("question to the SFU", questions, |questions| *questions > asked).await;
@@ -59,10 +63,10 @@ async fn who_was_to_come_back_and_does_not_leaves() {
         let (delay_id, participant) = stage.connected(&alice(), LONG).await;
 
         stage.lab.sfu.leave(&participant);
-        stage.tell(&participant.left(why)).await;
+        stage.deliver(&participant.left(why)).await;
 
         stage.events.sent(&delay_id).await;
-        // It was looked for more than once.
+        // The worker has polled more than once.
         assert!(stage.lab.sfu.questions().len() > 2, "{why:?}: {:?}", stage.lab.sfu.questions());
     }
 }
@@ -90,7 +94,7 @@ async fn every_other_reason_is_a_departure() {
         let (delay_id, participant) = stage.connected(&member, LONG).await;
 
         stage.lab.sfu.leave(&participant);
-        stage.tell(&participant.left(why)).await;
+        stage.deliver(&participant.left(why)).await;
 
         stage.events.sent(&delay_id).await;
     }
@@ -103,7 +107,7 @@ async fn an_end_that_is_told_before_its_beginning_stays_the_end() {
     let joined = participant.joined();
 
     stage.leave(&participant).await;
-    stage.tell(&joined).await;
+    stage.deliver(&joined).await;
 
     stage.events.sent(&delay_id).await;
     assert_eq!(stage.events.restarts(&delay_id), 1);

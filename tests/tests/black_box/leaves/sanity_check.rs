@@ -1,4 +1,7 @@
-//! Asking the SFU whether the connected are still there (protocol 8).
+//! Sanity checks: polls of the SFU for the participants that are thought connected (`docs/protocol.md#sanity-checks`).
+//!
+//! Participants disconnect from the fake SFU without a webhook. The SFU's record of polls shows their number and kind
+//! (`GetParticipant` or `ListParticipants`).
 
 use std::time::{Duration, Instant};
 
@@ -54,10 +57,10 @@ async fn one_question_a_room_is_enough() {
 
     stage.events.until("three rounds in every room", rounds, |rounds| *rounds >= 3).await;
 
-    // One each time in a room that is due, however many are in it.
+    // One poll for each room and interval, whatever the number of participants.
     let most = usize::try_from(started.elapsed().as_secs() / INTERVAL.as_secs()).unwrap() + 2;
     for room in &rooms {
-        assert!(of_room(room) <= most, "{} questions in {:?}: {:?}", of_room(room), started.elapsed(), since());
+        assert!(of_room(room) <= most, "{} polls in {:?}: {:?}", of_room(room), started.elapsed(), since());
     }
     let alone = member(1, 0);
     let get = Question::Get { room: alone.room(), identity: alone.identity(Door::GetToken) };
@@ -86,7 +89,7 @@ async fn a_failure_to_ask_changes_nothing() {
 
         stage.lab.sfu.fail(reply);
         let asked = stage.lab.sfu.requests();
-        stage.events.until("two questions", || stage.lab.sfu.requests(), |requests| *requests >= asked + 2).await;
+        stage.events.until("two polls", || stage.lab.sfu.requests(), |requests| *requests >= asked + 2).await;
         stage.restarted_again(&delay_id).await;
 
         assert_eq!(stage.events.sends(&delay_id), 0);

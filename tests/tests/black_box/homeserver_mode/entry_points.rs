@@ -1,4 +1,8 @@
-//! The paths: where they are, who is let in, and what is too little to ask.
+//! Entry points of homeserver mode: paths, authorization and required fields
+//! (`docs/protocol.md#endpoints-of-homeserver-mode`, `docs/protocol.md#proxied-requests`).
+//!
+//! Requests arrive under all forms and prefixes of the paths, with and without the `hs_token`, with and without each
+//! header and field. A rejected request must have caused no request to the homeserver or the SFU.
 
 use black_box::{Answer, Endpoint, HomeserverPath, Lab};
 use bytes::Bytes;
@@ -111,7 +115,7 @@ async fn nobody_but_the_homeserver_is_heard() {
             (Some(format!("Bearer {}x", stage.own.hs_token())), "M_UNKNOWN_TOKEN"),
             (Some(format!("Bearer {}", &stage.own.hs_token()[1..])), "M_UNKNOWN_TOKEN"),
         ] {
-            // Not even a body that is no JSON is heard of.
+            // The token is checked before the body: malformed JSON makes no difference.
             for body in ["{}", "no JSON"] {
                 let mut request = Request::post(stage.service.url(&path))
                     .header("x-matrix-user-identifier", ALICE)
@@ -249,7 +253,7 @@ fn all_paths() -> Vec<String> {
     forms.chain([String::from("/_matrix/app/v1/ping")]).collect()
 }
 
-/// A browser gets the homeserver's answer, with the headers that the homeserver has put there.
+/// Checks that the response has no CORS headers: the homeserver, which passes it to the browser, adds its own.
 #[track_caller]
 fn assert_no_cors(answer: &Answer) {
     let cors = answer.headers.keys().filter(|name| name.as_str().starts_with("access-control-"));
