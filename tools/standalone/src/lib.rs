@@ -2,8 +2,6 @@
 
 pub mod attached;
 pub mod healthcheck;
-pub mod http;
-pub mod interrupt;
 pub mod log;
 pub mod payload;
 pub mod serve;

@@ -14,12 +14,9 @@ use std::{
 use anyhow::{Context, Result, bail};
 use rustix::process::{Pid, Signal, kill_process};
 use serde::Deserialize;
+use supervise::{http, last_lines};
 
-use crate::{
-    attached, http,
-    log::{self, Log},
-    state::StateLock,
-};
+use crate::{attached, log::Log, state::StateLock};
 
 mod config;
 
@@ -74,7 +71,7 @@ impl Launch {
         let mut running = Running { child, addr: self.addr, state: Some(state) };
         running.wait_until_it_answers(control).map_err(|error| match &self.log {
             Log::Inherit => error,
-            Log::File(log) => error.context(log::last_lines(log, LOG_LINES)),
+            Log::File(log) => error.context(last_lines(log, LOG_LINES)),
         })?;
         Ok(running)
     }

@@ -11,8 +11,9 @@ use std::{
 
 use anyhow::{Context, Result};
 use clap::Args;
+use supervise::Interrupt;
 
-use crate::{build::Build, interrupt::Interrupt, progress, tools::Tools, workspace, wrangler::WranglerDev};
+use crate::{build::Build, progress, tools::Tools, workspace, wrangler::WranglerDev};
 
 /// Set up whatever is missing, build, and run the worker under `wrangler dev`
 #[derive(Debug, Args)]

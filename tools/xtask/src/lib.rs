@@ -17,5 +17,3 @@ pub mod tools;
 pub mod workerd;
 pub mod workspace;
 pub mod wrangler;
-
-pub use standalone::{http, interrupt};

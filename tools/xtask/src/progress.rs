@@ -10,7 +10,7 @@ use std::{
 };
 
 use anyhow::{Context, Result, bail};
-pub use standalone::log::last_lines;
+use supervise::last_lines;
 
 /// Runs `command` with its output in the file `log`, showing `what` it does, the elapsed time and its latest line.
 ///
