@@ -12,8 +12,8 @@ use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
 use serde_json::Value;
+use standalone::workerd::{Launch, Program, Running};
 use tempfile::TempDir;
-use xtask::workerd::{Launch, Program, Running};
 use xtask::wrangler::WranglerDev;
 
 use crate::package::RunningPackage;

@@ -55,7 +55,7 @@ impl Upstreams {
     /// Starts them; the certificate that the homeserver's TLS is to be trusted by will be in the file `authority`.
     pub fn start(authority: &Path) -> Result<Self> {
         let mut child = Command::new(env::current_exe()?)
-            .args(["bench", "upstreams"])
+            .arg("upstreams")
             .arg(authority)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())

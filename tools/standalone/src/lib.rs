@@ -3,7 +3,6 @@
 pub mod attached;
 pub mod healthcheck;
 pub mod log;
-pub mod payload;
 pub mod serve;
 pub mod state;
 pub mod workerd;

@@ -4,7 +4,7 @@ use std::{
     collections::BTreeMap,
     io::{self, BufRead, BufReader, PipeReader},
     net::SocketAddr,
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::{self, Child, Command, ExitStatus},
     sync::mpsc,
     thread,
@@ -89,6 +89,14 @@ pub struct Program {
 }
 
 impl Program {
+    /// Returns the worker that is built in `dir`, for this workerd.
+    #[must_use]
+    pub fn in_dir(workerd: PathBuf, dir: &Path) -> Self {
+        let wasm = Some(dir.join("index_bg.wasm"));
+        let modules = Modules { script: dir.join("index.js"), wasm, bindings: BTreeMap::new() };
+        Self { workerd, modules, attached_by: None }
+    }
+
     /// workerd, yet without arguments.
     fn command(&self) -> Command {
         match &self.attached_by {

@@ -3,11 +3,9 @@
 use std::{
     fs,
     path::{Path, PathBuf},
-    process::Stdio,
 };
 
 use anyhow::{Context, Result, bail};
-use serde::Deserialize;
 use wasmparser::{Parser, Payload};
 
 use crate::{cache, progress, tools::Tools, workspace};
@@ -33,7 +31,7 @@ impl Build {
     /// A tool can't be installed, or the worker doesn't compile.
     pub fn make(root: &Path) -> Result<Self> {
         let tools = Tools::set_up(root)?;
-        let dir = root.join(DIR);
+        let dir = Self::dir(root);
         fs::create_dir_all(&dir).with_context(|| format!("can't create {}", dir.display()))?;
         let _lock = cache::lock(&dir.join(".lock"), "the build")?;
 
@@ -76,9 +74,15 @@ impl Build {
         Ok(build)
     }
 
+    /// Returns the directory of the build of the repository at `root`.
+    #[must_use]
+    pub fn dir(root: &Path) -> PathBuf {
+        root.join(DIR)
+    }
+
     fn in_workspace(root: &Path) -> Result<Self> {
-        let dir = root.join(DIR);
-        let release = target_directory(root)?.join("wasm32-unknown-unknown/release");
+        let dir = Self::dir(root);
+        let release = workspace::target_directory(root)?.join("wasm32-unknown-unknown/release");
         Ok(Self {
             script: dir.join("index.js"),
             wasm: dir.join("index_bg.wasm"),
@@ -129,25 +133,6 @@ fn without_names(wasm: &[u8]) -> Result<Vec<u8>> {
         copied_to = end;
     }
     Ok(kept)
-}
-
-/// Where cargo puts what it builds.
-///
-/// # Errors
-///
-/// cargo doesn't tell.
-pub(crate) fn target_directory(root: &Path) -> Result<PathBuf> {
-    #[derive(Deserialize)]
-    struct Metadata {
-        target_directory: PathBuf,
-    }
-    let output = workspace::cargo(root)
-        .args(["metadata", "--no-deps", "--format-version", "1"])
-        .stderr(Stdio::inherit())
-        .output()
-        .context("can't run cargo metadata")?;
-    let metadata: Metadata = serde_json::from_slice(&output.stdout).context("can't read what cargo metadata says")?;
-    Ok(metadata.target_directory)
 }
 
 const DIR: &str = "build";

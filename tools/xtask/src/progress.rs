@@ -18,6 +18,19 @@ use supervise::last_lines;
 ///
 /// The command can't be started, or fails: the error names the log and carries its last lines.
 pub fn run(what: &str, command: &mut Command, log: &Path) -> Result<()> {
+    run_step(Step::start(what), command, log)
+}
+
+/// Like [`run`], and shows nothing if the command succeeds within a second.
+///
+/// # Errors
+///
+/// See [`run`].
+pub fn run_unless_quick(what: &str, command: &mut Command, log: &Path) -> Result<()> {
+    run_step(Step::start_unless_quick(what), command, log)
+}
+
+fn run_step(mut step: Step, command: &mut Command, log: &Path) -> Result<()> {
     if let Some(dir) = log.parent() {
         fs::create_dir_all(dir).with_context(|| format!("can't create {}", dir.display()))?;
     }
@@ -28,7 +41,6 @@ pub fn run(what: &str, command: &mut Command, log: &Path) -> Result<()> {
         .stderr(output)
         .spawn()
         .with_context(|| cannot_start(command))?;
-    let mut step = Step::start(what);
     let status = loop {
         if let Some(status) = child.try_wait()? {
             break status;
@@ -37,7 +49,7 @@ pub fn run(what: &str, command: &mut Command, log: &Path) -> Result<()> {
         thread::sleep(POLL);
     };
     if !status.success() {
-        step.fail();
+        let what = step.fail();
         bail!("{what}: {status}\n{}\n(all of it is in {})", last_lines(log, TAIL_LINES), log.display());
     }
     step.done();
@@ -54,7 +66,7 @@ pub fn run_shown(what: &str, command: &mut Command) -> Result<()> {
     step.settle();
     let status = command.status().with_context(|| cannot_start(command))?;
     if !status.success() {
-        step.fail();
+        let what = step.fail();
         bail!("{what}: {status}");
     }
     step.done();
@@ -75,23 +87,40 @@ pub struct Step {
     started: Instant,
     shown: Instant,
     live: bool,
+    announced: bool,
 }
 
 impl Step {
     /// Announces `what` is being done.
     pub fn start(what: &str) -> Self {
+        let mut step = Self::start_unless_quick(what);
+        step.announce();
+        step
+    }
+
+    /// Announces it only if it takes longer than a second.
+    pub fn start_unless_quick(what: &str) -> Self {
         let now = Instant::now();
-        let live = io::stderr().is_terminal();
-        if live {
-            eprint!("… {what}");
+        Self { what: what.to_owned(), started: now, shown: now, live: io::stderr().is_terminal(), announced: false }
+    }
+
+    fn announce(&mut self) {
+        self.announced = true;
+        if self.live {
+            eprint!("… {}", self.what);
         } else {
-            eprintln!("… {what}");
+            eprintln!("… {}", self.what);
         }
-        Self { what: what.to_owned(), started: now, shown: now, live }
     }
 
     /// Shows the elapsed time and `detail`, if that is due. Call it at least once a second.
     pub fn tick(&mut self, detail: impl FnOnce() -> String) {
+        if !self.announced {
+            if self.started.elapsed() > QUICK {
+                self.announce();
+            }
+            return;
+        }
         let every = if self.live { Duration::from_millis(500) } else { Duration::from_secs(20) };
         if self.shown.elapsed() < every {
             return;
@@ -120,15 +149,18 @@ impl Step {
 
     /// Ends the step: it worked.
     pub fn done(self) {
-        self.end('✓');
+        if self.announced {
+            self.end('✓');
+        }
     }
 
-    /// Ends the step: it failed. The error itself is the caller's to report.
-    pub fn fail(self) {
+    /// Ends the step: it failed. Returns its description, for the error that the caller reports.
+    pub fn fail(self) -> String {
         self.end('✗');
+        self.what
     }
 
-    fn end(self, mark: char) {
+    fn end(&self, mark: char) {
         let clear = if self.live { "\r\x1b[2K" } else { "" };
         eprintln!("{clear}{mark} {} ({})", self.what, elapsed(self.started));
     }
@@ -149,6 +181,7 @@ fn cannot_start(command: &Command) -> String {
     format!("can't start {}", command.get_program().display())
 }
 
+const QUICK: Duration = Duration::from_secs(1);
 const POLL: Duration = Duration::from_millis(50);
 const LINE_WIDTH: usize = 110;
 const TAIL_LINES: usize = 60;

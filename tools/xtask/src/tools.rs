@@ -81,12 +81,22 @@ impl Tools {
     }
 }
 
-/// The `workerd` executable itself, without the JavaScript wrapper, so that its process id is the one that was started.
+/// Returns the `workerd` executable itself, without the JavaScript wrapper, so that its process id is the one that was
+/// started.
 ///
 /// # Errors
 ///
 /// The npm packages aren't installed, or workerd isn't published for this platform.
 pub fn workerd(root: &Path) -> Result<PathBuf> {
+    let binary = workerd_path(root)?;
+    if !binary.exists() {
+        bail!("workerd is not installed: run `cargo xtask build`");
+    }
+    Ok(binary)
+}
+
+/// Returns where npm puts the `workerd` executable.
+pub(crate) fn workerd_path(root: &Path) -> Result<PathBuf> {
     let platform = match (env::consts::OS, env::consts::ARCH) {
         ("linux", "x86_64") => "linux-64",
         ("linux", "aarch64") => "linux-arm64",
@@ -94,11 +104,7 @@ pub fn workerd(root: &Path) -> Result<PathBuf> {
         ("macos", "aarch64") => "darwin-arm64",
         (os, arch) => bail!("workerd is not published for {os} on {arch}"),
     };
-    let binary = root.join(format!("node_modules/@cloudflare/workerd-{platform}/bin/workerd"));
-    if !binary.exists() {
-        bail!("workerd is not installed: run `cargo xtask build`");
-    }
-    Ok(binary)
+    Ok(root.join(format!("node_modules/@cloudflare/workerd-{platform}/bin/workerd")))
 }
 
 fn add_wasm_target(root: &Path) -> Result<()> {
