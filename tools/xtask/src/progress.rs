@@ -5,7 +5,8 @@ use std::{
     io::{self, IsTerminal, Write},
     path::Path,
     process::{Command, Stdio},
-    thread,
+    sync::atomic::{AtomicUsize, Ordering},
+    thread::{self, ScopedJoinHandle},
     time::{Duration, Instant},
 };
 
@@ -73,6 +74,27 @@ pub fn run_shown(what: &str, command: &mut Command) -> Result<()> {
     Ok(())
 }
 
+/// Runs the tasks at the same time, and returns the first error once all have ended.
+///
+/// Steps inside them print lines of their own, also on a terminal.
+///
+/// # Errors
+///
+/// A task fails, or panics.
+pub fn all<const N: usize>(tasks: [Task<'_>; N]) -> Result<()> {
+    SIMULTANEOUS.fetch_add(1, Ordering::Relaxed);
+    let outcome = thread::scope(|scope| {
+        let threads: Vec<_> = tasks.into_iter().map(|task| scope.spawn(task)).collect();
+        let outcomes: Vec<_> = threads.into_iter().map(ScopedJoinHandle::join).collect();
+        outcomes.into_iter().try_for_each(|outcome| outcome.unwrap_or_else(|_| bail!("a task panicked")))
+    });
+    SIMULTANEOUS.fetch_sub(1, Ordering::Relaxed);
+    outcome
+}
+
+/// One of several tasks that run at the same time.
+pub type Task<'a> = Box<dyn FnOnce() -> Result<()> + Send + 'a>;
+
 /// Prints one line of news.
 pub fn note(text: &str) {
     eprintln!("  {text}");
@@ -101,7 +123,8 @@ impl Step {
     /// Announces it only if it takes longer than a second.
     pub fn start_unless_quick(what: &str) -> Self {
         let now = Instant::now();
-        Self { what: what.to_owned(), started: now, shown: now, live: io::stderr().is_terminal(), announced: false }
+        let live = io::stderr().is_terminal() && SIMULTANEOUS.load(Ordering::Relaxed) == 0;
+        Self { what: what.to_owned(), started: now, shown: now, live, announced: false }
     }
 
     fn announce(&mut self) {
@@ -166,13 +189,6 @@ impl Step {
     }
 }
 
-/// The line of a failed command's error that says most.
-pub(crate) fn gist(error: &anyhow::Error) -> String {
-    let text = format!("{error:#}");
-    let said = text.lines().find(|line| line.trim_start().starts_with("error"));
-    said.or(text.lines().next()).unwrap_or_default().trim().to_owned()
-}
-
 fn elapsed(since: Instant) -> String {
     format!("{:.1} s", since.elapsed().as_secs_f64())
 }
@@ -181,6 +197,8 @@ fn cannot_start(command: &Command) -> String {
     format!("can't start {}", command.get_program().display())
 }
 
+/// How many calls of [`all`] are under way.
+static SIMULTANEOUS: AtomicUsize = AtomicUsize::new(0);
 const QUICK: Duration = Duration::from_secs(1);
 const POLL: Duration = Duration::from_millis(50);
 const LINE_WIDTH: usize = 110;
