@@ -9,6 +9,16 @@ import { Room as RustRoom, __wbg_reset_state, __worker_init_state, fetch } from 
 
 Error.stackTraceLimit = 100;
 const state = __worker_init_state();
+// The functions that let each call that is under way fail.
+const underWay = new Set();
+let criticalError = false;
+Object.defineProperty(state, "criticalError", {
+  get: () => criticalError,
+  set(value) {
+    criticalError = value;
+    if (value) underWay.forEach((fail) => fail(new Error("another call of this isolate has panicked")));
+  },
+});
 
 addEventListener("error", (event) => noticeTrap(event.error));
 
@@ -50,13 +60,20 @@ export class Room extends DurableObject {
   }
 }
 
+// A call that was under way in an instance that has panicked would never end: it fails, so that the platform repeats an
+// alarm, and answers a request.
 async function call(rust) {
   startAnewAfterPanic();
+  let fail;
+  const panicked = new Promise((_, reject) => (fail = reject));
+  underWay.add(fail);
   try {
-    return await rust();
+    return await Promise.race([rust(), panicked]);
   } catch (error) {
     noticeTrap(error);
     throw error;
+  } finally {
+    underWay.delete(fail);
   }
 }
 
