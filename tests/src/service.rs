@@ -5,6 +5,7 @@ use std::sync::Mutex;
 use std::time::Duration;
 
 use bytes::Bytes;
+use fakes::WebhookReceiver;
 use http_body_util::{BodyExt, Full};
 use hyper::header::{CONTENT_TYPE, HeaderMap};
 use hyper::{Method, Request};
@@ -225,6 +226,22 @@ impl Service {
             .lines()
             .find_map(|line| line.strip_prefix("VmRSS:")?.trim().strip_suffix(" kB")?.parse().ok())
             .expect("VmRSS in the status of a process")
+    }
+}
+
+impl WebhookReceiver for Service {
+    type Answer = Answer;
+
+    fn url(&self, path: &str) -> String {
+        self.url(path)
+    }
+
+    async fn receive(&self, request: Request<Full<Bytes>>) -> Answer {
+        self.send(request).await
+    }
+
+    async fn try_receive(&self, request: Request<Full<Bytes>>) -> Option<Answer> {
+        self.try_send(request).await.ok()
     }
 }
 

@@ -10,6 +10,7 @@ mod discovery;
 mod doctor;
 mod edge;
 mod errors;
+mod first_minute;
 mod homeserver_mode;
 mod key_rotation;
 mod leaves;

@@ -49,6 +49,8 @@ pub const BENCH: Program = Program { package: "bench", binary: "bench" };
 pub const OPERATOR: Program = Program { package: "operator", binary: "operator" };
 /// `cargo xtask serve`.
 pub const SERVE: Program = Program { package: "standalone", binary: "serve" };
+/// The stand-ins of `cargo xtask dev`.
+pub(crate) const STAND_INS: Program = Program { package: "fakes", binary: "stand-ins" };
 
 impl Program {
     /// Compiles the program where it is out of date, and becomes it, with `first` and then `arguments`.
@@ -71,9 +73,9 @@ impl Program {
         let Self { package, binary } = self;
         progress::run_unless_quick(
             &format!("compiling {binary}"),
-            workspace::cargo(root).args(["build", "--package", package, "--bin", binary]),
+            workspace::cargo(root).args(["build", "--profile", "xtask", "--package", package, "--bin", binary]),
             &cache::log(binary)?,
         )?;
-        Ok(workspace::target_directory(root)?.join("debug").join(binary))
+        Ok(workspace::target_directory(root)?.join("xtask").join(binary))
     }
 }
