@@ -3,8 +3,11 @@ use std::fs;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 
+use standalone::log::Log as LogFile;
+use standalone::workerd::{Launch, Program};
 use tempfile::TempDir;
-use xtask::workerd::{self, Launch};
+use xtask::build::Build;
+use xtask::{tools, workspace};
 
 use crate::service::Executable;
 use crate::{CertificateAuthority, Log, OwnHomeserver, Package, Resolver, Service, Sfu};
@@ -79,7 +82,7 @@ impl Deployment {
 
     /// Starts it, and waits until it answers.
     pub fn start(self) -> Service {
-        let mut program = workerd::production().unwrap_or_else(|error| panic!("{error:#}"));
+        let mut program = production().unwrap_or_else(|error| panic!("{error:#}"));
         let directory = TempDir::new().expect("a temporary directory");
         for (name, module) in &self.bindings {
             let file = directory.path().join(format!("{name}.js"));
@@ -109,8 +112,15 @@ impl Deployment {
             state: directory.join("state"),
             trust_ca: vec![self.trusted],
             env: self.env,
-            log: workerd::Log::File(log.clone()),
+            log: LogFile::File(log.clone()),
         };
         (launch, Log::new(log))
     }
+}
+
+/// The build that is there, and the workerd of the npm packages.
+fn production() -> anyhow::Result<Program> {
+    let root = workspace::root()?;
+    Build::existing(&root)?;
+    Ok(Program::in_dir(tools::workerd(&root)?, &Build::dir(&root)))
 }

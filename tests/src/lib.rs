@@ -28,13 +28,10 @@
     reason = "a fake that can't do its part ends the test"
 )]
 
-mod certificate;
 mod client;
 mod connection;
-mod delayed_events;
 mod deployment;
 mod guide;
-mod homeserver;
 mod hostile_peer;
 mod lab;
 mod log;
@@ -44,31 +41,26 @@ mod namespace;
 mod network;
 mod own_homeserver;
 mod package;
-mod participants;
 mod proxy;
 mod rate_limiter;
-mod reply;
 mod resolver;
 mod secrets_store;
-mod server;
 mod service;
-mod sfu;
 mod silence;
 mod site;
 mod storage;
-mod strictness;
 mod systemd;
 mod token_request;
-mod webhook;
 mod wrangler;
 
-pub use certificate::{Certificate, CertificateAuthority};
 pub use client::Client;
 pub use connection::Connection;
-pub use delayed_events::{DelayedEventCall, DelayedEvents, Fate, Operation};
 pub use deployment::Deployment;
+pub use fakes::{
+    Algorithm, Certificate, CertificateAuthority, DelayedEventCall, DelayedEvents, Departure, Fate, Gate, Homeserver,
+    HomeserverPlan, OpenIdToken, Operation, Participant, Question, Removal, Reply, Request, Sfu, Strictness, Webhook,
+};
 pub use guide::Guide;
-pub use homeserver::{Homeserver, HomeserverPlan, OpenIdToken};
 pub use hostile_peer::{HostilePeer, Step};
 pub use lab::Lab;
 pub use log::{Log, LogLine};
@@ -78,20 +70,14 @@ pub use namespace::TalkativeNamespace;
 pub use network::{Network, PUBLIC_V6};
 pub use own_homeserver::{HomeserverPath, OwnHomeserver, Question as HomeserverQuestion};
 pub use package::Package;
-pub use participants::{Departure, Participant, Question, Removal};
 pub use proxy::Proxy;
 pub use rate_limiter::RateLimiter;
-pub use reply::{Gate, Reply};
 pub use resolver::Resolver;
 pub use secrets_store::StoredSecret;
-pub use server::Request;
 pub use service::{Answer, Service};
-pub use sfu::Sfu;
 pub use silence::Silence;
 pub use site::{Site, Tripwire};
 pub use storage::{Storage, StorageLock};
-pub use strictness::Strictness;
 pub use systemd::Systemd;
 pub use token_request::Endpoint;
-pub use webhook::{Algorithm, Webhook};
 pub use wrangler::Wrangler;

@@ -8,7 +8,8 @@ use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
 
-use crate::server::{Handler, Server, Serving};
+use fakes::{Handler, Server, Serving};
+
 use crate::{Certificate, Reply, Request};
 
 /// A reverse proxy with TLS before the worker, which can do all that makes operators despair.

@@ -9,6 +9,7 @@ use std::process::{Command, Stdio};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU8, Ordering};
 
+use fakes::Names;
 use nix::errno::Errno;
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::sched::{CloneFlags, unshare};
@@ -90,6 +91,12 @@ impl Network {
         fs::write(&file, content).expect("a file to mount");
         mount(Some(&file), system_file, None::<&str>, MsFlags::MS_BIND, None::<&str>)
             .unwrap_or_else(|error| panic!("can't mount over {system_file}: {error}"));
+    }
+}
+
+impl Names for Network {
+    fn address_of(&self, host: &str) -> IpAddr {
+        self.address_of(host)
     }
 }
 

@@ -10,7 +10,8 @@ use hyper_util::client::legacy::Client;
 use hyper_util::rt::TokioExecutor;
 use serde_json::{Value, json};
 
-use crate::delayed_events::{ForService, decoded, error};
+use fakes::{ForService, decoded, error};
+
 use crate::{Answer, CertificateAuthority, DelayedEvents, Homeserver, Network, Reply, Request, Service, Strictness};
 
 /// A homeserver that has the worker for an application service: it answers what that may ask (MSC4140, MSC4502, MSC4512),

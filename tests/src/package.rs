@@ -8,7 +8,8 @@ use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
-use xtask::workerd::{Launch, Log};
+use standalone::log::Log;
+use standalone::workerd::Launch;
 use xtask::workspace;
 
 /// The packaged executable, `matrixrtc-edge`.

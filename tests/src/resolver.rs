@@ -5,7 +5,8 @@ use std::sync::{Arc, Mutex};
 use hyper::header::ACCEPT;
 use serde_json::{Value, json};
 
-use crate::server::{Server, Serving};
+use fakes::{Server, Serving};
+
 use crate::{Reply, Request, Strictness};
 
 /// A DNS-over-HTTPS resolver (`application/dns-json`) for SRV records; names that it doesn't know don't exist.

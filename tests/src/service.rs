@@ -5,6 +5,7 @@ use std::sync::Mutex;
 use std::time::Duration;
 
 use bytes::Bytes;
+use fakes::WebhookReceiver;
 use http_body_util::{BodyExt, Full};
 use hyper::header::{CONTENT_TYPE, HeaderMap};
 use hyper::{Method, Request};
@@ -12,8 +13,8 @@ use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
 use serde_json::Value;
+use standalone::workerd::{Launch, Program, Running};
 use tempfile::TempDir;
-use xtask::workerd::{Launch, Program, Running};
 use xtask::wrangler::WranglerDev;
 
 use crate::package::RunningPackage;
@@ -234,6 +235,22 @@ impl Service {
             .lines()
             .find_map(|line| line.strip_prefix(field)?.trim().strip_suffix(" kB")?.parse().ok())
             .expect("a number in the status of a process")
+    }
+}
+
+impl WebhookReceiver for Service {
+    type Answer = Answer;
+
+    fn url(&self, path: &str) -> String {
+        self.url(path)
+    }
+
+    async fn receive(&self, request: Request<Full<Bytes>>) -> Answer {
+        self.send(request).await
+    }
+
+    async fn try_receive(&self, request: Request<Full<Bytes>>) -> Option<Answer> {
+        self.try_send(request).await.ok()
     }
 }
 

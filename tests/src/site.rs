@@ -3,7 +3,8 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use crate::server::{Handler, Server, Serving};
+use fakes::{Handler, Server, Serving};
+
 use crate::{Lab, Reply};
 
 /// A website under TLS on port 443 that answers everything in the same way: what redirects lead to.

@@ -20,6 +20,7 @@ mod discovery;
 mod doctor;
 mod edge;
 mod errors;
+mod first_minute;
 mod homeserver_mode;
 mod hostile_callers;
 mod hostile_peers;

@@ -4,11 +4,9 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use anyhow::{Result, bail};
 use clap::Args;
+use supervise::http;
 
-use crate::{
-    http,
-    serve::{ADDR_VARIABLE, DEFAULT_ADDR},
-};
+use crate::serve::{ADDR_VARIABLE, DEFAULT_ADDR};
 
 /// Ask a running service whether it is well: exits with 0 if it is, and says what is wrong otherwise
 #[derive(Debug, Args)]

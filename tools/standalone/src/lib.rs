@@ -2,10 +2,7 @@
 
 pub mod attached;
 pub mod healthcheck;
-pub mod http;
-pub mod interrupt;
 pub mod log;
-pub mod payload;
 pub mod serve;
 pub mod state;
 pub mod workerd;

@@ -6,7 +6,8 @@ use std::{env, process::ExitCode};
 use anyhow::{Context, Result};
 use clap::{ArgMatches, Args, FromArgMatches, Subcommand};
 use operator::doctor;
-use standalone::{attached, healthcheck, payload::Payload, serve, workerd::Program};
+use payload::Payload;
+use standalone::{attached, healthcheck, serve, workerd::Program};
 
 /// What the command line asks for.
 enum Cli {
@@ -55,8 +56,9 @@ fn run(cli: Cli) -> Result<ExitCode> {
         Cli::Other(Command::Attached(options)) => options.run(),
         Cli::Serve(options) => options.run(|options| {
             let executable = env::current_exe().context("can't find my own executable")?;
-            let program = Payload::open(&executable)?.unpack(&options.state().join("package"))?;
-            Ok(Program { attached_by: Some(executable), ..program })
+            let dir = options.state().join("package");
+            Payload::open(&executable)?.unpack(&dir)?;
+            Ok(Program { attached_by: Some(executable), ..Program::in_dir(dir.join("workerd"), &dir) })
         }),
     };
     done.map(|()| ExitCode::SUCCESS)

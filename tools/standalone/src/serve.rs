@@ -8,11 +8,11 @@ use std::{
 use anyhow::{Context, Result, bail};
 use clap::Args;
 use matrixrtc_edge::config::{Config, ConfigErrors, VARIABLES};
+use rustix::process::Signal;
 use sd_notify::NotifyState;
-use signal_hook::consts::SIGKILL;
+use supervise::Interrupt;
 
 use crate::{
-    interrupt::Interrupt,
     log::Log,
     state::StateLock,
     workerd::{Launch, Program},
@@ -59,7 +59,7 @@ impl Options {
             if interrupt.has_come() {
                 tell_systemd(NotifyState::Stopping)?;
                 let status = running.terminate()?;
-                if status.signal() == Some(SIGKILL) {
+                if status.signal() == Some(Signal::KILL.as_raw()) {
                     eprintln!("stopped while requests were still running");
                 }
                 return Ok(());

@@ -4,7 +4,7 @@ use std::{
     collections::BTreeMap,
     io::{self, BufRead, BufReader, PipeReader},
     net::SocketAddr,
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::{self, Child, Command, ExitStatus},
     sync::mpsc,
     thread,
@@ -14,12 +14,9 @@ use std::{
 use anyhow::{Context, Result, bail};
 use rustix::process::{Pid, Signal, kill_process};
 use serde::Deserialize;
+use supervise::{http, last_lines};
 
-use crate::{
-    attached, http,
-    log::{self, Log},
-    state::StateLock,
-};
+use crate::{attached, log::Log, state::StateLock};
 
 mod config;
 
@@ -74,7 +71,7 @@ impl Launch {
         let mut running = Running { child, addr: self.addr, state: Some(state) };
         running.wait_until_it_answers(control).map_err(|error| match &self.log {
             Log::Inherit => error,
-            Log::File(log) => error.context(log::last_lines(log, LOG_LINES)),
+            Log::File(log) => error.context(last_lines(log, LOG_LINES)),
         })?;
         Ok(running)
     }
@@ -92,6 +89,14 @@ pub struct Program {
 }
 
 impl Program {
+    /// Returns the worker that is built in `dir`, for this workerd.
+    #[must_use]
+    pub fn in_dir(workerd: PathBuf, dir: &Path) -> Self {
+        let wasm = Some(dir.join("index_bg.wasm"));
+        let modules = Modules { script: dir.join("index.js"), wasm, bindings: BTreeMap::new() };
+        Self { workerd, modules, attached_by: None }
+    }
+
     /// workerd, yet without arguments.
     fn command(&self) -> Command {
         match &self.attached_by {

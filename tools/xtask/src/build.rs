@@ -3,14 +3,16 @@
 use std::{
     fs,
     path::{Path, PathBuf},
-    process::Stdio,
 };
 
 use anyhow::{Context, Result, bail};
-use serde::Deserialize;
 use wasmparser::{Parser, Payload};
 
-use crate::{cache, progress, tools::Tools, workspace};
+use crate::{
+    cache, progress,
+    tools::{self, Tools},
+    workspace,
+};
 
 /// The files a worker consists of.
 #[derive(Debug, Clone)]
@@ -32,34 +34,29 @@ impl Build {
     ///
     /// A tool can't be installed, or the worker doesn't compile.
     pub fn make(root: &Path) -> Result<Self> {
-        let tools = Tools::set_up(root)?;
-        let dir = root.join(DIR);
+        tools::add_wasm_target(root)?;
+        let dir = Self::dir(root);
         fs::create_dir_all(&dir).with_context(|| format!("can't create {}", dir.display()))?;
         let _lock = cache::lock(&dir.join(".lock"), "the build")?;
+        // The compiler needs none of the tools.
+        let (mut tools, mut bindgen) = (None, None);
+        progress::all([
+            Box::new(|| compile(root)),
+            Box::new(|| Tools::set_up(root).map(|set_up| tools = Some(set_up))),
+            Box::new(|| tools::bindgen(root).map(|path| bindgen = Some(path))),
+        ])?;
+        let (Some(tools), Some(bindgen)) = (tools, bindgen) else { bail!("a tool is missing") };
 
-        progress::run(
-            "compiling the worker",
-            workspace::cargo(root)
-                .args(["build", "--lib", "--release", "--target", "wasm32-unknown-unknown"])
-                // As worker-build calls it: nothing is compiled twice.
-                .env("WASM_BINDGEN_USE_JS_SYS", "1"),
-            &cache::log("compile")?,
-        )?;
         let build = Self::in_workspace(root)?;
         let record = dir.join(".made-from");
         if build.exists()
             && build.named.exists()
-            && fs::read_to_string(&record).is_ok_and(|last| build.fingerprint(root).is_ok_and(|now| now == last))
+            && fs::read_to_string(&record).is_ok_and(|last| build.made_from(root).is_ok_and(|now| now == last))
         {
             return Ok(build);
         }
-        progress::run(
-            "bundling and optimising the worker",
-            tools.worker_build().arg("--release"),
-            &cache::log("worker-build")?,
-        )?;
-        build.strip()?;
-        fs::write(&record, build.fingerprint(root)?).with_context(|| format!("can't write {}", record.display()))?;
+        build.bundle(root, &tools, &bindgen)?;
+        fs::write(&record, build.made_from(root)?).with_context(|| format!("can't write {}", record.display()))?;
         Ok(build)
     }
 
@@ -76,9 +73,15 @@ impl Build {
         Ok(build)
     }
 
+    /// Returns the directory of the build of the repository at `root`.
+    #[must_use]
+    pub fn dir(root: &Path) -> PathBuf {
+        root.join(DIR)
+    }
+
     fn in_workspace(root: &Path) -> Result<Self> {
-        let dir = root.join(DIR);
-        let release = target_directory(root)?.join("wasm32-unknown-unknown/release");
+        let dir = Self::dir(root);
+        let release = workspace::target_directory(root)?.join(tools::WASM_TARGET).join("release");
         Ok(Self {
             script: dir.join("index.js"),
             wasm: dir.join("index_bg.wasm"),
@@ -87,24 +90,64 @@ impl Build {
         })
     }
 
-    /// Takes the functions' names out of the module, which worker-build keeps in: they are a fifth of it, and a panic's
-    /// message tells file and line without them.
-    fn strip(&self) -> Result<()> {
-        fs::copy(&self.wasm, &self.named).context("can't copy the WebAssembly module")?;
-        let stripped = without_names(&fs::read(&self.named)?)?;
-        fs::write(&self.wasm, stripped).context("can't write the WebAssembly module")
+    /// Makes the two deployable modules out of the compiled one.
+    fn bundle(&self, root: &Path, tools: &Tools, bindgen: &Path) -> Result<()> {
+        let staging = Self::dir(root).join("staging");
+        if staging.exists() {
+            fs::remove_dir_all(&staging).with_context(|| format!("can't remove {}", staging.display()))?;
+        }
+        fs::create_dir_all(&staging).with_context(|| format!("can't create {}", staging.display()))?;
+        let [wasm, script] = ["index_bg.wasm", "bundle.js"].map(|name| staging.join(name));
+        progress::run(
+            "making the worker's JavaScript",
+            workspace::command(root, bindgen).arg(&self.compiled).arg(&staging),
+            &cache::log("bindgen")?,
+        )?;
+        fs::write(staging.join("entry.js"), ENTRY)?;
+        progress::run(
+            "bundling the worker's JavaScript",
+            tools.npm_command("esbuild").current_dir(&staging).args(ESBUILD),
+            &cache::log("esbuild")?,
+        )?;
+        progress::run(
+            "optimising the worker",
+            tools.npm_command("wasm-opt").args(WASM_OPT).arg(&wasm).arg("-o").arg(&self.named),
+            &cache::log("wasm-opt")?,
+        )?;
+        // workerd's modules know no source phase imports: there, importing the file gives the module.
+        let bundled = fs::read_to_string(&script).context("can't read the JavaScript module")?;
+        fs::write(&script, bundled.replace("import source ", "import "))
+            .context("can't write the JavaScript module")?;
+        // Names of functions are a fifth of the module, and a panic's message has file and line without them.
+        let stripped = without_names(&fs::read(&self.named).context("can't read the WebAssembly module")?)?;
+        fs::write(&wasm, stripped).context("can't write the WebAssembly module")?;
+        for (from, to) in [(&script, &self.script), (&wasm, &self.wasm)] {
+            fs::rename(from, to).with_context(|| format!("can't write {}", to.display()))?;
+        }
+        fs::remove_dir_all(&staging).with_context(|| format!("can't remove {}", staging.display()))
     }
 
     fn exists(&self) -> bool {
         self.script.exists() && self.wasm.exists()
     }
 
-    /// Changes with whatever comes after the compiler: its output, what is set for the tools, their versions, and their output.
-    fn fingerprint(&self, root: &Path) -> Result<String> {
-        let settings = ["Cargo.toml", "Cargo.lock", "package-lock.json"].map(|name| root.join(name));
-        let files: Vec<_> = settings.iter().chain([&self.compiled, &self.script, &self.wasm]).collect();
-        cache::fingerprint(&files)
+    /// Returns a text that changes with the compiler's output, with everything that comes after it, and with the build.
+    fn made_from(&self, root: &Path) -> Result<String> {
+        let versions = ["Cargo.lock", "package-lock.json"].map(|name| root.join(name));
+        let files: Vec<_> = versions.iter().chain([&self.compiled, &self.named, &self.script, &self.wasm]).collect();
+        Ok(format!("{}\n{ESBUILD:?}\n{WASM_OPT:?}\n{ENTRY}", cache::fingerprint(&files)?))
     }
+}
+
+fn compile(root: &Path) -> Result<()> {
+    progress::run(
+        "compiling the worker",
+        workspace::cargo(root)
+            .args(["build", "--lib", "--release", "--target", tools::WASM_TARGET])
+            // Promises come from js-sys, so that wasm-bindgen-futures isn't needed beside it.
+            .env("WASM_BINDGEN_USE_JS_SYS", "1"),
+        &cache::log("compile")?,
+    )
 }
 
 /// `wasm` without the custom sections that only tools read; everything else stays byte for byte.
@@ -131,26 +174,31 @@ fn without_names(wasm: &[u8]) -> Result<Vec<u8>> {
     Ok(kept)
 }
 
-/// Where cargo puts what it builds.
-///
-/// # Errors
-///
-/// cargo doesn't tell.
-pub(crate) fn target_directory(root: &Path) -> Result<PathBuf> {
-    #[derive(Deserialize)]
-    struct Metadata {
-        target_directory: PathBuf,
-    }
-    let output = workspace::cargo(root)
-        .args(["metadata", "--no-deps", "--format-version", "1"])
-        .stderr(Stdio::inherit())
-        .output()
-        .context("can't run cargo metadata")?;
-    let metadata: Metadata = serde_json::from_slice(&output.stdout).context("can't read what cargo metadata says")?;
-    Ok(metadata.target_directory)
-}
-
 const DIR: &str = "build";
+const ENTRY: &str = include_str!("entry.js");
+const ESBUILD: &[&str] = &[
+    "entry.js",
+    "--bundle",
+    "--format=esm",
+    "--minify",
+    "--external:./index_bg.wasm",
+    "--external:cloudflare:*",
+    "--outfile=bundle.js",
+];
+/// The features are those that rustc and wasm-bindgen use: others might be encoded in ways that workerd doesn't know yet.
+const WASM_OPT: &[&str] = &[
+    "-O",
+    // Functions with similar names have similar code: next to each other they are compressed better.
+    "--reorder-functions-by-name",
+    "--debuginfo",
+    "--enable-bulk-memory",
+    "--enable-exception-handling",
+    "--enable-multivalue",
+    "--enable-mutable-globals",
+    "--enable-nontrapping-float-to-int",
+    "--enable-reference-types",
+    "--enable-sign-ext",
+];
 
 #[cfg(test)]
 mod tests {

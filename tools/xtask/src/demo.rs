@@ -5,7 +5,7 @@ use std::{env, os::unix::process::CommandExt, process::Command};
 use anyhow::{Context, Result};
 use clap::Args;
 
-use crate::{build::Build, e2e, workspace};
+use crate::{build::Build, e2e, program::SERVE, workspace};
 
 /// Watch a call between a real homeserver, a real SFU and the worker, with what goes over the wire
 ///
@@ -28,6 +28,7 @@ pub fn run(options: &Options) -> Result<()> {
     let python = e2e::python(&tests)?;
     let livekit_server = e2e::livekit_server(&tests)?;
     Build::make(&root)?;
+    SERVE.compile(&root)?;
 
     let mut demo = Command::new(python);
     demo.arg("demo.py")

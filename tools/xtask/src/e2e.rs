@@ -14,7 +14,14 @@ use anyhow::{Context, Result};
 use clap::Args;
 use rustix::process::geteuid;
 
-use crate::{build::Build, cache, debian, progress, tools::Tools, workspace};
+use crate::{
+    build::Build,
+    cache, debian,
+    program::{OPERATOR, SERVE},
+    progress,
+    tools::Tools,
+    workspace,
+};
 
 /// Run the end-to-end tests with real homeservers, SFU and clients, installing what they need first
 #[derive(Debug, Args)]
@@ -38,6 +45,9 @@ pub fn run(options: &Options) -> Result<()> {
     let livekit_server = livekit_server(&tests)?;
     let tools = Tools::set_up(&root)?;
     Build::make(&root)?;
+    for program in [OPERATOR, SERVE] {
+        program.compile(&root)?;
+    }
 
     let wrangler = tools.wrangler();
     let mut pytest = Command::new("unshare");

@@ -4,9 +4,12 @@ use std::process::ExitCode;
 
 use anyhow::Result;
 use clap::{Parser, Subcommand};
-use operator::{configure, doctor};
-use standalone::serve::exit_status;
-use xtask::{bench, build::Build, demo, dev, e2e, package, serve, simulate, size, test, workspace};
+use xtask::{
+    build::Build,
+    demo, dev, e2e, package,
+    program::{Arguments, BENCH, OPERATOR},
+    serve, simulate, size, test, workspace,
+};
 
 /// The developer's commands of matrixrtc-edge. Each installs the pinned tools it needs, where they are missing.
 #[derive(Parser)]
@@ -20,7 +23,9 @@ struct Cli {
 enum Command {
     Demo(demo::Options),
     Dev(dev::Options),
-    Serve(serve::Options),
+    /// Run the production build in workerd alone, configured by the LIVEKIT_… variables of the environment
+    #[command(disable_help_flag = true)]
+    Serve(Arguments),
     /// Make the deployable build in build/
     Build,
     /// Make one executable of workerd and the worker, to be run without this repository
@@ -30,32 +35,43 @@ enum Command {
     /// Check format, lints and documentation, and run unit, property and black-box tests
     Test,
     E2e(e2e::Options),
-    Configure(Box<configure::Options>),
-    Doctor(Box<doctor::Options>),
+    /// Print, or write, the configuration of wrangler, of the SFU and of the homeservers for a deployment
+    #[command(disable_help_flag = true)]
+    Configure(Arguments),
+    /// Check a deployment from outside: is everything where clients, homeservers and the SFU look for it?
+    #[command(disable_help_flag = true)]
+    Doctor(Arguments),
     Simulate(simulate::Options),
-    Bench(bench::Options),
+    /// Measure how fast tokens are issued, or how many delegated leaves are kept in time
+    #[command(disable_help_flag = true)]
+    Bench(Arguments),
 }
 
 fn main() -> ExitCode {
-    exit_status(run(Cli::parse().command))
+    match run(Cli::parse().command) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
 }
 
-fn run(command: Command) -> Result<ExitCode> {
-    let done = match command {
-        Command::Doctor(options) => return doctor::run(*options),
+fn run(command: Command) -> Result<()> {
+    match command {
         Command::Demo(options) => demo::run(&options),
         Command::Dev(options) => dev::run(&options),
-        Command::Serve(options) => serve::run(options),
-        Command::Configure(options) => configure::run(&options, &workspace::root()?),
         Command::Build => Build::make(&workspace::root()?).map(drop),
         Command::Package => package::run(),
         Command::Size => size::run(),
         Command::Test => test::run(),
         Command::E2e(options) => e2e::run(&options),
         Command::Simulate(options) => simulate::run(&options),
-        Command::Bench(options) => bench::run(&options),
-    };
-    done.map(|()| ExitCode::SUCCESS)
+        Command::Serve(arguments) => match serve::run(&arguments)? {},
+        Command::Configure(arguments) => match OPERATOR.run(&["configure".into()], &arguments)? {},
+        Command::Doctor(arguments) => match OPERATOR.run(&["doctor".into()], &arguments)? {},
+        Command::Bench(arguments) => match BENCH.run(&[], &arguments)? {},
+    }
 }
 
 #[cfg(test)]
@@ -67,5 +83,12 @@ mod tests {
     #[test]
     fn the_command_line_has_no_contradictions() {
         Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn arguments_of_other_programs_are_passed_on() {
+        let cli = Cli::try_parse_from(["cargo xtask", "doctor", "--help", "-x", "https://rtc.example.com", "--", "y"]);
+
+        assert!(matches!(cli.unwrap().command, Command::Doctor(arguments) if arguments.ask_for_help()));
     }
 }

@@ -6,14 +6,8 @@ use std::{
 };
 
 use anyhow::{Context, Result, bail};
-use standalone::payload::Payload;
 
-use crate::{
-    build::{Build, target_directory},
-    cache,
-    progress::{self, Step},
-    workerd, workspace,
-};
+use crate::{build::Build, cache, progress, tools, workspace};
 
 /// Makes the executable, and prints its path and size.
 ///
@@ -27,51 +21,64 @@ pub fn run() -> Result<()> {
     Ok(())
 }
 
-/// Makes the executable, unless it is up to date, and answers its path.
+/// Makes the executable, unless it is up to date, and returns its path.
 ///
 /// # Errors
 ///
 /// Something can't be built, or the executable can't be written.
 pub fn make(root: &Path) -> Result<PathBuf> {
-    Build::make(root)?;
+    let build = Build::make(root)?;
     progress::run(
         "compiling matrixrtc-edge",
-        workspace::cargo(root).args(["build", "--release", "--package", "standalone", "--bin", NAME]),
+        workspace::cargo(root).args([
+            "build",
+            "--release",
+            "--package",
+            "standalone",
+            "--bin",
+            NAME,
+            "--package",
+            "payload",
+            "--bin",
+            PACK,
+        ]),
         &cache::log("package")?,
     )?;
-    let target = target_directory(root)?;
+    let target = workspace::target_directory(root)?;
     let launcher = target.join("release").join(NAME);
-    let place = path(&target);
+    let executable = path(&target);
     let dir = target.join(DIR);
     fs::create_dir_all(&dir).with_context(|| format!("can't create {}", dir.display()))?;
     let _lock = cache::lock(&dir.join(".lock"), "the package")?;
-    let program = workerd::production()?;
+    let files = [tools::workerd(root)?, build.script, build.wasm];
     let record = dir.join(".made-from");
     // The lock file stands for workerd, which is big.
-    let made_from = [Some(launcher.clone()), Some(program.modules.script.clone()), program.modules.wasm.clone()];
-    let made_from: Vec<_> = made_from.into_iter().flatten().chain([root.join("package-lock.json")]).collect();
+    let lock_file = root.join("package-lock.json");
+    let made_from = [&launcher, &files[1], &files[2], &lock_file];
     let made_from = cache::fingerprint(&made_from)?;
-    if place.exists() && fs::read_to_string(&record).is_ok_and(|last| last == made_from) {
-        return Ok(place);
+    if executable.exists() && fs::read_to_string(&record).is_ok_and(|last| last == made_from) {
+        return Ok(executable);
     }
-    let step = Step::start("packing workerd and the worker into it");
-    Payload::append(&launcher, &program, &place)?;
+    progress::run(
+        "packing workerd and the worker into it",
+        workspace::command(root, target.join("release").join(PACK)).arg(&launcher).arg(&executable).args(&files),
+        &cache::log("pack")?,
+    )?;
     fs::write(&record, made_from).with_context(|| format!("can't write {}", record.display()))?;
-    step.done();
-    Ok(place)
+    Ok(executable)
 }
 
-/// The executable that is there.
+/// Returns the executable that was made last.
 ///
 /// # Errors
 ///
 /// There is none.
 pub fn existing(root: &Path) -> Result<PathBuf> {
-    let place = path(&target_directory(root)?);
-    if !place.exists() {
-        bail!("{} is missing: run `cargo xtask package`", place.display());
+    let executable = path(&workspace::target_directory(root)?);
+    if !executable.exists() {
+        bail!("{} is missing: run `cargo xtask package`", executable.display());
     }
-    Ok(place)
+    Ok(executable)
 }
 
 fn path(target: &Path) -> PathBuf {
@@ -80,3 +87,4 @@ fn path(target: &Path) -> PathBuf {
 
 const DIR: &str = "package";
 const NAME: &str = "matrixrtc-edge";
+const PACK: &str = "pack";

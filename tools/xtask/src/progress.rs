@@ -5,12 +5,13 @@ use std::{
     io::{self, IsTerminal, Write},
     path::Path,
     process::{Command, Stdio},
-    thread,
+    sync::atomic::{AtomicUsize, Ordering},
+    thread::{self, ScopedJoinHandle},
     time::{Duration, Instant},
 };
 
 use anyhow::{Context, Result, bail};
-pub use standalone::log::last_lines;
+use supervise::last_lines;
 
 /// Runs `command` with its output in the file `log`, showing `what` it does, the elapsed time and its latest line.
 ///
@@ -18,6 +19,19 @@ pub use standalone::log::last_lines;
 ///
 /// The command can't be started, or fails: the error names the log and carries its last lines.
 pub fn run(what: &str, command: &mut Command, log: &Path) -> Result<()> {
+    run_step(Step::start(what), command, log)
+}
+
+/// Like [`run`], and shows nothing if the command succeeds within a second.
+///
+/// # Errors
+///
+/// See [`run`].
+pub fn run_unless_quick(what: &str, command: &mut Command, log: &Path) -> Result<()> {
+    run_step(Step::start_unless_quick(what), command, log)
+}
+
+fn run_step(mut step: Step, command: &mut Command, log: &Path) -> Result<()> {
     if let Some(dir) = log.parent() {
         fs::create_dir_all(dir).with_context(|| format!("can't create {}", dir.display()))?;
     }
@@ -28,7 +42,6 @@ pub fn run(what: &str, command: &mut Command, log: &Path) -> Result<()> {
         .stderr(output)
         .spawn()
         .with_context(|| cannot_start(command))?;
-    let mut step = Step::start(what);
     let status = loop {
         if let Some(status) = child.try_wait()? {
             break status;
@@ -37,7 +50,7 @@ pub fn run(what: &str, command: &mut Command, log: &Path) -> Result<()> {
         thread::sleep(POLL);
     };
     if !status.success() {
-        step.fail();
+        let what = step.fail();
         bail!("{what}: {status}\n{}\n(all of it is in {})", last_lines(log, TAIL_LINES), log.display());
     }
     step.done();
@@ -54,12 +67,33 @@ pub fn run_shown(what: &str, command: &mut Command) -> Result<()> {
     step.settle();
     let status = command.status().with_context(|| cannot_start(command))?;
     if !status.success() {
-        step.fail();
+        let what = step.fail();
         bail!("{what}: {status}");
     }
     step.done();
     Ok(())
 }
+
+/// Runs the tasks at the same time, and returns the first error once all have ended.
+///
+/// Steps inside them print lines of their own, also on a terminal.
+///
+/// # Errors
+///
+/// A task fails, or panics.
+pub fn all<const N: usize>(tasks: [Task<'_>; N]) -> Result<()> {
+    SIMULTANEOUS.fetch_add(1, Ordering::Relaxed);
+    let outcome = thread::scope(|scope| {
+        let threads: Vec<_> = tasks.into_iter().map(|task| scope.spawn(task)).collect();
+        let outcomes: Vec<_> = threads.into_iter().map(ScopedJoinHandle::join).collect();
+        outcomes.into_iter().try_for_each(|outcome| outcome.unwrap_or_else(|_| bail!("a task panicked")))
+    });
+    SIMULTANEOUS.fetch_sub(1, Ordering::Relaxed);
+    outcome
+}
+
+/// One of several tasks that run at the same time.
+pub type Task<'a> = Box<dyn FnOnce() -> Result<()> + Send + 'a>;
 
 /// Prints one line of news.
 pub fn note(text: &str) {
@@ -75,23 +109,41 @@ pub struct Step {
     started: Instant,
     shown: Instant,
     live: bool,
+    announced: bool,
 }
 
 impl Step {
     /// Announces `what` is being done.
     pub fn start(what: &str) -> Self {
+        let mut step = Self::start_unless_quick(what);
+        step.announce();
+        step
+    }
+
+    /// Announces it only if it takes longer than a second.
+    pub fn start_unless_quick(what: &str) -> Self {
         let now = Instant::now();
-        let live = io::stderr().is_terminal();
-        if live {
-            eprint!("… {what}");
+        let live = io::stderr().is_terminal() && SIMULTANEOUS.load(Ordering::Relaxed) == 0;
+        Self { what: what.to_owned(), started: now, shown: now, live, announced: false }
+    }
+
+    fn announce(&mut self) {
+        self.announced = true;
+        if self.live {
+            eprint!("… {}", self.what);
         } else {
-            eprintln!("… {what}");
+            eprintln!("… {}", self.what);
         }
-        Self { what: what.to_owned(), started: now, shown: now, live }
     }
 
     /// Shows the elapsed time and `detail`, if that is due. Call it at least once a second.
     pub fn tick(&mut self, detail: impl FnOnce() -> String) {
+        if !self.announced {
+            if self.started.elapsed() > QUICK {
+                self.announce();
+            }
+            return;
+        }
         let every = if self.live { Duration::from_millis(500) } else { Duration::from_secs(20) };
         if self.shown.elapsed() < every {
             return;
@@ -120,25 +172,21 @@ impl Step {
 
     /// Ends the step: it worked.
     pub fn done(self) {
-        self.end('✓');
+        if self.announced {
+            self.end('✓');
+        }
     }
 
-    /// Ends the step: it failed. The error itself is the caller's to report.
-    pub fn fail(self) {
+    /// Ends the step: it failed. Returns its description, for the error that the caller reports.
+    pub fn fail(self) -> String {
         self.end('✗');
+        self.what
     }
 
-    fn end(self, mark: char) {
+    fn end(&self, mark: char) {
         let clear = if self.live { "\r\x1b[2K" } else { "" };
         eprintln!("{clear}{mark} {} ({})", self.what, elapsed(self.started));
     }
-}
-
-/// The line of a failed command's error that says most.
-pub(crate) fn gist(error: &anyhow::Error) -> String {
-    let text = format!("{error:#}");
-    let said = text.lines().find(|line| line.trim_start().starts_with("error"));
-    said.or(text.lines().next()).unwrap_or_default().trim().to_owned()
 }
 
 fn elapsed(since: Instant) -> String {
@@ -149,6 +197,9 @@ fn cannot_start(command: &Command) -> String {
     format!("can't start {}", command.get_program().display())
 }
 
+/// How many calls of [`all`] are under way.
+static SIMULTANEOUS: AtomicUsize = AtomicUsize::new(0);
+const QUICK: Duration = Duration::from_secs(1);
 const POLL: Duration = Duration::from_millis(50);
 const LINE_WIDTH: usize = 110;
 const TAIL_LINES: usize = 60;

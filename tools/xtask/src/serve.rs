@@ -1,29 +1,25 @@
 //! `cargo xtask serve`: the production build in workerd alone.
 
+use std::convert::Infallible;
+
 use anyhow::Result;
-use clap::Args;
 
-use crate::{build::Build, workerd, workspace};
+use crate::{
+    build::Build,
+    program::{Arguments, SERVE},
+    tools, workspace,
+};
 
-/// Run the production build in workerd alone, configured by the LIVEKIT_… variables of the environment
-///
-/// Ends on SIGINT and SIGTERM. If a variable is missing or wrong, says which and exits with status 2.
-#[derive(Debug, Args)]
-// clap would give it the name of the group inside it.
-#[group(skip)]
-pub struct Options {
-    #[command(flatten)]
-    options: standalone::serve::Options,
-}
-
-/// Builds the worker and runs it until SIGINT or SIGTERM.
+/// Builds the worker, and becomes the program that runs it until SIGINT or SIGTERM.
 ///
 /// # Errors
 ///
-/// The worker can't be built; or see [`standalone::serve::Options::run`].
-pub fn run(options: Options) -> Result<()> {
-    options.options.run(|_| {
-        Build::make(&workspace::root()?)?;
-        workerd::production()
-    })
+/// The worker or the program can't be built.
+pub fn run(arguments: &Arguments) -> Result<Infallible> {
+    let root = workspace::root()?;
+    if !arguments.ask_for_help() {
+        Build::make(&root)?;
+    }
+    let workerd = tools::workerd_path(&root)?;
+    SERVE.run(&["--workerd".into(), workerd.into(), "--build".into(), Build::dir(&root).into()], arguments)
 }

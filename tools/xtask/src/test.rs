@@ -4,7 +4,11 @@ use std::path::Path;
 
 use anyhow::Result;
 
-use crate::{cache, debian, package, progress, size, tools::Tools, workspace};
+use crate::{
+    cache, debian, package, progress, size,
+    tools::{Tools, add_wasm_target},
+    workspace,
+};
 
 /// Runs all checks, and stops at the first that fails.
 ///
@@ -13,6 +17,7 @@ use crate::{cache, debian, package, progress, size, tools::Tools, workspace};
 /// A check fails, or can't be run.
 pub fn run() -> Result<()> {
     let root = workspace::root()?;
+    add_wasm_target(&root)?;
     let tools = Tools::set_up(&root)?;
     cargo(&root, "checking the format", &["fmt", "--all", "--check"])?;
     let clippy = ["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"];

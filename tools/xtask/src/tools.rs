@@ -1,4 +1,10 @@
-//! The pinned tools a build needs: Rust's WebAssembly target, `wasm-bindgen`, `worker-build` and the npm packages.
+//! The pinned tools that a build needs: Rust's WebAssembly target, `bindgen`, and the npm packages.
+//!
+//! - `bindgen` is a program of this workspace, with wasm-bindgen's library of the version in `Cargo.lock`. It is compiled
+//!   once per machine and version.
+//! - npm brings wrangler, workerd, esbuild, binaryen and a Node that wrangler runs on, of the versions in
+//!   `package-lock.json`.
+//! - Nothing is downloaded but from package registries.
 
 use std::{
     collections::BTreeMap,
@@ -14,42 +20,28 @@ use serde::Deserialize;
 
 use crate::{cache, progress, workspace};
 
-/// Where the tools are, once they are all there.
+/// The npm packages, once they are installed.
 #[derive(Debug, Clone)]
 pub struct Tools {
     root: PathBuf,
     node_modules: PathBuf,
-    wasm_bindgen: PathBuf,
-    worker_build: PathBuf,
 }
 
 impl Tools {
-    /// Installs what is missing, saying so: a few minutes on a fresh machine, nothing to do on a prepared one.
+    /// Installs the npm packages, unless they are there.
     ///
     /// # Errors
     ///
-    /// Something can't be installed; the error carries the end of its log.
+    /// They can't be installed; the error carries the end of npm's log.
     pub fn set_up(root: &Path) -> Result<Self> {
-        add_wasm_target(root)?;
-        let wasm_bindgen = workspace::locked_version(root, "wasm-bindgen")?;
-        let worker = workspace::locked_version(root, "worker")?;
-        Ok(Self {
-            root: root.to_owned(),
-            node_modules: node_modules(root)?,
-            wasm_bindgen: cargo_tool(root, "wasm-bindgen-cli", &wasm_bindgen, "wasm-bindgen")?,
-            worker_build: cargo_tool(root, "worker-build", &worker, "worker-build")?,
-        })
+        Ok(Self { root: root.to_owned(), node_modules: node_modules(root)? })
     }
 
-    /// `worker-build`, told to use the pinned tools instead of downloading its own.
+    /// A program of the npm packages, under the pinned Node.
     #[must_use]
-    pub fn worker_build(&self) -> Command {
-        let mut command = workspace::command(&self.root, &self.worker_build);
-        command
-            .env("WASM_BINDGEN_BIN", &self.wasm_bindgen)
-            .env("ESBUILD_BIN", self.npm_binary("esbuild"))
-            .env("WASM_OPT_BIN", self.npm_binary("wasm-opt"))
-            .env("PATH", self.path());
+    pub(crate) fn npm_command(&self, name: &str) -> Command {
+        let mut command = workspace::command(&self.root, self.node_modules.join(".bin").join(name));
+        command.env("PATH", self.path());
         command
     }
 
@@ -62,10 +54,6 @@ impl Tools {
             .env("WRANGLER_SEND_METRICS", "false")
             .env("PATH", self.path());
         command
-    }
-
-    fn npm_binary(&self, name: &str) -> PathBuf {
-        self.node_modules.join(".bin").join(name)
     }
 
     fn node(&self) -> PathBuf {
@@ -81,12 +69,22 @@ impl Tools {
     }
 }
 
-/// The `workerd` executable itself, without the JavaScript wrapper, so that its process id is the one that was started.
+/// Returns the `workerd` executable itself, without the JavaScript wrapper, so that its process id is the one that was
+/// started.
 ///
 /// # Errors
 ///
 /// The npm packages aren't installed, or workerd isn't published for this platform.
 pub fn workerd(root: &Path) -> Result<PathBuf> {
+    let binary = workerd_path(root)?;
+    if !binary.exists() {
+        bail!("workerd is not installed: run `cargo xtask build`");
+    }
+    Ok(binary)
+}
+
+/// Returns where npm puts the `workerd` executable.
+pub(crate) fn workerd_path(root: &Path) -> Result<PathBuf> {
     let platform = match (env::consts::OS, env::consts::ARCH) {
         ("linux", "x86_64") => "linux-64",
         ("linux", "aarch64") => "linux-arm64",
@@ -94,14 +92,15 @@ pub fn workerd(root: &Path) -> Result<PathBuf> {
         ("macos", "aarch64") => "darwin-arm64",
         (os, arch) => bail!("workerd is not published for {os} on {arch}"),
     };
-    let binary = root.join(format!("node_modules/@cloudflare/workerd-{platform}/bin/workerd"));
-    if !binary.exists() {
-        bail!("workerd is not installed: run `cargo xtask build`");
-    }
-    Ok(binary)
+    Ok(root.join(format!("node_modules/@cloudflare/workerd-{platform}/bin/workerd")))
 }
 
-fn add_wasm_target(root: &Path) -> Result<()> {
+/// Adds Rust's WebAssembly target, unless it is there.
+///
+/// # Errors
+///
+/// rustup isn't there, or fails.
+pub(crate) fn add_wasm_target(root: &Path) -> Result<()> {
     let libraries = Command::new("rustc")
         .args(["--print", "target-libdir", "--target", WASM_TARGET])
         .current_dir(root)
@@ -118,34 +117,25 @@ fn add_wasm_target(root: &Path) -> Result<()> {
     )
 }
 
-/// Installs a crate's program in the cache and answers the program's path.
-fn cargo_tool(root: &Path, krate: &str, version: &str, binary: &str) -> Result<PathBuf> {
-    let place = cache::tool(krate, version, |place| {
-        let log = cache::log(krate)?;
-        // Kept when the installation is interrupted, so that the next one goes on from there.
-        let target = cache::dir()?.join("target").join(format!("{krate}-{version}"));
-        let install = |what: &str, locked: &[&str]| {
-            let mut command = workspace::cargo(root);
-            command
-                .args(["install", krate, "--bin", binary, "--version", &format!("={version}")])
-                .args(locked)
-                .arg("--root")
-                .arg(place)
-                .arg("--target-dir")
-                .arg(&target)
-                // Half the time of the installation, for two seconds more in a build.
-                .env("CARGO_PROFILE_RELEASE_OPT_LEVEL", "0");
-            progress::run(what, &mut command, &log)
-        };
-        let what = format!("installing {krate} {version} (some minutes, once per machine)");
-        // A registry mirror that lags behind may lack what the crate's own lock file names.
-        install(&what, &["--locked"]).or_else(|error| {
-            progress::note(&format!("trying without its own lock file: {}", progress::gist(&error)));
-            install(&what, &[])
-        })?;
-        fs::remove_dir_all(&target).with_context(|| format!("can't remove {}", target.display()))
+/// Returns the path of `bindgen`, which is compiled first unless it is in the cache.
+///
+/// # Errors
+///
+/// It doesn't compile.
+pub(crate) fn bindgen(root: &Path) -> Result<PathBuf> {
+    let source = cache::fingerprint(&[root.join("tools/bindgen/src/main.rs")])?;
+    let version = format!("{}-{source}", workspace::locked_version(root, "wasm-bindgen")?);
+    let dir = cache::tool("bindgen", &version, |dir| {
+        progress::run(
+            "compiling bindgen, once per machine",
+            workspace::cargo(root).args(["build", "--profile", "xtask", "--package", "bindgen"]),
+            &cache::log("bindgen")?,
+        )?;
+        let compiled = workspace::target_directory(root)?.join("xtask/bindgen");
+        fs::copy(&compiled, dir.join("bindgen")).with_context(|| format!("can't copy {}", compiled.display()))?;
+        Ok(())
     })?;
-    Ok(place.join("bin").join(binary))
+    Ok(dir.join("bindgen"))
 }
 
 /// Installs the npm packages of the lock file, unless they are those already: wrangler, which may have called this, runs from them.
@@ -204,7 +194,7 @@ impl NpmPackages {
     }
 }
 
-const WASM_TARGET: &str = "wasm32-unknown-unknown";
+pub(crate) const WASM_TARGET: &str = "wasm32-unknown-unknown";
 
 #[cfg(test)]
 mod tests {

@@ -5,7 +5,7 @@ use std::{
     ffi::OsStr,
     fs,
     path::{Path, PathBuf},
-    process::Command,
+    process::{Command, Stdio},
 };
 
 use anyhow::{Context, Result};
@@ -49,6 +49,25 @@ pub fn command(root: &Path, program: impl AsRef<OsStr>) -> Command {
 #[must_use]
 pub fn cargo(root: &Path) -> Command {
     command(root, env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
+}
+
+/// Returns cargo's target directory.
+///
+/// # Errors
+///
+/// cargo fails.
+pub fn target_directory(root: &Path) -> Result<PathBuf> {
+    #[derive(Deserialize)]
+    struct Metadata {
+        target_directory: PathBuf,
+    }
+    let output = cargo(root)
+        .args(["metadata", "--no-deps", "--format-version", "1"])
+        .stderr(Stdio::inherit())
+        .output()
+        .context("can't run cargo metadata")?;
+    let metadata: Metadata = serde_json::from_slice(&output.stdout).context("can't read what cargo metadata says")?;
+    Ok(metadata.target_directory)
 }
 
 /// The version of the one package of that name in `Cargo.lock`.

@@ -10,8 +10,9 @@ use std::{
 
 use anyhow::{Context, Result, bail};
 use rustix::process::{Pid, Signal, kill_process, kill_process_group};
+use supervise::http;
 
-use crate::{http, tools::Tools};
+use crate::tools::Tools;
 
 /// `wrangler dev` and its children. Dropping it kills them.
 #[derive(Debug)]

@@ -9,8 +9,9 @@ use std::{
 
 use anyhow::{Context, Result, bail};
 
-use super::process;
-use crate::{tools, workspace};
+use xtask::{tools, workspace};
+
+use crate::process;
 
 /// What a start took, until workerd listened: modules are compiled, and their top level has been run.
 #[derive(Debug, Clone, Copy)]

@@ -2,10 +2,12 @@
 //!
 //! Everything stays on loopback, and ends by itself.
 
-use std::path::PathBuf;
+use std::{path::PathBuf, process::ExitCode};
 
 use anyhow::Result;
-use clap::{Args, Subcommand};
+use clap::{Parser, Subcommand};
+use standalone::workerd::Program;
+use xtask::{build::Build, tools, workspace};
 
 mod leaves;
 mod load;
@@ -16,9 +18,9 @@ mod tokens;
 mod upstreams;
 
 /// Measure how fast tokens are issued, beside the same flow hand-written in JavaScript
-#[derive(Debug, Args)]
-#[command(args_conflicts_with_subcommands = true)]
-pub struct Options {
+#[derive(Debug, Parser)]
+#[command(bin_name = "cargo xtask bench", args_conflicts_with_subcommands = true)]
+struct Cli {
     #[command(subcommand)]
     part: Option<Part>,
     #[command(flatten)]
@@ -37,15 +39,25 @@ enum Part {
     },
 }
 
-/// Runs a benchmark, and prints its results to standard output.
-///
-/// # Errors
-///
-/// The worker can't be built or started, or answers something else than a token.
-pub fn run(options: &Options) -> Result<()> {
-    match &options.part {
-        None => tokens::run(&options.tokens),
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let outcome = match &cli.part {
+        None => tokens::run(&cli.tokens),
         Some(Part::Leaves(options)) => leaves::run(options),
         Some(Part::Upstreams { authority }) => upstreams::serve(authority),
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
     }
+}
+
+/// Makes the production build, and returns it with the workerd of the npm packages.
+fn production() -> Result<Program> {
+    let root = workspace::root()?;
+    Build::make(&root)?;
+    Ok(Program::in_dir(tools::workerd(&root)?, &Build::dir(&root)))
 }

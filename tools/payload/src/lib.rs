@@ -1,14 +1,18 @@
-//! workerd and the worker inside the executable.
+//! Files inside an executable: how workerd and the worker come along in `matrixrtc-edge`.
 //!
 //! ```text
 //! the program itself │ gzip of each file │ index, in JSON │ its SHA-256 │ its length, 8 bytes, little-endian │ MAGIC
 //! ```
 //!
-//! They are unpacked below the state directory rather than into memory: 140 MB of a program that lies in a file are read as
-//! they are needed, and given back when memory is short.
+//! - `cargo xtask package` appends the files with the program `pack`. The operating system ignores what follows an
+//!   executable's own contents.
+//! - The executable opens itself, and reads from its end backwards: trailer, index, then the files.
+//! - Each file is unpacked to disk rather than into memory: the 140 MB of a program that lies in a file are read as they
+//!   are needed, and given back when memory is short.
+//! - A file that is on disk already, with the right content, is left alone: a start that isn't the first writes nothing.
+//! - Hashes in the index find damage; they are no protection against an attacker who may write the executable.
 
 use std::{
-    collections::BTreeMap,
     fs::{self, File, Permissions},
     io::{self, BufReader, BufWriter, Read, Seek, SeekFrom, Write},
     os::unix::fs::PermissionsExt,
@@ -20,8 +24,6 @@ use flate2::{Compression, read::GzDecoder, write::GzEncoder};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use tempfile::NamedTempFile;
-
-use crate::workerd::{Modules, Program};
 
 /// The files inside an executable.
 #[derive(Debug)]
@@ -42,25 +44,21 @@ struct Packed {
 }
 
 impl Payload {
-    /// Makes the executable `to` out of one without a payload, and `program`.
+    /// Makes the executable `to` out of one without a payload, and `files`, which keep their names.
     ///
     /// # Errors
     ///
-    /// A file can't be read, or `to` can't be written.
-    pub fn append(launcher: &Path, program: &Program, to: &Path) -> Result<()> {
+    /// A file can't be read or has no name, or `to` can't be written.
+    pub fn append(executable: &Path, files: &[impl AsRef<Path>], to: &Path) -> Result<()> {
         let mut out = BufWriter::new(new_file_beside(to)?);
-        io::copy(&mut open(launcher)?, &mut out)?;
-        let sources = [
-            (WORKERD, Some(&program.workerd)),
-            (SCRIPT, Some(&program.modules.script)),
-            (WASM, program.modules.wasm.as_ref()),
-        ];
-        let mut files = Vec::new();
-        for (name, source) in sources {
-            let source = source.with_context(|| format!("there is no {name} to pack"))?;
-            files.push(Packed::write(name, &mut open(source)?, &mut out)?);
+        io::copy(&mut open(executable)?, &mut out)?;
+        let mut packed = Vec::new();
+        for file in files.iter().map(AsRef::as_ref) {
+            let name = file.file_name().and_then(|name| name.to_str());
+            let name = name.with_context(|| format!("{} has no name to pack it under", file.display()))?;
+            packed.push(Packed::write(name, &mut open(file)?, &mut out)?);
         }
-        let index = serde_json::to_vec(&files)?;
+        let index = serde_json::to_vec(&packed)?;
         out.write_all(&index)?;
         out.write_all(&Sha256::digest(&index))?;
         out.write_all(&u64::try_from(index.len())?.to_le_bytes())?;
@@ -69,11 +67,11 @@ impl Payload {
         put_in_place(out, to, EXECUTABLE)
     }
 
-    /// Reads what is inside `executable`.
+    /// Opens the payload of `executable`.
     ///
     /// # Errors
     ///
-    /// Nothing is, or it isn't whole.
+    /// It has none, or a damaged one.
     pub fn open(executable: &Path) -> Result<Self> {
         let mut file = open(executable)?;
         let end = file.seek(SeekFrom::End(0))?;
@@ -99,34 +97,33 @@ impl Payload {
         Ok(Self { executable: file, starts_at, files })
     }
 
-    /// Sees to it that the files are in `dir`, exactly as they were packed, and nothing else is.
+    /// Makes `dir` hold the files exactly as they were packed, and nothing else.
     ///
-    /// The caller has seen to it that nobody else does so at the same time. A file that has to be replaced may be in use.
+    /// The caller keeps other processes from doing so at the same time. A file that is replaced may be in use.
     ///
     /// # Errors
     ///
     /// `dir` can't be written, or the executable is damaged.
-    pub fn unpack(&self, dir: &Path) -> Result<Program> {
+    pub fn unpack(&self, dir: &Path) -> Result<()> {
         fs::create_dir_all(dir).with_context(|| format!("can't create {}", dir.display()))?;
         let mut position = self.starts_at;
         for file in &self.files {
-            let place = dir.join(&file.name);
-            if !file.is_at(&place) {
+            let path = dir.join(&file.name);
+            if !file.is_at(&path) {
                 (&self.executable).seek(SeekFrom::Start(position))?;
-                file.unpack((&self.executable).take(file.compressed_size), &place)
-                    .with_context(|| format!("can't unpack {}", place.display()))?;
+                file.unpack((&self.executable).take(file.compressed_size), &path)
+                    .with_context(|| format!("can't unpack {}", path.display()))?;
             }
             position += file.compressed_size;
         }
-        // What an unpacking that was interrupted has left behind.
+        // Left behind by an unpacking that was interrupted, or by another version.
         for entry in fs::read_dir(dir)? {
             let entry = entry?;
             if !self.files.iter().any(|file| *file.name == *entry.file_name()) {
                 fs::remove_file(entry.path()).with_context(|| format!("can't remove {}", entry.path().display()))?;
             }
         }
-        let modules = Modules { script: dir.join(SCRIPT), wasm: Some(dir.join(WASM)), bindings: BTreeMap::new() };
-        Ok(Program { workerd: dir.join(WORKERD), modules, attached_by: None })
+        Ok(())
     }
 }
 
@@ -139,26 +136,26 @@ impl Packed {
         Ok(Self { name: name.to_owned(), compressed_size: to.count, size, sha256 })
     }
 
-    fn unpack(&self, packed: impl Read, place: &Path) -> Result<()> {
-        let mut new = new_file_beside(place)?;
+    fn unpack(&self, packed: impl Read, path: &Path) -> Result<()> {
+        let mut new = new_file_beside(path)?;
         let (size, sha256) = copy_hashed(&mut GzDecoder::new(BufReader::new(packed)), &mut new)?;
         ensure!((size, &sha256) == (self.size, &self.sha256), "the executable is damaged");
-        put_in_place(new, place, EXECUTABLE)
+        put_in_place(new, path, EXECUTABLE)
     }
 
-    fn is_at(&self, place: &Path) -> bool {
+    fn is_at(&self, path: &Path) -> bool {
         let same = |mut file: File| -> Result<bool> {
             let metadata = file.metadata()?;
             Ok(metadata.len() == self.size
                 && metadata.permissions().mode() & 0o777 == EXECUTABLE
                 && copy_hashed(&mut file, &mut io::sink())?.1 == self.sha256)
         };
-        // What can't be read is written anew.
-        File::open(place).is_ok_and(|file| same(file).unwrap_or(false))
+        // A file that can't be read is written anew.
+        File::open(path).is_ok_and(|file| same(file).unwrap_or(false))
     }
 }
 
-/// A writer that knows how much went through.
+/// A writer that counts its bytes.
 struct Counted<'a, W> {
     inner: &'a mut W,
     count: u64,
@@ -180,7 +177,7 @@ fn open(path: &Path) -> Result<File> {
     File::open(path).with_context(|| format!("can't read {}", path.display()))
 }
 
-/// Size and SHA-256 of what was copied.
+/// Copies, and returns the size and the SHA-256 of the content.
 fn copy_hashed(from: &mut impl Read, to: &mut impl Write) -> io::Result<(u64, String)> {
     let mut hash = Sha256::new();
     let mut buffer = vec![0; 1 << 18];
@@ -196,24 +193,21 @@ fn copy_hashed(from: &mut impl Read, to: &mut impl Write) -> io::Result<(u64, St
     }
 }
 
-fn new_file_beside(place: &Path) -> Result<NamedTempFile> {
-    let dir = place.parent().map_or_else(PathBuf::new, Path::to_owned);
+fn new_file_beside(path: &Path) -> Result<NamedTempFile> {
+    let dir = path.parent().map_or_else(PathBuf::new, Path::to_owned);
     NamedTempFile::new_in(&dir).with_context(|| format!("can't write to {}", dir.display()))
 }
 
-/// On disk under its name, whole or not at all.
-fn put_in_place(file: NamedTempFile, place: &Path, mode: u32) -> Result<()> {
+/// Gives the file its name once its content is on disk, so that it is there whole or not at all.
+fn put_in_place(file: NamedTempFile, path: &Path, mode: u32) -> Result<()> {
     file.as_file().set_permissions(Permissions::from_mode(mode))?;
     file.as_file().sync_all()?;
-    file.persist(place).with_context(|| format!("can't write {}", place.display()))?;
+    file.persist(path).with_context(|| format!("can't write {}", path.display()))?;
     Ok(())
 }
 
 const MAGIC: &[u8; 8] = b"MTRXEDGE";
 const TRAILER_LENGTH: u64 = 32 + 8 + 8;
-const WORKERD: &str = "workerd";
-const SCRIPT: &str = "index.js";
-const WASM: &str = "index_bg.wasm";
 const EXECUTABLE: u32 = 0o755;
 
 #[cfg(test)]
@@ -224,69 +218,66 @@ mod tests {
 
     use super::*;
 
-    /// A package in a directory: its path, and where to unpack it to.
-    fn packed(place: &TempDir, workerd: &str) -> (PathBuf, PathBuf) {
-        let path = |name: &str| place.path().join(name);
-        for (name, content) in [("launcher", "ELF"), ("wd", workerd), ("script", "import"), ("wasm", "\0asm")] {
+    /// Packs two files in a directory: returns the executable's path, and where to unpack it to.
+    fn packed(dir: &TempDir, program: &str) -> (PathBuf, PathBuf) {
+        let path = |name: &str| dir.path().join(name);
+        for (name, content) in [("launcher", "ELF"), ("program", program), ("module.js", "import")] {
             fs::write(path(name), content).unwrap();
         }
-        let modules = Modules { script: path("script"), wasm: Some(path("wasm")), bindings: BTreeMap::new() };
-        let program = Program { workerd: path("wd"), modules, attached_by: None };
-        Payload::append(&path("launcher"), &program, &path("package")).unwrap();
+        Payload::append(&path("launcher"), &[path("program"), path("module.js")], &path("package")).unwrap();
         (path("package"), path("unpacked"))
     }
 
     #[test]
-    fn what_is_packed_is_unpacked() {
-        let place = tempfile::tempdir().unwrap();
-        let (package, dir) = packed(&place, &"workerd ".repeat(100_000));
+    fn files_come_out_as_they_went_in() {
+        let temporary = tempfile::tempdir().unwrap();
+        let (package, dir) = packed(&temporary, &"program ".repeat(100_000));
 
-        let program = Payload::open(&package).unwrap().unpack(&dir).unwrap();
+        Payload::open(&package).unwrap().unpack(&dir).unwrap();
 
         assert!(fs::read(&package).unwrap().starts_with(b"ELF"));
-        assert_eq!(fs::read_to_string(&program.workerd).unwrap(), "workerd ".repeat(100_000));
-        assert_eq!(fs::read_to_string(program.modules.script).unwrap(), "import");
-        assert_eq!(fs::read(program.modules.wasm.unwrap()).unwrap(), b"\0asm");
-        for executable in [package, program.workerd] {
+        assert_eq!(fs::read_to_string(dir.join("program")).unwrap(), "program ".repeat(100_000));
+        assert_eq!(fs::read_to_string(dir.join("module.js")).unwrap(), "import");
+        for executable in [package, dir.join("program")] {
             assert_eq!(fs::metadata(executable).unwrap().mode() & 0o777, 0o755);
         }
     }
 
     #[test]
     fn files_that_are_as_packed_stay_and_others_are_replaced() {
-        let place = tempfile::tempdir().unwrap();
-        let (package, dir) = packed(&place, "workerd");
+        let temporary = tempfile::tempdir().unwrap();
+        let (package, dir) = packed(&temporary, "program");
         let payload = Payload::open(&package).unwrap();
-        let program = payload.unpack(&dir).unwrap();
-        let inode = |path: &Path| fs::metadata(path).unwrap().ino();
-        let before = (inode(&program.workerd), inode(&program.modules.script));
-        fs::write(&program.modules.script, "IMPORT").unwrap();
+        payload.unpack(&dir).unwrap();
+        let inode = |name: &str| fs::metadata(dir.join(name)).unwrap().ino();
+        let before = (inode("program"), inode("module.js"));
+        fs::write(dir.join("module.js"), "IMPORT").unwrap();
         fs::write(dir.join(".tmpAbC"), "half").unwrap();
 
         payload.unpack(&dir).unwrap();
 
-        assert_eq!(inode(&program.workerd), before.0);
-        assert_ne!(inode(&program.modules.script), before.1);
-        assert_eq!(fs::read_to_string(&program.modules.script).unwrap(), "import");
-        assert_eq!(fs::read_dir(&dir).unwrap().count(), 3);
+        assert_eq!(inode("program"), before.0);
+        assert_ne!(inode("module.js"), before.1);
+        assert_eq!(fs::read_to_string(dir.join("module.js")).unwrap(), "import");
+        assert_eq!(fs::read_dir(&dir).unwrap().count(), 2);
     }
 
     #[test]
     fn another_version_takes_the_place_of_the_last() {
-        let place = tempfile::tempdir().unwrap();
-        let (package, dir) = packed(&place, "workerd 1");
+        let temporary = tempfile::tempdir().unwrap();
+        let (package, dir) = packed(&temporary, "program 1");
         Payload::open(&package).unwrap().unpack(&dir).unwrap();
-        let (package, dir) = packed(&place, "workerd 2");
+        let (package, dir) = packed(&temporary, "program 2");
 
-        let program = Payload::open(&package).unwrap().unpack(&dir).unwrap();
+        Payload::open(&package).unwrap().unpack(&dir).unwrap();
 
-        assert_eq!(fs::read_to_string(program.workerd).unwrap(), "workerd 2");
+        assert_eq!(fs::read_to_string(dir.join("program")).unwrap(), "program 2");
     }
 
     #[test]
     fn damage_is_noticed() {
-        let place = tempfile::tempdir().unwrap();
-        let (package, dir) = packed(&place, &"workerd ".repeat(1000));
+        let temporary = tempfile::tempdir().unwrap();
+        let (package, dir) = packed(&temporary, &"program ".repeat(1000));
         let whole = fs::read(&package).unwrap();
 
         for at in 3..whole.len() {
@@ -296,9 +287,9 @@ mod tests {
 
             let outcome = Payload::open(&package).and_then(|payload| payload.unpack(&dir));
 
-            // Bytes that say nothing about the content, as the time in gzip's header, may differ.
-            if let Ok(program) = outcome {
-                assert_eq!(fs::read_to_string(program.workerd).unwrap(), "workerd ".repeat(1000));
+            // A byte that doesn't affect the content, as the time in gzip's header, may differ.
+            if outcome.is_ok() {
+                assert_eq!(fs::read_to_string(dir.join("program")).unwrap(), "program ".repeat(1000));
             }
         }
         fs::write(&package, &whole[..whole.len() - 1]).unwrap();

@@ -2,8 +2,8 @@ use std::convert::Infallible;
 use std::future::Future;
 use std::net::SocketAddr;
 use std::pin::Pin;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
 use http_body_util::BodyExt;
@@ -44,23 +44,32 @@ impl Request {
 }
 
 /// An HTTP/1.1 server that ends, with its open connections, when it is dropped.
-pub(crate) struct Server {
+pub struct Server {
     accepting: JoinHandle<()>,
     connections: Arc<AtomicUsize>,
 }
 
-pub(crate) type Handler = Arc<dyn Fn(Request) -> Pin<Box<dyn Future<Output = Reply> + Send>> + Send + Sync>;
+/// Answers a request.
+pub type Handler = Arc<dyn Fn(Request) -> Pin<Box<dyn Future<Output = Reply> + Send>> + Send + Sync>;
 
 /// What happens on a connection.
 #[derive(Clone)]
-pub(crate) enum Serving {
+pub enum Serving {
     /// HTTP as it should be.
     Http(Handler),
     /// These bytes after the head of the first request, whatever they are, and the end of the connection.
     Raw(Bytes),
 }
 
+/// Is shown every request, with the status of its answer.
+pub type Observer = fn(&Request, u16);
+
 impl Server {
+    /// Shows all requests to all fakes of this process to the observer. The first one stays.
+    pub fn observe(observer: Observer) {
+        let _ = OBSERVER.set(observer);
+    }
+
     /// Listens at `address`, under TLS if there is a certificate.
     pub async fn start(address: SocketAddr, certificate: Option<Certificate>, serving: Serving) -> Self {
         let listener = TcpListener::bind(address)
@@ -140,13 +149,18 @@ async fn answer(request: hyper::Request<Incoming>, tls_name: Option<String>, han
         Ok(body) => body.to_bytes(),
         Err(error) => return Reply::new(400, "text/plain", error.to_string()),
     };
-    handler(Request {
+    let request = Request {
         method: head.method.to_string(),
         path: head.uri.path().to_owned(),
         query: head.uri.query().map(str::to_owned),
         headers: head.headers,
         body,
         tls_name,
-    })
-    .await
+    };
+    let Some(observe) = OBSERVER.get() else { return handler(request).await };
+    let reply = handler(request.clone()).await;
+    observe(&request, reply.status());
+    reply
 }
+
+static OBSERVER: OnceLock<Observer> = OnceLock::new();

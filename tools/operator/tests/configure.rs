@@ -12,8 +12,8 @@ use std::{
 use xtask::{tools::Tools, workspace};
 
 fn configure(arguments: &[&str]) -> Output {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_xtask"));
-    command.arg("configure").args(arguments).stdin(Stdio::null()).output().expect("xtask runs")
+    let mut command = Command::new(env!("CARGO_BIN_EXE_operator"));
+    command.arg("configure").args(arguments).stdin(Stdio::null()).output().expect("operator runs")
 }
 
 fn text(bytes: &[u8]) -> String {

@@ -21,18 +21,18 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use super::{
+use standalone::{
+    log::Log,
+    workerd::{Launch, Modules, Program, Running},
+};
+use xtask::progress::Step;
+
+use crate::{
     load::Load,
-    process,
+    process, production,
     report::{ModuleStart, Report, Round, Summary, median, percentile},
     start::{self, Start},
     upstreams::{Connections, Upstreams},
-};
-use crate::{
-    build::Build,
-    progress::Step,
-    workerd::{self, Launch, Log, Modules, Running},
-    workspace,
 };
 
 #[derive(Debug, Args)]
@@ -52,14 +52,14 @@ pub struct TokenOptions {
 ///
 /// # Errors
 ///
-/// See [`super::run`].
+/// The worker can't be built or started, or answers something else than a token.
 pub fn run(options: &TokenOptions) -> Result<()> {
-    let build = Build::make(&workspace::root()?)?;
+    let program = production()?;
     let dir = tempfile::tempdir().context("can't create a temporary directory")?;
     let authority = dir.path().join("authority.pem");
     let upstreams = Upstreams::start(&authority)?;
-    let bench = Bench { dir, authority, upstreams };
-    let contenders = bench.contenders(build, &options.also)?;
+    let bench = Bench { dir, authority, upstreams, workerd: program.workerd };
+    let contenders = bench.contenders(program.modules, &options.also)?;
     let starts = bench.measure_starts(&contenders)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let report = runtime.block_on(bench.measure(contenders, starts, options.rounds))?;
@@ -75,6 +75,7 @@ struct Bench {
     dir: TempDir,
     authority: PathBuf,
     upstreams: Upstreams,
+    workerd: PathBuf,
 }
 
 /// What is measured.
@@ -95,19 +96,14 @@ enum Door {
 
 impl Bench {
     /// The floor first: the others are compared with it.
-    fn contenders(&self, build: Build, also: &[PathBuf]) -> Result<Vec<Contender>> {
+    fn contenders(&self, worker: Modules, also: &[PathBuf]) -> Result<Vec<Contender>> {
         let floor =
             Contender { name: "floor".to_owned(), modules: self.script("floor.js", FLOOR)?, door: Door::OpenId };
-        let modules = Modules { script: build.script, wasm: Some(build.wasm), bindings: BTreeMap::new() };
         let [worker, by_homeserver] = [("worker", Door::OpenId), ("homeserver", Door::Homeserver)]
-            .map(|(name, door)| Contender { name: name.to_owned(), modules: modules.clone(), door });
+            .map(|(name, door)| Contender { name: name.to_owned(), modules: worker.clone(), door });
         let others = also.iter().map(|dir| Contender {
             name: dir.file_name().unwrap_or(dir.as_os_str()).to_string_lossy().into_owned(),
-            modules: Modules {
-                script: dir.join("index.js"),
-                wasm: Some(dir.join("index_bg.wasm")),
-                bindings: BTreeMap::new(),
-            },
+            modules: Program::in_dir(PathBuf::new(), dir).modules,
             door: Door::OpenId,
         });
         Ok([floor, worker, by_homeserver].into_iter().chain(others).collect())
@@ -214,7 +210,7 @@ impl Bench {
             trust_ca: vec![self.authority.clone()],
             env: env.into_iter().map(|(name, value)| (name.to_owned(), value)).collect::<BTreeMap<_, _>>(),
         };
-        launch.start(&workerd::with_modules(modules.clone())?)
+        launch.start(&Program { workerd: self.workerd.clone(), modules: modules.clone(), attached_by: None })
     }
 
     fn load(&self, door: Door, addr: SocketAddr) -> Load {

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use tokio::time::{sleep, timeout};
 
 use crate::server::{Handler, Server, Serving};
-use crate::{CertificateAuthority, Network, Reply, Request, Strictness};
+use crate::{CertificateAuthority, Names, Reply, Request, Strictness};
 
 /// A homeserver's client-server API as far as delayed leaves need it: MSC4140's `restart` and `send`, and `/versions`.
 ///
@@ -71,11 +71,13 @@ struct Listening {
 }
 
 /// What else is there: `None` for what isn't.
-pub(crate) type Rest = Arc<dyn Fn(&str, &Request) -> Option<Pin<Box<dyn Future<Output = Reply> + Send>>> + Send + Sync>;
+pub type Rest = Arc<dyn Fn(&str, &Request) -> Option<Pin<Box<dyn Future<Output = Reply> + Send>>> + Send + Sync>;
 
 /// What a homeserver has for an application service: who it is, and more than delayed events.
-pub(crate) struct ForService {
+pub struct ForService {
+    /// Its token.
     pub as_token: String,
+    /// Everything beside delayed events.
     pub rest: Rest,
 }
 
@@ -108,20 +110,20 @@ struct Script {
 
 impl DelayedEvents {
     /// At `https://{name}`.
-    pub(crate) async fn start(
-        network: &Network,
+    pub async fn start(
+        names: &impl Names,
         authority: &CertificateAuthority,
         name: &str,
         strictness: Strictness,
         service: Option<ForService>,
     ) -> Self {
-        let address = SocketAddr::new(network.address_of(name), 443);
+        let address = SocketAddr::new(names.address_of(name), 443);
         let certificate = Some(authority.certificate(name));
         Self::start_at(address, certificate, format!("https://{name}"), strictness, service).await
     }
 
     /// At `http://{address}{path}`: where only an operator can point to.
-    pub(crate) async fn start_without_tls(address: SocketAddr, path: &str, strictness: Strictness) -> Self {
+    pub async fn start_without_tls(address: SocketAddr, path: &str, strictness: Strictness) -> Self {
         Self::start_at(address, None, format!("http://{address}{path}"), strictness, None).await
     }
 
@@ -418,7 +420,7 @@ fn below_delayed_events(path: &str) -> Option<&str> {
 }
 
 /// One segment of a path.
-pub(crate) fn decoded(segment: &str) -> Option<String> {
+pub fn decoded(segment: &str) -> Option<String> {
     // A plus sign isn't a space in a path.
     let form = format!("id={}", segment.replace('+', "%2B"));
     let (_, decoded) = form_urlencoded::parse(form.as_bytes()).next()?;
@@ -429,7 +431,8 @@ fn versions(unstable_features: &Value) -> Reply {
     Reply::json(200, &json!({ "versions": ["v1.1", "v1.16"], "unstable_features": unstable_features }))
 }
 
-pub(crate) fn error(status: u16, errcode: &str) -> Reply {
+/// A Matrix error without a text.
+pub fn error(status: u16, errcode: &str) -> Reply {
     Reply::json(status, &json!({ "errcode": errcode, "error": "" }))
 }
 

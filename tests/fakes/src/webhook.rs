@@ -10,7 +10,7 @@ use hyper::header::{AUTHORIZATION, CONTENT_TYPE};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256, Sha512};
 
-use crate::{Answer, Service, Sfu};
+use crate::Sfu;
 
 /// A webhook as LiveKit sends it (protocol 6.1), or with one thing wrong with it.
 #[derive(Clone)]
@@ -21,6 +21,21 @@ pub struct Webhook {
     algorithm: Algorithm,
     claims: Value,
     scheme: &'static str,
+}
+
+/// The worker, as webhooks reach it.
+pub trait WebhookReceiver {
+    /// Its answer.
+    type Answer;
+
+    /// Returns the absolute URL of a path.
+    fn url(&self, path: &str) -> String;
+
+    /// Sends the request.
+    fn receive(&self, request: Request<Full<Bytes>>) -> impl Future<Output = Self::Answer>;
+
+    /// Sends the request to a worker that may be killed meanwhile; then there is no answer.
+    fn try_receive(&self, request: Request<Full<Bytes>>) -> impl Future<Output = Option<Self::Answer>>;
 }
 
 /// How the token of a webhook is signed.
@@ -133,25 +148,26 @@ impl Webhook {
     }
 
     /// POSTs it to `/sfu_webhook`.
-    pub async fn send(&self, service: &Service) -> Answer {
-        self.send_authorized(service, Some(&self.authorization())).await
+    pub async fn send<R: WebhookReceiver>(&self, receiver: &R) -> R::Answer {
+        self.send_authorized(receiver, Some(&self.authorization())).await
     }
 
     /// POSTs it with this `Authorization`, or none.
-    pub async fn send_authorized(&self, service: &Service, authorization: Option<&str>) -> Answer {
-        service.send(self.request(service, authorization)).await
+    pub async fn send_authorized<R: WebhookReceiver>(&self, receiver: &R, authorization: Option<&str>) -> R::Answer {
+        receiver.receive(self.request(receiver, authorization)).await
     }
 
     /// POSTs it to a worker that may be killed meanwhile; then there is no answer.
-    pub async fn try_send(&self, service: &Service) -> Option<Answer> {
-        service.try_send(self.request(service, Some(&self.authorization()))).await.ok()
+    pub async fn try_send<R: WebhookReceiver>(&self, receiver: &R) -> Option<R::Answer> {
+        receiver.try_receive(self.request(receiver, Some(&self.authorization()))).await
     }
 
-    fn request(&self, service: &Service, authorization: Option<&str>) -> Request<Full<Bytes>> {
-        self.request_to(&service.url("/sfu_webhook"), authorization)
+    fn request<R: WebhookReceiver>(&self, receiver: &R, authorization: Option<&str>) -> Request<Full<Bytes>> {
+        self.request_to(&receiver.url("/sfu_webhook"), authorization)
     }
 
-    pub(crate) fn request_to(&self, url: &str, authorization: Option<&str>) -> Request<Full<Bytes>> {
+    /// The request that brings it to this URL.
+    pub fn request_to(&self, url: &str, authorization: Option<&str>) -> Request<Full<Bytes>> {
         let mut request = Request::post(url).header(CONTENT_TYPE, "application/webhook+json");
         if let Some(authorization) = authorization {
             request = request.header(AUTHORIZATION, authorization);

@@ -26,13 +26,13 @@ use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 use tokio::time::{sleep, sleep_until};
 
-use super::{load::Client, process, upstreams::Upstreams};
-use crate::{
-    build::Build,
-    progress::Step,
-    workerd::{self, Launch, Log, Running},
-    workspace,
+use standalone::{
+    log::Log,
+    workerd::{Launch, Program, Running},
 };
+use xtask::progress::Step;
+
+use crate::{load::Client, process, production, upstreams::Upstreams};
 use parties::Parties;
 use report::{Report, Usage};
 
@@ -62,9 +62,9 @@ pub struct LeavesOptions {
 ///
 /// # Errors
 ///
-/// See [`super::run`]; also when a leave was lost, or the homeserver sent one itself because its restart came too late.
+/// The worker can't be built or started; a leave was lost, or the homeserver sent one itself because its restart came too late.
 pub fn run(options: &LeavesOptions) -> Result<()> {
-    Build::make(&workspace::root()?)?;
+    let program = production()?;
     let dir = tempfile::tempdir().context("can't create a temporary directory")?;
     let authority = dir.path().join("authority.pem");
     let upstreams = Upstreams::start(&authority)?;
@@ -72,7 +72,7 @@ pub fn run(options: &LeavesOptions) -> Result<()> {
     let parties = Parties::start(options.delegations as usize, delay)?;
     let state = dir.path().join("state");
     fs::create_dir(&state)?;
-    let running = start(&state, &authority, &upstreams, &parties)?;
+    let running = start(&program, &state, &authority, &upstreams, &parties)?;
     let members = (0..options.delegations).map(|number| Member::new(number, options.rooms)).collect();
     let bench = Bench { upstreams, parties, running, state, members, delay };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
@@ -87,7 +87,13 @@ pub fn run(options: &LeavesOptions) -> Result<()> {
     Ok(())
 }
 
-fn start(state: &Path, authority: &Path, upstreams: &Upstreams, parties: &Parties) -> Result<Running> {
+fn start(
+    program: &Program,
+    state: &Path,
+    authority: &Path,
+    upstreams: &Upstreams,
+    parties: &Parties,
+) -> Result<Running> {
     let (key, secret) = CREDENTIALS;
     let server_name = upstreams.server_name();
     let env = [
@@ -106,7 +112,7 @@ fn start(state: &Path, authority: &Path, upstreams: &Upstreams, parties: &Partie
         trust_ca: vec![authority.to_owned()],
         env: env.into_iter().map(|(name, value)| (name.to_owned(), value)).collect::<BTreeMap<_, _>>(),
     };
-    launch.start(&workerd::production()?)
+    launch.start(program)
 }
 
 /// A member of a call.

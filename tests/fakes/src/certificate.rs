@@ -16,7 +16,7 @@ pub struct CertificateAuthority {
 
 /// What a TLS server shows, and its key.
 #[derive(Clone)]
-pub struct Certificate(pub(crate) Arc<ServerConfig>);
+pub struct Certificate(pub Arc<ServerConfig>);
 
 impl CertificateAuthority {
     /// A new authority, with its certificate in a temporary PEM file.

@@ -10,11 +10,11 @@ use std::{
 use serde_json::Value;
 
 fn doctor(arguments: &[&str], environment: &[(&str, &str)]) -> Output {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_xtask"));
+    let mut command = Command::new(env!("CARGO_BIN_EXE_operator"));
     for name in matrixrtc_edge::config::VARIABLES {
         command.env_remove(name);
     }
-    command.arg("doctor").args(arguments).envs(environment.iter().copied()).output().expect("xtask runs")
+    command.arg("doctor").args(arguments).envs(environment.iter().copied()).output().expect("operator runs")
 }
 
 /// A URL at which nobody listens.

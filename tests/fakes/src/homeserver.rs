@@ -10,7 +10,7 @@ use serde_json::json;
 use tokio::time::{sleep, timeout};
 
 use crate::server::{Handler, Server, Serving};
-use crate::{Certificate, CertificateAuthority, Network, Reply, Request, Strictness};
+use crate::{Certificate, CertificateAuthority, Names, Reply, Request, Strictness};
 
 /// A homeserver's federation API and the well-known file that leads to it.
 ///
@@ -25,7 +25,7 @@ pub struct Homeserver {
 
 /// How a [`Homeserver`] is to be. Without further calls: the well-known file delegates to `matrix.{name}:443`.
 pub struct HomeserverPlan<'a> {
-    network: &'a Network,
+    names: &'a dyn Names,
     authority: &'a CertificateAuthority,
     strictness: Strictness,
     server_name: String,
@@ -152,15 +152,16 @@ impl Homeserver {
 }
 
 impl<'a> HomeserverPlan<'a> {
-    pub(crate) fn new(
-        network: &'a Network,
+    /// A homeserver of this name.
+    pub fn new(
+        names: &'a dyn Names,
         authority: &'a CertificateAuthority,
         strictness: Strictness,
         server_name: &str,
     ) -> Self {
         let federation_name = format!("matrix.{server_name}");
         Self {
-            network,
+            names,
             authority,
             strictness,
             server_name: server_name.to_owned(),
@@ -250,8 +251,8 @@ impl<'a> HomeserverPlan<'a> {
         }));
         let (host, port) = &self.listens_at;
         let website_host = host_of(&self.server_name);
-        let website = SocketAddr::new(self.network.address_of(&website_host), 443);
-        let federation = SocketAddr::new(self.network.address_of(host), *port);
+        let website = SocketAddr::new(self.names.address_of(&website_host), 443);
+        let federation = SocketAddr::new(self.names.address_of(host), *port);
         let certificate =
             self.certificate.clone().unwrap_or_else(|| self.authority.certificate(unbracketed(&self.federation_name)));
         let handler = self.handler(state.clone());

@@ -46,13 +46,13 @@ struct State {
 
 impl Sfu {
     /// LiveKit as `livekit-server --dev` starts it.
-    pub(crate) async fn start(strictness: Strictness) -> Self {
+    pub async fn start(strictness: Strictness) -> Self {
         let address = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 7880);
         Self::start_at(address, None, "", strictness).await
     }
 
     /// The API under a path prefix, with TLS if there is a certificate.
-    pub(crate) async fn start_at(
+    pub async fn start_at(
         address: SocketAddr,
         certificate: Option<Certificate>,
         prefix: &str,

@@ -1,5 +1,3 @@
-//! Ending a command as its user asks.
-
 use std::{
     io,
     sync::{
@@ -13,12 +11,12 @@ use signal_hook::{
     flag,
 };
 
-/// Notices SIGINT and SIGTERM, which from then on no longer end this process by themselves.
+/// The user's wish to end the program: SIGINT and SIGTERM, which no longer end this process by themselves.
 #[derive(Debug, Clone)]
 pub struct Interrupt(Arc<AtomicBool>);
 
 impl Interrupt {
-    /// Begins to notice.
+    /// Starts to listen for both.
     ///
     /// # Errors
     ///
@@ -26,14 +24,14 @@ impl Interrupt {
     pub fn listen() -> io::Result<Self> {
         let seen = Arc::new(AtomicBool::new(false));
         for signal in [SIGINT, SIGTERM] {
-            // A second one ends the process at once: whoever sends it has waited long enough.
+            // A second one ends the process at once: the user has waited long enough.
             flag::register_conditional_shutdown(signal, SECOND_SIGNAL_STATUS, Arc::clone(&seen))?;
             flag::register(signal, Arc::clone(&seen))?;
         }
         Ok(Self(seen))
     }
 
-    /// Whether one of them has come.
+    /// Returns whether one of them has come.
     #[must_use]
     pub fn has_come(&self) -> bool {
         self.0.load(Ordering::Relaxed)

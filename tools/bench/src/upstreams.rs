@@ -25,6 +25,7 @@ use hyper::{
 use hyper_util::rt::TokioIo;
 use rcgen::{CertificateParams, KeyPair};
 use serde::{Deserialize, Serialize};
+use supervise::http;
 use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::{
     TlsAcceptor,
@@ -54,7 +55,7 @@ impl Upstreams {
     /// Starts them; the certificate that the homeserver's TLS is to be trusted by will be in the file `authority`.
     pub fn start(authority: &Path) -> Result<Self> {
         let mut child = Command::new(env::current_exe()?)
-            .args(["bench", "upstreams"])
+            .arg("upstreams")
             .arg(authority)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
@@ -85,8 +86,8 @@ impl Upstreams {
 
     /// How many connections have been opened to them so far.
     pub fn connections(&self) -> Result<Connections> {
-        let mut answer = ureq::get(format!("http://{}{CONNECTIONS}", self.sfu())).call()?;
-        Ok(serde_json::from_str(&answer.body_mut().read_to_string()?)?)
+        let answer = http::get(self.sfu(), CONNECTIONS)?;
+        Ok(serde_json::from_str(&answer.body)?)
     }
 
     fn sfu(&self) -> SocketAddr {
