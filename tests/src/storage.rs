@@ -36,13 +36,18 @@ impl Storage {
             database.execute_batch("BEGIN IMMEDIATE")?;
             Ok(database)
         };
-        let databases: rusqlite::Result<_> = self.databases().into_iter().map(locked).collect();
+        let databases: rusqlite::Result<_> = self.files_of_objects().into_iter().map(locked).collect();
         StorageLock { _databases: databases.expect("databases that can be locked") }
+    }
+
+    /// Returns the number of objects that have a database, whatever is in it.
+    pub fn databases(&self) -> usize {
+        self.files_of_objects().len()
     }
 
     /// The tables of all objects, workerd's own included.
     pub fn tables(&self) -> Vec<String> {
-        self.databases()
+        self.files_of_objects()
             .into_iter()
             .flat_map(|file| query::<String>(&file, "SELECT name FROM sqlite_master WHERE type = 'table'"))
             .collect()
@@ -59,7 +64,7 @@ impl Storage {
     }
 
     /// Of the objects, one each.
-    fn databases(&self) -> Vec<PathBuf> {
+    fn files_of_objects(&self) -> Vec<PathBuf> {
         let is_of_object = |file: &PathBuf| {
             file.extension().is_some_and(|suffix| suffix == "sqlite")
                 && file.file_stem().is_some_and(|stem| stem != METADATA)

@@ -81,6 +81,22 @@ async fn a_signed_webhook_with_any_times_panics_nowhere() {
     assert!(!service.log().text().contains("panicked"));
 }
 
+#[tokio::test]
+async fn rooms_that_store_nothing_leave_no_files_behind() {
+    let (_lab, service) = a_service().await;
+    for number in 0..20 {
+        let event = json!({ "event": "participant_joined", "room": { "name": format!("room-{number}") },
+            "participant": { "identity": "a", "sid": "PA_1" } });
+        assert_eq!(Webhook::new(&event).send(&service).await.status, 200);
+    }
+    assert_eq!(service.storage().databases(), 20);
+
+    service.kill();
+    service.start_again();
+
+    assert_eq!(service.storage().databases(), 0);
+}
+
 async fn a_service() -> (Lab, Service) {
     let lab = Lab::new().await;
     let service = lab.deployment().start();

@@ -3,6 +3,7 @@
 pub mod attached;
 pub mod healthcheck;
 pub mod log;
+pub mod objects;
 pub mod serve;
 pub mod state;
 pub mod workerd;

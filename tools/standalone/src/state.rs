@@ -4,8 +4,8 @@
 //! else is written anew by each start.
 
 use std::{
-    fs::{self, DirBuilder, File, TryLockError},
-    os::unix::fs::DirBuilderExt,
+    fs::{self, DirBuilder, File, Permissions, TryLockError},
+    os::unix::fs::{DirBuilderExt, PermissionsExt},
     path::Path,
 };
 
@@ -30,6 +30,7 @@ impl StateLock {
         }
         // Whoever can read what is stored can end other people's calls.
         DirBuilder::new().recursive(true).mode(0o700).create(dir).with_context(cannot_create)?;
+        make_private(dir)?;
         let path = dir.join("lock");
         // Not truncated and never removed: whoever else opens it must find the same file.
         let file = File::options().create(true).append(true).open(&path);
@@ -42,6 +43,18 @@ impl StateLock {
             Err(TryLockError::Error(error)) => Err(error).with_context(|| format!("can't lock {}", path.display())),
         }
     }
+}
+
+/// Takes other users' rights to a directory that was there already.
+fn make_private(dir: &Path) -> Result<()> {
+    let metadata = fs::metadata(dir).with_context(|| format!("can't look at {}", dir.display()))?;
+    let mode = metadata.permissions().mode() & 0o7777;
+    if mode & 0o077 == 0 {
+        return Ok(());
+    }
+    fs::set_permissions(dir, Permissions::from_mode(mode & !0o077)).with_context(|| {
+        format!("{} is open to other users (mode {mode:04o}), and that can't be changed: chmod 700 it", dir.display())
+    })
 }
 
 impl Drop for StateLock {
@@ -67,6 +80,19 @@ mod tests {
 
         assert!(error.contains("in use by another process") && error.contains("new/state"), "{error}");
         StateLock::take(&dir).unwrap();
+    }
+
+    #[test]
+    fn a_directory_that_was_open_to_others_is_closed_to_them() {
+        let place = tempfile::tempdir().unwrap();
+        for mode in [0o755, 0o770, 0o701, 0o2750] {
+            fs::set_permissions(place.path(), Permissions::from_mode(mode)).unwrap();
+
+            drop(StateLock::take(place.path()).unwrap());
+
+            let left = fs::metadata(place.path()).unwrap().permissions().mode();
+            assert_eq!(left & 0o777, 0o700, "{mode:o}");
+        }
     }
 
     #[test]

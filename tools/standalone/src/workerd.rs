@@ -16,7 +16,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use serde::Deserialize;
 use supervise::{http, last_lines};
 
-use crate::{attached, log::Log, state::StateLock};
+use crate::{attached, log::Log, objects, state::StateLock};
 
 mod config;
 
@@ -52,6 +52,8 @@ impl Launch {
     ///
     /// See [`Launch::start`].
     pub fn start_on(&self, state: StateLock, program: &Program) -> Result<Running> {
+        // A file too many harms nobody, and a directory that can't be read is reported by workerd.
+        let _ = objects::sweep(&self.state.join("objects/ROOMS"));
         let config = config::write(self, &program.modules)?;
         let (stdout, stderr) = self.log.open()?;
         let (control, control_of_child) = io::pipe().context("can't open a pipe")?;
