@@ -1,4 +1,7 @@
-//! Strangers who call the service: what they send costs nobody else anything (`SECURITY.md`).
+//! Hostile callers: requests of strangers cost other callers nothing (`SECURITY.md`).
+//!
+//! Encoded paths, unsigned webhooks and extreme times arrive on bare connections. The tests check the responses, the
+//! moment at which they come, and the peak of workerd's memory.
 
 use black_box::{Lab, Service, Webhook};
 use futures_util::future::join_all;
@@ -9,7 +12,7 @@ async fn a_path_is_the_same_to_the_service_as_to_a_proxy_that_decodes_it() {
     let lab = Lab::new().await;
     let service = lab.deployment().start();
 
-    // A proxy that lets only `/_matrix/` through decodes these before it matches, and forwards them as they came.
+    // A proxy that passes only `/_matrix/` decodes these paths to match them, and forwards them as it received them.
     for path in ["/%5Fmatrix/sfu/get", "/_matri%78/get_token", "/_matrix%2Fsfu%2Fget", "/_matrix/..%2Fsfu/get"] {
         service.post(path, &json!({})).await.assert_error(404, "M_UNRECOGNIZED");
     }
@@ -46,7 +49,7 @@ async fn bodies_of_strangers_webhooks_are_not_kept() {
     let head = "POST /sfu_webhook HTTP/1.1\r\nHost: edge\r\nContent-Length: 1048576\r\n\r\n";
     let body = vec![b' '; 1024 * 1024 - 1];
 
-    // All but the last byte: a service that reads the body first waits with all of it in memory.
+    // All but the last byte: a service that read the body first would wait with all of it in memory.
     let connections = join_all((0..150).map(async |_| {
         let mut connection = service.connect().await;
         connection.send(head.as_bytes()).await;

@@ -1,7 +1,7 @@
-//! Servers named by callers that break the rules of HTTP: no answer of theirs costs the service more than it reads
-//! (`docs/protocol.md#verifying-an-openid-token`).
+//! Hostile peers: a server that a caller names may break the rules of HTTP, and none of its responses costs the service
+//! more than it reads (`docs/protocol.md#verifying-an-openid-token`).
 //!
-//! Each peer answers with a script of bytes over TLS. The service refuses the token, and workerd's memory stays where it was.
+//! Each peer sends a script of bytes over TLS. The service must reject the token, and workerd's memory must hardly grow.
 
 use std::time::Duration;
 
@@ -14,7 +14,7 @@ use std::io::Write;
 
 #[tokio::test]
 async fn an_answer_that_lies_about_its_length_is_not_read_beyond_the_limit() {
-    // Both headers: the length is what the service sees, the chunks are what workerd reads.
+    // With both headers the service sees the length, while workerd reads the chunks.
     let head = "HTTP/1.1 200 OK\r\nContent-Length: 10\r\nTransfer-Encoding: chunked\r\n\r\n";
     let chunk = chunk_of(&[b' '; 64 * 1024]);
 
@@ -80,7 +80,8 @@ async fn a_slow_drip_and_silence_are_given_up_after_ten_seconds() {
     }
 }
 
-/// Asks several times at once: each request is refused, and the memory of workerd stays within [`MAX_GROWTH_KIB`].
+/// Checks that several concurrent requests are rejected, and that workerd's memory grows by less than
+/// [`MAX_GROWTH_KIB`].
 async fn assert_cheap(script: Vec<Step>) {
     let (_lab, peer, service) = a_service(script).await;
     let before = service.peak_resident_kib();
@@ -88,7 +89,7 @@ async fn assert_cheap(script: Vec<Step>) {
     let statuses = join_all((0..8).map(|_| refused(&service))).await;
 
     assert_eq!(statuses, [401; 8]);
-    assert!(peer.connections() > 0, "the peer was reached");
+    assert!(peer.connections() > 0, "the peer wasn't reached");
     let after = service.peak_resident_kib();
     assert!(after < before + MAX_GROWTH_KIB, "{before} KiB before, {after} KiB at most, {} bytes sent", peer.sent());
 }
