@@ -9,7 +9,7 @@ use std::{
 
 use anyhow::{Context, Result, bail};
 
-use xtask::{tools, workspace};
+use standalone::workerd::Launch;
 
 use crate::process;
 
@@ -22,14 +22,13 @@ pub struct Start {
     pub cpu: Duration,
 }
 
-/// Starts workerd with `config`, and kills it.
-pub fn measure(config: &Path) -> Result<Start> {
-    let workerd = tools::workerd(&workspace::root()?)?;
+/// Starts workerd as `launch` has started it before, and kills it.
+pub fn measure(workerd: &Path, launch: &Launch) -> Result<Start> {
     let (control, control_of_child) = pipe().context("can't open a pipe")?;
     let started = Instant::now();
     let mut child = Command::new(workerd)
-        .arg("serve")
-        .arg(config)
+        .args(launch.arguments()?)
+        .envs(&launch.env)
         .args(["--control-fd", "0"])
         .stdin(control_of_child)
         .stdout(Stdio::null())

@@ -2,6 +2,7 @@
 
 use std::{
     collections::BTreeMap,
+    ffi::OsString,
     io::{self, BufRead, BufReader, PipeReader},
     net::SocketAddr,
     path::{Path, PathBuf},
@@ -12,6 +13,7 @@ use std::{
 };
 
 use anyhow::{Context, Result, bail};
+use matrixrtc_edge::config::VARIABLES;
 use rustix::process::{Pid, Signal, kill_process};
 use serde::Deserialize;
 use supervise::{http, last_lines};
@@ -19,6 +21,8 @@ use supervise::{http, last_lines};
 use crate::{attached, log::Log, state::StateLock};
 
 mod config;
+
+pub use config::CONFIG;
 
 /// How to run the worker.
 #[derive(Debug, Clone)]
@@ -52,13 +56,16 @@ impl Launch {
     ///
     /// See [`Launch::start`].
     pub fn start_on(&self, state: StateLock, program: &Program) -> Result<Running> {
-        let config = config::write(self, &program.modules)?;
+        config::write(self, program)?;
         let (stdout, stderr) = self.log.open()?;
         let (control, control_of_child) = io::pipe().context("can't open a pipe")?;
-        let child = program
-            .command()
-            .arg("serve")
-            .arg(config)
+        let mut command = program.command();
+        // The configuration binds every variable that workerd's environment has.
+        for name in VARIABLES {
+            command.env_remove(name);
+        }
+        let child = command
+            .args(self.arguments()?)
             // workerd reports its port there. It has no other use for its standard input, and handing on any other
             // descriptor would take unsafe code.
             .args(["--control-fd", "0"])
@@ -75,15 +82,26 @@ impl Launch {
         })?;
         Ok(running)
     }
+
+    /// Returns workerd's arguments, once it has been started with the state directory.
+    ///
+    /// # Errors
+    ///
+    /// It never was.
+    pub fn arguments(&self) -> Result<Vec<OsString>> {
+        config::arguments(self)
+    }
 }
 
-/// What is run.
+/// A worker, and the workerd that runs it.
 #[derive(Debug, Clone)]
 pub struct Program {
     /// The executable of workerd.
     pub workerd: PathBuf,
-    /// The worker.
-    pub modules: Modules,
+    /// The configuration: [`CONFIG`], or one that is like it.
+    pub config: String,
+    /// The files that it embeds by their names.
+    pub modules: Vec<PathBuf>,
     /// The executable that knows [`attached`], if workerd is to be killed when this process is.
     pub attached_by: Option<PathBuf>,
 }
@@ -92,9 +110,8 @@ impl Program {
     /// Returns the worker that is built in `dir`, for this workerd.
     #[must_use]
     pub fn in_dir(workerd: PathBuf, dir: &Path) -> Self {
-        let wasm = Some(dir.join("index_bg.wasm"));
-        let modules = Modules { script: dir.join("index.js"), wasm, bindings: BTreeMap::new() };
-        Self { workerd, modules, attached_by: None }
+        let modules = ["index.js", "index_bg.wasm"].map(|name| dir.join(name)).into();
+        Self { workerd, config: CONFIG.to_owned(), modules, attached_by: None }
     }
 
     /// workerd, yet without arguments.
@@ -108,18 +125,6 @@ impl Program {
             None => Command::new(&self.workerd),
         }
     }
-}
-
-/// The files of a worker.
-#[derive(Debug, Clone)]
-pub struct Modules {
-    /// The main module, an ECMAScript module.
-    pub script: PathBuf,
-    /// The WebAssembly module it imports as `./index_bg.wasm`, if it does.
-    pub wasm: Option<PathBuf>,
-    /// Bindings that aren't workerd's own: by name, an ECMAScript module whose default export is called with `env` and answers
-    /// what is bound. Its `env` has the Durable Object namespaces that the worker has.
-    pub bindings: BTreeMap<String, PathBuf>,
 }
 
 /// A workerd that answers. Dropping it kills it.

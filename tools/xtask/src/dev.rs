@@ -26,7 +26,7 @@ use crate::{
     build::Build,
     program::STAND_INS,
     progress::{self, Task},
-    tools::Tools,
+    tools::{self, Tools},
     workspace,
     wrangler::WranglerDev,
 };
@@ -58,6 +58,8 @@ pub fn run(options: &Options) -> Result<()> {
         Box::new(|| Build::make(&root).map(drop)) as Task<'_>,
         Box::new(|| {
             if with_stand_ins {
+                // First what the build waits for: cargo makes them one after the other anyway.
+                tools::bindgen(&root)?;
                 stand_ins = Some(STAND_INS.compile(&root)?);
             }
             Ok(())

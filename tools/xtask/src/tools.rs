@@ -13,6 +13,7 @@ use std::{
     fs,
     path::{Path, PathBuf},
     process::Command,
+    sync::{Mutex, PoisonError},
 };
 
 use anyhow::{Context, Result, bail};
@@ -123,6 +124,8 @@ pub(crate) fn add_wasm_target(root: &Path) -> Result<()> {
 ///
 /// It doesn't compile.
 pub(crate) fn bindgen(root: &Path) -> Result<PathBuf> {
+    // Another thread of this process is no news to the user, as another process is.
+    let _alone = BINDGEN.lock().unwrap_or_else(PoisonError::into_inner);
     let source = cache::fingerprint(&[root.join("tools/bindgen/src/main.rs")])?;
     let version = format!("{}-{source}", workspace::locked_version(root, "wasm-bindgen")?);
     let dir = cache::tool("bindgen", &version, |dir| {
@@ -194,6 +197,7 @@ impl NpmPackages {
     }
 }
 
+static BINDGEN: Mutex<()> = Mutex::new(());
 pub(crate) const WASM_TARGET: &str = "wasm32-unknown-unknown";
 
 #[cfg(test)]
