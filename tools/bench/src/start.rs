@@ -1,4 +1,4 @@
-//! What a worker's modules add to the start of workerd.
+//! The time that a worker's modules add to the start of workerd.
 
 use std::{
     io::{BufRead, BufReader, PipeReader, pipe},
@@ -13,7 +13,7 @@ use standalone::workerd::Launch;
 
 use crate::process;
 
-/// What a start took, until workerd listened: modules are compiled, and their top level has been run.
+/// The cost of a start, until workerd listens: modules are compiled, and their top level has been run.
 #[derive(Debug, Clone, Copy)]
 pub struct Start {
     /// On the clock.

@@ -1,7 +1,7 @@
 //! `/get_token` of a full-access user whose homeserver is known already: the worker, and the floor beside it. And the same
 //! user's token through the homeserver.
 //!
-//! The contenders run at the same time and are asked in turns, so that whatever else this machine does meets all of them.
+//! The contenders run at the same time and get requests in turns, so that other load on this machine meets all of them.
 
 use std::{
     collections::BTreeMap,
@@ -78,14 +78,14 @@ struct Bench {
     workerd: PathBuf,
 }
 
-/// What is measured.
+/// A worker to measure.
 struct Contender {
     name: String,
     program: Program,
     door: Door,
 }
 
-/// How a token is asked for.
+/// The entry point that a token is requested at.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Door {
     /// By a client, with an OpenID token.
@@ -119,7 +119,7 @@ impl Bench {
         Ok(Program::in_dir(self.workerd.clone(), &dir))
     }
 
-    /// What each contender's modules add to the start of workerd: to that with a module that does nothing.
+    /// Measures the time that each contender's modules add to the start of workerd with a module that does nothing.
     fn measure_starts(&self, contenders: &[Contender]) -> Result<Vec<ModuleStart>> {
         let blank = self.script("blank", BLANK)?;
         let programs = [&blank].into_iter().chain(contenders.iter().map(|contender| &contender.program));
@@ -173,7 +173,7 @@ impl Bench {
 
         step = Step::start("measuring");
         for n in 1..=rounds {
-            // There and back: whoever runs first leaves the machine in another state, which mustn't always meet the same one.
+            // There and back: the first one leaves the machine in another state, which mustn't always meet the same contender.
             let mut order: Vec<_> = (0..subjects.len()).collect();
             if n % 2 == 0 {
                 order.reverse();
@@ -286,7 +286,7 @@ impl Subject {
     }
 }
 
-/// What an answer's token says, once its signature is checked; without what differs from token to token.
+/// Returns the claims of an answer's token, whose signature is verified, without those that differ from token to token.
 fn claims(answer: &[u8]) -> Result<Value> {
     #[derive(Deserialize)]
     struct Answer {

@@ -1,4 +1,9 @@
 //! A worker in workerd alone.
+//!
+//! - [`Program`] names workerd, the worker's modules and the configuration that embeds them; [`Launch`] is one deployment.
+//! - [`Launch::start`] writes the configuration below the state directory, starts workerd, reads the port that it listens on
+//!   from its control pipe, and waits for the answer of `/healthz`.
+//! - [`Running`] is that workerd; dropping it kills it.
 
 use std::{
     collections::BTreeMap,
@@ -27,15 +32,15 @@ pub use config::CONFIG;
 /// How to run the worker.
 #[derive(Debug, Clone)]
 pub struct Launch {
-    /// Where it listens; with port 0 on a free port, which [`Running::addr`] tells.
+    /// The address to listen on; with port 0 a free one, which [`Running::addr`] returns.
     pub addr: SocketAddr,
-    /// The directory of what the Durable Objects store, created if it is missing.
+    /// The state directory, created if it is missing.
     pub state: PathBuf,
     /// Files with certificates, in PEM, that are trusted beside the public authorities.
     pub trust_ca: Vec<PathBuf>,
     /// The worker's bindings, `LIVEKIT_…`. They reach workerd through its environment and are never written to disk.
     pub env: BTreeMap<String, String>,
-    /// Where workerd's output goes.
+    /// The destination of workerd's output.
     pub log: Log,
 }
 
@@ -114,7 +119,7 @@ impl Program {
         Self { workerd, config: CONFIG.to_owned(), modules, attached_by: None }
     }
 
-    /// workerd, yet without arguments.
+    /// Returns workerd's command, without arguments.
     fn command(&self) -> Command {
         match &self.attached_by {
             Some(executable) => {
@@ -178,7 +183,7 @@ impl Running {
         Ok(status)
     }
 
-    /// How workerd ended, or `None` while it runs.
+    /// Returns workerd's exit status, or `None` while it runs.
     ///
     /// # Errors
     ///
@@ -191,13 +196,13 @@ impl Running {
         Ok(ended)
     }
 
-    /// Where the worker listens.
+    /// Returns the address that the worker listens on.
     #[must_use]
     pub fn addr(&self) -> SocketAddr {
         self.addr
     }
 
-    /// The process id of workerd.
+    /// Returns the process id of workerd.
     #[must_use]
     pub fn pid(&self) -> u32 {
         self.child.id()
@@ -246,7 +251,7 @@ impl Drop for Running {
     }
 }
 
-/// The port of workerd's message that it listens.
+/// Returns the port of the message with which workerd reports that it listens.
 fn listening_port(message: &str) -> Option<u16> {
     #[derive(Deserialize)]
     #[serde(tag = "event", rename_all = "kebab-case")]

@@ -163,7 +163,7 @@ fn node_modules(root: &Path) -> Result<PathBuf> {
     Ok(modules)
 }
 
-/// What a lock file names: that of a project, or that in which npm records what it has installed.
+/// The packages of a lock file: a project's, or the one in which npm records the installed packages.
 #[derive(Debug, Deserialize)]
 struct NpmPackages {
     packages: BTreeMap<String, NpmPackage>,
@@ -184,7 +184,7 @@ impl NpmPackages {
         serde_json::from_slice(&text).with_context(|| format!("{} isn't npm's", path.display()))
     }
 
-    /// Whether these packages, which are installed, are the wanted ones.
+    /// Returns whether these packages, which are installed, are the wanted ones.
     fn are(&self, wanted: &Self) -> bool {
         // The project itself has the empty name, and isn't installed.
         let wanted = || wanted.packages.iter().filter(|(path, _)| !path.is_empty());

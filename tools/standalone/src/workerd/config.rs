@@ -1,4 +1,4 @@
-//! What workerd is started with: `workerd.capnp`, and the files that it embeds.
+//! workerd's configuration: `workerd.capnp`, and the files that it embeds.
 
 use std::{ffi::OsString, fs, path::PathBuf};
 
@@ -11,7 +11,7 @@ pub const CONFIG: &str = include_str!("workerd.capnp");
 
 /// Writes the configuration, copies of the modules, and the trusted certificates below the state directory.
 ///
-/// They are copies, so that a build made meanwhile isn't half of what workerd reads.
+/// They are copies, so that workerd never reads half of a build that is just being made.
 pub(super) fn write(launch: &Launch, program: &Program) -> Result<()> {
     let dir = dir(launch);
     for dir in [&dir, &objects(launch)] {
