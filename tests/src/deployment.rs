@@ -84,10 +84,11 @@ impl Deployment {
     pub fn start(self) -> Service {
         let mut program = production().unwrap_or_else(|error| panic!("{error:#}"));
         let directory = TempDir::new().expect("a temporary directory");
+        program.config = with_bindings(&program.config, self.bindings.keys());
         for (name, module) in &self.bindings {
             let file = directory.path().join(format!("{name}.js"));
             fs::write(&file, module).expect("a file in my directory");
-            program.modules.bindings.insert(name.clone(), file);
+            program.modules.push(file);
         }
         let (launch, log) = self.launch_in(directory.path());
         Service::start(launch, Executable::Workerd(program), log, directory)
@@ -124,3 +125,24 @@ fn production() -> anyhow::Result<Program> {
     Build::existing(&root)?;
     Ok(Program::in_dir(tools::workerd(&root)?, &Build::dir(&root)))
 }
+
+/// The configuration in which these bindings are made by modules of their names.
+fn with_bindings<'a>(config: &str, names: impl Iterator<Item = &'a String> + Clone) -> String {
+    let mut config = config.to_owned();
+    for name in names.clone() {
+        let made =
+            format!(r#"(name = "{name}", wrapped = (moduleName = "{name}.js", innerBindings = [{NAMESPACE}])),"#);
+        let variable = format!(r#"(name = "{name}", fromEnvironment = "{name}"),"#);
+        config = match name.as_str() {
+            "ROOMS" => config.replacen(&format!("{NAMESPACE},"), &made, 1),
+            _ if config.contains(&variable) => config.replacen(&variable, &made, 1),
+            _ => config.replacen("bindings = [", &format!("bindings = [{made}"), 1),
+        };
+        assert!(config.contains(&made), "{name} can't be bound");
+    }
+    let modules = names.map(|name| format!(r#"(name = "{name}.js", internal = true, esModule = embed "{name}.js"), "#));
+    let with_modules = format!("extensions = [(modules = [{}])], services = [", modules.collect::<String>());
+    config.replace("services = [", &with_modules)
+}
+
+const NAMESPACE: &str = r#"(name = "ROOMS", durableObjectNamespace = "Room")"#;

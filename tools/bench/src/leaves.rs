@@ -1,4 +1,4 @@
-//! `cargo xtask bench leaves`: many delegated leaves in one workerd. Are their restarts in time, and what does it take?
+//! `cargo xtask bench leaves`: many delegated leaves in one workerd: are their restarts in time, and at what cost?
 //!
 //! All are handed over through `/get_token`, and their participants connect. For a while every restart is due in turn. Then
 //! everybody leaves within a minute. Nothing may be lost, and no restart may come after its headroom.
@@ -271,7 +271,7 @@ impl Bench {
     }
 }
 
-/// What LiveKit posts (protocol 6.1).
+/// The body of a [webhook of LiveKit's](https://docs.livekit.io/home/server/webhooks/).
 fn webhook(event: &str, member: &Member, identity: &Identity) -> String {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     let mut webhook = json!({

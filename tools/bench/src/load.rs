@@ -18,7 +18,7 @@ use hyper::{
 use hyper_util::rt::TokioIo;
 use tokio::{net::TcpStream, time::timeout};
 
-/// A server, and what it is asked again and again.
+/// A server, and the request that it gets again and again.
 pub struct Load {
     addr: SocketAddr,
     path: &'static str,
@@ -26,7 +26,7 @@ pub struct Load {
     body: Bytes,
 }
 
-/// How it went.
+/// The measurements of a run.
 pub struct Outcome {
     /// From the first request to the last answer.
     pub elapsed: Duration,
@@ -88,7 +88,7 @@ impl Client {
         let stream = TcpStream::connect(addr).await.context("can't connect to workerd")?;
         stream.set_nodelay(true)?;
         let (sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
-        // How it ends is seen by whoever sends.
+        // Its error is the sender's, too.
         tokio::spawn(connection);
         Ok(Self { sender })
     }

@@ -29,7 +29,7 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Part {
-    /// Measure many delegated leaves in one workerd: are restarts in time, and what do they take
+    /// Measure many delegated leaves in one workerd: are restarts in time, and at what cost
     Leaves(leaves::LeavesOptions),
     /// Be the upstreams: a process of the benchmark's own
     #[command(hide = true)]

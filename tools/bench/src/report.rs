@@ -9,12 +9,12 @@ use serde::Serialize;
 pub struct Report {
     /// Of this machine. workerd, the upstreams and the client share them.
     cores: usize,
-    /// The first is what the others are compared with.
+    /// The others are compared with the first.
     contenders: Vec<Summary>,
     comparisons: Vec<Comparison>,
 }
 
-/// What was measured of one contender in one round.
+/// The measurements of one contender in one round.
 #[derive(Debug, Clone, Copy, Serialize)]
 pub struct Round {
     /// With one request at a time.
@@ -31,7 +31,7 @@ pub struct Round {
     pub sfu_connections_per_request: f64,
 }
 
-/// What a contender's modules add to the start of workerd.
+/// The time that a contender's modules add to the start of workerd.
 #[derive(Debug, Clone, Copy, Serialize)]
 pub struct ModuleStart {
     /// On the clock.
@@ -40,7 +40,7 @@ pub struct ModuleStart {
     pub cpu_ms: f64,
 }
 
-/// What was measured of one contender.
+/// The measurements of one contender.
 #[derive(Debug, Serialize)]
 pub struct Summary {
     name: String,
@@ -52,7 +52,7 @@ pub struct Summary {
 }
 
 impl Summary {
-    /// Puts together what belongs together.
+    /// Summarises the rounds.
     pub fn new(name: String, module_start: ModuleStart, memory_bytes: u64, rounds: Vec<Round>) -> Self {
         let of = |value: fn(&Round) -> f64| median(&rounds.iter().map(value).collect::<Vec<_>>());
         let medians = Round {

@@ -1,4 +1,4 @@
-//! What a worker's modules add to the start of workerd.
+//! The time that a worker's modules add to the start of workerd.
 
 use std::{
     io::{BufRead, BufReader, PipeReader, pipe},
@@ -9,11 +9,11 @@ use std::{
 
 use anyhow::{Context, Result, bail};
 
-use xtask::{tools, workspace};
+use standalone::workerd::Launch;
 
 use crate::process;
 
-/// What a start took, until workerd listened: modules are compiled, and their top level has been run.
+/// The cost of a start, until workerd listens: modules are compiled, and their top level has been run.
 #[derive(Debug, Clone, Copy)]
 pub struct Start {
     /// On the clock.
@@ -22,14 +22,13 @@ pub struct Start {
     pub cpu: Duration,
 }
 
-/// Starts workerd with `config`, and kills it.
-pub fn measure(config: &Path) -> Result<Start> {
-    let workerd = tools::workerd(&workspace::root()?)?;
+/// Starts workerd as `launch` has started it before, and kills it.
+pub fn measure(workerd: &Path, launch: &Launch) -> Result<Start> {
     let (control, control_of_child) = pipe().context("can't open a pipe")?;
     let started = Instant::now();
     let mut child = Command::new(workerd)
-        .arg("serve")
-        .arg(config)
+        .args(launch.arguments()?)
+        .envs(&launch.env)
         .args(["--control-fd", "0"])
         .stdin(control_of_child)
         .stdout(Stdio::null())

@@ -1,7 +1,7 @@
 //! `/get_token` of a full-access user whose homeserver is known already: the worker, and the floor beside it. And the same
 //! user's token through the homeserver.
 //!
-//! The contenders run at the same time and are asked in turns, so that whatever else this machine does meets all of them.
+//! The contenders run at the same time and get requests in turns, so that other load on this machine meets all of them.
 
 use std::{
     collections::BTreeMap,
@@ -23,7 +23,7 @@ use tempfile::TempDir;
 
 use standalone::{
     log::Log,
-    workerd::{Launch, Modules, Program, Running},
+    workerd::{Launch, Program, Running},
 };
 use xtask::progress::Step;
 
@@ -58,8 +58,8 @@ pub fn run(options: &TokenOptions) -> Result<()> {
     let dir = tempfile::tempdir().context("can't create a temporary directory")?;
     let authority = dir.path().join("authority.pem");
     let upstreams = Upstreams::start(&authority)?;
-    let bench = Bench { dir, authority, upstreams, workerd: program.workerd };
-    let contenders = bench.contenders(program.modules, &options.also)?;
+    let bench = Bench { dir, authority, upstreams, workerd: program.workerd.clone() };
+    let contenders = bench.contenders(&program, &options.also)?;
     let starts = bench.measure_starts(&contenders)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let report = runtime.block_on(bench.measure(contenders, starts, options.rounds))?;
@@ -78,14 +78,14 @@ struct Bench {
     workerd: PathBuf,
 }
 
-/// What is measured.
+/// A worker to measure.
 struct Contender {
     name: String,
-    modules: Modules,
+    program: Program,
     door: Door,
 }
 
-/// How a token is asked for.
+/// The entry point that a token is requested at.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Door {
     /// By a client, with an OpenID token.
@@ -96,45 +96,49 @@ enum Door {
 
 impl Bench {
     /// The floor first: the others are compared with it.
-    fn contenders(&self, worker: Modules, also: &[PathBuf]) -> Result<Vec<Contender>> {
-        let floor =
-            Contender { name: "floor".to_owned(), modules: self.script("floor.js", FLOOR)?, door: Door::OpenId };
+    fn contenders(&self, worker: &Program, also: &[PathBuf]) -> Result<Vec<Contender>> {
+        let floor = Contender { name: "floor".to_owned(), program: self.script("floor", FLOOR)?, door: Door::OpenId };
         let [worker, by_homeserver] = [("worker", Door::OpenId), ("homeserver", Door::Homeserver)]
-            .map(|(name, door)| Contender { name: name.to_owned(), modules: worker.clone(), door });
+            .map(|(name, door)| Contender { name: name.to_owned(), program: worker.clone(), door });
         let others = also.iter().map(|dir| Contender {
             name: dir.file_name().unwrap_or(dir.as_os_str()).to_string_lossy().into_owned(),
-            modules: Program::in_dir(PathBuf::new(), dir).modules,
+            program: Program::in_dir(self.workerd.clone(), dir),
             door: Door::OpenId,
         });
         Ok([floor, worker, by_homeserver].into_iter().chain(others).collect())
     }
 
-    fn script(&self, name: &str, text: &str) -> Result<Modules> {
-        let script = self.dir.path().join(name);
-        fs::write(&script, text).with_context(|| format!("can't write {}", script.display()))?;
-        Ok(Modules { script, wasm: None, bindings: BTreeMap::new() })
+    /// A worker without WebAssembly, in a directory of that name: its WebAssembly module is empty.
+    fn script(&self, name: &str, text: &str) -> Result<Program> {
+        let dir = self.dir.path().join("scripts").join(name);
+        fs::create_dir_all(&dir)?;
+        for (name, content) in [("index.js", text.as_bytes()), ("index_bg.wasm", EMPTY_WASM)] {
+            let path = dir.join(name);
+            fs::write(&path, content).with_context(|| format!("can't write {}", path.display()))?;
+        }
+        Ok(Program::in_dir(self.workerd.clone(), &dir))
     }
 
-    /// What each contender's modules add to the start of workerd: to that with a module that does nothing.
+    /// Measures the time that each contender's modules add to the start of workerd with a module that does nothing.
     fn measure_starts(&self, contenders: &[Contender]) -> Result<Vec<ModuleStart>> {
-        let blank = self.script("blank.js", BLANK)?;
-        let modules = [&blank].into_iter().chain(contenders.iter().map(|contender| &contender.modules));
-        let mut configs = Vec::new();
-        for (number, modules) in modules.enumerate() {
+        let blank = self.script("blank", BLANK)?;
+        let programs = [&blank].into_iter().chain(contenders.iter().map(|contender| &contender.program));
+        let mut starts = Vec::new();
+        for (number, program) in programs.enumerate() {
             let name = format!("start-{number}");
-            self.start(&name, modules)?;
-            configs.push(self.dir.path().join(name).join("workerd/config.capnp"));
+            let launch = self.launch(&name)?;
+            launch.start(program)?;
+            starts.push((launch, Vec::new()));
         }
-        let mut starts = vec![Vec::new(); configs.len()];
         let mut step = Step::start("starting workerd again and again");
         for n in 0..STARTS {
-            for (config, starts) in configs.iter().zip(&mut starts) {
+            for (launch, starts) in &mut starts {
                 step.tick(|| format!("{} of {STARTS}", n + 1));
-                starts.push(start::measure(config)?);
+                starts.push(start::measure(&self.workerd, launch)?);
             }
         }
         step.done();
-        let medians = |starts: &Vec<Start>| {
+        let medians = |(_, starts): &(Launch, Vec<Start>)| {
             let of = |value: fn(&Start) -> Duration| {
                 median(&starts.iter().map(|start| milliseconds(value(start))).collect::<Vec<_>>())
             };
@@ -152,7 +156,7 @@ impl Bench {
         let mut step = Step::start("warming up");
         let mut subjects = Vec::new();
         for contender in contenders {
-            let running = self.start(&contender.name, &contender.modules)?;
+            let running = self.launch(&contender.name)?.start(&contender.program)?;
             let load = self.load(contender.door, running.addr());
             load.run(CONCURRENCY, WARM_UP).await.with_context(|| contender.name.clone())?;
             let claims = claims(&load.ask().await?)?;
@@ -169,7 +173,7 @@ impl Bench {
 
         step = Step::start("measuring");
         for n in 1..=rounds {
-            // There and back: whoever runs first leaves the machine in another state, which mustn't always meet the same one.
+            // There and back: the first one leaves the machine in another state, which mustn't always meet the same contender.
             let mut order: Vec<_> = (0..subjects.len()).collect();
             if n % 2 == 0 {
                 order.reverse();
@@ -188,7 +192,8 @@ impl Bench {
         Ok(Report::new(summaries.collect::<Result<_>>()?))
     }
 
-    fn start(&self, name: &str, modules: &Modules) -> Result<Running> {
+    /// How to run a worker, with a state directory of that name.
+    fn launch(&self, name: &str) -> Result<Launch> {
         let state = self.dir.path().join(name);
         fs::create_dir_all(&state)?;
         let (key, secret) = CREDENTIALS;
@@ -203,14 +208,13 @@ impl Bench {
             ("LIVEKIT_HS_TOKEN", HS_TOKEN.to_owned()),
             ("LIVEKIT_CS_API_URL_OVERRIDES", format!("{0}=https://{0}", self.upstreams.server_name())),
         ];
-        let launch = Launch {
+        Ok(Launch {
             addr: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
             log: Log::File(state.join("log")),
             state,
             trust_ca: vec![self.authority.clone()],
             env: env.into_iter().map(|(name, value)| (name.to_owned(), value)).collect::<BTreeMap<_, _>>(),
-        };
-        launch.start(&Program { workerd: self.workerd.clone(), modules: modules.clone(), attached_by: None })
+        })
     }
 
     fn load(&self, door: Door, addr: SocketAddr) -> Load {
@@ -282,7 +286,7 @@ impl Subject {
     }
 }
 
-/// What an answer's token says, once its signature is checked; without what differs from token to token.
+/// Returns the claims of an answer's token, whose signature is verified, without those that differ from token to token.
 fn claims(answer: &[u8]) -> Result<Value> {
     #[derive(Deserialize)]
     struct Answer {
@@ -305,6 +309,7 @@ fn milliseconds(duration: Duration) -> f64 {
 
 const FLOOR: &str = include_str!("floor.js");
 const BLANK: &str = include_str!("blank.js");
+const EMPTY_WASM: &[u8] = b"\0asm\x01\0\0\0";
 const CREDENTIALS: (&str, &str) = ("bench", "a-secret-of-nobody-in-particular");
 const HS_TOKEN: &str = "an-hs-token-of-nobody-in-particular";
 const HOMESERVER_PATH: &str = "/_matrix/client/unstable/io.element.msc4195/rtc/livekit/get_token";

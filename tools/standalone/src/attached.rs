@@ -1,7 +1,10 @@
 //! A child that ends with its parent, however that ends.
 //!
-//! Two workerds on one state directory would send the same leaves twice. So if this program is killed, workerd is: a process
-//! can only ask for that itself, so this program runs itself once more, which asks, and becomes workerd.
+//! Two workerds on one state directory would send the same leaves twice. So workerd is killed with this program:
+//!
+//! - Linux sends a signal to a process when its parent ends, but only on the process's own request.
+//! - workerd makes no such request. So this program starts itself once more; that one makes the request, and becomes
+//!   workerd, which keeps it.
 
 use std::{ffi::OsString, io::ErrorKind, os::unix::process::CommandExt, path::PathBuf, process::Command};
 

@@ -1,4 +1,4 @@
-//! `matrixrtc-edge healthcheck`: whether the service on this machine is well, for containers and scripts.
+//! `matrixrtc-edge healthcheck`: the health of the service on this machine, for containers and scripts.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
@@ -8,15 +8,15 @@ use supervise::http;
 
 use crate::serve::{ADDR_VARIABLE, DEFAULT_ADDR};
 
-/// Ask a running service whether it is well: exits with 0 if it is, and says what is wrong otherwise
+/// Check the health of a running service: exits with 0 if it is well, and prints its problems otherwise
 #[derive(Debug, Args)]
 pub struct Options {
-    /// Where it listens
+    /// The address that the service listens on
     #[arg(long, value_name = "IP:PORT", env = ADDR_VARIABLE, default_value = DEFAULT_ADDR)]
     addr: SocketAddr,
 }
 
-/// Asks `/healthz`.
+/// Requests `/healthz`, and prints `ok` if the answer is 200.
 ///
 /// # Errors
 ///
@@ -30,7 +30,7 @@ pub fn run(options: &Options) -> Result<()> {
     Ok(())
 }
 
-/// Who listens on every address does so on loopback.
+/// A server that listens on every address does so on loopback.
 fn reachable(addr: SocketAddr) -> SocketAddr {
     let ip = match addr.ip() {
         IpAddr::V4(Ipv4Addr::UNSPECIFIED) => Ipv4Addr::LOCALHOST.into(),

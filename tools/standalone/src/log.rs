@@ -1,10 +1,10 @@
-//! Where workerd's output goes.
+//! The destination of workerd's output.
 
 use std::{fs::File, path::PathBuf, process::Stdio};
 
 use anyhow::{Context, Result};
 
-/// Where workerd's standard output and error go.
+/// The destination of workerd's standard output and error.
 #[derive(Debug, Clone)]
 pub enum Log {
     /// To this process's own.
@@ -14,7 +14,7 @@ pub enum Log {
 }
 
 impl Log {
-    /// What workerd gets for its standard output and its standard error.
+    /// Returns workerd's standard output and standard error.
     ///
     /// # Errors
     ///

@@ -9,7 +9,7 @@ use operator::doctor;
 use payload::Payload;
 use standalone::{attached, healthcheck, serve, workerd::Program};
 
-/// What the command line asks for.
+/// The command line.
 enum Cli {
     Serve(serve::Options),
     Other(Command),

@@ -1,4 +1,9 @@
-//! Running the worker until it is told to stop: `matrixrtc-edge` and `cargo xtask serve`.
+//! The life of the service, until a signal ends it: `matrixrtc-edge` and `cargo xtask serve`.
+//!
+//! - The variables of the environment are checked with the worker's own parser, before anything is started.
+//! - The state directory is locked: two workerds on one would send the same leaves twice.
+//! - workerd runs as a child. systemd is notified once the worker answers.
+//! - SIGTERM and SIGINT are passed on as SIGTERM; requests that are under way are finished.
 
 use std::{
     collections::BTreeMap, env, net::SocketAddr, os::unix::process::ExitStatusExt, path::PathBuf, process::ExitCode,
@@ -18,13 +23,13 @@ use crate::{
     workerd::{Launch, Program},
 };
 
-/// Where it listens, what it trusts, and where its state is.
+/// Address, trusted certificates and state directory.
 #[derive(Debug, Args)]
 pub struct Options {
-    /// Where to listen; port 0 is a free one
+    /// The address to listen on; port 0 is a free one
     #[arg(long, value_name = "IP:PORT", env = ADDR_VARIABLE, default_value = DEFAULT_ADDR)]
     addr: SocketAddr,
-    /// The directory the state is kept in; created if it is missing
+    /// The directory that the state is kept in; created if it is missing
     #[arg(long, value_name = "DIR", env = "STATE_DIRECTORY")]
     state: PathBuf,
     /// Trust these certificates, too
@@ -52,12 +57,12 @@ impl Options {
         let launch = Launch { addr: self.addr, state: self.state, trust_ca: self.trust_ca, env, log: Log::Inherit };
         let mut running = launch.start_on(state, &program)?;
         println!("listening on http://{}", running.addr());
-        tell_systemd(NotifyState::Ready)?;
+        notify_systemd(NotifyState::Ready)?;
         loop {
             let ended = running.try_wait()?;
             // Ctrl-C in a terminal reaches workerd, too: that isn't "by itself".
             if interrupt.has_come() {
-                tell_systemd(NotifyState::Stopping)?;
+                notify_systemd(NotifyState::Stopping)?;
                 let status = running.terminate()?;
                 if status.signal() == Some(Signal::KILL.as_raw()) {
                     eprintln!("stopped while requests were still running");
@@ -71,19 +76,19 @@ impl Options {
         }
     }
 
-    /// The directory the state is kept in.
+    /// Returns the directory that the state is kept in.
     #[must_use]
     pub fn state(&self) -> &PathBuf {
         &self.state
     }
 }
 
-/// Where systemd has started this process and wants to know.
-fn tell_systemd(state: NotifyState<'_>) -> Result<()> {
-    sd_notify::notify(&[state]).context("can't tell systemd")
+/// Notifies systemd, if it has started this process and wants to be notified.
+fn notify_systemd(state: NotifyState<'_>) -> Result<()> {
+    sd_notify::notify(&[state]).context("can't notify systemd")
 }
 
-/// The exit status for an outcome, after saying on standard error what went wrong: 2 for a configuration that is incomplete
+/// Reports an error on standard error, and returns the exit status: 2 for a configuration that is incomplete
 /// or wrong, with a line for each variable, 1 for every other error.
 #[must_use]
 pub fn exit_status(outcome: Result<ExitCode>) -> ExitCode {
@@ -106,8 +111,8 @@ pub fn exit_status(outcome: Result<ExitCode>) -> ExitCode {
     }
 }
 
-/// The variable that takes the place of `--addr`.
+/// The variable that stands for `--addr`.
 pub const ADDR_VARIABLE: &str = "MATRIXRTC_EDGE_ADDR";
-/// Where it listens unless it is told otherwise.
+/// The default of `--addr`.
 pub const DEFAULT_ADDR: &str = "127.0.0.1:8080";
 const POLL: Duration = Duration::from_millis(50);

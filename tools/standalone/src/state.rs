@@ -1,7 +1,7 @@
-//! The state directory: who may use it.
+//! The state directory, which one process uses at a time.
 //!
-//! What lies in it stays where it is from version to version: `objects/` is what the Durable Objects have stored. Everything
-//! else is written anew by each start.
+//! `objects/` holds the Durable Objects' storage, and keeps its place from version to version. Everything else is written anew
+//! by each start.
 
 use std::{
     fs::{self, DirBuilder, File, Permissions, TryLockError},
@@ -28,11 +28,11 @@ impl StateLock {
         if let Some(parent) = dir.parent() {
             fs::create_dir_all(parent).with_context(cannot_create)?;
         }
-        // Whoever can read what is stored can end other people's calls.
+        // A user who can read the storage can end other people's calls.
         DirBuilder::new().recursive(true).mode(0o700).create(dir).with_context(cannot_create)?;
         make_private(dir)?;
         let path = dir.join("lock");
-        // Not truncated and never removed: whoever else opens it must find the same file.
+        // Not truncated and never removed: another process that opens it must find the same file.
         let file = File::options().create(true).append(true).open(&path);
         let file = file.with_context(|| format!("can't write {}", path.display()))?;
         match file.try_lock() {

@@ -1,7 +1,13 @@
 //! A worker in workerd alone.
+//!
+//! - [`Program`] names workerd, the worker's modules and the configuration that embeds them; [`Launch`] is one deployment.
+//! - [`Launch::start`] writes the configuration below the state directory, starts workerd, reads the port that it listens on
+//!   from its control pipe, and waits for the answer of `/healthz`.
+//! - [`Running`] is that workerd; dropping it kills it.
 
 use std::{
     collections::BTreeMap,
+    ffi::OsString,
     io::{self, BufRead, BufReader, PipeReader},
     net::SocketAddr,
     path::{Path, PathBuf},
@@ -12,6 +18,7 @@ use std::{
 };
 
 use anyhow::{Context, Result, bail};
+use matrixrtc_edge::config::VARIABLES;
 use rustix::process::{Pid, Signal, kill_process};
 use serde::Deserialize;
 use supervise::{http, last_lines};
@@ -20,18 +27,20 @@ use crate::{attached, log::Log, objects, state::StateLock};
 
 mod config;
 
+pub use config::CONFIG;
+
 /// How to run the worker.
 #[derive(Debug, Clone)]
 pub struct Launch {
-    /// Where it listens; with port 0 on a free port, which [`Running::addr`] tells.
+    /// The address to listen on; with port 0 a free one, which [`Running::addr`] returns.
     pub addr: SocketAddr,
-    /// The directory of what the Durable Objects store, created if it is missing.
+    /// The state directory, created if it is missing.
     pub state: PathBuf,
     /// Files with certificates, in PEM, that are trusted beside the public authorities.
     pub trust_ca: Vec<PathBuf>,
     /// The worker's bindings, `LIVEKIT_…`. They reach workerd through its environment and are never written to disk.
     pub env: BTreeMap<String, String>,
-    /// Where workerd's output goes.
+    /// The destination of workerd's output.
     pub log: Log,
 }
 
@@ -54,13 +63,16 @@ impl Launch {
     pub fn start_on(&self, state: StateLock, program: &Program) -> Result<Running> {
         // A file too many harms nobody, and a directory that can't be read is reported by workerd.
         let _ = objects::sweep(&self.state.join("objects/ROOMS"));
-        let config = config::write(self, &program.modules)?;
+        config::write(self, program)?;
         let (stdout, stderr) = self.log.open()?;
         let (control, control_of_child) = io::pipe().context("can't open a pipe")?;
-        let child = program
-            .command()
-            .arg("serve")
-            .arg(config)
+        let mut command = program.command();
+        // The configuration binds every variable that workerd's environment has.
+        for name in VARIABLES {
+            command.env_remove(name);
+        }
+        let child = command
+            .args(self.arguments()?)
             // workerd reports its port there. It has no other use for its standard input, and handing on any other
             // descriptor would take unsafe code.
             .args(["--control-fd", "0"])
@@ -77,15 +89,26 @@ impl Launch {
         })?;
         Ok(running)
     }
+
+    /// Returns workerd's arguments, once it has been started with the state directory.
+    ///
+    /// # Errors
+    ///
+    /// It never was.
+    pub fn arguments(&self) -> Result<Vec<OsString>> {
+        config::arguments(self)
+    }
 }
 
-/// What is run.
+/// A worker, and the workerd that runs it.
 #[derive(Debug, Clone)]
 pub struct Program {
     /// The executable of workerd.
     pub workerd: PathBuf,
-    /// The worker.
-    pub modules: Modules,
+    /// The configuration: [`CONFIG`], or one that is like it.
+    pub config: String,
+    /// The files that it embeds by their names.
+    pub modules: Vec<PathBuf>,
     /// The executable that knows [`attached`], if workerd is to be killed when this process is.
     pub attached_by: Option<PathBuf>,
 }
@@ -94,12 +117,11 @@ impl Program {
     /// Returns the worker that is built in `dir`, for this workerd.
     #[must_use]
     pub fn in_dir(workerd: PathBuf, dir: &Path) -> Self {
-        let wasm = Some(dir.join("index_bg.wasm"));
-        let modules = Modules { script: dir.join("index.js"), wasm, bindings: BTreeMap::new() };
-        Self { workerd, modules, attached_by: None }
+        let modules = ["index.js", "index_bg.wasm"].map(|name| dir.join(name)).into();
+        Self { workerd, config: CONFIG.to_owned(), modules, attached_by: None }
     }
 
-    /// workerd, yet without arguments.
+    /// Returns workerd's command, without arguments.
     fn command(&self) -> Command {
         match &self.attached_by {
             Some(executable) => {
@@ -110,18 +132,6 @@ impl Program {
             None => Command::new(&self.workerd),
         }
     }
-}
-
-/// The files of a worker.
-#[derive(Debug, Clone)]
-pub struct Modules {
-    /// The main module, an ECMAScript module.
-    pub script: PathBuf,
-    /// The WebAssembly module it imports as `./index_bg.wasm`, if it does.
-    pub wasm: Option<PathBuf>,
-    /// Bindings that aren't workerd's own: by name, an ECMAScript module whose default export is called with `env` and answers
-    /// what is bound. Its `env` has the Durable Object namespaces that the worker has.
-    pub bindings: BTreeMap<String, PathBuf>,
 }
 
 /// A workerd that answers. Dropping it kills it.
@@ -175,7 +185,7 @@ impl Running {
         Ok(status)
     }
 
-    /// How workerd ended, or `None` while it runs.
+    /// Returns workerd's exit status, or `None` while it runs.
     ///
     /// # Errors
     ///
@@ -188,13 +198,13 @@ impl Running {
         Ok(ended)
     }
 
-    /// Where the worker listens.
+    /// Returns the address that the worker listens on.
     #[must_use]
     pub fn addr(&self) -> SocketAddr {
         self.addr
     }
 
-    /// The process id of workerd.
+    /// Returns the process id of workerd.
     #[must_use]
     pub fn pid(&self) -> u32 {
         self.child.id()
@@ -243,7 +253,7 @@ impl Drop for Running {
     }
 }
 
-/// The port of workerd's message that it listens.
+/// Returns the port of the message with which workerd reports that it listens.
 fn listening_port(message: &str) -> Option<u16> {
     #[derive(Deserialize)]
     #[serde(tag = "event", rename_all = "kebab-case")]

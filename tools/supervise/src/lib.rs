@@ -1,6 +1,6 @@
-//! What a program needs that starts another one on this machine and watches it.
+//! The tools of a program that starts another one on this machine and watches it.
 //!
-//! - [`http`] asks whether the other one answers yet.
+//! - [`http`] shows that the other one answers.
 //! - [`Interrupt`] notices that the user wants both to end.
 //! - [`last_lines`] shows the end of its log when it fails.
 //!

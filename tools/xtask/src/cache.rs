@@ -14,17 +14,17 @@ use anyhow::{Context, Result};
 
 use crate::progress;
 
-/// The cache's directory. It need not exist yet.
+/// Returns the cache's directory, which need not exist yet.
 ///
 /// # Errors
 ///
-/// None of the environment variables that would tell is set.
+/// None of the environment variables above is set.
 pub fn dir() -> Result<PathBuf> {
     locate(|name| env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from))
-        .context("set MATRIXRTC_EDGE_CACHE or HOME: there is no place for the cache of tools")
+        .context("set MATRIXRTC_EDGE_CACHE or HOME: there is no directory for the cache of tools")
 }
 
-/// The log of an installation, or of something else that is worth a look when it fails.
+/// Returns the path of the log of an installation, or of another command that may fail.
 ///
 /// # Errors
 ///
@@ -33,7 +33,7 @@ pub fn log(name: &str) -> Result<PathBuf> {
     Ok(dir()?.join("log").join(format!("{name}.log")))
 }
 
-/// The directory of `name` in `version`; if it isn't installed, `install` is called with that directory, empty, to fill it.
+/// Returns the directory of `name` in `version`, which `install` fills first if it isn't installed.
 ///
 /// Processes that want the same tool wait for the first one. An installation that failed or was interrupted starts anew.
 ///
@@ -44,7 +44,7 @@ pub fn tool(name: &str, version: &str, install: impl FnOnce(&Path) -> Result<()>
     tool_in(&dir()?.join("tools"), &format!("{name}-{version}"), install)
 }
 
-/// The directory of `name` in `version`, which need not be installed.
+/// Returns the directory of `name` in `version`, which need not be installed.
 ///
 /// # Errors
 ///
@@ -74,7 +74,7 @@ fn tool_in(tools: &Path, name: &str, install: impl FnOnce(&Path) -> Result<()>) 
     Ok(place)
 }
 
-/// A short text that changes with the contents of `files`, and with the Rust release.
+/// Returns a short text that changes with the contents of `files`, and with the Rust release.
 ///
 /// # Errors
 ///
@@ -89,7 +89,7 @@ pub fn fingerprint(files: &[impl AsRef<Path>]) -> Result<String> {
 
 /// Locks `path`, saying so if another process works on `what` meanwhile. The lock lasts as long as the file is open.
 pub(crate) fn lock(path: &Path, what: &str) -> Result<File> {
-    // Not truncated: what is locked may be a file with a content.
+    // Not truncated: a file with a content may be locked, too.
     let file = File::options().create(true).append(true).open(path);
     let file = file.with_context(|| format!("can't open {}", path.display()))?;
     match file.try_lock() {

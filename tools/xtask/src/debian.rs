@@ -1,4 +1,4 @@
-//! What the tests need of Debian: programs that are on most machines, or a package away.
+//! Programs of Debian's that the tests need: most machines have them, or they are a package away.
 
 use std::{
     env, fs,
@@ -19,7 +19,7 @@ pub struct Program {
     package: &'static str,
 }
 
-/// What the tests' network namespaces are made with.
+/// The program that sets up the tests' network namespaces.
 pub const IP: Program = Program { name: "ip", package: "iproute2" };
 /// The browser of the end-to-end tests.
 pub const CHROMIUM: Program = Program { name: "chromium", package: "chromium" };
@@ -27,7 +27,7 @@ pub const CHROMIUM: Program = Program { name: "chromium", package: "chromium" };
 pub const SYSTEMD_ANALYZE: Program = Program { name: "systemd-analyze", package: "systemd" };
 
 impl Program {
-    /// Sees to it that the program is there, by installing its package if it isn't, and answers where.
+    /// Returns the program's path, after installing its package if it isn't there.
     ///
     /// # Errors
     ///
@@ -52,7 +52,7 @@ impl Program {
     }
 }
 
-/// Sees to it that there is a server of that name, by unpacking the package of that name into the cache if there isn't.
+/// Unpacks the package of that name into the cache, unless the machine has the server.
 ///
 /// The package isn't installed: that would start the server.
 ///
@@ -79,7 +79,7 @@ pub fn unpack_server(name: &str) -> Result<()> {
     Ok(())
 }
 
-/// The server of that name, of this machine or as it was unpacked.
+/// Returns the path of the server of that name: this machine's, or the unpacked one.
 ///
 /// # Errors
 ///
@@ -94,7 +94,7 @@ fn within(place: &Path, name: &str) -> Option<PathBuf> {
     paths.find(|path| is_executable(path))
 }
 
-/// Where it is, also if it is where only root looks.
+/// Returns the program's path, also where it is in a directory that only root searches.
 fn search(name: &str) -> Option<PathBuf> {
     let path = env::var_os("PATH").unwrap_or_default();
     let dirs = env::split_paths(&path).chain(SERVER_DIRS.iter().map(PathBuf::from));
@@ -105,10 +105,10 @@ fn is_executable(path: &Path) -> bool {
     fs::metadata(path).is_ok_and(|found| found.is_file() && found.permissions().mode() & 0o111 != 0)
 }
 
-/// The cache keeps whichever version was the current one.
+/// The cache keeps the version that was current.
 const VERSION: &str = "debian";
 const SERVER_DIRS: [&str; 2] = ["/usr/sbin", "/usr/bin"];
-/// Without lists of packages, it takes root to get them.
+/// Without lists of packages, only root can fetch them.
 const UNPACK: &str = r#"
 apt-get download "$0" || { apt-get update; apt-get download "$0"; }
 dpkg-deb --extract "$0"_*.deb .

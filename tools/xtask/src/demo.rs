@@ -1,4 +1,4 @@
-//! `cargo xtask demo`: a call between real parts on loopback, told step by step. The story itself is in `tests/e2e/demo.py`.
+//! `cargo xtask demo`: a call between real parts on loopback, shown step by step by `tests/e2e/demo.py`.
 
 use std::{env, os::unix::process::CommandExt, process::Command};
 
@@ -7,7 +7,7 @@ use clap::Args;
 
 use crate::{build::Build, e2e, program::SERVE, workspace};
 
-/// Watch a call between a real homeserver, a real SFU and the worker, with what goes over the wire
+/// Watch a call between a real homeserver, a real SFU and the worker, with everything that goes over the wire
 ///
 /// Everything runs on 127.0.0.1, needs no root, and is gone afterwards.
 #[derive(Debug, Args)]
@@ -17,7 +17,7 @@ pub struct Options {
     keep: bool,
 }
 
-/// Installs and builds what is missing, and becomes the demo.
+/// Installs and builds missing parts, and becomes the demo.
 ///
 /// # Errors
 ///
@@ -37,7 +37,7 @@ pub fn run(options: &Options) -> Result<()> {
         .env("PYTHONDONTWRITEBYTECODE", "1")
         .env("E2E_LIVEKIT_SERVER", livekit_server)
         .env("E2E_XTASK", env::current_exe()?);
-    // Whatever they are for, it isn't this machine's loopback.
+    // No proxy is meant for this machine's loopback.
     for proxy in ["http_proxy", "https_proxy", "all_proxy", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"] {
         demo.env_remove(proxy);
     }

@@ -3,7 +3,7 @@
 //! - Where `.dev.vars` is `dev`'s own, a homeserver and an SFU stand in on loopback: the tests' fakes, as a program of the
 //!   crate `fakes`. With a `.dev.vars` of the user's, nothing but the worker is started.
 //! - `dev` then shows the service at work: each request is printed as a `curl`, that very command is run, and its answer is
-//!   printed, with a token's claims decoded. The stand-ins print what the worker asks them.
+//!   printed, with a token's claims decoded. The stand-ins print the worker's requests.
 //! - The commands work again as long as `dev` runs.
 
 use std::{
@@ -26,12 +26,12 @@ use crate::{
     build::Build,
     program::STAND_INS,
     progress::{self, Task},
-    tools::Tools,
+    tools::{self, Tools},
     workspace,
     wrangler::WranglerDev,
 };
 
-/// Set up whatever is missing, build, and run the worker under `wrangler dev`
+/// Set up missing tools, build, and run the worker under `wrangler dev`
 ///
 /// Without a .dev.vars, a homeserver and an SFU stand in on loopback, and the first requests are shown.
 #[derive(Debug, Args)]
@@ -58,6 +58,8 @@ pub fn run(options: &Options) -> Result<()> {
         Box::new(|| Build::make(&root).map(drop)) as Task<'_>,
         Box::new(|| {
             if with_stand_ins {
+                // First the one that the build waits for: cargo makes them one after the other anyway.
+                tools::bindgen(&root)?;
                 stand_ins = Some(STAND_INS.compile(&root)?);
             }
             Ok(())

@@ -23,7 +23,7 @@ use crate::{
     workspace,
 };
 
-/// Run the end-to-end tests with real homeservers, SFU and clients, installing what they need first
+/// Run the end-to-end tests with real homeservers, SFU and clients, installing missing parts first
 #[derive(Debug, Args)]
 pub struct Options {
     /// Arguments for pytest, for example `-- -k refused`
@@ -31,7 +31,7 @@ pub struct Options {
     pytest: Vec<String>,
 }
 
-/// Installs and builds what is missing, and becomes pytest.
+/// Installs and builds missing parts, and becomes pytest.
 ///
 /// # Errors
 ///
@@ -72,7 +72,7 @@ pub fn run(options: &Options) -> Result<()> {
     Err(pytest.exec()).context("can't start unshare")
 }
 
-/// A Python with the packages of `requirements.txt`.
+/// Returns a Python with the packages of `requirements.txt`.
 pub(crate) fn python(tests: &Path) -> Result<PathBuf> {
     let requirements = tests.join("requirements.txt");
     let version = cache::fingerprint(&[&requirements])?;
@@ -96,7 +96,7 @@ pub(crate) fn python(tests: &Path) -> Result<PathBuf> {
     Ok(place.join("bin/python"))
 }
 
-/// LiveKit's SFU, of the version in `go.mod`.
+/// Returns LiveKit's SFU, of the version in `go.mod`.
 pub(crate) fn livekit_server(tests: &Path) -> Result<PathBuf> {
     let version = cache::fingerprint(&[&tests.join("go.mod"), &tests.join("go.sum")])?;
     let place = cache::tool("livekit-server", &version, |place| {
@@ -114,7 +114,7 @@ pub(crate) fn livekit_server(tests: &Path) -> Result<PathBuf> {
     Ok(place.join("livekit-server"))
 }
 
-/// Program and arguments as JSON.
+/// Returns program and arguments as JSON.
 fn command_line(command: &Command) -> Result<String> {
     let words = [command.get_program()].into_iter().chain(command.get_args());
     let words: Option<Vec<_>> = words.map(|word| word.to_str()).collect();

@@ -1,4 +1,8 @@
-//! The developer's commands of matrixrtc-edge, `cargo xtask …`, and what its test crates share with them.
+//! The developer's commands of matrixrtc-edge, `cargo xtask …`, and their parts that tests and benchmarks share.
+//!
+//! - Each command installs the pinned tools that it needs ([`tools`]), once per machine ([`cache`]) or per clone.
+//! - [`build`] makes the worker; most other commands begin with it.
+//! - A command that needs an HTTP or TLS stack is a program of its own, which is compiled and run ([`program`]).
 
 pub mod build;
 pub mod cache;

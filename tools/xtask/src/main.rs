@@ -30,7 +30,7 @@ enum Command {
     Build,
     /// Make one executable of workerd and the worker, to be run without this repository
     Package,
-    /// Print the size of the build, and what makes it that big; fails over the budget
+    /// Print the size of the build, and its biggest parts; fails over the budget
     Size,
     /// Check format, lints and documentation, and run unit, property and black-box tests
     Test,

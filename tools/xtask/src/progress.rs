@@ -1,4 +1,4 @@
-//! What a command is doing and for how long, for whoever waits for it. All of it goes to standard error.
+//! Progress of long steps, for the user who waits. All of it goes to standard error.
 
 use std::{
     fs::{self, File},

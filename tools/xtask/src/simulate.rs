@@ -1,4 +1,4 @@
-//! `cargo xtask simulate`: many lives of delegated leaves in simulated time, with everything going wrong that can.
+//! `cargo xtask simulate`: many lives of delegated leaves in simulated time, in which everything goes wrong that can.
 
 use anyhow::Result;
 use clap::Args;
@@ -8,7 +8,7 @@ use crate::{progress, workspace};
 /// Simulate lives of delegated leaves, on all cores, and check every promise at every step
 #[derive(Debug, Args)]
 pub struct Options {
-    /// How many to simulate
+    /// The number of lives to simulate
     #[arg(long, value_name = "N", default_value_t = 100_000)]
     seeds: u64,
     /// The seed of the first, the others count on from it
@@ -39,6 +39,6 @@ pub fn run(options: &Options) -> Result<()> {
     progress::run_shown("simulating", &mut simulate)
 }
 
-/// The deployed code is made small; here it is to be fast, and a panic to tell its seed.
+/// The deployed code is made small; here it has to be fast, and a panic has to name its seed.
 const PROFILE: [&str; 5] =
     ["inherits = 'release'", "opt-level = 3", "lto = false", "codegen-units = 16", "panic = 'unwind'"];

@@ -1,4 +1,4 @@
-//! `cargo xtask size`: how big the deployable build is, and what makes it so.
+//! `cargo xtask size`: the size of the deployable build, by section, crate and function.
 
 use std::{
     collections::{BTreeMap, HashMap},

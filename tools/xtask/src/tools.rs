@@ -13,6 +13,7 @@ use std::{
     fs,
     path::{Path, PathBuf},
     process::Command,
+    sync::{Mutex, PoisonError},
 };
 
 use anyhow::{Context, Result, bail};
@@ -123,6 +124,8 @@ pub(crate) fn add_wasm_target(root: &Path) -> Result<()> {
 ///
 /// It doesn't compile.
 pub(crate) fn bindgen(root: &Path) -> Result<PathBuf> {
+    // Another thread of this process is no news to the user, as another process is.
+    let _alone = BINDGEN.lock().unwrap_or_else(PoisonError::into_inner);
     let source = cache::fingerprint(&[root.join("tools/bindgen/src/main.rs")])?;
     let version = format!("{}-{source}", workspace::locked_version(root, "wasm-bindgen")?);
     let dir = cache::tool("bindgen", &version, |dir| {
@@ -160,7 +163,7 @@ fn node_modules(root: &Path) -> Result<PathBuf> {
     Ok(modules)
 }
 
-/// What a lock file names: that of a project, or that in which npm records what it has installed.
+/// The packages of a lock file: a project's, or the one in which npm records the installed packages.
 #[derive(Debug, Deserialize)]
 struct NpmPackages {
     packages: BTreeMap<String, NpmPackage>,
@@ -181,7 +184,7 @@ impl NpmPackages {
         serde_json::from_slice(&text).with_context(|| format!("{} isn't npm's", path.display()))
     }
 
-    /// Whether these packages, which are installed, are the wanted ones.
+    /// Returns whether these packages, which are installed, are the wanted ones.
     fn are(&self, wanted: &Self) -> bool {
         // The project itself has the empty name, and isn't installed.
         let wanted = || wanted.packages.iter().filter(|(path, _)| !path.is_empty());
@@ -194,6 +197,7 @@ impl NpmPackages {
     }
 }
 
+static BINDGEN: Mutex<()> = Mutex::new(());
 pub(crate) const WASM_TARGET: &str = "wasm32-unknown-unknown";
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! The repository these commands work on.
+//! The repository that these commands work on.
 
 use std::{
     env,
@@ -11,7 +11,7 @@ use std::{
 use anyhow::{Context, Result};
 use serde::Deserialize;
 
-/// The root of the repository, found from where cargo or the user runs the command.
+/// Returns the root of the repository that cargo or the user runs the command in.
 ///
 /// # Errors
 ///
@@ -28,9 +28,9 @@ pub fn root() -> Result<PathBuf> {
         .with_context(|| format!("{} is not in a clone of matrixrtc-edge", start.display()))
 }
 
-/// A command that runs in `root`, and that may call cargo.
+/// Returns a command that runs in `root`, and that may call cargo.
 ///
-/// What the outer `cargo run` has put into the environment is removed: build scripts look at it, and would be run again.
+/// Variables that the outer `cargo run` has set are removed: build scripts depend on them, and would be run again.
 #[must_use]
 pub fn command(root: &Path, program: impl AsRef<OsStr>) -> Command {
     let mut command = Command::new(program);
@@ -45,7 +45,7 @@ pub fn command(root: &Path, program: impl AsRef<OsStr>) -> Command {
     command
 }
 
-/// The same cargo that runs this command.
+/// Returns the cargo that runs this command.
 #[must_use]
 pub fn cargo(root: &Path) -> Command {
     command(root, env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
@@ -70,7 +70,7 @@ pub fn target_directory(root: &Path) -> Result<PathBuf> {
     Ok(metadata.target_directory)
 }
 
-/// The version of the one package of that name in `Cargo.lock`.
+/// Returns the version of the only package of that name in `Cargo.lock`.
 ///
 /// # Errors
 ///

@@ -1,4 +1,4 @@
-//! The worker under `wrangler dev`, which adds to workerd what the edge has besides: rate limits, the Secrets Store.
+//! The worker under `wrangler dev`, which adds rate limits and the Secrets Store to workerd.
 
 use std::{
     net::SocketAddr,
@@ -22,7 +22,7 @@ pub struct WranglerDev {
 }
 
 impl WranglerDev {
-    /// Starts it on `addr`, with what `prepare` adds to the command.
+    /// Starts it on `addr`; `prepare` may add to the command.
     ///
     /// # Errors
     ///
@@ -41,13 +41,13 @@ impl WranglerDev {
         Ok(Self { child, addr })
     }
 
-    /// Where the worker listens.
+    /// Returns the worker's address.
     #[must_use]
     pub fn addr(&self) -> SocketAddr {
         self.addr
     }
 
-    /// Whether the worker answers, or `given_up` before it did.
+    /// Waits for the worker's first answer; returns false if `given_up` comes before it.
     ///
     /// # Errors
     ///
@@ -65,11 +65,11 @@ impl WranglerDev {
         Ok(false)
     }
 
-    /// Whether it still runs.
+    /// Checks that it still runs.
     ///
     /// # Errors
     ///
-    /// It doesn't.
+    /// It has ended.
     pub fn check(&mut self) -> Result<()> {
         match self.child.try_wait().context("can't wait for wrangler")? {
             Some(status) => bail!("wrangler dev has ended by itself: {status}"),
@@ -94,7 +94,7 @@ impl WranglerDev {
 
 impl Drop for WranglerDev {
     fn drop(&mut self) {
-        // Whatever of the group is left; nothing, if all went well.
+        // The rest of the group: none, if all went well.
         let _ = kill_process_group(Pid::from_child(&self.child), Signal::KILL);
         let _ = self.child.wait();
     }

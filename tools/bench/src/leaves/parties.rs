@@ -118,7 +118,7 @@ impl Parties {
         self.lock().events.iter().filter(|event| event.sent.is_some()).count()
     }
 
-    /// How many events nobody has sent yet.
+    /// Returns the number of events that haven't been sent yet.
     pub fn unsent(&self) -> usize {
         let state = self.lock();
         state.events.iter().filter(|event| event.sent.is_none() && !event.has_fired(state.delay)).count()

@@ -38,7 +38,7 @@ pub struct Restarts {
     pub lateness: Vec<Duration>,
 }
 
-/// What workerd used.
+/// CPU time, memory and disk space of workerd.
 #[derive(Debug, Serialize)]
 pub struct Usage {
     #[serde(serialize_with = "seconds")]
@@ -63,7 +63,7 @@ pub struct Exodus {
 }
 
 impl Report {
-    /// Sorts what percentiles are taken of.
+    /// Sorts the values that percentiles are taken of.
     pub fn sort(&mut self) {
         for list in [&mut self.restarts.first_lateness, &mut self.restarts.lateness, &mut self.exodus.lateness] {
             list.sort_unstable();
