@@ -14,7 +14,7 @@ use crate::{CertificateAuthority, Log, OwnHomeserver, Package, Resolver, Service
 
 /// The worker with its configuration (protocol 9), ready to be started in workerd.
 ///
-/// Without further calls: the lab's SFU and resolver, and no homeserver with full access that exists.
+/// Without further calls: the setup's SFU and resolver, and no homeserver with full access that exists.
 pub struct Deployment {
     addr: SocketAddr,
     env: BTreeMap<String, String>,

@@ -11,7 +11,7 @@ use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::task::{JoinHandle, JoinSet};
 use tokio_rustls::TlsAcceptor;
 
-use crate::{Certificate, Lab};
+use crate::{Certificate, TestSetup};
 
 /// A TLS server that answers each connection's first request with a script. It counts what it could send.
 pub struct HostilePeer {
@@ -42,7 +42,7 @@ impl Step {
     }
 }
 
-impl Lab {
+impl TestSetup {
     /// Starts a hostile peer at a host and port.
     pub async fn hostile_peer(&self, host: &str, port: u16, script: Vec<Step>) -> HostilePeer {
         let address = SocketAddr::new(self.network.address_of(host), port);

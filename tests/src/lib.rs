@@ -1,14 +1,14 @@
 //! Tests of the real build in workerd, over HTTP only, and the fakes that stand around it.
 //!
-//! A test makes a [`Lab`], puts homeservers into it, deploys the worker there and talks to it:
+//! A test makes a [`TestSetup`], puts homeservers into it, deploys the worker there and talks to it:
 //!
 //! ```no_run
 //! # async fn example() {
-//! use black_box::{Endpoint, Lab};
+//! use black_box::{Endpoint, TestSetup};
 //!
-//! let lab = Lab::new().await;
-//! let home = lab.homeserver("example.org").start().await;
-//! let service = lab.deployment().full_access("example.org").start();
+//! let setup = TestSetup::new().await;
+//! let home = setup.homeserver("example.org").start().await;
+//! let service = setup.deployment().full_access("example.org").start();
 //!
 //! let token = home.openid_token("@alice:example.org");
 //! let answer = service.ask(Endpoint::GetToken, &token).await;
@@ -17,9 +17,9 @@
 //! # }
 //! ```
 //!
-//! Every lab is a network of its own ([`Network`]), so names, well-known ports and public addresses are real to the worker,
+//! Every setup is a network of its own ([`Network`]), so names, well-known ports and public addresses are real to the worker,
 //! tests don't meet each other, and nothing leaves the machine. The fakes are strict: what they don't expect they refuse,
-//! and the test fails when the lab is dropped.
+//! and the test fails when the setup is dropped.
 
 #![allow(
     clippy::expect_used,
@@ -33,7 +33,6 @@ mod connection;
 mod deployment;
 mod guide;
 mod hostile_peer;
-mod lab;
 mod log;
 mod meddling_proxy;
 mod member;
@@ -46,6 +45,7 @@ mod rate_limiter;
 mod resolver;
 mod secrets_store;
 mod service;
+mod setup;
 mod silence;
 mod site;
 mod storage;
@@ -62,10 +62,9 @@ pub use fakes::{
 };
 pub use guide::Guide;
 pub use hostile_peer::{HostilePeer, Step};
-pub use lab::Lab;
 pub use log::{Log, LogLine};
 pub use meddling_proxy::MeddlingProxy;
-pub use member::{Door, Member};
+pub use member::{EntryPoint, Member};
 pub use namespace::TalkativeNamespace;
 pub use network::{Network, PUBLIC_V6};
 pub use own_homeserver::{HomeserverPath, OwnHomeserver, Question as HomeserverQuestion};
@@ -75,6 +74,7 @@ pub use rate_limiter::RateLimiter;
 pub use resolver::Resolver;
 pub use secrets_store::StoredSecret;
 pub use service::{Answer, Service};
+pub use setup::TestSetup;
 pub use silence::Silence;
 pub use site::{Site, Tripwire};
 pub use storage::{Storage, StorageLock};

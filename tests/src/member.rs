@@ -24,7 +24,7 @@ pub struct Member {
 
 /// The ways to hand over a delayed leave.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Door {
+pub enum EntryPoint {
     /// With a request for a token, MSC4195.
     GetToken,
     /// With a request for a token, the legacy form.
@@ -33,7 +33,7 @@ pub enum Door {
     Delegate,
 }
 
-impl Door {
+impl EntryPoint {
     /// All of them.
     pub const ALL: [Self; 3] = [Self::GetToken, Self::SfuGet, Self::Delegate];
 
@@ -64,37 +64,37 @@ impl Member {
         hash(&[&self.room_id, &self.slot_id])
     }
 
-    /// The identity of who comes in through this door.
-    pub fn identity(&self, door: Door) -> String {
-        match door {
-            Door::GetToken | Door::Delegate => hash(&[&self.user_id, &self.device_id, &self.member_id]),
-            Door::SfuGet => format!("{}:{}", self.user_id, self.device_id),
+    /// The identity of who comes in through this entry_point.
+    pub fn identity(&self, entry_point: EntryPoint) -> String {
+        match entry_point {
+            EntryPoint::GetToken | EntryPoint::Delegate => hash(&[&self.user_id, &self.device_id, &self.member_id]),
+            EntryPoint::SfuGet => format!("{}:{}", self.user_id, self.device_id),
         }
     }
 
-    /// What to POST to this door, with a leave to hand over.
-    pub fn delegation(&self, door: Door, token: &OpenIdToken, delay_id: &str, delay: Duration) -> Value {
-        let mut body = self.request(door, token);
+    /// What to POST to this entry_point, with a leave to hand over.
+    pub fn delegation(&self, entry_point: EntryPoint, token: &OpenIdToken, delay_id: &str, delay: Duration) -> Value {
+        let mut body = self.request(entry_point, token);
         body["delay_id"] = delay_id.into();
         body["delay_timeout"] = u64::try_from(delay.as_millis()).expect("a sane delay").into();
         body
     }
 
-    /// What to POST to this door, without one.
-    pub fn request(&self, door: Door, token: &OpenIdToken) -> Value {
+    /// What to POST to this entry_point, without one.
+    pub fn request(&self, entry_point: EntryPoint, token: &OpenIdToken) -> Value {
         let openid_token = json!({
             "access_token": token.access_token,
             "token_type": "Bearer",
             "matrix_server_name": token.matrix_server_name,
             "expires_in": 3600,
         });
-        match door {
-            Door::SfuGet => json!({
+        match entry_point {
+            EntryPoint::SfuGet => json!({
                 "room": self.room_id,
                 "openid_token": openid_token,
                 "device_id": self.device_id,
             }),
-            Door::GetToken | Door::Delegate => json!({
+            EntryPoint::GetToken | EntryPoint::Delegate => json!({
                 "room_id": self.room_id,
                 "slot_id": self.slot_id,
                 "openid_token": openid_token,

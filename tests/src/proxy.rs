@@ -7,7 +7,7 @@ use tempfile::TempDir;
 use tokio::time::{sleep, timeout};
 use xtask::debian;
 
-use crate::{Client, Lab};
+use crate::{Client, TestSetup};
 
 /// A real reverse proxy, for `https://{name}`.
 pub struct Proxy {
@@ -17,11 +17,11 @@ pub struct Proxy {
 
 impl Proxy {
     /// nginx, with these directives in the server's block.
-    pub async fn nginx(lab: &Lab, name: &str, directives: &str) -> (Self, Client) {
+    pub async fn nginx(setup: &TestSetup, name: &str, directives: &str) -> (Self, Client) {
         let directory = tempfile::tempdir().expect("a temporary directory");
         let place = directory.path().display();
-        let address = lab.network.address_of(name);
-        let (certificate, key) = lab.authority.certificate_files(name);
+        let address = setup.network.address_of(name);
+        let (certificate, key) = setup.authority.certificate_files(name);
         let (certificate, key) = (certificate.display(), key.display());
         let temporary = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"]
             .map(|kind| format!("    {kind}_temp_path {place}/{kind};\n"))
@@ -35,14 +35,14 @@ impl Proxy {
         fs::write(&file, config).expect("a file");
         let mut command = Self::command("nginx");
         command.arg("-c").arg(file).arg("-p").arg(directory.path()).args(["-e", "log"]);
-        let client = Client::with_tls(SocketAddr::new(address, 443), name, &lab.authority.pem());
+        let client = Client::with_tls(SocketAddr::new(address, 443), name, &setup.authority.pem());
         Self::start(command, directory, client).await
     }
 
     /// Caddy, with this configuration of a site. It makes its certificates itself.
-    pub async fn caddy(lab: &Lab, name: &str, site: &str) -> (Self, Client) {
+    pub async fn caddy(setup: &TestSetup, name: &str, site: &str) -> (Self, Client) {
         let directory = tempfile::tempdir().expect("a temporary directory");
-        let address = lab.network.address_of(name);
+        let address = setup.network.address_of(name);
         let options = format!(
             "{{\n    admin off\n    local_certs\n    skip_install_trust\n    default_bind {address}\n    storage file_system {}\n}}\n",
             directory.path().display()

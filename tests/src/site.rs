@@ -5,7 +5,7 @@ use bytes::Bytes;
 
 use fakes::{Handler, Server, Serving};
 
-use crate::{Lab, Reply};
+use crate::{Reply, TestSetup};
 
 /// A website under TLS on port 443 that answers everything in the same way: what redirects lead to.
 pub struct Site(Server);
@@ -13,7 +13,7 @@ pub struct Site(Server);
 /// Something that listens where nobody may come. It counts connections and says nothing.
 pub struct Tripwire(Server);
 
-impl Lab {
+impl TestSetup {
     /// A website that answers everything with `reply`.
     pub async fn site(&self, name: &str, reply: Reply) -> Site {
         let address = SocketAddr::new(self.network.address_of(name), 443);

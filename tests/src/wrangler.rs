@@ -77,7 +77,7 @@ impl Deployment {
                 .expect("wrangler runs");
             assert!(created.status.success(), "{}", String::from_utf8_lossy(&created.stderr));
         }
-        // Every lab has ports of its own.
+        // Every setup has ports of its own.
         let addr = SocketAddr::from((Ipv4Addr::LOCALHOST, 8787));
         let started = WranglerDev::start(&tools, addr, |command| {
             let file = File::create(&log).expect("my directory");

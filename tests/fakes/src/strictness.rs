@@ -1,6 +1,6 @@
 use std::sync::{Arc, Mutex};
 
-/// What the fakes of a lab were asked that nobody should ask them.
+/// What the fakes of a setup were asked that nobody should ask them.
 #[derive(Clone, Default)]
 pub struct Strictness(Arc<Mutex<Vec<String>>>);
 

@@ -52,7 +52,7 @@ pub enum Algorithm {
 }
 
 impl Webhook {
-    /// An event, signed as the lab's SFU signs: now, for five minutes.
+    /// An event, signed as the setup's SFU signs: now, for five minutes.
     pub fn new(event: &Value) -> Self {
         Self::of_bytes(event.to_string())
     }

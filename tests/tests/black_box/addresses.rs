@@ -4,7 +4,7 @@
 //! Listeners on the private addresses count connections while callers claim server names in every notation. The log
 //! shows that the worker refused the address itself: workerd's own rule isn't there on Cloudflare.
 
-use black_box::{Answer, Endpoint, Lab, OpenIdToken, Service, Tripwire};
+use black_box::{Answer, Endpoint, OpenIdToken, Service, TestSetup, Tripwire};
 use serde_json::json;
 
 /// Notations of private, loopback and link-local addresses, each with the address to which it would lead.
@@ -37,9 +37,9 @@ const PRIVATE: [(&str, &str); 24] = [
 
 #[tokio::test]
 async fn a_private_address_is_refused_however_it_is_written() {
-    let lab = Lab::new().await;
-    let service = lab.deployment().start();
-    let tripwires = tripwires(&lab).await;
+    let setup = TestSetup::new().await;
+    let service = setup.deployment().start();
+    let tripwires = tripwires(&setup).await;
 
     for (host, _) in PRIVATE {
         for name in [host.to_owned(), format!("{host}:8448"), format!("{host}:443")] {
@@ -47,19 +47,19 @@ async fn a_private_address_is_refused_however_it_is_written() {
         }
     }
     assert_untouched(&tripwires, &service);
-    assert!(lab.resolver.asked().is_empty());
+    assert!(setup.resolver.asked().is_empty());
 }
 
 #[tokio::test]
 async fn a_delegation_to_a_private_address_is_refused_however_it_is_written() {
-    let lab = Lab::new().await;
-    let service = lab.deployment().start();
-    let tripwires = tripwires(&lab).await;
+    let setup = TestSetup::new().await;
+    let service = setup.deployment().start();
+    let tripwires = tripwires(&setup).await;
 
     for (number, (host, _)) in PRIVATE.into_iter().enumerate() {
         for (kind, server) in [("a", host.to_owned()), ("b", format!("{host}:8448"))] {
             let name = format!("{kind}{number}.example");
-            let home = lab.homeserver(&name).delegates_to(&server).start().await;
+            let home = setup.homeserver(&name).delegates_to(&server).start().await;
             let token = home.openid_token(&format!("@alice:{name}"));
 
             assert_refused(&service.ask(Endpoint::SfuGet, &token).await, &server);
@@ -71,14 +71,14 @@ async fn a_delegation_to_a_private_address_is_refused_however_it_is_written() {
 
 #[tokio::test]
 async fn a_redirect_to_a_private_address_is_not_followed() {
-    let lab = Lab::new().await;
-    let service = lab.deployment().start();
-    let tripwires = tripwires(&lab).await;
+    let setup = TestSetup::new().await;
+    let service = setup.deployment().start();
+    let tripwires = tripwires(&setup).await;
 
     for (number, (host, _)) in PRIVATE.into_iter().enumerate() {
         let name = format!("example{number}.org");
         let redirect = black_box::Reply::redirect(302, &format!("https://{host}/.well-known/matrix/server"));
-        let home = lab.homeserver(&name).well_known(redirect).federation_at(&name, 8448).start().await;
+        let home = setup.homeserver(&name).well_known(redirect).federation_at(&name, 8448).start().await;
         let token = home.openid_token(&format!("@alice:{name}"));
 
         let answer = service.ask(Endpoint::SfuGet, &token).await;
@@ -90,14 +90,14 @@ async fn a_redirect_to_a_private_address_is_not_followed() {
 
 #[tokio::test]
 async fn an_srv_target_at_a_private_address_is_refused() {
-    let lab = Lab::new().await;
-    let service = lab.deployment().start();
-    let tripwires = tripwires(&lab).await;
+    let setup = TestSetup::new().await;
+    let service = setup.deployment().start();
+    let tripwires = tripwires(&setup).await;
 
     for (number, (host, _)) in PRIVATE.into_iter().enumerate() {
         let name = format!("example{number}.org");
-        lab.resolver.add_srv(&format!("_matrix-fed._tcp.{name}"), 10, 5, 8448, host);
-        let home = lab.homeserver(&name).without_well_known().start().await;
+        setup.resolver.add_srv(&format!("_matrix-fed._tcp.{name}"), 10, 5, 8448, host);
+        let home = setup.homeserver(&name).without_well_known().start().await;
         let token = home.openid_token(&format!("@alice:{name}"));
 
         assert_refused(&service.ask(Endpoint::SfuGet, &token).await, host);
@@ -107,10 +107,10 @@ async fn an_srv_target_at_a_private_address_is_refused() {
 
 #[tokio::test]
 async fn a_name_that_resolves_to_a_private_address_is_not_reached() {
-    let lab = Lab::new().await;
-    let service = lab.deployment().start();
-    let tripwires = tripwires(&lab).await;
-    lab.resolver.add_srv("_matrix-fed._tcp.behind-srv.example", 10, 5, 8448, "inside3.example");
+    let setup = TestSetup::new().await;
+    let service = setup.deployment().start();
+    let tripwires = tripwires(&setup).await;
+    setup.resolver.add_srv("_matrix-fed._tcp.behind-srv.example", 10, 5, 8448, "inside3.example");
 
     for (name, address) in [
         ("inside1.example", "127.0.0.1"),
@@ -119,7 +119,7 @@ async fn a_name_that_resolves_to_a_private_address_is_not_reached() {
         ("inside4.example", "::1"),
         ("inside5.example", "fd00::1"),
     ] {
-        lab.network.point(name, address.parse().unwrap());
+        setup.network.point(name, address.parse().unwrap());
         for name in [name.to_owned(), format!("{name}:8448")] {
             assert_refused(&ask(&service, &name).await, &name);
         }
@@ -130,17 +130,17 @@ async fn a_name_that_resolves_to_a_private_address_is_not_reached() {
 
 #[tokio::test]
 async fn a_test_setup_may_allow_private_addresses() {
-    let lab = Lab::new().await;
-    lab.network.point("inside.example", "10.1.2.3".parse().unwrap());
-    lab.resolver.add_srv("_matrix-fed._tcp.srv.example", 10, 5, 8450, "inside.example");
-    let service = lab.deployment().set("LIVEKIT_ALLOW_PRIVATE_ADDRESSES", "true").start();
+    let setup = TestSetup::new().await;
+    setup.network.point("inside.example", "10.1.2.3".parse().unwrap());
+    setup.resolver.add_srv("_matrix-fed._tcp.srv.example", 10, 5, 8450, "inside.example");
+    let service = setup.deployment().set("LIVEKIT_ALLOW_PRIVATE_ADDRESSES", "true").start();
 
     for (plan, name) in [
-        (lab.homeserver("127.0.0.1").federation_at("127.0.0.1", 8448), "127.0.0.1"),
-        (lab.homeserver("[::1]:8449").federation_at("[::1]", 8449), "[::1]:8449"),
-        (lab.homeserver("inside.example:8449").federation_at("inside.example", 8449), "inside.example:8449"),
+        (setup.homeserver("127.0.0.1").federation_at("127.0.0.1", 8448), "127.0.0.1"),
+        (setup.homeserver("[::1]:8449").federation_at("[::1]", 8449), "[::1]:8449"),
+        (setup.homeserver("inside.example:8449").federation_at("inside.example", 8449), "inside.example:8449"),
         (
-            lab.homeserver("srv.example").without_well_known().federation_behind_srv(
+            setup.homeserver("srv.example").without_well_known().federation_behind_srv(
                 "srv.example",
                 "inside.example",
                 8450,
@@ -159,9 +159,9 @@ async fn a_test_setup_may_allow_private_addresses() {
 
 #[tokio::test]
 async fn what_is_no_server_name_is_refused_without_asking_anybody() {
-    let lab = Lab::new().await;
-    let home = lab.homeserver("example.org").start().await;
-    let service = lab.deployment().start();
+    let setup = TestSetup::new().await;
+    let home = setup.homeserver("example.org").start().await;
+    let service = setup.deployment().start();
 
     for name in [
         "https://example.org",
@@ -206,18 +206,18 @@ async fn what_is_no_server_name_is_refused_without_asking_anybody() {
         assert_refused(&ask(&service, name).await, name);
     }
     assert_eq!(home.connections(), 0);
-    assert!(lab.resolver.asked().is_empty());
+    assert!(setup.resolver.asked().is_empty());
 }
 
 /// Listens on all of the addresses, on the ports of server discovery.
-async fn tripwires(lab: &Lab) -> Vec<Tripwire> {
+async fn tripwires(setup: &TestSetup) -> Vec<Tripwire> {
     let mut addresses: Vec<_> = PRIVATE.iter().map(|(_, address)| *address).collect();
     addresses.sort_unstable();
     addresses.dedup();
     let mut tripwires = Vec::new();
     for address in addresses {
         for port in [443, 8448] {
-            tripwires.push(lab.tripwire(address, port).await);
+            tripwires.push(setup.tripwire(address, port).await);
         }
     }
     tripwires

@@ -3,7 +3,7 @@
 //! The fake homeserver presents certificates for right and wrong names, expired ones, and some of an unknown authority.
 //! After a failed handshake it must not have received a request.
 
-use black_box::{Certificate, CertificateAuthority, Endpoint, HomeserverPlan, Lab};
+use black_box::{Certificate, CertificateAuthority, Endpoint, HomeserverPlan, TestSetup};
 
 #[tokio::test]
 async fn a_certificate_of_another_name_is_not_accepted() {
@@ -29,36 +29,36 @@ async fn a_certificate_of_an_unknown_authority_is_not_accepted() {
 
 #[tokio::test]
 async fn a_certificate_of_an_srv_target_s_own_name_is_not_accepted() {
-    let lab = Lab::new().await;
-    let certificate = lab.authority.certificate("node1.example.com");
+    let setup = TestSetup::new().await;
+    let certificate = setup.authority.certificate("node1.example.com");
 
-    assert_not_connected(&lab, behind_srv(&lab).certificate(certificate)).await;
+    assert_not_connected(&setup, behind_srv(&setup).certificate(certificate)).await;
 }
 
 #[tokio::test]
 async fn an_expired_certificate_behind_an_srv_record_is_not_accepted() {
-    let lab = Lab::new().await;
-    let certificate = lab.authority.expired_certificate("example.org");
+    let setup = TestSetup::new().await;
+    let certificate = setup.authority.expired_certificate("example.org");
 
-    assert_not_connected(&lab, behind_srv(&lab).certificate(certificate)).await;
+    assert_not_connected(&setup, behind_srv(&setup).certificate(certificate)).await;
 }
 
 #[tokio::test]
 async fn a_well_known_under_a_wrong_certificate_is_no_well_known() {
     for expired in [false, true] {
-        let lab = Lab::new().await;
+        let setup = TestSetup::new().await;
         let wrong = match expired {
-            true => lab.authority.expired_certificate("example.org"),
-            false => lab.authority.certificate("example.com"),
+            true => setup.authority.expired_certificate("example.org"),
+            false => setup.authority.certificate("example.com"),
         };
-        let home = lab
+        let home = setup
             .homeserver("example.org")
             .delegates_to("elsewhere.example:443")
             .website_certificate(wrong)
             .federation_at("example.org", 8448)
             .start()
             .await;
-        let service = lab.deployment().start();
+        let service = setup.deployment().start();
 
         let answer = service.ask(Endpoint::SfuGet, &home.openid_token("@alice:example.org")).await;
 
@@ -69,16 +69,16 @@ async fn a_well_known_under_a_wrong_certificate_is_no_well_known() {
 
 /// Checks that `matrix.example.org`, to which `example.org` delegates, is rejected with this certificate.
 async fn assert_not_accepted(certificate: impl Fn(&CertificateAuthority) -> Certificate) {
-    let lab = Lab::new().await;
-    let certificate = certificate(&lab.authority);
+    let setup = TestSetup::new().await;
+    let certificate = certificate(&setup.authority);
 
-    assert_not_connected(&lab, lab.homeserver("example.org").certificate(certificate)).await;
+    assert_not_connected(&setup, setup.homeserver("example.org").certificate(certificate)).await;
 }
 
 /// Checks that the worker connects to the homeserver, sends it no request, and rejects the token.
-async fn assert_not_connected(lab: &Lab, plan: HomeserverPlan<'_>) {
+async fn assert_not_connected(setup: &TestSetup, plan: HomeserverPlan<'_>) {
     let home = plan.start().await;
-    let service = lab.deployment().start();
+    let service = setup.deployment().start();
 
     let answer = service.ask(Endpoint::SfuGet, &home.openid_token("@alice:example.org")).await;
 
@@ -86,7 +86,7 @@ async fn assert_not_connected(lab: &Lab, plan: HomeserverPlan<'_>) {
     assert_eq!((home.federation_connections() > 0, home.userinfo_requests()), (true, 0));
 }
 
-fn behind_srv(lab: &Lab) -> HomeserverPlan<'_> {
-    lab.resolver.add_srv("_matrix-fed._tcp.example.org", 10, 5, 8449, "node1.example.com");
-    lab.homeserver("example.org").without_well_known().federation_behind_srv("example.org", "node1.example.com", 8449)
+fn behind_srv(setup: &TestSetup) -> HomeserverPlan<'_> {
+    setup.resolver.add_srv("_matrix-fed._tcp.example.org", 10, 5, 8449, "node1.example.com");
+    setup.homeserver("example.org").without_well_known().federation_behind_srv("example.org", "node1.example.com", 8449)
 }

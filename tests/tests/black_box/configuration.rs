@@ -4,18 +4,18 @@
 //! Each case starts the worker with some variables missing or wrong, and compares the names in `/healthz` and in the
 //! log. The values must appear in neither.
 
-use black_box::{Deployment, Endpoint, Lab, Service};
+use black_box::{Deployment, Endpoint, Service, TestSetup};
 use hyper::Method;
 use serde_json::json;
 
 #[tokio::test]
 async fn a_missing_variable_is_named() {
     for variable in ["LIVEKIT_URL", "LIVEKIT_KEY", "LIVEKIT_SECRET", "LIVEKIT_FULL_ACCESS_HOMESERVERS"] {
-        let lab = Lab::new().await;
+        let setup = TestSetup::new().await;
 
-        assert_misconfigured(lab.deployment().unset(variable), &[variable]).await;
-        assert_misconfigured(lab.deployment().set(variable, ""), &[variable]).await;
-        assert_misconfigured(lab.deployment().set(variable, " \n"), &[variable]).await;
+        assert_misconfigured(setup.deployment().unset(variable), &[variable]).await;
+        assert_misconfigured(setup.deployment().set(variable, ""), &[variable]).await;
+        assert_misconfigured(setup.deployment().set(variable, " \n"), &[variable]).await;
     }
 }
 
@@ -38,9 +38,9 @@ async fn a_wrong_value_is_named_but_not_repeated() {
         ("LIVEKIT_TOKEN_TTL_SECONDS", &["WRONG", "0", "3601", "-1", "60.5"]),
         ("LIVEKIT_MEMBERSHIP_CHECK_INTERVAL_SECONDS", &["WRONG", "-1"]),
     ] {
-        let lab = Lab::new().await;
+        let setup = TestSetup::new().await;
         for value in values {
-            assert_misconfigured(lab.deployment().set(variable, value), &[variable]).await;
+            assert_misconfigured(setup.deployment().set(variable, value), &[variable]).await;
         }
     }
 }
@@ -52,9 +52,9 @@ async fn a_part_of_homeserver_mode_is_too_little_and_what_is_missing_is_named() 
         ("LIVEKIT_HS_TOKEN", "WRONG-too"),
         ("LIVEKIT_HS_SERVER_NAME", "example.org"),
     ];
-    let lab = Lab::new().await;
+    let setup = TestSetup::new().await;
     for (missing, _) in all {
-        let (mut all_but_one, mut only) = (lab.deployment(), lab.deployment());
+        let (mut all_but_one, mut only) = (setup.deployment(), setup.deployment());
         for (variable, value) in all {
             if variable == missing {
                 only = only.set(variable, value);
@@ -71,24 +71,24 @@ async fn a_part_of_homeserver_mode_is_too_little_and_what_is_missing_is_named() 
         ("LIVEKIT_AS_TOKEN", "two WRONG"),
         ("LIVEKIT_HS_TOKEN", "WRÖNG WRONG"),
     ] {
-        let whole = all.into_iter().fold(lab.deployment(), |deployment, (name, value)| deployment.set(name, value));
+        let whole = all.into_iter().fold(setup.deployment(), |deployment, (name, value)| deployment.set(name, value));
         assert_misconfigured(whole.set(variable, value), &[variable]).await;
     }
 }
 
 #[tokio::test]
 async fn broken_key_lines_are_named() {
-    let lab = Lab::new().await;
+    let setup = TestSetup::new().await;
     for value in ["WRONG", "key:", ": WRONG", "key: secret\nWRONG"] {
-        let deployment = lab.deployment().unset("LIVEKIT_KEY").unset("LIVEKIT_SECRET").set("LIVEKIT_KEYS", value);
+        let deployment = setup.deployment().unset("LIVEKIT_KEY").unset("LIVEKIT_SECRET").set("LIVEKIT_KEYS", value);
         assert_misconfigured(deployment, &["LIVEKIT_KEYS"]).await;
     }
 }
 
 #[tokio::test]
 async fn all_wrong_variables_are_named_at_once() {
-    let lab = Lab::new().await;
-    let deployment = lab
+    let setup = TestSetup::new().await;
+    let deployment = setup
         .deployment()
         .unset("LIVEKIT_URL")
         .unset("LIVEKIT_SECRET")
@@ -101,7 +101,7 @@ async fn all_wrong_variables_are_named_at_once() {
 
 #[tokio::test]
 async fn every_right_value_is_accepted() {
-    let lab = Lab::new().await;
+    let setup = TestSetup::new().await;
     for (variable, value) in [
         ("LIVEKIT_URL", "wss://sfu.example/livekit/"),
         ("LIVEKIT_URL", "https://sfu.example:443"),
@@ -119,7 +119,7 @@ async fn every_right_value_is_accepted() {
         ("LIVEKIT_TOKEN_TTL_SECONDS", "3600"),
         ("LIVEKIT_MEMBERSHIP_CHECK_INTERVAL_SECONDS", "0"),
     ] {
-        let service = lab.deployment().set(variable, value).start();
+        let service = setup.deployment().set(variable, value).start();
 
         let answer = service.request(Method::GET, "/healthz").await;
 

@@ -4,7 +4,7 @@
 //! The fakes count. The tests compare a first request with later ones, and a hundred concurrent ones with a single one:
 //! concurrent look-ups of the same name are shared.
 
-use black_box::{Connection, Endpoint, Gate, Homeserver, HomeserverPlan, Lab, Reply, Service};
+use black_box::{Connection, Endpoint, Gate, Homeserver, HomeserverPlan, Reply, Service, TestSetup};
 use futures_util::future::join_all;
 use hyper::Method;
 use serde_json::json;
@@ -13,12 +13,12 @@ use serde_json::json;
 async fn a_warm_request_costs_userinfo_and_for_full_access_the_room() {
     for how in [How::WellKnown, How::WellKnownAndSrv, How::Srv, How::DefaultPort, How::Address] {
         for (access, rooms) in [("*", 1), ("other.example", 0)] {
-            let lab = Lab::new().await;
-            let (home, name) = how.homeserver(&lab).await;
-            let service = lab.deployment().full_access(access).start();
+            let setup = TestSetup::new().await;
+            let (home, name) = how.homeserver(&setup).await;
+            let service = setup.deployment().full_access(access).start();
             let user = format!("@alice:{name}");
             assert_eq!(service.ask(Endpoint::GetToken, &home.openid_token(&user)).await.status, 200);
-            let before = Counts::of(&lab, &home);
+            let before = Counts::of(&setup, &home);
 
             for (number, endpoint) in Endpoint::BOTH.into_iter().enumerate() {
                 let answer = service.ask(endpoint, &home.openid_token(&user)).await;
@@ -29,7 +29,7 @@ async fn a_warm_request_costs_userinfo_and_for_full_access_the_room() {
                     rooms: before.rooms + rooms * (number + 1),
                     ..before
                 };
-                assert_eq!(Counts::of(&lab, &home), expected, "{how:?}, access for {access}");
+                assert_eq!(Counts::of(&setup, &home), expected, "{how:?}, access for {access}");
             }
         }
     }
@@ -38,24 +38,24 @@ async fn a_warm_request_costs_userinfo_and_for_full_access_the_room() {
 #[tokio::test]
 async fn a_cold_request_costs_the_well_known_file_besides() {
     for (access, rooms) in [("*", 1), ("other.example", 0)] {
-        let lab = Lab::new().await;
-        let home = lab.homeserver("example.org").start().await;
-        let service = lab.deployment().full_access(access).start();
+        let setup = TestSetup::new().await;
+        let home = setup.homeserver("example.org").start().await;
+        let service = setup.deployment().full_access(access).start();
 
         let answer = service.ask(Endpoint::GetToken, &home.openid_token("@alice:example.org")).await;
 
         assert_eq!(answer.status, 200, "{answer:?}");
         let expected = Counts { well_known: 1, srv: 0, userinfo: 1, rooms };
-        assert_eq!(Counts::of(&lab, &home), expected);
+        assert_eq!(Counts::of(&setup, &home), expected);
     }
 }
 
 #[tokio::test]
 async fn concurrent_cold_requests_share_one_look_up() {
-    let lab = Lab::new().await;
+    let setup = TestSetup::new().await;
     let gate = Gate::closed();
-    let home = held_by(&lab, &gate).start().await;
-    let service = lab.deployment().full_access("*").start();
+    let home = held_by(&setup, &gate).start().await;
+    let service = setup.deployment().full_access("*").start();
 
     let mut clients = Vec::new();
     for _ in 0..100 {
@@ -67,15 +67,15 @@ async fn concurrent_cold_requests_share_one_look_up() {
 
     assert!(statuses.iter().all(|status| status == "200"), "{statuses:?}");
     let expected = Counts { well_known: 1, srv: 0, userinfo: 100, rooms: 100 };
-    assert_eq!(Counts::of(&lab, &home), expected);
+    assert_eq!(Counts::of(&setup, &home), expected);
 }
 
 #[tokio::test]
 async fn a_shared_look_up_outlives_the_client_that_caused_it() {
-    let lab = Lab::new().await;
+    let setup = TestSetup::new().await;
     let gate = Gate::closed();
-    let home = held_by(&lab, &gate).start().await;
-    let service = lab.deployment().full_access("*").start();
+    let home = held_by(&setup, &gate).start().await;
+    let service = setup.deployment().full_access("*").start();
 
     let first = Client::send(&service, &home).await;
     home.well_known_requested().await;
@@ -95,11 +95,11 @@ async fn a_shared_look_up_outlives_the_client_that_caused_it() {
 
 #[tokio::test]
 async fn different_names_are_looked_up_side_by_side() {
-    let lab = Lab::new().await;
+    let setup = TestSetup::new().await;
     let never = Gate::closed();
-    let stuck = held_by(&lab, &never).start().await;
-    let other = lab.homeserver("other.example").start().await;
-    let service = lab.deployment().start();
+    let stuck = held_by(&setup, &never).start().await;
+    let other = setup.homeserver("other.example").start().await;
+    let service = setup.deployment().start();
     let _waiting = Client::send(&service, &stuck).await;
     stuck.well_known_requested().await;
 
@@ -117,12 +117,12 @@ struct Counts {
 }
 
 impl Counts {
-    fn of(lab: &Lab, home: &Homeserver) -> Self {
+    fn of(setup: &TestSetup, home: &Homeserver) -> Self {
         Self {
             well_known: home.well_known_requests(),
-            srv: lab.resolver.asked().len(),
+            srv: setup.resolver.asked().len(),
             userinfo: home.userinfo_requests(),
-            rooms: lab.sfu.requests(),
+            rooms: setup.sfu.requests(),
         }
     }
 }
@@ -138,15 +138,15 @@ enum How {
 }
 
 impl How {
-    async fn homeserver(self, lab: &Lab) -> (Homeserver, String) {
+    async fn homeserver(self, setup: &TestSetup) -> (Homeserver, String) {
         let name = match self {
-            Self::Address => lab.network.unused_address().to_string(),
+            Self::Address => setup.network.unused_address().to_string(),
             _ => String::from("example.org"),
         };
         for host in ["hs.example.net", "example.org"] {
-            lab.resolver.add_srv(&format!("_matrix-fed._tcp.{host}"), 10, 5, 8449, "node1.example");
+            setup.resolver.add_srv(&format!("_matrix-fed._tcp.{host}"), 10, 5, 8449, "node1.example");
         }
-        let plan = lab.homeserver(&name);
+        let plan = setup.homeserver(&name);
         let plan = match self {
             Self::WellKnown => plan,
             Self::WellKnownAndSrv => {
@@ -154,7 +154,7 @@ impl How {
             }
             Self::Srv => plan.without_well_known().federation_behind_srv("example.org", "node1.example", 8449),
             Self::DefaultPort => {
-                lab.resolver.forget();
+                setup.resolver.forget();
                 plan.without_well_known().federation_at("example.org", 8448)
             }
             Self::Address => plan.federation_at(&name, 8448),
@@ -163,9 +163,9 @@ impl How {
     }
 }
 
-fn held_by<'a>(lab: &'a Lab, gate: &Gate) -> HomeserverPlan<'a> {
+fn held_by<'a>(setup: &'a TestSetup, gate: &Gate) -> HomeserverPlan<'a> {
     let delegation = Reply::json(200, &json!({ "m.server": "matrix.example.org:443" }));
-    lab.homeserver("example.org").well_known(delegation.behind(gate))
+    setup.homeserver("example.org").well_known(delegation.behind(gate))
 }
 
 /// A client that has sent a complete request. It can wait for the response, or disconnect before.

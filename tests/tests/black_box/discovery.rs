@@ -3,29 +3,29 @@
 //! Each test sets up well-known files and SRV records for one step of the algorithm. A fake homeserver listens at the
 //! expected address only, and a verified token shows that the worker has found it there.
 
-use black_box::{Endpoint, Homeserver, Lab, PUBLIC_V6, Reply};
+use black_box::{Endpoint, Homeserver, PUBLIC_V6, Reply, TestSetup};
 use serde_json::json;
 
 #[tokio::test]
 async fn an_ipv4_literal_with_a_port_is_asked_there() {
-    let lab = Lab::new().await;
-    let address = lab.network.unused_address().to_string();
+    let setup = TestSetup::new().await;
+    let address = setup.network.unused_address().to_string();
     let name = format!("{address}:8449");
 
-    let home = lab.homeserver(&name).federation_at(&address, 8449).start().await;
+    let home = setup.homeserver(&name).federation_at(&address, 8449).start().await;
 
-    assert_verified(&lab, &home, &name).await;
+    assert_verified(&setup, &home, &name).await;
     assert_eq!(home.well_known_requests(), 0);
 }
 
 #[tokio::test]
 async fn an_ipv4_literal_is_asked_at_port_8448() {
-    let lab = Lab::new().await;
-    let address = lab.network.unused_address().to_string();
+    let setup = TestSetup::new().await;
+    let address = setup.network.unused_address().to_string();
 
-    let home = lab.homeserver(&address).federation_at(&address, 8448).start().await;
+    let home = setup.homeserver(&address).federation_at(&address, 8448).start().await;
 
-    assert_verified(&lab, &home, &address).await;
+    assert_verified(&setup, &home, &address).await;
     assert_eq!(home.well_known_requests(), 0);
 }
 
@@ -34,54 +34,54 @@ async fn an_ipv6_literal_is_asked_at_its_port_or_8448() {
     let literal = format!("[{PUBLIC_V6}]");
 
     for (name, port) in [(format!("{literal}:8449"), 8449), (literal.clone(), 8448)] {
-        let lab = Lab::new().await;
-        let home = lab.homeserver(&name).federation_at(&literal, port).start().await;
+        let setup = TestSetup::new().await;
+        let home = setup.homeserver(&name).federation_at(&literal, port).start().await;
 
-        assert_verified(&lab, &home, &name).await;
+        assert_verified(&setup, &home, &name).await;
         assert_eq!(home.well_known_requests(), 0);
     }
 }
 
 #[tokio::test]
 async fn a_name_with_a_port_is_asked_there_without_any_look_up() {
-    let lab = Lab::new().await;
+    let setup = TestSetup::new().await;
 
-    let home = lab.homeserver("example.org:8449").federation_at("example.org", 8449).start().await;
+    let home = setup.homeserver("example.org:8449").federation_at("example.org", 8449).start().await;
 
-    assert_verified(&lab, &home, "example.org:8449").await;
+    assert_verified(&setup, &home, "example.org:8449").await;
     assert_eq!(home.well_known_requests(), 0);
-    assert!(lab.resolver.asked().is_empty());
+    assert!(setup.resolver.asked().is_empty());
 }
 
 #[tokio::test]
 async fn well_known_delegates_to_a_name_with_a_port() {
-    let lab = Lab::new().await;
+    let setup = TestSetup::new().await;
 
-    let home = lab
+    let home = setup
         .homeserver("example.org")
         .delegates_to("hs.example.net:8449")
         .federation_at("hs.example.net", 8449)
         .start()
         .await;
 
-    assert_verified(&lab, &home, "example.org").await;
-    assert!(lab.resolver.asked().is_empty());
+    assert_verified(&setup, &home, "example.org").await;
+    assert!(setup.resolver.asked().is_empty());
 }
 
 #[tokio::test]
 async fn well_known_delegates_to_port_443_of_the_name_itself() {
-    let lab = Lab::new().await;
+    let setup = TestSetup::new().await;
 
     let home =
-        lab.homeserver("example.org").delegates_to("example.org:443").federation_at("example.org", 443).start().await;
+        setup.homeserver("example.org").delegates_to("example.org:443").federation_at("example.org", 443).start().await;
 
-    assert_verified(&lab, &home, "example.org").await;
+    assert_verified(&setup, &home, "example.org").await;
 }
 
 #[tokio::test]
 async fn well_known_delegates_to_an_address() {
-    let lab = Lab::new().await;
-    let v4 = lab.network.unused_address().to_string();
+    let setup = TestSetup::new().await;
+    let v4 = setup.network.unused_address().to_string();
     let v6 = format!("[{PUBLIC_V6}]");
 
     for (number, (host, port, server)) in [
@@ -94,11 +94,11 @@ async fn well_known_delegates_to_an_address() {
     .enumerate()
     {
         let name = format!("example{number}.org");
-        let home = lab.homeserver(&name).delegates_to(&server).federation_at(host, port).start().await;
+        let home = setup.homeserver(&name).delegates_to(&server).federation_at(host, port).start().await;
 
-        assert_verified(&lab, &home, &name).await;
+        assert_verified(&setup, &home, &name).await;
     }
-    assert!(lab.resolver.asked().is_empty());
+    assert!(setup.resolver.asked().is_empty());
 }
 
 #[tokio::test]
@@ -106,76 +106,76 @@ async fn a_delegated_name_is_found_by_its_srv_record() {
     const RECORDS: [&str; 2] = ["_matrix-fed._tcp.hs.example.net", "_matrix._tcp.hs.example.net"];
     // The deprecated record is queried only if the other one doesn't exist.
     for asked in [&RECORDS[..1], &RECORDS] {
-        let lab = Lab::new().await;
-        lab.resolver.add_srv(asked[asked.len() - 1], 10, 5, 8449, "node1.example.com");
+        let setup = TestSetup::new().await;
+        setup.resolver.add_srv(asked[asked.len() - 1], 10, 5, 8449, "node1.example.com");
 
-        let home = lab
+        let home = setup
             .homeserver("example.org")
             .delegates_to("hs.example.net")
             .federation_behind_srv("hs.example.net", "node1.example.com", 8449)
             .start()
             .await;
 
-        assert_verified(&lab, &home, "example.org").await;
-        assert_eq!(lab.resolver.asked(), asked);
+        assert_verified(&setup, &home, "example.org").await;
+        assert_eq!(setup.resolver.asked(), asked);
     }
 }
 
 #[tokio::test]
 async fn a_delegated_name_without_srv_records_is_asked_at_port_8448() {
-    let lab = Lab::new().await;
+    let setup = TestSetup::new().await;
 
-    let home = lab
+    let home = setup
         .homeserver("example.org")
         .delegates_to("hs.example.net")
         .federation_at("hs.example.net", 8448)
         .start()
         .await;
 
-    assert_verified(&lab, &home, "example.org").await;
-    assert_eq!(lab.resolver.asked(), ["_matrix-fed._tcp.hs.example.net", "_matrix._tcp.hs.example.net"]);
+    assert_verified(&setup, &home, "example.org").await;
+    assert_eq!(setup.resolver.asked(), ["_matrix-fed._tcp.hs.example.net", "_matrix._tcp.hs.example.net"]);
 }
 
 #[tokio::test]
 async fn without_well_known_the_name_is_found_by_its_srv_record() {
     for record in ["_matrix-fed._tcp.example.org", "_matrix._tcp.example.org"] {
-        let lab = Lab::new().await;
-        lab.resolver.add_srv(record, 10, 5, 8449, "node1.example.com");
+        let setup = TestSetup::new().await;
+        setup.resolver.add_srv(record, 10, 5, 8449, "node1.example.com");
 
-        let home = lab
+        let home = setup
             .homeserver("example.org")
             .without_well_known()
             .federation_behind_srv("example.org", "node1.example.com", 8449)
             .start()
             .await;
 
-        assert_verified(&lab, &home, "example.org").await;
+        assert_verified(&setup, &home, "example.org").await;
     }
 }
 
 #[tokio::test]
 async fn an_srv_record_that_points_to_the_name_itself_is_followed() {
-    let lab = Lab::new().await;
-    lab.resolver.add_srv("_matrix-fed._tcp.example.org", 10, 5, 8449, "example.org");
+    let setup = TestSetup::new().await;
+    setup.resolver.add_srv("_matrix-fed._tcp.example.org", 10, 5, 8449, "example.org");
 
-    let home = lab.homeserver("example.org").without_well_known().federation_at("example.org", 8449).start().await;
+    let home = setup.homeserver("example.org").without_well_known().federation_at("example.org", 8449).start().await;
 
-    assert_verified(&lab, &home, "example.org").await;
+    assert_verified(&setup, &home, "example.org").await;
 }
 
 #[tokio::test]
 async fn without_well_known_and_srv_records_the_name_is_asked_at_port_8448() {
-    let lab = Lab::new().await;
+    let setup = TestSetup::new().await;
 
-    let home = lab.homeserver("example.org").without_well_known().federation_at("example.org", 8448).start().await;
+    let home = setup.homeserver("example.org").without_well_known().federation_at("example.org", 8448).start().await;
 
-    assert_verified(&lab, &home, "example.org").await;
-    assert_eq!(lab.resolver.asked(), ["_matrix-fed._tcp.example.org", "_matrix._tcp.example.org"]);
+    assert_verified(&setup, &home, "example.org").await;
+    assert_eq!(setup.resolver.asked(), ["_matrix-fed._tcp.example.org", "_matrix._tcp.example.org"]);
 }
 
 #[tokio::test]
 async fn a_well_known_that_says_nothing_is_no_well_known() {
-    let lab = Lab::new().await;
+    let setup = TestSetup::new().await;
     let with = |body: serde_json::Value| Reply::json(200, &body);
 
     for (number, reply) in [
@@ -200,33 +200,33 @@ async fn a_well_known_that_says_nothing_is_no_well_known() {
     .enumerate()
     {
         let name = format!("example{number}.org");
-        let home = lab.homeserver(&name).well_known(reply).federation_at(&name, 8448).start().await;
+        let home = setup.homeserver(&name).well_known(reply).federation_at(&name, 8448).start().await;
 
-        assert_verified(&lab, &home, &name).await;
+        assert_verified(&setup, &home, &name).await;
     }
 }
 
 #[tokio::test]
 async fn a_well_known_of_another_content_type_counts() {
-    let lab = Lab::new().await;
+    let setup = TestSetup::new().await;
 
-    let home = lab
+    let home = setup
         .homeserver("example.org")
         .well_known(Reply::new(200, "text/plain", r#"{"m.server": "hs.example.net:443", "x": 1}"#))
         .federation_at("hs.example.net", 443)
         .start()
         .await;
 
-    assert_verified(&lab, &home, "example.org").await;
+    assert_verified(&setup, &home, "example.org").await;
 }
 
 #[tokio::test]
 async fn a_website_that_is_down_is_no_well_known() {
-    let lab = Lab::new().await;
+    let setup = TestSetup::new().await;
 
-    let home = lab.homeserver("example.org").without_website().federation_at("example.org", 8448).start().await;
+    let home = setup.homeserver("example.org").without_website().federation_at("example.org", 8448).start().await;
 
-    assert_verified(&lab, &home, "example.org").await;
+    assert_verified(&setup, &home, "example.org").await;
 }
 
 #[tokio::test]
@@ -237,17 +237,18 @@ async fn a_resolver_that_fails_means_port_8448() {
         Reply::new(200, "application/dns-json", r#"{"Status": 2}"#),
         Reply::new(200, "application/dns-json", r#"{"Status": 0, "Answer": [{"type": 33, "data": "x"}]}"#),
     ] {
-        let lab = Lab::new().await;
-        lab.resolver.set_reply(reply);
+        let setup = TestSetup::new().await;
+        setup.resolver.set_reply(reply);
 
-        let home = lab.homeserver("example.org").without_well_known().federation_at("example.org", 8448).start().await;
+        let home =
+            setup.homeserver("example.org").without_well_known().federation_at("example.org", 8448).start().await;
 
-        assert_verified(&lab, &home, "example.org").await;
+        assert_verified(&setup, &home, "example.org").await;
     }
 }
 
-async fn assert_verified(lab: &Lab, home: &Homeserver, server_name: &str) {
-    let service = lab.deployment().start();
+async fn assert_verified(setup: &TestSetup, home: &Homeserver, server_name: &str) {
+    let service = setup.deployment().start();
 
     let answer = service.ask(Endpoint::SfuGet, &home.openid_token(&format!("@alice:{server_name}"))).await;
 

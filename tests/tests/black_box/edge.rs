@@ -3,7 +3,7 @@
 //!
 //! `wrangler dev` simulates them, with the bindings of the repository's own `wrangler.toml`.
 
-use black_box::{Answer, Endpoint, Lab, Service, Sfu, Wrangler};
+use black_box::{Answer, Endpoint, Service, Sfu, TestSetup, Wrangler};
 use bytes::Bytes;
 use http_body_util::Full;
 use hyper::{Method, Request};
@@ -12,16 +12,16 @@ use serde_json::{Value, json};
 
 #[tokio::test]
 async fn addresses_and_users_have_limits_of_their_own() {
-    let lab = Lab::new().await;
-    let home = lab.homeserver("example.org").start().await;
+    let setup = TestSetup::new().await;
+    let home = setup.homeserver("example.org").start().await;
     let limits = Wrangler::default().limit("RATE_LIMIT_BY_ADDRESS", 8).limit("RATE_LIMIT_BY_USER", 3);
-    let service = lab.deployment().full_access("example.org").start_under(limits);
+    let service = setup.deployment().full_access("example.org").start_under(limits);
     let request = |user: &str| Endpoint::GetToken.request(&home.openid_token(user));
 
     // The platform resets its counters at the turn of a period, which may fall between two requests.
     let asked = until_limited(&service, "93.184.216.1", 3, || request("@alice:example.org")).await;
     assert!((3..=6).contains(&asked), "the user was limited after {asked} requests");
-    assert_eq!(lab.sfu.created().len(), asked);
+    assert_eq!(setup.sfu.created().len(), asked);
 
     let mut guests = (1..).map(|number| request(&format!("@guest{number}:example.org")));
     let asked = until_limited(&service, "2001:db8::1", 8, || guests.next().unwrap()).await;
@@ -39,9 +39,9 @@ async fn addresses_and_users_have_limits_of_their_own() {
 
 #[tokio::test]
 async fn a_family_in_one_call_stays_below_the_limits_that_are_deployed() {
-    let lab = Lab::new().await;
-    let home = lab.homeserver("example.org").start().await;
-    let service = lab.deployment().full_access("example.org").start_under(Wrangler::default());
+    let setup = TestSetup::new().await;
+    let home = setup.homeserver("example.org").start().await;
+    let service = setup.deployment().full_access("example.org").start_under(Wrangler::default());
 
     // Twelve devices of four people lose the SFU twice, and reconnect all at once, each through both endpoints.
     for _ in 0..2 {
@@ -58,10 +58,10 @@ async fn a_family_in_one_call_stays_below_the_limits_that_are_deployed() {
 #[tokio::test]
 async fn a_secret_is_read_from_the_secrets_store() {
     let (key, secret) = Sfu::credentials();
-    let lab = Lab::new().await;
-    let home = lab.homeserver("example.org").start().await;
+    let setup = TestSetup::new().await;
+    let home = setup.homeserver("example.org").start().await;
     let stored = Wrangler::default().stored_secret("LIVEKIT_SECRET", secret);
-    let service = lab.deployment().full_access("example.org").start_under(stored);
+    let service = setup.deployment().full_access("example.org").start_under(stored);
 
     let jwt = service.ask(Endpoint::GetToken, &home.openid_token("@alice:example.org")).await.jwt();
 
@@ -71,8 +71,8 @@ async fn a_secret_is_read_from_the_secrets_store() {
 
 #[tokio::test]
 async fn a_secret_that_the_secrets_store_does_not_have_is_named() {
-    let lab = Lab::new().await;
-    let service = lab.deployment().start_under(Wrangler::default().missing_secret("LIVEKIT_SECRET"));
+    let setup = TestSetup::new().await;
+    let service = setup.deployment().start_under(Wrangler::default().missing_secret("LIVEKIT_SECRET"));
 
     let health = service.request(Method::GET, "/healthz").await;
 

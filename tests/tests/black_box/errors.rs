@@ -3,13 +3,13 @@
 //! Each test sends requests with one thing wrong and compares status and `errcode`. Requests with two things wrong show
 //! the order, and the fakes' counters show that a rejected request has caused no other request.
 
-use black_box::{Endpoint, Homeserver, Lab, OpenIdToken, Reply, Service};
+use black_box::{Endpoint, Homeserver, OpenIdToken, Reply, Service, TestSetup};
 use serde_json::{Value, json};
 
 #[tokio::test]
 async fn a_body_that_is_no_json_object_is_not_json() {
-    let lab = Lab::new().await;
-    let service = lab.deployment().start();
+    let setup = TestSetup::new().await;
+    let service = setup.deployment().start();
 
     for endpoint in Endpoint::BOTH {
         for body in [
@@ -38,8 +38,8 @@ async fn a_body_that_is_no_json_object_is_not_json() {
 
 #[tokio::test]
 async fn json_of_any_depth_is_refused_like_any_other() {
-    let lab = Lab::new().await;
-    let service = lab.deployment().start();
+    let setup = TestSetup::new().await;
+    let service = setup.deployment().start();
 
     for endpoint in Endpoint::BOTH {
         for body in ["[".repeat(60_000), "{\"a\":".repeat(12_000), format!("{{\"room\":{}", "[".repeat(60_000))] {
@@ -50,7 +50,7 @@ async fn json_of_any_depth_is_refused_like_any_other() {
 
 #[tokio::test]
 async fn a_field_of_the_wrong_type_is_not_json() {
-    let (_lab, _home, service, token) = a_service_and_a_token().await;
+    let (_setup, _home, service, token) = a_service_and_a_token().await;
 
     for (endpoint, pointer) in fields() {
         let fitting = endpoint.request(&token).pointer(pointer).cloned().unwrap();
@@ -74,7 +74,7 @@ async fn a_field_of_the_wrong_type_is_not_json() {
 
 #[tokio::test]
 async fn an_unknown_field_is_not_json_wherever_it_is() {
-    let (_lab, _home, service, token) = a_service_and_a_token().await;
+    let (_setup, _home, service, token) = a_service_and_a_token().await;
 
     for (endpoint, object) in [
         (Endpoint::GetToken, ""),
@@ -95,7 +95,7 @@ async fn an_unknown_field_is_not_json_wherever_it_is() {
 
 #[tokio::test]
 async fn fields_of_the_other_endpoint_are_unknown() {
-    let (_lab, _home, service, token) = a_service_and_a_token().await;
+    let (_setup, _home, service, token) = a_service_and_a_token().await;
 
     for (endpoint, other) in [(Endpoint::GetToken, Endpoint::SfuGet), (Endpoint::SfuGet, Endpoint::GetToken)] {
         let answer = service.post(endpoint.path(), &other.request(&token)).await;
@@ -106,7 +106,7 @@ async fn fields_of_the_other_endpoint_are_unknown() {
 
 #[tokio::test]
 async fn a_missing_or_empty_field_is_bad_json_and_named() {
-    let (_lab, home, service, token) = a_service_and_a_token().await;
+    let (_setup, home, service, token) = a_service_and_a_token().await;
 
     for (endpoint, pointer) in fields() {
         let (parent, field) = pointer.rsplit_once('/').unwrap();
@@ -132,7 +132,7 @@ async fn a_missing_or_empty_field_is_bad_json_and_named() {
 
 #[tokio::test]
 async fn a_legacy_client_may_have_no_device() {
-    let (_lab, _home, service, token) = a_service_and_a_token().await;
+    let (_setup, _home, service, token) = a_service_and_a_token().await;
 
     let mut body = Endpoint::SfuGet.request(&token);
     body["device_id"] = json!("");
@@ -142,7 +142,7 @@ async fn a_legacy_client_may_have_no_device() {
 
 #[tokio::test]
 async fn expires_in_is_any_number() {
-    let (_lab, _home, service, token) = a_service_and_a_token().await;
+    let (_setup, _home, service, token) = a_service_and_a_token().await;
 
     for endpoint in Endpoint::BOTH {
         for number in ["0", "3600", "3600.5", "-1", "18446744073709551615", "1e300"] {
@@ -161,19 +161,19 @@ async fn expires_in_is_any_number() {
 
 #[tokio::test]
 async fn a_token_that_the_homeserver_does_not_know_is_unauthorized() {
-    let (lab, home, service, mut token) = a_service_and_a_token().await;
+    let (setup, home, service, mut token) = a_service_and_a_token().await;
     token.access_token = String::from("forged");
 
     for endpoint in Endpoint::BOTH {
         service.ask(endpoint, &token).await.assert_error(401, "M_UNAUTHORIZED");
     }
     assert_eq!(home.userinfo_requests(), 2);
-    assert_eq!(lab.sfu.requests(), 0);
+    assert_eq!(setup.sfu.requests(), 0);
 }
 
 #[tokio::test]
 async fn a_claimed_user_other_than_the_token_s_is_unauthorized() {
-    let (lab, _home, service, token) = a_service_and_a_token().await;
+    let (setup, _home, service, token) = a_service_and_a_token().await;
 
     for claimed in ["@bob:example.org", "@Alice:example.org", "@alice:example.org ", "alice", "@alice:example.com"] {
         let mut body = Endpoint::GetToken.request(&token);
@@ -183,13 +183,13 @@ async fn a_claimed_user_other_than_the_token_s_is_unauthorized() {
 
         answer.assert_error(401, "M_UNAUTHORIZED");
     }
-    assert_eq!(lab.sfu.requests(), 0);
+    assert_eq!(setup.sfu.requests(), 0);
 }
 
 #[tokio::test]
 async fn form_is_checked_before_content_and_content_before_the_homeserver_is_asked() {
-    let (lab, home, service, mut token) = a_service_and_a_token().await;
-    lab.sfu.fail(Reply::html(502));
+    let (setup, home, service, mut token) = a_service_and_a_token().await;
+    setup.sfu.fail(Reply::html(502));
     token.access_token = String::from("forged");
 
     for endpoint in Endpoint::BOTH {
@@ -202,18 +202,18 @@ async fn form_is_checked_before_content_and_content_before_the_homeserver_is_ask
         incomplete["openid_token"]["matrix_server_name"] = json!("");
         service.post(endpoint.path(), &incomplete).await.assert_error(400, "M_BAD_JSON");
     }
-    assert_eq!((home.connections(), lab.sfu.requests()), (0, 0));
+    assert_eq!((home.connections(), setup.sfu.requests()), (0, 0));
 
     for endpoint in Endpoint::BOTH {
         service.ask(endpoint, &token).await.assert_error(401, "M_UNAUTHORIZED");
     }
-    assert_eq!(lab.sfu.requests(), 0, "a room is created only for a verified user");
+    assert_eq!(setup.sfu.requests(), 0, "a room is created only for a verified user");
 }
 
 #[tokio::test]
 async fn an_sfu_that_refuses_is_an_unknown_error() {
-    let (lab, _home, service, token) = a_service_and_a_token().await;
-    lab.sfu.fail(Reply::json(503, &json!({ "code": "unavailable", "msg": "MARKER-OF-UPSTREAM" })));
+    let (setup, _home, service, token) = a_service_and_a_token().await;
+    setup.sfu.fail(Reply::json(503, &json!({ "code": "unavailable", "msg": "MARKER-OF-UPSTREAM" })));
 
     for endpoint in Endpoint::BOTH {
         let answer = service.ask(endpoint, &token).await;
@@ -225,7 +225,7 @@ async fn an_sfu_that_refuses_is_an_unknown_error() {
 
 #[tokio::test]
 async fn an_error_never_repeats_what_the_homeserver_said() {
-    let (_lab, home, service, token) = a_service_and_a_token().await;
+    let (_setup, home, service, token) = a_service_and_a_token().await;
 
     for reply in [
         Reply::json(401, &json!({ "errcode": "M_MARKER", "error": "MARKER-OF-UPSTREAM" })),
@@ -262,10 +262,10 @@ fn fields() -> Vec<(Endpoint, &'static str)> {
     get_token.into_iter().chain(sfu_get.map(|field| (Endpoint::SfuGet, field))).collect()
 }
 
-async fn a_service_and_a_token() -> (Lab, Homeserver, Service, OpenIdToken) {
-    let lab = Lab::new().await;
-    let home = lab.homeserver("example.org").start().await;
-    let service = lab.deployment().full_access("example.org").start();
+async fn a_service_and_a_token() -> (TestSetup, Homeserver, Service, OpenIdToken) {
+    let setup = TestSetup::new().await;
+    let home = setup.homeserver("example.org").start().await;
+    let service = setup.deployment().full_access("example.org").start();
     let token = home.openid_token("@alice:example.org");
-    (lab, home, service, token)
+    (setup, home, service, token)
 }

@@ -3,14 +3,14 @@
 //! Encoded paths, unsigned webhooks and extreme times arrive on bare connections. The tests check the responses, the
 //! moment at which they come, and the peak of workerd's memory.
 
-use black_box::{Lab, Service, Webhook};
+use black_box::{Service, TestSetup, Webhook};
 use futures_util::future::join_all;
 use serde_json::json;
 
 #[tokio::test]
 async fn a_path_is_the_same_to_the_service_as_to_a_proxy_that_decodes_it() {
-    let lab = Lab::new().await;
-    let service = lab.deployment().start();
+    let setup = TestSetup::new().await;
+    let service = setup.deployment().start();
 
     // A proxy that passes only `/_matrix/` decodes these paths to match them, and forwards them as it received them.
     for path in ["/%5Fmatrix/sfu/get", "/_matri%78/get_token", "/_matrix%2Fsfu%2Fget", "/_matrix/..%2Fsfu/get"] {
@@ -23,7 +23,7 @@ async fn a_path_is_the_same_to_the_service_as_to_a_proxy_that_decodes_it() {
 
 #[tokio::test]
 async fn a_stranger_s_webhook_is_refused_before_its_body_arrives() {
-    let (_lab, service) = a_service().await;
+    let (_setup, service) = a_service().await;
     let unsigned = "POST /sfu_webhook HTTP/1.1\r\nHost: edge\r\nContent-Length: 1048576\r\n\r\n";
     let forged = unsigned.replace(
         "\r\n\r\n",
@@ -44,7 +44,7 @@ async fn a_stranger_s_webhook_is_refused_before_its_body_arrives() {
 
 #[tokio::test]
 async fn bodies_of_strangers_webhooks_are_not_kept() {
-    let (_lab, service) = a_service().await;
+    let (_setup, service) = a_service().await;
     let before = service.peak_resident_kib();
     let head = "POST /sfu_webhook HTTP/1.1\r\nHost: edge\r\nContent-Length: 1048576\r\n\r\n";
     let body = vec![b' '; 1024 * 1024 - 1];
@@ -65,7 +65,7 @@ async fn bodies_of_strangers_webhooks_are_not_kept() {
 
 #[tokio::test]
 async fn a_signed_webhook_with_any_times_panics_nowhere() {
-    let (_lab, service) = a_service().await;
+    let (_setup, service) = a_service().await;
     let extremes = [i64::MIN, i64::MIN + 1, -8_334_601_228_800, -1, 0, 8_210_266_876_799, i64::MAX];
     for time in extremes {
         for claim in ["nbf", "exp", "iat"] {
@@ -86,7 +86,7 @@ async fn a_signed_webhook_with_any_times_panics_nowhere() {
 
 #[tokio::test]
 async fn rooms_that_store_nothing_leave_no_files_behind() {
-    let (_lab, service) = a_service().await;
+    let (_setup, service) = a_service().await;
     for number in 0..20 {
         let event = json!({ "event": "participant_joined", "room": { "name": format!("room-{number}") },
             "participant": { "identity": "a", "sid": "PA_1" } });
@@ -100,10 +100,10 @@ async fn rooms_that_store_nothing_leave_no_files_behind() {
     assert_eq!(service.storage().databases(), 0);
 }
 
-async fn a_service() -> (Lab, Service) {
-    let lab = Lab::new().await;
-    let service = lab.deployment().start();
-    (lab, service)
+async fn a_service() -> (TestSetup, Service) {
+    let setup = TestSetup::new().await;
+    let service = setup.deployment().start();
+    (setup, service)
 }
 
 const MAX_GROWTH_KIB: u64 = 60 * 1024;

@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use black_box::{Endpoint, HostilePeer, Lab, OpenIdToken, Service, Step};
+use black_box::{Endpoint, HostilePeer, OpenIdToken, Service, Step, TestSetup};
 use bytes::Bytes;
 use flate2::Compression;
 use flate2::write::GzEncoder;
@@ -71,7 +71,7 @@ async fn answers_that_break_off_or_are_none_end_the_request() {
 async fn a_slow_drip_and_silence_are_given_up_after_ten_seconds() {
     let drip = Bytes::from("HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n".to_owned() + &" ".repeat(1000));
     for script in [vec![Step::Drip(drip, Duration::from_millis(500))], vec![Step::Silence]] {
-        let (_lab, peer, service) = a_service(script).await;
+        let (_setup, peer, service) = a_service(script).await;
 
         let statuses = join_all((0..20).map(|_| refused(&service))).await;
 
@@ -83,7 +83,7 @@ async fn a_slow_drip_and_silence_are_given_up_after_ten_seconds() {
 /// Checks that several concurrent requests are rejected, and that workerd's memory grows by less than
 /// [`MAX_GROWTH_KIB`].
 async fn assert_cheap(script: Vec<Step>) {
-    let (_lab, peer, service) = a_service(script).await;
+    let (_setup, peer, service) = a_service(script).await;
     let before = service.peak_resident_kib();
 
     let statuses = join_all((0..8).map(|_| refused(&service))).await;
@@ -94,11 +94,11 @@ async fn assert_cheap(script: Vec<Step>) {
     assert!(after < before + MAX_GROWTH_KIB, "{before} KiB before, {after} KiB at most, {} bytes sent", peer.sent());
 }
 
-async fn a_service(script: Vec<Step>) -> (Lab, HostilePeer, Service) {
-    let lab = Lab::new().await;
-    let peer = lab.hostile_peer("evil.example", 8448, script).await;
-    let service = lab.deployment().full_access("*").start();
-    (lab, peer, service)
+async fn a_service(script: Vec<Step>) -> (TestSetup, HostilePeer, Service) {
+    let setup = TestSetup::new().await;
+    let peer = setup.hostile_peer("evil.example", 8448, script).await;
+    let service = setup.deployment().full_access("*").start();
+    (setup, peer, service)
 }
 
 async fn refused(service: &Service) -> u16 {

@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use black_box::{Departure, Door, Lab, Member, Participant, Service, Webhook};
+use black_box::{Departure, EntryPoint, Member, Participant, Service, TestSetup, Webhook};
 use livekit_token::TokenVerifier;
 
 type Key = (&'static str, &'static str);
@@ -38,32 +38,32 @@ const STEPS: [Step; 6] = [
 
 #[tokio::test]
 async fn tokens_webhooks_and_leaves_work_at_every_step() {
-    let lab = Lab::new().await;
-    let home = lab.homeserver("example.org").start().await;
-    let events = lab.delayed_events("cs.example.org").await;
+    let setup = TestSetup::new().await;
+    let home = setup.homeserver("example.org").start().await;
+    let events = setup.delayed_events("cs.example.org").await;
     home.has_client_api(events.base_url());
-    let mut service = lab.deployment().full_access("example.org").start();
+    let mut service = setup.deployment().full_access("example.org").start();
     let mut earlier: Vec<(String, Participant)> = Vec::new();
 
     for (number, step) in STEPS.into_iter().enumerate() {
         println!("{}", step.name);
-        lab.sfu.set_keys(step.sfu);
+        setup.sfu.set_keys(step.sfu);
         deploy(&mut service, step.worker);
         let member = Member::of_room(&format!("!room{number}:example.org"), "@alice:example.org");
 
         // The SFU accepts the worker's request for the room, and would accept the client's token.
         let delay_id = events.schedule(LONG);
         let token = home.openid_token(&member.user_id);
-        let body = member.delegation(Door::GetToken, &token, &delay_id, LONG);
-        let jwt = service.post(Door::GetToken.path(), &body).await.jwt();
+        let body = member.delegation(EntryPoint::GetToken, &token, &delay_id, LONG);
+        let jwt = service.post(EntryPoint::GetToken.path(), &body).await.jwt();
         let (signing, secret) = step.worker[0];
         let claims = TokenVerifier::with_api_key(signing, secret).verify(&jwt).expect("signed with the first key");
-        assert_eq!((claims.iss.as_str(), claims.sub), (signing, member.identity(Door::GetToken)));
+        assert_eq!((claims.iss.as_str(), claims.sub), (signing, member.identity(EntryPoint::GetToken)));
         assert!(step.sfu.contains(&step.worker[0]), "the SFU doesn't have the signing key");
-        assert_eq!(lab.sfu.created().len(), number + 1);
+        assert_eq!(setup.sfu.created().len(), number + 1);
 
         // Webhooks are accepted under any of the worker's keys.
-        let participant = lab.sfu.join(&member.room(), &member.identity(Door::GetToken));
+        let participant = setup.sfu.join(&member.room(), &member.identity(EntryPoint::GetToken));
         for (key, secret) in step.worker {
             send(&service, participant.joined().signed_with(key, secret), 200).await;
         }
@@ -71,7 +71,7 @@ async fn tokens_webhooks_and_leaves_work_at_every_step() {
 
         // The leave that was delegated one step earlier is sent.
         if let Some((delay_id, participant)) = earlier.pop() {
-            lab.sfu.leave(&participant);
+            setup.sfu.leave(&participant);
             let (key, secret) = step.webhooks;
             send(&service, participant.left(Departure::ClientInitiated).signed_with(key, secret), 200).await;
             events.sent(&delay_id).await;

@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use black_box::{Deployment, Door, Lab, Member, TalkativeNamespace};
+use black_box::{Deployment, EntryPoint, Member, TalkativeNamespace, TestSetup};
 use serde_json::json;
 
 #[tokio::test]
@@ -27,20 +27,20 @@ async fn without_a_hint_the_platform_decides() {
 
 /// Options passed to the namespace for each object: for a delegation with a token, and for a webhook.
 async fn options_of_objects(configure: impl FnOnce(Deployment) -> Deployment) -> Vec<String> {
-    let lab = Lab::new().await;
-    let home = lab.homeserver("example.org").start().await;
-    let events = lab.delayed_events("cs.example.org").await;
+    let setup = TestSetup::new().await;
+    let home = setup.homeserver("example.org").start().await;
+    let events = setup.delayed_events("cs.example.org").await;
     home.has_client_api(events.base_url());
-    let deployment = lab.deployment().full_access("example.org").bind("ROOMS", TalkativeNamespace);
+    let deployment = setup.deployment().full_access("example.org").bind("ROOMS", TalkativeNamespace);
     let service = configure(deployment).start();
     let alice = Member::of_room("!room:example.org", "@alice:example.org");
     let delay = Duration::from_secs(600);
     let delay_id = events.schedule(delay);
 
-    let body = alice.delegation(Door::GetToken, &home.openid_token(&alice.user_id), &delay_id, delay);
-    let answer = service.post(Door::GetToken.path(), &body).await;
+    let body = alice.delegation(EntryPoint::GetToken, &home.openid_token(&alice.user_id), &delay_id, delay);
+    let answer = service.post(EntryPoint::GetToken.path(), &body).await;
     assert_eq!(answer.status, 200, "{answer:?}");
-    let participant = lab.sfu.join(&alice.room(), &alice.identity(Door::GetToken));
+    let participant = setup.sfu.join(&alice.room(), &alice.identity(EntryPoint::GetToken));
     assert_eq!(participant.joined().send(&service).await.status, 200);
 
     TalkativeNamespace::options(&service)

@@ -3,14 +3,14 @@
 //! Requests of all kinds make the worker write lines of every level; the tests parse the lines, and search the whole
 //! output for every secret that the requests contained.
 
-use black_box::{Endpoint, Homeserver, Lab, Log, LogLine, Reply, Service, Sfu, Webhook};
+use black_box::{Endpoint, Homeserver, Log, LogLine, Reply, Service, Sfu, TestSetup, Webhook};
 use serde_json::json;
 
 #[tokio::test]
 async fn every_line_of_the_worker_is_a_json_object_with_level_message_and_request() {
-    let (lab, home, service) = a_service("debug").await;
+    let (setup, home, service) = a_service("debug").await;
 
-    provoke_every_kind_of_line(&lab, &home, &service).await;
+    provoke_every_kind_of_line(&setup, &home, &service).await;
 
     let lines = service.log().lines();
     assert!(lines.len() >= 5, "{lines:?}");
@@ -27,7 +27,7 @@ async fn every_line_of_the_worker_is_a_json_object_with_level_message_and_reques
 
 #[tokio::test]
 async fn lines_of_one_request_have_its_id_and_no_other_s() {
-    let (_lab, home, service) = a_service("info").await;
+    let (_setup, home, service) = a_service("info").await;
 
     for _ in 0..3 {
         service.ask(Endpoint::SfuGet, &home.openid_token("@alice:example.org")).await;
@@ -41,10 +41,10 @@ async fn lines_of_one_request_have_its_id_and_no_other_s() {
 
 #[tokio::test]
 async fn an_issued_token_is_one_line_with_who_what_where_and_how_long() {
-    let lab = Lab::new().await;
-    let full = lab.homeserver("full.example").start().await;
-    let restricted = lab.homeserver("restricted.example").start().await;
-    let service = lab.deployment().full_access("full.example").start();
+    let setup = TestSetup::new().await;
+    let full = setup.homeserver("full.example").start().await;
+    let restricted = setup.homeserver("restricted.example").start().await;
+    let service = setup.deployment().full_access("full.example").start();
 
     service.ask(Endpoint::GetToken, &full.openid_token("@alice:full.example")).await;
     service.ask(Endpoint::SfuGet, &restricted.openid_token("@bob:restricted.example")).await;
@@ -66,9 +66,9 @@ async fn lines_below_the_level_are_left_out() {
         ("warning", &["warn", "error"]),
         ("error", &["error"]),
     ] {
-        let (lab, home, service) = a_service(level).await;
+        let (setup, home, service) = a_service(level).await;
 
-        provoke_every_kind_of_line(&lab, &home, &service).await;
+        provoke_every_kind_of_line(&setup, &home, &service).await;
 
         let mut levels: Vec<_> = service.log().lines().iter().map(|line| line.level().to_owned()).collect();
         levels.sort_unstable();
@@ -81,17 +81,17 @@ async fn lines_below_the_level_are_left_out() {
 
 #[tokio::test]
 async fn the_step_of_discovery_that_failed_is_in_the_log() {
-    let lab = Lab::new().await;
-    let service = lab.deployment().start();
-    let expired = lab.authority.expired_certificate("matrix.expired.example");
-    let wrong = lab.authority.certificate("elsewhere.example");
-    lab.network.address_of("down.example");
+    let setup = TestSetup::new().await;
+    let service = setup.deployment().start();
+    let expired = setup.authority.expired_certificate("matrix.expired.example");
+    let wrong = setup.authority.certificate("elsewhere.example");
+    setup.network.address_of("down.example");
     let homes = [
-        lab.homeserver("expired.example").certificate(expired).start().await,
-        lab.homeserver("wrong.example").certificate(wrong).start().await,
-        lab.homeserver("down.example").without_well_known().federation_at("other.example", 8448).start().await,
-        lab.homeserver("private.example").delegates_to("10.1.2.3").start().await,
-        lab.homeserver("broken.example").userinfo(Reply::html(502)).start().await,
+        setup.homeserver("expired.example").certificate(expired).start().await,
+        setup.homeserver("wrong.example").certificate(wrong).start().await,
+        setup.homeserver("down.example").without_well_known().federation_at("other.example", 8448).start().await,
+        setup.homeserver("private.example").delegates_to("10.1.2.3").start().await,
+        setup.homeserver("broken.example").userinfo(Reply::html(502)).start().await,
     ];
     let names = ["expired.example", "wrong.example", "down.example", "private.example", "broken.example"];
 
@@ -110,8 +110,8 @@ async fn the_step_of_discovery_that_failed_is_in_the_log() {
 
 #[tokio::test]
 async fn no_token_secret_or_delay_id_is_ever_logged() {
-    let (lab, home, service) = a_service("debug").await;
-    let mut answers = provoke_every_kind_of_line(&lab, &home, &service).await;
+    let (setup, home, service) = a_service("debug").await;
+    let mut answers = provoke_every_kind_of_line(&setup, &home, &service).await;
     let token = home.openid_token("@alice:example.org");
     for endpoint in Endpoint::BOTH {
         let mut body = endpoint.request(&token);
@@ -142,7 +142,7 @@ async fn no_token_secret_or_delay_id_is_ever_logged() {
 
 /// Causes lines of every level: issued tokens, rejected requests, failures. Returns the secrets that must not appear
 /// in the log.
-async fn provoke_every_kind_of_line(lab: &Lab, home: &Homeserver, service: &Service) -> Vec<String> {
+async fn provoke_every_kind_of_line(setup: &TestSetup, home: &Homeserver, service: &Service) -> Vec<String> {
     let good = home.openid_token("@alice:example.org");
     let mut forged = good.clone();
     forged.access_token.push_str("-forged");
@@ -163,7 +163,7 @@ async fn provoke_every_kind_of_line(lab: &Lab, home: &Homeserver, service: &Serv
     assert_eq!(webhook.send(service).await.status, 401);
     assert_eq!(service.post("/nowhere", &json!({})).await.status, 404);
 
-    lab.sfu.fail(Reply::html(502));
+    setup.sfu.fail(Reply::html(502));
     assert_eq!(service.ask(Endpoint::GetToken, &good).await.status, 500);
     service.log().line_with(&["502"]).await;
     secrets
@@ -173,9 +173,9 @@ fn issued(log: &Log) -> Vec<LogLine> {
     log.lines().into_iter().filter(|line| line.level() == "info" && line.has(&["token issued"])).collect()
 }
 
-async fn a_service(level: &str) -> (Lab, Homeserver, Service) {
-    let lab = Lab::new().await;
-    let home = lab.homeserver("example.org").start().await;
-    let service = lab.deployment().full_access("example.org").set("LIVEKIT_LOG_LEVEL", level).start();
-    (lab, home, service)
+async fn a_service(level: &str) -> (TestSetup, Homeserver, Service) {
+    let setup = TestSetup::new().await;
+    let home = setup.homeserver("example.org").start().await;
+    let service = setup.deployment().full_access("example.org").set("LIVEKIT_LOG_LEVEL", level).start();
+    (setup, home, service)
 }

@@ -1,7 +1,7 @@
 //! Black-box tests: the promises of `docs/protocol.md`, checked on the production build in workerd.
 //!
 //! How it works:
-//! - [`black_box::Lab`] is the test setup: fakes of homeservers, resolver and SFU on loopback addresses, with a
+//! - [`black_box::TestSetup`] is the test setup: fakes of homeservers, resolver and SFU on loopback addresses, with a
 //!   certificate authority and a network of their own. The fakes are strict: a request that the worker must not send
 //!   fails the test.
 //! - A `Deployment` configures the worker and starts it in workerd, in `wrangler dev`, or as the packaged executable.

@@ -9,16 +9,18 @@ use std::path::Path;
 use std::process::{Command, Output};
 use std::time::{Duration, Instant};
 
-use black_box::{DelayedEvents, Departure, Door, Endpoint, Gate, Homeserver, Lab, Member, Package, Reply, Service};
+use black_box::{
+    DelayedEvents, Departure, Endpoint, EntryPoint, Gate, Homeserver, Member, Package, Reply, Service, TestSetup,
+};
 use hyper::Method;
 use nix::mount::{MsFlags, mount, umount};
 use serde_json::json;
 
 #[tokio::test]
 async fn it_gives_out_tokens() {
-    let lab = Lab::new().await;
-    let home = lab.homeserver("example.org").start().await;
-    let service = lab.deployment().full_access("example.org").start_package(&Package::made());
+    let setup = TestSetup::new().await;
+    let home = setup.homeserver("example.org").start().await;
+    let service = setup.deployment().full_access("example.org").start_package(&Package::made());
     let token = home.openid_token("@alice:example.org");
 
     for endpoint in Endpoint::BOTH {
@@ -30,9 +32,9 @@ async fn it_gives_out_tokens() {
 
 #[tokio::test]
 async fn a_request_that_is_under_way_is_finished() {
-    let lab = Lab::new().await;
-    let home = lab.homeserver("example.org").start().await;
-    let service = lab.deployment().full_access("example.org").start_package(&Package::made());
+    let setup = TestSetup::new().await;
+    let home = setup.homeserver("example.org").start().await;
+    let service = setup.deployment().full_access("example.org").start_package(&Package::made());
     let token = home.openid_token("@alice:example.org");
     let gate = Gate::closed();
     home.set_userinfo(Reply::json(200, &json!({ "sub": token.user_id })).behind(&gate));
@@ -54,8 +56,8 @@ async fn a_request_that_is_under_way_is_finished() {
 
 #[tokio::test]
 async fn a_request_that_never_ends_is_waited_for_for_ten_seconds() {
-    let lab = Lab::new().await;
-    let service = lab.deployment().start_package(&Package::made());
+    let setup = TestSetup::new().await;
+    let service = setup.deployment().start_package(&Package::made());
     // An idle connection doesn't delay the shutdown; a request whose body never comes does.
     assert_eq!(service.request(Method::GET, "/healthz").await.status, 200);
     let mut unfinished = service.connect().await;
@@ -74,8 +76,8 @@ async fn a_request_that_never_ends_is_waited_for_for_ten_seconds() {
 
 #[tokio::test]
 async fn with_nothing_to_finish_it_ends_at_once() {
-    let lab = Lab::new().await;
-    let service = lab.deployment().start_package(&Package::made());
+    let setup = TestSetup::new().await;
+    let service = setup.deployment().start_package(&Package::made());
     assert_eq!(service.request(Method::GET, "/healthz").await.status, 200);
 
     let asked = Instant::now();
@@ -103,7 +105,7 @@ async fn delegations_are_carried_on_by_another_executable() {
     stage.service.start_again_from(&upgraded);
 
     stage.events.restarted(&delay_id, restarts + 1).await;
-    stage.lab.sfu.leave(&participant);
+    stage.setup.sfu.leave(&participant);
     let answer = participant.left(Departure::ClientInitiated).send(&stage.service).await;
     assert_eq!(answer.status, 200, "{answer:?}");
     stage.events.sent(&delay_id).await;
@@ -128,8 +130,8 @@ async fn the_state_directory_is_laid_out_as_ever() {
 
 #[tokio::test]
 async fn a_state_directory_is_for_one_at_a_time() {
-    let lab = Lab::new().await;
-    let service = lab.deployment().start_package(&Package::made());
+    let setup = TestSetup::new().await;
+    let service = setup.deployment().start_package(&Package::made());
     let state = &service.launch().state;
 
     let outcome = start_with_environment_of(&service, state);
@@ -173,8 +175,8 @@ async fn what_is_wrong_with_the_configuration_is_said_before_anything_starts() {
 
 #[tokio::test]
 async fn a_state_directory_that_nothing_can_be_run_from_is_told() {
-    let lab = Lab::new().await;
-    let service = lab.deployment().start_package(&Package::made());
+    let setup = TestSetup::new().await;
+    let service = setup.deployment().start_package(&Package::made());
     let place = tempfile::tempdir().unwrap();
     mount(None::<&str>, place.path(), Some("tmpfs"), MsFlags::MS_NOEXEC, None::<&str>).unwrap();
 
@@ -187,10 +189,10 @@ async fn a_state_directory_that_nothing_can_be_run_from_is_told() {
 
 #[tokio::test]
 async fn a_health_check_tells_a_service_that_is_well_from_one_that_isnt() {
-    let lab = Lab::new().await;
+    let setup = TestSetup::new().await;
     let package = Package::made();
-    let well = lab.deployment().start_package(&package);
-    let ill = lab.deployment().unset("LIVEKIT_URL").start();
+    let well = setup.deployment().start_package(&package);
+    let ill = setup.deployment().unset("LIVEKIT_URL").start();
     let check = |addr: &str| package.run(["healthcheck", "--addr", addr]);
 
     let outcome = check(&well.addr().to_string());
@@ -210,9 +212,9 @@ async fn a_health_check_tells_a_service_that_is_well_from_one_that_isnt() {
 /// The environment of a container, and of a shell that has loaded the unit's configuration.
 #[tokio::test]
 async fn a_health_check_finds_the_address_in_the_environment() {
-    let lab = Lab::new().await;
+    let setup = TestSetup::new().await;
     let package = Package::made();
-    let service = lab.deployment().start_package(&package);
+    let service = setup.deployment().start_package(&package);
     let addr = service.addr().to_string();
 
     for environment in [
@@ -231,17 +233,17 @@ struct Stage {
     service: Service,
     events: DelayedEvents,
     home: Homeserver,
-    lab: Lab,
+    setup: TestSetup,
 }
 
 impl Stage {
     async fn new() -> Self {
-        let lab = Lab::new().await;
-        let home = lab.homeserver("example.org").start().await;
-        let events = lab.delayed_events("cs.example.org").await;
+        let setup = TestSetup::new().await;
+        let home = setup.homeserver("example.org").start().await;
+        let events = setup.delayed_events("cs.example.org").await;
         home.has_client_api(events.base_url());
-        let service = lab.deployment().full_access("example.org").start_package(&Package::made());
-        Self { service, events, home, lab }
+        let service = setup.deployment().full_access("example.org").start_package(&Package::made());
+        Self { service, events, home, setup }
     }
 
     /// Delegates Alice's leave, connects her, and waits for the first restart. Returns the id of the leave too.
@@ -249,10 +251,10 @@ impl Stage {
         let alice = Member::of_room("!room:example.org", "@alice:example.org");
         let delay_id = self.events.schedule(DELAY);
         let token = self.home.openid_token(&alice.user_id);
-        let request = alice.delegation(Door::GetToken, &token, &delay_id, DELAY);
-        let answer = self.service.post(Door::GetToken.path(), &request).await;
+        let request = alice.delegation(EntryPoint::GetToken, &token, &delay_id, DELAY);
+        let answer = self.service.post(EntryPoint::GetToken.path(), &request).await;
         assert_eq!(answer.status, 200, "{answer:?}");
-        let participant = self.lab.sfu.join(&alice.room(), &alice.identity(Door::GetToken));
+        let participant = self.setup.sfu.join(&alice.room(), &alice.identity(EntryPoint::GetToken));
         let answer = participant.joined().send(&self.service).await;
         assert_eq!(answer.status, 200, "{answer:?}");
         self.events.restarted(&delay_id, 1).await;

@@ -6,39 +6,41 @@
 
 use std::time::{Duration, Instant};
 
-use black_box::{Endpoint, Gate, Homeserver, HomeserverPlan, Lab, Reply, Service};
+use black_box::{Endpoint, Gate, Homeserver, HomeserverPlan, Reply, Service, TestSetup};
 use futures_util::future::join_all;
 use serde_json::json;
 use tokio::time::timeout;
 
 #[tokio::test]
 async fn a_verification_ends_however_slow_the_others_are() {
-    let lab = Lab::new().await;
+    let setup = TestSetup::new().await;
     let never = Gate::closed();
     let subject = |name: &str| Reply::json(200, &json!({ "sub": format!("@alice:{name}") }));
     let delegation = |name: &str| Reply::json(200, &json!({ "m.server": format!("matrix.{name}:443") }));
-    lab.resolver.add_srv("_matrix-fed._tcp.srv-head.example", 10, 5, 8450, "node1.example");
-    lab.resolver.add_srv("_matrix-fed._tcp.srv-body.example", 10, 5, 8451, "node1.example");
-    lab.resolver.add_srv("_matrix-fed._tcp.srv-tls.example", 10, 5, 8452, "node1.example");
-    let _silent_srv = lab.tripwire("node1.example", 8452).await;
-    let _silent = lab.tripwire("silent.example", 8448).await;
-    let srv = |name, port| lab.homeserver(name).without_well_known().federation_behind_srv(name, "node1.example", port);
+    setup.resolver.add_srv("_matrix-fed._tcp.srv-head.example", 10, 5, 8450, "node1.example");
+    setup.resolver.add_srv("_matrix-fed._tcp.srv-body.example", 10, 5, 8451, "node1.example");
+    setup.resolver.add_srv("_matrix-fed._tcp.srv-tls.example", 10, 5, 8452, "node1.example");
+    let _silent_srv = setup.tripwire("node1.example", 8452).await;
+    let _silent = setup.tripwire("silent.example", 8448).await;
+    let srv =
+        |name, port| setup.homeserver(name).without_well_known().federation_behind_srv(name, "node1.example", port);
     let cases: Vec<(&str, u16, HomeserverPlan<'_>)> = vec![
-        ("head.example", 401, lab.homeserver("head.example").userinfo(subject("head.example").behind(&never))),
-        ("body.example", 401, lab.homeserver("body.example").userinfo(subject("body.example").that_never_ends())),
+        ("head.example", 401, setup.homeserver("head.example").userinfo(subject("head.example").behind(&never))),
+        ("body.example", 401, setup.homeserver("body.example").userinfo(subject("body.example").that_never_ends())),
         ("srv-head.example", 401, srv("srv-head.example", 8450).userinfo(subject("srv-head.example").behind(&never))),
         (
             "srv-body.example",
             401,
             srv("srv-body.example", 8451).userinfo(subject("srv-body.example").that_never_ends()),
         ),
-        ("srv-tls.example", 401, lab.homeserver("srv-tls.example").without_well_known()),
-        ("silent.example:8448", 401, lab.homeserver("silent.example:8448").federation_at("other.example", 443)),
+        ("srv-tls.example", 401, setup.homeserver("srv-tls.example").without_well_known()),
+        ("silent.example:8448", 401, setup.homeserver("silent.example:8448").federation_at("other.example", 443)),
         // Several slow steps share one deadline.
         (
             "slow.example",
             401,
-            lab.homeserver("slow.example")
+            setup
+                .homeserver("slow.example")
                 .well_known(delegation("slow.example").behind(&never))
                 .federation_at("slow.example", 8448)
                 .userinfo(subject("slow.example").behind(&never)),
@@ -47,19 +49,21 @@ async fn a_verification_ends_however_slow_the_others_are() {
         (
             "website.example",
             200,
-            lab.homeserver("website.example")
+            setup
+                .homeserver("website.example")
                 .well_known(delegation("website.example").behind(&never))
                 .federation_at("website.example", 8448),
         ),
         (
             "website-body.example",
             200,
-            lab.homeserver("website-body.example")
+            setup
+                .homeserver("website-body.example")
                 .well_known(delegation("website-body.example").that_never_ends())
                 .federation_at("website-body.example", 8448),
         ),
     ];
-    let service = lab.deployment().full_access("sfu.example").start();
+    let service = setup.deployment().full_access("sfu.example").start();
 
     let mut homes = Vec::new();
     for (name, status, plan) in cases {
@@ -72,12 +76,12 @@ async fn a_verification_ends_however_slow_the_others_are() {
 
 #[tokio::test]
 async fn a_resolver_or_an_sfu_that_does_not_answer_is_given_up() {
-    let lab = Lab::new().await;
+    let setup = TestSetup::new().await;
     let never = Gate::closed();
-    lab.resolver.set_reply(Reply::html(200).behind(&never));
-    let home = lab.homeserver("example.org").without_well_known().federation_at("example.org", 8448).start().await;
-    let service = lab.deployment().full_access("example.org").start();
-    lab.sfu.fail(Reply::html(200).behind(&never));
+    setup.resolver.set_reply(Reply::html(200).behind(&never));
+    let home = setup.homeserver("example.org").without_well_known().federation_at("example.org", 8448).start().await;
+    let service = setup.deployment().full_access("example.org").start();
+    setup.sfu.fail(Reply::html(200).behind(&never));
 
     answered(&service, "example.org", 500, &home).await;
     service.log().line_with(&["sfu", "LIVEKIT_URL"]).await;
@@ -85,10 +89,10 @@ async fn a_resolver_or_an_sfu_that_does_not_answer_is_given_up() {
 
 #[tokio::test]
 async fn a_well_known_that_may_not_be_kept_is_asked_for_again_after_a_minute() {
-    let lab = Lab::new().await;
+    let setup = TestSetup::new().await;
     let reply = Reply::json(200, &json!({ "m.server": "matrix.example.org:443" }));
-    let home = lab.homeserver("example.org").well_known(reply.header("cache-control", "max-age=0")).start().await;
-    let service = lab.deployment().start();
+    let home = setup.homeserver("example.org").well_known(reply.header("cache-control", "max-age=0")).start().await;
+    let service = setup.deployment().start();
 
     let asked_again = async {
         while home.well_known_requests() < 2 {

@@ -5,7 +5,7 @@
 
 use std::net::{Ipv4Addr, SocketAddr};
 
-use black_box::{Answer, Client, Endpoint, Guide, Homeserver, Lab, Package, Proxy, Service, Webhook};
+use black_box::{Answer, Client, Endpoint, Guide, Homeserver, Package, Proxy, Service, TestSetup, Webhook};
 use hyper::Method;
 use serde_json::json;
 
@@ -14,7 +14,7 @@ async fn nginx_may_strip_the_prefix() {
     let stage = Stage::new().await;
     let block = Guide::read(GUIDE).block_with("nginx", "proxy_pass http://127.0.0.1:8080/;");
 
-    let (_proxy, client) = Proxy::nginx(&stage.lab, NAME, &block).await;
+    let (_proxy, client) = Proxy::nginx(&stage.setup, NAME, &block).await;
 
     stage.assert_all_gets_through(&client).await;
 }
@@ -24,7 +24,7 @@ async fn nginx_may_keep_the_prefix() {
     let stage = Stage::new().await;
     let block = Guide::read(GUIDE).block_with("nginx", "proxy_pass http://127.0.0.1:8080;");
 
-    let (_proxy, client) = Proxy::nginx(&stage.lab, NAME, &block).await;
+    let (_proxy, client) = Proxy::nginx(&stage.setup, NAME, &block).await;
 
     stage.assert_all_gets_through(&client).await;
 }
@@ -37,7 +37,7 @@ async fn nginx_may_double_the_slash() {
     let without_slash = block.replace("location /livekit/jwt/ {", "location /livekit/jwt {");
     assert_ne!(without_slash, block);
 
-    let (_proxy, client) = Proxy::nginx(&stage.lab, NAME, &without_slash).await;
+    let (_proxy, client) = Proxy::nginx(&stage.setup, NAME, &without_slash).await;
 
     stage.assert_all_gets_through(&client).await;
 }
@@ -47,7 +47,7 @@ async fn caddy_may_strip_the_prefix() {
     let stage = Stage::new().await;
     let block = Guide::read(GUIDE).block_with("caddyfile", "handle_path /livekit/jwt/* {");
 
-    let (_proxy, client) = Proxy::caddy(&stage.lab, NAME, &block).await;
+    let (_proxy, client) = Proxy::caddy(&stage.setup, NAME, &block).await;
 
     stage.assert_all_gets_through(&client).await;
 }
@@ -57,20 +57,20 @@ async fn caddy_may_keep_the_prefix() {
     let stage = Stage::new().await;
     let block = Guide::read(GUIDE).block_with("caddyfile", "handle /livekit/jwt/* {");
 
-    let (_proxy, client) = Proxy::caddy(&stage.lab, NAME, &block).await;
+    let (_proxy, client) = Proxy::caddy(&stage.setup, NAME, &block).await;
 
     stage.assert_all_gets_through(&client).await;
 }
 
 #[tokio::test]
 async fn either_announces_the_service() {
-    let lab = Lab::new().await;
+    let setup = TestSetup::new().await;
     let nginx = Guide::read(GUIDE).block_with("nginx", "location = /.well-known/matrix/client {");
     let caddy = Guide::read(GUIDE).block_with("caddyfile", "handle /.well-known/matrix/client {");
-    let proxies = [Proxy::nginx(&lab, BARE_NAME, &nginx).await, {
+    let proxies = [Proxy::nginx(&setup, BARE_NAME, &nginx).await, {
         // Both proxies listen on the same port, so each needs an address of its own.
-        lab.network.point(BARE_NAME, lab.network.unused_address());
-        Proxy::caddy(&lab, BARE_NAME, &caddy).await
+        setup.network.point(BARE_NAME, setup.network.unused_address());
+        Proxy::caddy(&setup, BARE_NAME, &caddy).await
     }];
 
     for (_proxy, client) in &proxies {
@@ -89,16 +89,16 @@ async fn either_announces_the_service() {
 struct Stage {
     _service: Service,
     home: Homeserver,
-    lab: Lab,
+    setup: TestSetup,
 }
 
 impl Stage {
     async fn new() -> Self {
-        let lab = Lab::new().await;
-        let home = lab.homeserver("example.org").start().await;
+        let setup = TestSetup::new().await;
+        let home = setup.homeserver("example.org").start().await;
         let address = SocketAddr::from((Ipv4Addr::LOCALHOST, 8080));
-        let service = lab.deployment().full_access("example.org").at(address).start_package(&Package::made());
-        Self { _service: service, home, lab }
+        let service = setup.deployment().full_access("example.org").at(address).start_package(&Package::made());
+        Self { _service: service, home, setup }
     }
 
     async fn assert_all_gets_through(&self, client: &Client) {

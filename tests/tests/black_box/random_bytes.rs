@@ -13,7 +13,7 @@ use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use black_box::{Endpoint, Homeserver, Lab, OpenIdToken, Service};
+use black_box::{Endpoint, Homeserver, OpenIdToken, Service, TestSetup};
 use bytes::Bytes;
 use futures_util::future::join_all;
 use http_body_util::Full;
@@ -24,11 +24,11 @@ use serde_json::{Value, json};
 
 #[tokio::test]
 async fn fifty_thousand_random_requests_crash_nothing_and_leave_nothing_behind() {
-    let lab = Lab::new().await;
-    let home = lab.homeserver("example.org").start().await;
+    let setup = TestSetup::new().await;
+    let home = setup.homeserver("example.org").start().await;
     // Leaves are accepted, although there is no homeserver behind this URL to restart or send them.
     home.has_client_api("https://cs.example.org");
-    let service = lab.deployment().full_access("example.org").start();
+    let service = setup.deployment().full_access("example.org").start();
 
     let mut statuses = run(&service, &home, 0, REQUESTS / 2).await;
     let before = service.resident_kib();

@@ -3,7 +3,9 @@
 //! The limiters are fakes of the platform's binding in the same workerd: they allow a given number of requests, fail or
 //! hang. A limited request must cause no further work, and must not count against another address or user.
 
-use black_box::{Answer, Deployment, Door, Endpoint, Homeserver, Lab, Member, RateLimiter, Service, Webhook};
+use black_box::{
+    Answer, Deployment, Endpoint, EntryPoint, Homeserver, Member, RateLimiter, Service, TestSetup, Webhook,
+};
 use bytes::Bytes;
 use http_body_util::Full;
 use hyper::{Method, Request};
@@ -14,19 +16,19 @@ const BY_USER: &str = "RATE_LIMIT_BY_USER";
 
 #[tokio::test]
 async fn an_address_over_its_limit_is_told_to_wait_and_nobody_is_asked_for_it() {
-    for entry_point in Door::ALL {
-        let (lab, home, service) = a_service(|it| it.bind(BY_ADDRESS, RateLimiter::Allowing(2))).await;
+    for entry_point in EntryPoint::ALL {
+        let (setup, home, service) = a_service(|it| it.bind(BY_ADDRESS, RateLimiter::Allowing(2))).await;
         let body = alice().delegation(entry_point, &home.openid_token("@alice:example.org"), "no-such-event", DELAY);
         for _ in 0..2 {
             let answer = post_from(&service, "93.184.216.1", entry_point.path(), &body).await;
             assert_eq!(answer.status, 400, "there is no client-server API here: {answer:?}");
         }
-        let before = (home.connections(), home.userinfo_requests(), lab.sfu.requests());
+        let before = (home.connections(), home.userinfo_requests(), setup.sfu.requests());
 
         let answer = post_from(&service, "93.184.216.1", entry_point.path(), &body).await;
 
         assert_limited(&answer);
-        assert_eq!((home.connections(), home.userinfo_requests(), lab.sfu.requests()), before);
+        assert_eq!((home.connections(), home.userinfo_requests(), setup.sfu.requests()), before);
         let other = post_from(&service, "93.184.216.2", entry_point.path(), &body).await;
         assert_eq!(other.status, 400, "another address has a limit of its own: {other:?}");
     }
@@ -34,7 +36,7 @@ async fn an_address_over_its_limit_is_told_to_wait_and_nobody_is_asked_for_it() 
 
 #[tokio::test]
 async fn an_ipv6_network_is_one_address() {
-    let (_lab, home, service) = a_service(|it| it.bind(BY_ADDRESS, RateLimiter::Allowing(2))).await;
+    let (_setup, home, service) = a_service(|it| it.bind(BY_ADDRESS, RateLimiter::Allowing(2))).await;
     let body = Endpoint::SfuGet.request(&home.openid_token("@alice:example.org"));
 
     for (client, status) in [
@@ -53,7 +55,7 @@ async fn an_ipv6_network_is_one_address() {
 
 #[tokio::test]
 async fn who_comes_from_no_address_is_not_limited_by_it() {
-    let (_lab, home, service) = a_service(|it| it.bind(BY_ADDRESS, RateLimiter::Allowing(0))).await;
+    let (_setup, home, service) = a_service(|it| it.bind(BY_ADDRESS, RateLimiter::Allowing(0))).await;
     let body = Endpoint::SfuGet.request(&home.openid_token("@alice:example.org"));
 
     assert_eq!(service.post("/sfu/get", &body).await.status, 200);
@@ -62,26 +64,26 @@ async fn who_comes_from_no_address_is_not_limited_by_it() {
 
 #[tokio::test]
 async fn a_user_over_their_limit_is_told_to_wait_and_costs_the_sfu_nothing() {
-    let (lab, home, service) = a_service(|it| it.bind(BY_USER, RateLimiter::Allowing(2))).await;
+    let (setup, home, service) = a_service(|it| it.bind(BY_USER, RateLimiter::Allowing(2))).await;
     let ask = async |endpoint: Endpoint, user| service.ask(endpoint, &home.openid_token(user)).await;
 
     // Both endpoints count against the same limit.
     assert_eq!(ask(Endpoint::GetToken, "@alice:example.org").await.status, 200);
     assert_eq!(ask(Endpoint::SfuGet, "@alice:example.org").await.status, 200);
-    let rooms = lab.sfu.created().len();
+    let rooms = setup.sfu.created().len();
     for endpoint in Endpoint::BOTH {
         assert_limited(&ask(endpoint, "@alice:example.org").await);
     }
-    let body = alice().delegation(Door::Delegate, &home.openid_token("@alice:example.org"), "event", DELAY);
-    assert_limited(&service.post(Door::Delegate.path(), &body).await);
+    let body = alice().delegation(EntryPoint::Delegate, &home.openid_token("@alice:example.org"), "event", DELAY);
+    assert_limited(&service.post(EntryPoint::Delegate.path(), &body).await);
 
-    assert_eq!(lab.sfu.created().len(), rooms);
+    assert_eq!(setup.sfu.created().len(), rooms);
     assert_eq!(ask(Endpoint::GetToken, "@bob:example.org").await.status, 200);
 }
 
 #[tokio::test]
 async fn only_whom_the_homeserver_vouches_for_counts_as_that_user() {
-    let (_lab, home, service) = a_service(|it| it.bind(BY_USER, RateLimiter::Allowing(1))).await;
+    let (_setup, home, service) = a_service(|it| it.bind(BY_USER, RateLimiter::Allowing(1))).await;
     let good = home.openid_token("@alice:example.org");
     let mut forged = good.clone();
     forged.access_token.push('x');
@@ -98,7 +100,7 @@ async fn only_whom_the_homeserver_vouches_for_counts_as_that_user() {
 
 #[tokio::test]
 async fn a_request_that_is_malformed_is_refused_for_that_and_not_counted() {
-    let (_lab, home, service) = a_service(|it| it.bind(BY_ADDRESS, RateLimiter::Allowing(1))).await;
+    let (_setup, home, service) = a_service(|it| it.bind(BY_ADDRESS, RateLimiter::Allowing(1))).await;
     let body = Endpoint::SfuGet.request(&home.openid_token("@alice:example.org"));
 
     for _ in 0..3 {
@@ -115,7 +117,7 @@ async fn a_request_that_is_malformed_is_refused_for_that_and_not_counted() {
 #[tokio::test]
 async fn webhooks_health_and_preflights_are_not_limited() {
     let none = RateLimiter::Allowing(0);
-    let (_lab, _home, service) = a_service(|it| it.bind(BY_ADDRESS, &none).bind(BY_USER, &none)).await;
+    let (_setup, _home, service) = a_service(|it| it.bind(BY_ADDRESS, &none).bind(BY_USER, &none)).await;
 
     let webhook = Webhook::new(&json!({ "event": "room_finished", "room": { "name": "room" } }));
     assert_eq!(webhook.send(&service).await.status, 200);
@@ -129,7 +131,7 @@ async fn webhooks_health_and_preflights_are_not_limited() {
 #[tokio::test]
 async fn a_limit_that_fails_or_hangs_limits_nobody_and_is_reported_once() {
     for limiter in [RateLimiter::Failing, RateLimiter::Stalled] {
-        let (_lab, home, service) = a_service(|it| it.bind(BY_ADDRESS, &limiter).bind(BY_USER, &limiter)).await;
+        let (_setup, home, service) = a_service(|it| it.bind(BY_ADDRESS, &limiter).bind(BY_USER, &limiter)).await;
         let body = Endpoint::SfuGet.request(&home.openid_token("@alice:example.org"));
 
         for _ in 0..3 {
@@ -145,7 +147,7 @@ async fn a_limit_that_fails_or_hangs_limits_nobody_and_is_reported_once() {
 
 #[tokio::test]
 async fn without_a_binding_nobody_is_limited() {
-    let (_lab, home, service) = a_service(|deployment| deployment).await;
+    let (_setup, home, service) = a_service(|deployment| deployment).await;
     let body = Endpoint::SfuGet.request(&home.openid_token("@alice:example.org"));
 
     // More than any limit in `wrangler.toml`.
@@ -159,7 +161,7 @@ async fn without_a_binding_nobody_is_limited() {
 async fn who_is_limited_is_logged_and_an_address_only_for_those_who_look_for_a_fault() {
     for (level, logs_address) in [("info", false), ("debug", true)] {
         let limiter = RateLimiter::Allowing(1);
-        let (_lab, home, service) =
+        let (_setup, home, service) =
             a_service(|it| it.bind(BY_USER, &limiter).bind(BY_ADDRESS, &limiter).set("LIVEKIT_LOG_LEVEL", level)).await;
         let body = Endpoint::SfuGet.request(&home.openid_token("@alice:example.org"));
         for client in ["93.184.216.1", "93.184.216.1", "93.184.216.2"] {
@@ -191,11 +193,11 @@ async fn post_from(service: &Service, client: &str, path: &str, body: &Value) ->
     service.send(request.body(Full::new(body)).unwrap()).await
 }
 
-async fn a_service(configure: impl FnOnce(Deployment) -> Deployment) -> (Lab, Homeserver, Service) {
-    let lab = Lab::new().await;
-    let home = lab.homeserver("example.org").start().await;
-    let service = configure(lab.deployment().full_access("example.org")).start();
-    (lab, home, service)
+async fn a_service(configure: impl FnOnce(Deployment) -> Deployment) -> (TestSetup, Homeserver, Service) {
+    let setup = TestSetup::new().await;
+    let home = setup.homeserver("example.org").start().await;
+    let service = configure(setup.deployment().full_access("example.org")).start();
+    (setup, home, service)
 }
 
 fn alice() -> Member {

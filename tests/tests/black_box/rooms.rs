@@ -4,15 +4,15 @@
 //! The fake SFU records created rooms. In the second half it fails in the ways that SFUs and proxies do, and the log
 //! must give the operator the cause.
 
-use black_box::{Endpoint, Homeserver, Lab, Reply, Service, Sfu};
+use black_box::{Endpoint, Homeserver, Reply, Service, Sfu, TestSetup};
 use livekit_protocol::CreateRoomRequest;
 use serde_json::json;
 
 #[tokio::test]
 async fn a_room_is_created_for_a_full_access_user() {
-    let lab = Lab::new().await;
-    let home = lab.homeserver("example.org").start().await;
-    let service = lab.deployment().full_access("example.org").start();
+    let setup = TestSetup::new().await;
+    let home = setup.homeserver("example.org").start().await;
+    let service = setup.deployment().full_access("example.org").start();
 
     for endpoint in Endpoint::BOTH {
         let answer = service.ask(endpoint, &home.openid_token("@alice:example.org")).await;
@@ -25,23 +25,23 @@ async fn a_room_is_created_for_a_full_access_user() {
             departure_timeout: 20,
             ..CreateRoomRequest::default()
         };
-        assert_eq!(lab.sfu.created().last(), Some(&expected));
+        assert_eq!(setup.sfu.created().last(), Some(&expected));
     }
-    assert_eq!(lab.sfu.requests(), 2);
+    assert_eq!(setup.sfu.requests(), 2);
 }
 
 #[tokio::test]
 async fn no_room_is_created_for_a_restricted_user() {
-    let lab = Lab::new().await;
-    let home = lab.homeserver("restricted.example").start().await;
-    let service = lab.deployment().full_access("example.org").start();
+    let setup = TestSetup::new().await;
+    let home = setup.homeserver("restricted.example").start().await;
+    let service = setup.deployment().full_access("example.org").start();
 
     for endpoint in Endpoint::BOTH {
         let answer = service.ask(endpoint, &home.openid_token("@bob:restricted.example")).await;
 
         assert_eq!(answer.status, 200, "{answer:?}");
     }
-    assert_eq!(lab.sfu.requests(), 0);
+    assert_eq!(setup.sfu.requests(), 0);
 }
 
 #[tokio::test]
@@ -61,14 +61,14 @@ async fn full_access_is_a_matter_of_the_exact_server_name() {
         ("matrix.example.org", false),
         ("example.orgs notexample.org", false),
     ] {
-        let lab = Lab::new().await;
-        let home = lab.homeserver("example.org").start().await;
-        let service = lab.deployment().full_access(list).start();
+        let setup = TestSetup::new().await;
+        let home = setup.homeserver("example.org").start().await;
+        let service = setup.deployment().full_access(list).start();
 
         let answer = service.ask(Endpoint::SfuGet, &home.openid_token("@alice:example.org")).await;
 
         assert_eq!(answer.status, 200, "{list:?}: {answer:?}");
-        assert_eq!(lab.sfu.created().len() == 1, has_access, "{list:?}");
+        assert_eq!(setup.sfu.created().len() == 1, has_access, "{list:?}");
     }
 }
 
@@ -76,64 +76,64 @@ async fn full_access_is_a_matter_of_the_exact_server_name() {
 async fn the_api_is_behind_the_same_proxy_and_prefix_as_the_web_socket() {
     for prefix in ["", "/livekit/sfu"] {
         for (scheme, slash) in [("wss", ""), ("https", ""), ("wss", "/")] {
-            let lab = Lab::new().await;
-            let sfu = lab.sfu_behind_proxy("sfu.example", 8443, prefix).await;
-            let home = lab.homeserver("example.org").start().await;
+            let setup = TestSetup::new().await;
+            let sfu = setup.sfu_behind_proxy("sfu.example", 8443, prefix).await;
+            let home = setup.homeserver("example.org").start().await;
             let url = format!("{scheme}://sfu.example:8443{prefix}{slash}");
-            let service = lab.deployment().set("LIVEKIT_URL", &url).full_access("example.org").start();
+            let service = setup.deployment().set("LIVEKIT_URL", &url).full_access("example.org").start();
 
             let answer = service.ask(Endpoint::SfuGet, &home.openid_token("@alice:example.org")).await;
 
             assert_eq!(answer.json()["url"], url, "{answer:?}");
             assert_eq!(sfu.created().len(), 1, "{url}");
-            assert_eq!(lab.sfu.requests(), 0);
+            assert_eq!(setup.sfu.requests(), 0);
         }
     }
 }
 
 #[tokio::test]
 async fn a_refused_connection_to_the_sfu_is_named_in_the_log() {
-    let lab = Lab::new().await;
-    let home = lab.homeserver("example.org").start().await;
-    let service = lab.deployment().set("LIVEKIT_URL", "ws://127.0.0.1:9").full_access("example.org").start();
+    let setup = TestSetup::new().await;
+    let home = setup.homeserver("example.org").start().await;
+    let service = setup.deployment().set("LIVEKIT_URL", "ws://127.0.0.1:9").full_access("example.org").start();
 
     assert_failure_is_logged(&service, &home, &["reach", "LIVEKIT_URL"]).await;
 }
 
 #[tokio::test]
 async fn a_name_of_the_sfu_that_does_not_resolve_is_named_in_the_log() {
-    let lab = Lab::new().await;
-    let home = lab.homeserver("example.org").start().await;
-    let service = lab.deployment().set("LIVEKIT_URL", "wss://nowhere.example").full_access("example.org").start();
+    let setup = TestSetup::new().await;
+    let home = setup.homeserver("example.org").start().await;
+    let service = setup.deployment().set("LIVEKIT_URL", "wss://nowhere.example").full_access("example.org").start();
 
     assert_failure_is_logged(&service, &home, &["reach", "LIVEKIT_URL"]).await;
 }
 
 #[tokio::test]
 async fn an_sfu_that_does_not_know_the_key_is_named_in_the_log() {
-    let (lab, home, service) = a_service().await;
-    lab.sfu.set_keys(&[("otherkey", "other-secret")]);
+    let (setup, home, service) = a_service().await;
+    setup.sfu.set_keys(&[("otherkey", "other-secret")]);
 
     assert_failure_is_logged(&service, &home, &["401", "LIVEKIT_KEY", "LIVEKIT_SECRET"]).await;
 }
 
 #[tokio::test]
 async fn an_sfu_with_another_secret_is_named_in_the_log() {
-    let (lab, home, service) = a_service().await;
-    lab.sfu.set_keys(&[(Sfu::credentials().0, "other-secret")]);
+    let (setup, home, service) = a_service().await;
+    setup.sfu.set_keys(&[(Sfu::credentials().0, "other-secret")]);
 
     assert_failure_is_logged(&service, &home, &["401", "LIVEKIT_KEY", "LIVEKIT_SECRET"]).await;
 }
 
 #[tokio::test]
 async fn a_wrong_path_before_the_sfu_is_named_in_the_log() {
-    let (lab, home, service) = a_service().await;
+    let (setup, home, service) = a_service().await;
     for reply in [
         Reply::html(404),
         Reply::json(404, &json!({ "code": "bad_route", "msg": "no handler for path \"/x\"" })),
         Reply::new(404, "text/plain", "404 page not found"),
     ] {
-        lab.sfu.fail(reply);
+        setup.sfu.fail(reply);
 
         assert_failure_is_logged(&service, &home, &["404", "LIVEKIT_URL"]).await;
         service.log().clear();
@@ -142,7 +142,7 @@ async fn a_wrong_path_before_the_sfu_is_named_in_the_log() {
 
 #[tokio::test]
 async fn a_failure_of_the_sfu_or_a_proxy_is_named_in_the_log() {
-    let (lab, home, service) = a_service().await;
+    let (setup, home, service) = a_service().await;
     for (reply, words) in [
         (Reply::html(502), vec!["502", "proxy"]),
         (Reply::html(500), vec!["500"]),
@@ -156,7 +156,7 @@ async fn a_failure_of_the_sfu_or_a_proxy_is_named_in_the_log() {
         ),
         (Reply::redirect(301, "https://elsewhere.example/"), vec!["301", "redirect"]),
     ] {
-        lab.sfu.fail(reply);
+        setup.sfu.fail(reply);
 
         assert_failure_is_logged(&service, &home, &words).await;
         service.log().clear();
@@ -165,17 +165,17 @@ async fn a_failure_of_the_sfu_or_a_proxy_is_named_in_the_log() {
 
 #[tokio::test]
 async fn a_200_that_is_no_room_is_a_failure() {
-    let (lab, home, service) = a_service().await;
-    lab.sfu.fail(Reply::html(200));
+    let (setup, home, service) = a_service().await;
+    setup.sfu.fail(Reply::html(200));
 
     assert_failure_is_logged(&service, &home, &["LIVEKIT_URL"]).await;
 }
 
 #[tokio::test]
 async fn a_restricted_user_needs_no_sfu() {
-    let lab = Lab::new().await;
-    let home = lab.homeserver("restricted.example").start().await;
-    let service = lab.deployment().set("LIVEKIT_URL", "ws://127.0.0.1:9").full_access("example.org").start();
+    let setup = TestSetup::new().await;
+    let home = setup.homeserver("restricted.example").start().await;
+    let service = setup.deployment().set("LIVEKIT_URL", "ws://127.0.0.1:9").full_access("example.org").start();
 
     let answer = service.ask(Endpoint::SfuGet, &home.openid_token("@bob:restricted.example")).await;
 
@@ -195,9 +195,9 @@ async fn assert_failure_is_logged(service: &Service, home: &Homeserver, words: &
     assert!(!service.log().text().contains(Sfu::credentials().1));
 }
 
-async fn a_service() -> (Lab, Homeserver, Service) {
-    let lab = Lab::new().await;
-    let home = lab.homeserver("example.org").start().await;
-    let service = lab.deployment().full_access("example.org").start();
-    (lab, home, service)
+async fn a_service() -> (TestSetup, Homeserver, Service) {
+    let setup = TestSetup::new().await;
+    let home = setup.homeserver("example.org").start().await;
+    let service = setup.deployment().full_access("example.org").start();
+    (setup, home, service)
 }

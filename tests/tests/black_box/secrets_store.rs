@@ -5,18 +5,18 @@
 
 use std::time::Duration;
 
-use black_box::{Endpoint, Lab, Service, Sfu, StoredSecret, Webhook};
+use black_box::{Endpoint, Service, Sfu, StoredSecret, TestSetup, Webhook};
 use hyper::Method;
 use livekit_token::TokenVerifier;
 use serde_json::{Value, json};
 
 #[tokio::test]
 async fn a_value_may_be_a_variable_or_in_the_secrets_store() {
-    let lab = Lab::new().await;
-    let home = lab.homeserver("example.org").start().await;
+    let setup = TestSetup::new().await;
+    let home = setup.homeserver("example.org").start().await;
     let (key, secret) = Sfu::credentials();
     // White space around a stored value is removed, as it is for a variable.
-    let service = lab
+    let service = setup
         .deployment()
         .bind("LIVEKIT_FULL_ACCESS_HOMESERVERS", StoredSecret::new("example.org"))
         .bind("LIVEKIT_SECRET", StoredSecret::new(&format!("{secret}\n")))
@@ -25,7 +25,7 @@ async fn a_value_may_be_a_variable_or_in_the_secrets_store() {
     let jwt = service.ask(Endpoint::GetToken, &home.openid_token("@alice:example.org")).await.jwt();
 
     assert_eq!(TokenVerifier::with_api_key(key, secret).verify(&jwt).unwrap().iss, key);
-    assert_eq!(lab.sfu.created().len(), 1);
+    assert_eq!(setup.sfu.created().len(), 1);
     assert_eq!(Webhook::new(&json!({})).send(&service).await.status, 200);
     assert!(!service.log().text().contains(secret));
 }
@@ -33,8 +33,8 @@ async fn a_value_may_be_a_variable_or_in_the_secrets_store() {
 #[tokio::test]
 async fn a_value_that_is_wrong_or_empty_is_named_there_too() {
     for (variable, value) in [("LIVEKIT_LOG_LEVEL", "WRONG"), ("LIVEKIT_SECRET", " ")] {
-        let lab = Lab::new().await;
-        let service = lab.deployment().bind(variable, StoredSecret::new(value)).start();
+        let setup = TestSetup::new().await;
+        let service = setup.deployment().bind(variable, StoredSecret::new(value)).start();
 
         let health = service.request(Method::GET, "/healthz").await;
 
@@ -48,11 +48,11 @@ async fn a_value_that_is_wrong_or_empty_is_named_there_too() {
 async fn a_value_that_cannot_be_read_is_named_until_it_can() {
     // A required variable, and one with a default, which mustn't replace a value that can't be read.
     for variable in ["LIVEKIT_SECRET", "LIVEKIT_RESTRICTED_CAN_PUBLISH"] {
-        let lab = Lab::new().await;
-        let home = lab.homeserver("example.org").start().await;
+        let setup = TestSetup::new().await;
+        let home = setup.homeserver("example.org").start().await;
         let value = if variable == "LIVEKIT_SECRET" { Sfu::credentials().1 } else { "false" };
         let secret = StoredSecret::new(value).failing_at_first(2);
-        let service = lab.deployment().full_access("example.org").bind(variable, secret).start();
+        let service = setup.deployment().full_access("example.org").bind(variable, secret).start();
 
         let answer = service.ask(Endpoint::GetToken, &home.openid_token("@alice:example.org")).await;
 
@@ -62,7 +62,7 @@ async fn a_value_that_cannot_be_read_is_named_until_it_can() {
         assert_eq!((health.status, &health.json()["variables"]), (503, &json!([variable])));
         let line = service.log().line_with(&["misconfigured", variable, "Secrets Store"]).await;
         assert_eq!(line.level(), "error", "{line:?}");
-        assert_eq!(lab.sfu.requests(), 0);
+        assert_eq!(setup.sfu.requests(), 0);
 
         healthy(&service).await;
 

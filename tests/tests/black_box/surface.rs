@@ -4,7 +4,7 @@
 //! Requests of all methods go to known and unknown paths, behind prefixes and with repeated slashes. Requests that are
 //! too large arrive in part on a bare connection: the error response must not wait for their end.
 
-use black_box::{Answer, Endpoint, Lab, Service, Webhook};
+use black_box::{Answer, Endpoint, Service, TestSetup, Webhook};
 use hyper::Method;
 use serde_json::json;
 
@@ -12,8 +12,8 @@ const KNOWN_PATHS: [&str; 3] = ["/get_token", "/sfu/get", "/delegate_delayed_lea
 
 #[tokio::test]
 async fn an_endpoint_is_found_behind_any_prefix_double_slashes_and_a_trailing_slash() {
-    let lab = Lab::new().await;
-    let service = lab.deployment().start();
+    let setup = TestSetup::new().await;
+    let service = setup.deployment().start();
 
     for path in [
         "/get_token",
@@ -43,9 +43,9 @@ async fn an_endpoint_is_found_behind_any_prefix_double_slashes_and_a_trailing_sl
 
 #[tokio::test]
 async fn a_token_is_given_out_through_a_proxy_that_doubles_slashes() {
-    let lab = Lab::new().await;
-    let home = lab.homeserver("example.org").start().await;
-    let service = lab.deployment().full_access("example.org").start();
+    let setup = TestSetup::new().await;
+    let home = setup.homeserver("example.org").start().await;
+    let service = setup.deployment().full_access("example.org").start();
     let token = home.openid_token("@alice:example.org");
 
     for endpoint in Endpoint::BOTH {
@@ -54,7 +54,7 @@ async fn a_token_is_given_out_through_a_proxy_that_doubles_slashes() {
         let answer = service.post(&path, &endpoint.request(&token)).await;
 
         answer.assert_cors();
-        assert_eq!(answer.json()["url"], lab.sfu.url());
+        assert_eq!(answer.json()["url"], setup.sfu.url());
         assert!(!answer.jwt().is_empty());
         assert!(answer.header("content-type").starts_with("application/json"));
     }
@@ -62,8 +62,8 @@ async fn a_token_is_given_out_through_a_proxy_that_doubles_slashes() {
 
 #[tokio::test]
 async fn an_unknown_path_is_a_404_that_a_browser_can_read() {
-    let lab = Lab::new().await;
-    let service = lab.deployment().start();
+    let setup = TestSetup::new().await;
+    let service = setup.deployment().start();
 
     for path in [
         "/",
@@ -92,8 +92,8 @@ async fn an_unknown_path_is_a_404_that_a_browser_can_read() {
 
 #[tokio::test]
 async fn another_method_on_a_known_path_is_a_405_that_names_the_right_ones() {
-    let lab = Lab::new().await;
-    let service = lab.deployment().start();
+    let setup = TestSetup::new().await;
+    let service = setup.deployment().start();
 
     for path in KNOWN_PATHS {
         for method in [Method::GET, Method::PUT, Method::DELETE, Method::PATCH] {
@@ -119,8 +119,8 @@ async fn another_method_on_a_known_path_is_a_405_that_names_the_right_ones() {
 
 #[tokio::test]
 async fn a_preflight_is_answered_with_all_that_a_browser_asks() {
-    let lab = Lab::new().await;
-    let service = lab.deployment().start();
+    let setup = TestSetup::new().await;
+    let service = setup.deployment().start();
 
     for path in ["/get_token", "/sfu/get", "//livekit/sfu//get/", "/delegate_delayed_leave"] {
         let answer = service.request(Method::OPTIONS, path).await;
@@ -133,10 +133,10 @@ async fn a_preflight_is_answered_with_all_that_a_browser_asks() {
 
 #[tokio::test]
 async fn every_error_of_a_client_endpoint_can_be_read_by_a_browser() {
-    let lab = Lab::new().await;
-    let home = lab.homeserver("example.org").start().await;
-    let service = lab.deployment().full_access("example.org").start();
-    lab.sfu.fail(black_box::Reply::html(502));
+    let setup = TestSetup::new().await;
+    let home = setup.homeserver("example.org").start().await;
+    let service = setup.deployment().full_access("example.org").start();
+    setup.sfu.fail(black_box::Reply::html(502));
     let good = home.openid_token("@alice:example.org");
     let mut forged = good.clone();
     forged.access_token.push('x');
@@ -158,8 +158,8 @@ async fn every_error_of_a_client_endpoint_can_be_read_by_a_browser() {
 
 #[tokio::test]
 async fn healthz_answers_get_and_head_anywhere() {
-    let lab = Lab::new().await;
-    let service = lab.deployment().start();
+    let setup = TestSetup::new().await;
+    let service = setup.deployment().start();
 
     for path in ["/healthz", "/livekit/jwt//healthz", "/healthz/"] {
         for method in [Method::GET, Method::HEAD] {
@@ -172,8 +172,8 @@ async fn healthz_answers_get_and_head_anywhere() {
 
 #[tokio::test]
 async fn a_body_of_64_kib_is_read_and_one_byte_more_is_too_large() {
-    let lab = Lab::new().await;
-    let service = lab.deployment().start();
+    let setup = TestSetup::new().await;
+    let service = setup.deployment().start();
 
     for path in KNOWN_PATHS {
         let padded = |size: usize| format!("{{{}}}", " ".repeat(size - 2));
@@ -185,8 +185,8 @@ async fn a_body_of_64_kib_is_read_and_one_byte_more_is_too_large() {
 
 #[tokio::test]
 async fn a_body_announced_too_large_is_refused_before_it_is_sent() {
-    let lab = Lab::new().await;
-    let service = lab.deployment().start();
+    let setup = TestSetup::new().await;
+    let service = setup.deployment().start();
 
     // A webhook's token is checked before its body.
     let authorization = Webhook::new(&json!({})).authorization();
@@ -203,8 +203,8 @@ async fn a_body_announced_too_large_is_refused_before_it_is_sent() {
 
 #[tokio::test]
 async fn a_body_that_turns_out_too_large_is_refused_before_its_end() {
-    let lab = Lab::new().await;
-    let service = lab.deployment().start();
+    let setup = TestSetup::new().await;
+    let service = setup.deployment().start();
 
     let chunk = format!("8000\r\n{}\r\n", " ".repeat(0x8000));
     let request =

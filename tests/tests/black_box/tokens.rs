@@ -8,14 +8,14 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use base64::Engine;
 use base64::engine::general_purpose::{STANDARD_NO_PAD, URL_SAFE_NO_PAD};
-use black_box::{Endpoint, Homeserver, Lab, Service, Sfu};
+use black_box::{Endpoint, Homeserver, Service, Sfu, TestSetup};
 use livekit_token::{Claims, TokenVerifier};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
 #[tokio::test]
 async fn room_and_identity_are_those_of_the_vectors() {
-    let (_lab, home, service) = a_service("example.com").await;
+    let (_setup, home, service) = a_service("example.com").await;
     let token = home.openid_token("@alice:example.com");
 
     let claims = claims(&service.ask(Endpoint::GetToken, &token).await.jwt());
@@ -29,7 +29,7 @@ async fn room_and_identity_are_those_of_the_vectors() {
 
 #[tokio::test]
 async fn a_legacy_slot_leads_to_the_same_room_through_either_endpoint() {
-    let (_lab, home, service) = a_service("example.com").await;
+    let (_setup, home, service) = a_service("example.com").await;
     let token = home.openid_token("@alice:example.com");
     let mut body = Endpoint::GetToken.request(&token);
     body["room_id"] = json!("!room:example.com");
@@ -42,7 +42,7 @@ async fn a_legacy_slot_leads_to_the_same_room_through_either_endpoint() {
 
 #[tokio::test]
 async fn names_are_hashed_as_canonical_json() {
-    let (_lab, home, service) = a_service("example.com").await;
+    let (_setup, home, service) = a_service("example.com").await;
     let token = home.openid_token("@alice:example.com");
 
     for text in ["\"quoted\\\"", "a\u{1}b\n\t\u{7f}", "größer 🎥 \u{2028}", "a/b<c>&'", "[\"a\",\"b\"]", "\u{feff}"]
@@ -62,7 +62,7 @@ async fn names_are_hashed_as_canonical_json() {
 
 #[tokio::test]
 async fn a_full_access_user_s_claims_are_livekit_s() {
-    let (_lab, home, service) = a_service("example.com").await;
+    let (_setup, home, service) = a_service("example.com").await;
     let before = seconds_since_1970();
 
     for endpoint in Endpoint::BOTH {
@@ -97,7 +97,7 @@ async fn a_full_access_user_s_claims_are_livekit_s() {
 
 #[tokio::test]
 async fn no_two_tokens_have_the_same_id() {
-    let (_lab, home, service) = a_service("example.com").await;
+    let (_setup, home, service) = a_service("example.com").await;
     let token = home.openid_token("@alice:example.com");
 
     let mut ids = Vec::new();
@@ -114,7 +114,7 @@ async fn no_two_tokens_have_the_same_id() {
 
 #[tokio::test]
 async fn the_payload_is_ascii_whatever_the_identity() {
-    let (_lab, home, service) = a_service("example.com").await;
+    let (_setup, home, service) = a_service("example.com").await;
     let token = home.openid_token("@alice:example.com");
 
     for device in ["größer", "電話", "🎥📡", "\u{2028}\u{feff}\u{7f}", "\"\\\n\0"] {
@@ -132,10 +132,10 @@ async fn the_payload_is_ascii_whatever_the_identity() {
 #[tokio::test]
 async fn a_restricted_user_may_publish_unless_it_is_configured_otherwise() {
     for (value, can_publish) in [(None, true), (Some("true"), true), (Some("false"), false)] {
-        let lab = Lab::new().await;
-        let full = lab.homeserver("full.example").start().await;
-        let restricted = lab.homeserver("restricted.example").start().await;
-        let mut deployment = lab.deployment().full_access("full.example");
+        let setup = TestSetup::new().await;
+        let full = setup.homeserver("full.example").start().await;
+        let restricted = setup.homeserver("restricted.example").start().await;
+        let mut deployment = setup.deployment().full_access("full.example");
         if let Some(value) = value {
             deployment = deployment.set("LIVEKIT_RESTRICTED_CAN_PUBLISH", value);
         }
@@ -157,9 +157,9 @@ async fn a_restricted_user_may_publish_unless_it_is_configured_otherwise() {
 
 #[tokio::test]
 async fn everybody_may_update_their_own_metadata_if_it_is_configured() {
-    let lab = Lab::new().await;
-    let home = lab.homeserver("example.com").start().await;
-    let service = lab.deployment().set("LIVEKIT_CAN_UPDATE_OWN_METADATA", "true").start();
+    let setup = TestSetup::new().await;
+    let home = setup.homeserver("example.com").start().await;
+    let service = setup.deployment().set("LIVEKIT_CAN_UPDATE_OWN_METADATA", "true").start();
 
     for endpoint in Endpoint::BOTH {
         let token = home.openid_token("@alice:example.com");
@@ -172,9 +172,9 @@ async fn everybody_may_update_their_own_metadata_if_it_is_configured() {
 #[tokio::test]
 async fn white_space_around_key_and_secret_does_not_count() {
     let (key, secret) = Sfu::credentials();
-    let lab = Lab::new().await;
-    let home = lab.homeserver("example.com").start().await;
-    let service = lab
+    let setup = TestSetup::new().await;
+    let home = setup.homeserver("example.com").start().await;
+    let service = setup
         .deployment()
         .full_access("example.com")
         .set("LIVEKIT_KEY", &format!(" {key}\n"))
@@ -184,15 +184,15 @@ async fn white_space_around_key_and_secret_does_not_count() {
     let answer = service.ask(Endpoint::SfuGet, &home.openid_token("@alice:example.com")).await;
 
     assert_eq!(claims(&answer.jwt()).iss, key);
-    assert_eq!(lab.sfu.created().len(), 1);
+    assert_eq!(setup.sfu.created().len(), 1);
 }
 
 #[tokio::test]
 async fn the_first_of_several_keys_signs() {
-    let lab = Lab::new().await;
-    lab.sfu.set_keys(&[("newkey", "secret: with a colon")]);
-    let home = lab.homeserver("example.com").start().await;
-    let service = lab
+    let setup = TestSetup::new().await;
+    setup.sfu.set_keys(&[("newkey", "secret: with a colon")]);
+    let home = setup.homeserver("example.com").start().await;
+    let service = setup
         .deployment()
         .full_access("example.com")
         .unset("LIVEKIT_KEY")
@@ -204,7 +204,7 @@ async fn the_first_of_several_keys_signs() {
 
     let verifier = TokenVerifier::with_api_key("newkey", "secret: with a colon");
     assert_eq!(verifier.verify(&jwt).unwrap().iss, "newkey");
-    assert_eq!(lab.sfu.created().len(), 1);
+    assert_eq!(setup.sfu.created().len(), 1);
 }
 
 /// Claims of a token, verified and read by LiveKit's own code.
@@ -227,9 +227,9 @@ fn seconds_since_1970() -> usize {
     SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs().try_into().unwrap()
 }
 
-async fn a_service(full_access: &str) -> (Lab, Homeserver, Service) {
-    let lab = Lab::new().await;
-    let home = lab.homeserver(full_access).start().await;
-    let service = lab.deployment().full_access(full_access).start();
-    (lab, home, service)
+async fn a_service(full_access: &str) -> (TestSetup, Homeserver, Service) {
+    let setup = TestSetup::new().await;
+    let home = setup.homeserver(full_access).start().await;
+    let service = setup.deployment().full_access(full_access).start();
+    (setup, home, service)
 }

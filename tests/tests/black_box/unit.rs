@@ -8,7 +8,7 @@ use std::net::SocketAddr;
 use std::process::{Command, Output};
 use std::time::Duration;
 
-use black_box::{Client, DelayedEvents, Departure, Door, Homeserver, Lab, Member, Package, Systemd};
+use black_box::{Client, DelayedEvents, Departure, EntryPoint, Homeserver, Member, Package, Systemd, TestSetup};
 use hyper::Method;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -59,7 +59,7 @@ async fn the_service_does_all_it_does_in_it() {
     assert!(outcome.status.success(), "{outcome:?}");
     stage.started().await;
     stage.events.restarted(&delay_id, restarts + 1).await;
-    stage.lab.sfu.leave(&participant);
+    stage.setup.sfu.leave(&participant);
     let answer = stage.client.webhook("/sfu_webhook", &participant.left(Departure::ClientInitiated)).await;
     assert_eq!(answer.status, 200, "{answer:?}");
     stage.events.sent(&delay_id).await;
@@ -84,9 +84,9 @@ async fn it_comes_back_when_workerd_dies_and_stops_when_it_is_told_to() {
 
 #[tokio::test]
 async fn it_does_not_try_a_wrong_configuration_again_and_again() {
-    let Some(lab) = setup().await else { return };
-    let environment = lab.deployment().unset("LIVEKIT_SECRET").environment_file();
-    let systemd = Systemd::boot(&Package::made(), &environment, &lab.authority.pem());
+    let Some(setup) = test_setup().await else { return };
+    let environment = setup.deployment().unset("LIVEKIT_SECRET").environment_file();
+    let systemd = Systemd::boot(&Package::made(), &environment, &setup.authority.pem());
 
     systemd.has("ActiveState", "failed").await;
 
@@ -100,19 +100,19 @@ struct Stage {
     client: Client,
     events: DelayedEvents,
     home: Homeserver,
-    lab: Lab,
+    setup: TestSetup,
 }
 
 impl Stage {
     async fn new() -> Option<Self> {
-        let lab = setup().await?;
-        let home = lab.homeserver("example.org").start().await;
-        let events = lab.delayed_events("cs.example.org").await;
+        let setup = test_setup().await?;
+        let home = setup.homeserver("example.org").start().await;
+        let events = setup.delayed_events("cs.example.org").await;
         home.has_client_api(events.base_url());
-        let environment = lab.deployment().full_access("example.org").environment_file();
-        let systemd = Systemd::boot(&Package::made(), &environment, &lab.authority.pem());
+        let environment = setup.deployment().full_access("example.org").environment_file();
+        let systemd = Systemd::boot(&Package::made(), &environment, &setup.authority.pem());
         let client = Client::new(SocketAddr::from(([127, 0, 0, 1], 8080)), "127.0.0.1:8080");
-        let stage = Self { systemd, client, events, home, lab };
+        let stage = Self { systemd, client, events, home, setup };
         stage.started().await;
         Some(stage)
     }
@@ -129,10 +129,10 @@ impl Stage {
         let alice = Member::of_room("!room:example.org", "@alice:example.org");
         let delay_id = self.events.schedule(DELAY);
         let token = self.home.openid_token(&alice.user_id);
-        let request = alice.delegation(Door::GetToken, &token, &delay_id, DELAY);
-        let answer = self.client.post(Door::GetToken.path(), &request).await;
+        let request = alice.delegation(EntryPoint::GetToken, &token, &delay_id, DELAY);
+        let answer = self.client.post(EntryPoint::GetToken.path(), &request).await;
         assert_eq!(answer.status, 200, "{answer:?}");
-        let participant = self.lab.sfu.join(&alice.room(), &alice.identity(Door::GetToken));
+        let participant = self.setup.sfu.join(&alice.room(), &alice.identity(EntryPoint::GetToken));
         let answer = self.client.webhook("/sfu_webhook", &participant.joined()).await;
         assert_eq!(answer.status, 200, "{answer:?}");
         self.events.restarted(&delay_id, 1).await;
@@ -141,14 +141,14 @@ impl Stage {
 }
 
 /// Returns a test setup where systemd can run; prints the reason where it can't.
-async fn setup() -> Option<Lab> {
-    let lab = Lab::new().await;
+async fn test_setup() -> Option<TestSetup> {
+    let setup = TestSetup::new().await;
     match Systemd::unavailable() {
         Some(why) => {
             eprintln!("skipped, systemd can't run here: {why}");
             None
         }
-        None => Some(lab),
+        None => Some(setup),
     }
 }
 

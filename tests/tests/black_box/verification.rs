@@ -6,14 +6,14 @@
 
 use std::io::Write;
 
-use black_box::{Endpoint, Homeserver, Lab, Reply, Service};
+use black_box::{Endpoint, Homeserver, Reply, Service, TestSetup};
 use flate2::Compression;
 use flate2::write::GzEncoder;
 use serde_json::json;
 
 #[tokio::test]
 async fn a_homeserver_speaks_for_its_own_users_only() {
-    let (_lab, home, service) = a_service().await;
+    let (_setup, home, service) = a_service().await;
 
     for subject in [
         "@alice:elsewhere.example",
@@ -41,7 +41,7 @@ async fn a_homeserver_speaks_for_its_own_users_only() {
 
 #[tokio::test]
 async fn only_a_200_with_a_subject_verifies_a_token() {
-    let (_lab, home, service) = a_service().await;
+    let (_setup, home, service) = a_service().await;
     let subject = json!({ "sub": "@alice:example.org" });
 
     for (what, reply) in [
@@ -70,7 +70,7 @@ async fn only_a_200_with_a_subject_verifies_a_token() {
 
 #[tokio::test]
 async fn fields_beside_the_subject_do_not_matter() {
-    let (_lab, home, service) = a_service().await;
+    let (_setup, home, service) = a_service().await;
     home.set_userinfo(Reply::json(200, &json!({ "sub": "@alice:example.org", "name": "Alice" })));
 
     assert_eq!(ask(&home, &service).await.status, 200);
@@ -78,9 +78,9 @@ async fn fields_beside_the_subject_do_not_matter() {
 
 #[tokio::test]
 async fn userinfo_is_not_redirected() {
-    let (lab, home, service) = a_service().await;
+    let (setup, home, service) = a_service().await;
     let subject = Reply::json(200, &json!({ "sub": "@alice:example.org" }));
-    let elsewhere = lab.site("elsewhere.example", subject).await;
+    let elsewhere = setup.site("elsewhere.example", subject).await;
 
     for status in [301, 302, 303, 307, 308] {
         home.set_userinfo(Reply::redirect(status, "https://elsewhere.example/"));
@@ -92,7 +92,7 @@ async fn userinfo_is_not_redirected() {
 
 #[tokio::test]
 async fn an_answer_of_64_kib_is_read_and_a_larger_one_is_not() {
-    let (_lab, home, service) = a_service().await;
+    let (_setup, home, service) = a_service().await;
     let subject = Reply::json(200, &json!({ "sub": "@alice:example.org" }));
 
     for (size, status) in [(64 * 1024, 200), (64 * 1024 + 1, 401), (10_000_000, 401)] {
@@ -108,7 +108,7 @@ async fn an_answer_of_64_kib_is_read_and_a_larger_one_is_not() {
 
 #[tokio::test]
 async fn an_answer_is_measured_after_it_is_unpacked() {
-    let (_lab, home, service) = a_service().await;
+    let (_setup, home, service) = a_service().await;
 
     for (size, status) in [(1_000, 200), (10_000_000, 401)] {
         let subject = String::from(r#"{"sub":"@alice:example.org"}"#) + &" ".repeat(size);
@@ -125,7 +125,7 @@ async fn an_answer_is_measured_after_it_is_unpacked() {
 
 #[tokio::test]
 async fn a_token_reaches_the_homeserver_as_it_is() {
-    let (_lab, home, service) = a_service().await;
+    let (_setup, home, service) = a_service().await;
 
     for secret in ["a+b/c=", "a&access_token=b", "a b", "%41", "é€", "#fragment?", "\u{7f}\n"] {
         let token = home.openid_token_of("@alice:example.org", secret);
@@ -138,7 +138,7 @@ async fn a_token_reaches_the_homeserver_as_it_is() {
 
 #[tokio::test]
 async fn a_homeserver_is_asked_about_every_token_every_time() {
-    let (_lab, home, service) = a_service().await;
+    let (_setup, home, service) = a_service().await;
     let token = home.openid_token("@alice:example.org");
     assert_eq!(service.ask(Endpoint::SfuGet, &token).await.status, 200);
 
@@ -151,9 +151,9 @@ async fn ask(home: &Homeserver, service: &Service) -> black_box::Answer {
     service.ask(Endpoint::SfuGet, &home.openid_token("@alice:example.org")).await
 }
 
-async fn a_service() -> (Lab, Homeserver, Service) {
-    let lab = Lab::new().await;
-    let home = lab.homeserver("example.org").start().await;
-    let service = lab.deployment().start();
-    (lab, home, service)
+async fn a_service() -> (TestSetup, Homeserver, Service) {
+    let setup = TestSetup::new().await;
+    let home = setup.homeserver("example.org").start().await;
+    let service = setup.deployment().start();
+    (setup, home, service)
 }

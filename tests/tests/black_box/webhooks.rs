@@ -4,14 +4,14 @@
 //! The fake signs webhooks as LiveKit does, and one test has LiveKit's own code sign them. Each case changes one thing:
 //! key, algorithm, times, digest or body.
 
-use black_box::{Algorithm, Lab, Service, Sfu, Webhook};
+use black_box::{Algorithm, Service, Sfu, TestSetup, Webhook};
 use livekit_token::AccessToken;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
 #[tokio::test]
 async fn a_webhook_of_the_sfu_is_accepted() {
-    let (_lab, service) = a_service().await;
+    let (_setup, service) = a_service().await;
 
     for event in [
         joined(),
@@ -28,7 +28,7 @@ async fn a_webhook_of_the_sfu_is_accepted() {
 #[tokio::test]
 async fn a_webhook_signed_by_livekit_s_own_code_is_accepted() {
     use base64::Engine;
-    let (_lab, service) = a_service().await;
+    let (_setup, service) = a_service().await;
     let (key, secret) = Sfu::credentials();
     let event = joined();
     let digest = Sha256::digest(event.to_string());
@@ -44,8 +44,8 @@ async fn a_webhook_signed_by_livekit_s_own_code_is_accepted() {
 
 #[tokio::test]
 async fn a_webhook_under_any_of_several_keys_is_accepted() {
-    let lab = Lab::new().await;
-    let service = lab
+    let setup = TestSetup::new().await;
+    let service = setup
         .deployment()
         .unset("LIVEKIT_KEY")
         .unset("LIVEKIT_SECRET")
@@ -109,7 +109,7 @@ async fn a_token_outside_its_time_is_refused() {
 
 #[tokio::test]
 async fn clocks_may_differ_by_most_of_a_minute() {
-    let (_lab, service) = a_service().await;
+    let (_setup, service) = a_service().await;
 
     for webhook in [
         Webhook::new(&joined()).claim_from_now("exp", -30),
@@ -122,7 +122,7 @@ async fn clocks_may_differ_by_most_of_a_minute() {
 
 #[tokio::test]
 async fn what_is_no_token_is_refused() {
-    let (_lab, service) = a_service().await;
+    let (_setup, service) = a_service().await;
     let webhook = Webhook::new(&joined());
     let good = webhook.authorization();
     let (head, signature) = good.rsplit_once('.').unwrap();
@@ -150,7 +150,7 @@ async fn what_is_no_token_is_refused() {
 
 #[tokio::test]
 async fn a_megabyte_is_read_and_one_byte_more_is_too_large() {
-    let (_lab, service) = a_service().await;
+    let (_setup, service) = a_service().await;
     let event = |size: usize| joined().to_string() + &" ".repeat(size - joined().to_string().len());
 
     let answer = Webhook::of_bytes(event(1024 * 1024)).send(&service).await;
@@ -162,7 +162,7 @@ async fn a_megabyte_is_read_and_one_byte_more_is_too_large() {
 
 #[tokio::test]
 async fn a_signed_body_that_is_no_event_is_no_failure_of_ours() {
-    let (_lab, service) = a_service().await;
+    let (_setup, service) = a_service().await;
 
     for body in [&b""[..], b"no JSON", b"[]", b"\xff\xfe", b"{\"event\": 5}"] {
         let answer = Webhook::of_bytes(body).send(&service).await;
@@ -173,7 +173,7 @@ async fn a_signed_body_that_is_no_event_is_no_failure_of_ours() {
 
 /// Checks that the webhook is rejected, and that the log has a line about it.
 async fn assert_refused(webhook: Webhook) {
-    let (_lab, service) = a_service().await;
+    let (_setup, service) = a_service().await;
 
     let answer = webhook.send(&service).await;
 
@@ -193,8 +193,8 @@ fn joined() -> Value {
     })
 }
 
-async fn a_service() -> (Lab, Service) {
-    let lab = Lab::new().await;
-    let service = lab.deployment().start();
-    (lab, service)
+async fn a_service() -> (TestSetup, Service) {
+    let setup = TestSetup::new().await;
+    let service = setup.deployment().start();
+    (setup, service)
 }

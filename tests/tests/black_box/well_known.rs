@@ -6,52 +6,52 @@
 
 use std::time::{Duration, SystemTime};
 
-use black_box::{Endpoint, Homeserver, Lab, Reply, Service};
+use black_box::{Endpoint, Homeserver, Reply, Service, TestSetup};
 use serde_json::json;
 
 #[tokio::test]
 async fn redirects_are_followed_to_another_host() {
     for status in [301, 302, 303, 307, 308] {
-        let lab = Lab::new().await;
-        let elsewhere = lab.site("elsewhere.example", delegation()).await;
-        let home = lab
+        let setup = TestSetup::new().await;
+        let elsewhere = setup.site("elsewhere.example", delegation()).await;
+        let home = setup
             .homeserver("example.org")
             .well_known(Reply::redirect(status, "https://elsewhere.example/.well-known/matrix/server"))
             .start()
             .await;
 
-        assert_eq!(ask_twice(&lab, &home).await, [200, 200], "{status}");
+        assert_eq!(ask_twice(&setup, &home).await, [200, 200], "{status}");
         assert_eq!(elsewhere.connections(), 1);
     }
 }
 
 #[tokio::test]
 async fn a_relative_redirect_is_followed() {
-    let lab = Lab::new().await;
+    let setup = TestSetup::new().await;
     let elsewhere =
-        lab.site("elsewhere.example", Reply::redirect(302, "//third.example/hosted/.well-known/matrix/server")).await;
-    let third = lab.site("third.example", delegation()).await;
-    let home = lab
+        setup.site("elsewhere.example", Reply::redirect(302, "//third.example/hosted/.well-known/matrix/server")).await;
+    let third = setup.site("third.example", delegation()).await;
+    let home = setup
         .homeserver("example.org")
         .well_known(Reply::redirect(302, "https://elsewhere.example/.well-known/matrix/server"))
         .start()
         .await;
 
-    assert_eq!(ask_twice(&lab, &home).await, [200, 200]);
+    assert_eq!(ask_twice(&setup, &home).await, [200, 200]);
     assert_eq!((elsewhere.connections(), third.connections()), (1, 1));
 }
 
 #[tokio::test]
 async fn a_redirect_loop_ends_and_is_no_well_known() {
-    let lab = Lab::new().await;
-    let home = lab
+    let setup = TestSetup::new().await;
+    let home = setup
         .homeserver("example.org")
         .well_known(Reply::redirect(302, "/.well-known/matrix/server"))
         .federation_at("example.org", 8448)
         .start()
         .await;
 
-    assert_eq!(ask_twice(&lab, &home).await, [200, 200]);
+    assert_eq!(ask_twice(&setup, &home).await, [200, 200]);
     let requests = home.well_known_requests();
     // Once, and two redirects; whether the look-up is made again for the second request depends on the cache.
     assert!((3..=6).contains(&requests), "{requests} requests");
@@ -69,16 +69,16 @@ async fn a_redirect_chooses_no_path_or_query_of_a_request() {
         "https://elsewhere.example/.well-known/matrix/client",
         "https://elsewhere.example/x.well-known/matrix/server",
     ] {
-        let lab = Lab::new().await;
-        let elsewhere = lab.site("elsewhere.example", delegation()).await;
-        let home = lab
+        let setup = TestSetup::new().await;
+        let elsewhere = setup.site("elsewhere.example", delegation()).await;
+        let home = setup
             .homeserver("example.org")
             .well_known(Reply::redirect(302, location))
             .federation_at("example.org", 8448)
             .start()
             .await;
 
-        assert_eq!(ask_twice(&lab, &home).await, [200, 200], "{location}");
+        assert_eq!(ask_twice(&setup, &home).await, [200, 200], "{location}");
         assert_eq!(elsewhere.connections(), 0, "{location}");
     }
 }
@@ -88,16 +88,16 @@ async fn redirects_to_anything_but_https_are_not_followed() {
     for location in
         ["http://elsewhere.example/", "ftp://elsewhere.example/", "data:application/json,{}", "", "https://"]
     {
-        let lab = Lab::new().await;
-        let tripwire = lab.tripwire("elsewhere.example", 80).await;
-        let home = lab
+        let setup = TestSetup::new().await;
+        let tripwire = setup.tripwire("elsewhere.example", 80).await;
+        let home = setup
             .homeserver("example.org")
             .well_known(Reply::redirect(302, location))
             .federation_at("example.org", 8448)
             .start()
             .await;
 
-        assert_eq!(ask_twice(&lab, &home).await, [200, 200], "{location:?}");
+        assert_eq!(ask_twice(&setup, &home).await, [200, 200], "{location:?}");
         assert_eq!(tripwire.connections(), 0, "{location:?}");
     }
 }
@@ -105,10 +105,10 @@ async fn redirects_to_anything_but_https_are_not_followed() {
 #[tokio::test]
 async fn a_file_of_64_kib_is_read_and_a_larger_one_is_not() {
     for (size, counts) in [(64 * 1024, true), (64 * 1024 + 1, false), (10_000_000, false)] {
-        let lab = Lab::new().await;
-        let home = lab.homeserver("example.org").well_known(delegation().padded_to(size)).start().await;
+        let setup = TestSetup::new().await;
+        let home = setup.homeserver("example.org").well_known(delegation().padded_to(size)).start().await;
 
-        let statuses = ask_twice(&lab, &home).await;
+        let statuses = ask_twice(&setup, &home).await;
 
         // Without the file, discovery goes on to port 8448 of the server name, where nothing listens.
         assert_eq!(statuses[0] == 200, counts, "{size} bytes: {statuses:?}");
@@ -127,10 +127,10 @@ async fn an_answer_is_kept_for_as_long_as_it_says() {
             delegation().header("cache-control", "max-age=3600").header("expires", "Thu, 01 Jan 2015 00:00:00 GMT"),
         ),
     ] {
-        let lab = Lab::new().await;
-        let home = lab.homeserver("example.org").well_known(reply).start().await;
+        let setup = TestSetup::new().await;
+        let home = setup.homeserver("example.org").well_known(reply).start().await;
 
-        assert_eq!(ask_twice(&lab, &home).await, [200, 200], "{what}");
+        assert_eq!(ask_twice(&setup, &home).await, [200, 200], "{what}");
         assert_eq!(home.well_known_requests(), 1, "{what}");
     }
 }
@@ -138,25 +138,25 @@ async fn an_answer_is_kept_for_as_long_as_it_says() {
 #[tokio::test]
 async fn a_failure_is_kept_too() {
     for reply in [Reply::html(404), Reply::html(500), Reply::html(200)] {
-        let lab = Lab::new().await;
-        let home = lab.homeserver("example.org").well_known(reply).federation_at("example.org", 8448).start().await;
+        let setup = TestSetup::new().await;
+        let home = setup.homeserver("example.org").well_known(reply).federation_at("example.org", 8448).start().await;
 
-        assert_eq!(ask_twice(&lab, &home).await, [200, 200]);
+        assert_eq!(ask_twice(&setup, &home).await, [200, 200]);
         assert_eq!(home.well_known_requests(), 1);
     }
 }
 
 #[tokio::test]
 async fn a_homeserver_that_moved_is_found_again() {
-    let lab = Lab::new().await;
-    lab.network.address_of("old.example.org");
-    let home = lab
+    let setup = TestSetup::new().await;
+    setup.network.address_of("old.example.org");
+    let home = setup
         .homeserver("example.org")
         .delegates_to("old.example.org:443")
         .federation_at("new.example.org", 443)
         .start()
         .await;
-    let service = lab.deployment().start();
+    let service = setup.deployment().start();
 
     // Nothing listens at the old address …
     assert_eq!(ask(&service, &home).await, 401);
@@ -166,8 +166,8 @@ async fn a_homeserver_that_moved_is_found_again() {
     assert_eq!(ask(&service, &home).await, 200);
 }
 
-async fn ask_twice(lab: &Lab, home: &Homeserver) -> [u16; 2] {
-    let service = lab.deployment().start();
+async fn ask_twice(setup: &TestSetup, home: &Homeserver) -> [u16; 2] {
+    let service = setup.deployment().start();
     [ask(&service, home).await, ask(&service, home).await]
 }
 

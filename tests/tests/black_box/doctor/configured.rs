@@ -1,4 +1,4 @@
-use black_box::Lab;
+use black_box::TestSetup;
 use operator::configure::{Files, Plan, Route};
 use serde_json::{Value, json};
 
@@ -14,7 +14,7 @@ async fn what_configure_prints_is_what_the_doctor_finds_well() {
     let mut announced: Value = serde_json::from_str(files.content("well-known-fragment.json").unwrap()).unwrap();
     announced["m.homeserver"] = json!({ "base_url": "https://cs.example.org" });
 
-    let world = World::with(Lab::new().await, |deployment| {
+    let world = World::with(TestSetup::new().await, |deployment| {
         let deployment = deployment.unset("LIVEKIT_URL").unset("LIVEKIT_FULL_ACCESS_HOMESERVERS");
         vars.iter().fold(deployment, |deployment, (name, value)| deployment.set(name, value.as_str().unwrap()))
     })

@@ -1,4 +1,4 @@
-use black_box::Lab;
+use black_box::TestSetup;
 use operator::doctor::{Status, Watcher, examine};
 use std::time::Duration;
 
@@ -30,16 +30,16 @@ async fn the_stable_form_of_delayed_events_is_asked_where_it_is_announced() {
 
 #[tokio::test]
 async fn srv_records_lead_to_the_federation_api() {
-    let lab = Lab::new().await;
-    lab.resolver.add_srv("_matrix-fed._tcp.example.net", 1, 1, 4433, "target.example.net");
-    let _home = lab
+    let setup = TestSetup::new().await;
+    setup.resolver.add_srv("_matrix-fed._tcp.example.net", 1, 1, 4433, "target.example.net");
+    let _home = setup
         .homeserver("example.net")
         .without_well_known()
         .federation_behind_srv("example.net", "target.example.net", 4433)
         .browsed()
         .start()
         .await;
-    let mut world = World::with(lab, |deployment| deployment).await;
+    let mut world = World::with(setup, |deployment| deployment).await;
     world.set("--server-name", "example.net");
 
     let report = world.examine().await;

@@ -1,4 +1,4 @@
-use black_box::{Lab, Operation, PUBLIC_V6, Reply};
+use black_box::{Operation, PUBLIC_V6, Reply, TestSetup};
 use operator::doctor::Status;
 use serde_json::json;
 
@@ -22,7 +22,7 @@ async fn no_announcement() {
 #[tokio::test]
 async fn a_web_server_that_is_away() {
     let world = World::new().await;
-    world.lab.network.point("example.org", world.lab.network.unused_address());
+    world.setup.network.point("example.org", world.setup.network.unused_address());
 
     let report = world.examine().await;
 
@@ -116,9 +116,9 @@ async fn a_delegation_to_a_private_address() {
 async fn a_name_with_a_private_address() {
     let world = World::new().await;
     world.own.home.set_well_known(Reply::json(200, &json!({ "m.server": "inside.example.org:443" })));
-    let _inside = world.lab.tripwire("inside.example.org", 443).await;
-    world.lab.network.point("inside.example.org", [10, 1, 2, 3].into());
-    let _there = world.lab.tripwire("inside.example.org", 443).await;
+    let _inside = world.setup.tripwire("inside.example.org", 443).await;
+    world.setup.network.point("inside.example.org", [10, 1, 2, 3].into());
+    let _there = world.setup.tripwire("inside.example.org", 443).await;
 
     let report = world.examine().await;
 
@@ -142,7 +142,7 @@ async fn a_federation_port_that_is_closed() {
 async fn a_resolver_that_does_not_tell() {
     let world = World::new().await;
     world.own.home.set_well_known(Reply::html(404));
-    world.lab.resolver.set_reply(Reply::html(500));
+    world.setup.resolver.set_reply(Reply::html(500));
 
     let report = world.examine().await;
 
@@ -152,8 +152,8 @@ async fn a_resolver_that_does_not_tell() {
 #[tokio::test]
 async fn a_federation_api_whose_ipv6_address_does_not_answer() {
     let world = World::new().await;
-    let v4 = world.lab.network.address_of("matrix.example.org");
-    world.lab.network.point_to_all("matrix.example.org", &[v4, PUBLIC_V6.into()]);
+    let v4 = world.setup.network.address_of("matrix.example.org");
+    world.setup.network.point_to_all("matrix.example.org", &[v4, PUBLIC_V6.into()]);
 
     let report = world.examine().await;
 
@@ -162,10 +162,10 @@ async fn a_federation_api_whose_ipv6_address_does_not_answer() {
 
 #[tokio::test]
 async fn a_federation_api_with_an_untrusted_certificate() {
-    let lab = Lab::new().await;
-    let certificate = lab.authority.expired_certificate("matrix.example.net");
-    let _home = lab.homeserver("example.net").certificate(certificate).browsed().start().await;
-    let mut world = World::with(lab, |deployment| deployment).await;
+    let setup = TestSetup::new().await;
+    let certificate = setup.authority.expired_certificate("matrix.example.net");
+    let _home = setup.homeserver("example.net").certificate(certificate).browsed().start().await;
+    let mut world = World::with(setup, |deployment| deployment).await;
     world.set("--server-name", "example.net");
 
     let report = world.examine().await;

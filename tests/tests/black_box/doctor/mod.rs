@@ -9,7 +9,7 @@ mod service;
 mod sfu;
 mod webhooks;
 
-use black_box::{Deployment, Lab, MeddlingProxy, Operation, OwnHomeserver, Reply, Service, Sfu};
+use black_box::{Deployment, MeddlingProxy, Operation, OwnHomeserver, Reply, Service, Sfu, TestSetup};
 use clap::Parser;
 use operator::doctor::{Finding, Report, Status, Subject, examine};
 use serde_json::{Value, json};
@@ -20,23 +20,23 @@ struct World {
     own: OwnHomeserver,
     sfu: Sfu,
     service: Service,
-    lab: Lab,
+    setup: TestSetup,
     arguments: Vec<String>,
 }
 
 impl World {
     async fn new() -> Self {
-        Self::with(Lab::new().await, |deployment| deployment).await
+        Self::with(TestSetup::new().await, |deployment| deployment).await
     }
 
     /// Sets up the deployment with another configuration of the service.
-    async fn with(lab: Lab, configure: impl FnOnce(Deployment) -> Deployment) -> Self {
-        Self::with_homeserver(lab, |deployment, _| configure(deployment)).await
+    async fn with(setup: TestSetup, configure: impl FnOnce(Deployment) -> Deployment) -> Self {
+        Self::with_homeserver(setup, |deployment, _| configure(deployment)).await
     }
 
     /// The homeserver has the service as an application service, and the doctor gets the tokens.
     async fn in_homeserver_mode() -> Self {
-        let mut world = Self::with_homeserver(Lab::new().await, Deployment::homeserver_mode).await;
+        let mut world = Self::with_homeserver(TestSetup::new().await, Deployment::homeserver_mode).await;
         let (as_token, hs_token) = (world.own.as_token().to_owned(), world.own.hs_token().to_owned());
         world.set("--as-token", &as_token);
         world.set("--hs-token", &hs_token);
@@ -45,22 +45,25 @@ impl World {
         world
     }
 
-    async fn with_homeserver(lab: Lab, configure: impl FnOnce(Deployment, &OwnHomeserver) -> Deployment) -> Self {
-        let sfu = lab.sfu_behind_proxy("sfu.example.org", 443, "/livekit/sfu").await;
-        let own = lab.own_homeserver_of(lab.homeserver("example.org").browsed().start().await).await;
+    async fn with_homeserver(
+        setup: TestSetup,
+        configure: impl FnOnce(Deployment, &OwnHomeserver) -> Deployment,
+    ) -> Self {
+        let sfu = setup.sfu_behind_proxy("sfu.example.org", 443, "/livekit/sfu").await;
+        let own = setup.own_homeserver_of(setup.homeserver("example.org").browsed().start().await).await;
         own.events.answer_always(MADE_UP, Operation::Restart, error(404, "M_NOT_FOUND"));
         own.home.set_client_well_known(well_known(&announcement(SERVICE_URL)));
-        let deployment = lab.deployment().full_access("example.org").set("LIVEKIT_URL", SFU_URL);
+        let deployment = setup.deployment().full_access("example.org").set("LIVEKIT_URL", SFU_URL);
         let service = configure(deployment, &own).start();
-        let proxy = lab.proxy("rtc.example.org", "/livekit/jwt", &service).await;
+        let proxy = setup.proxy("rtc.example.org", "/livekit/jwt", &service).await;
         let (key, secret) = Sfu::credentials();
-        let mut world = Self { proxy, own, sfu, service, lab, arguments: Vec::new() };
+        let mut world = Self { proxy, own, sfu, service, setup, arguments: Vec::new() };
         world.arguments = vec![String::from("doctor"), String::from(SERVICE_URL)];
         world.set("--server-name", "example.org");
         world.set("--sfu-url", SFU_URL);
         world.set("--sfu-key", key);
         world.set("--sfu-secret", secret);
-        let resolver = world.lab.resolver.url();
+        let resolver = world.setup.resolver.url();
         world.set("--dns-over-https-url", &resolver);
         world
     }
@@ -89,7 +92,7 @@ impl World {
             options: operator::doctor::Options,
         }
         let mut arguments = self.arguments.clone();
-        arguments.extend([String::from("--trust-ca"), self.lab.authority.pem().display().to_string()]);
+        arguments.extend([String::from("--trust-ca"), self.setup.authority.pem().display().to_string()]);
         let program = Program::try_parse_from(arguments).unwrap_or_else(|error| panic!("{error}"));
         program.options.into_subject(|_| None).unwrap()
     }

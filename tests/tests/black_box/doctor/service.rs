@@ -1,4 +1,4 @@
-use black_box::{Certificate, CertificateAuthority, Lab, PUBLIC_V6, Reply, Silence};
+use black_box::{Certificate, CertificateAuthority, PUBLIC_V6, Reply, Silence, TestSetup};
 use hyper::header::HeaderName;
 use operator::doctor::Status;
 use serde_json::json;
@@ -8,7 +8,7 @@ use super::{SERVICE_URL, World};
 #[tokio::test]
 async fn a_name_without_an_address() {
     let world = World::new().await;
-    world.lab.network.point_to_all("rtc.example.org", &[]);
+    world.setup.network.point_to_all("rtc.example.org", &[]);
 
     let report = world.examine().await;
 
@@ -52,8 +52,8 @@ async fn a_server_that_takes_connections_and_says_nothing() {
 #[tokio::test]
 async fn an_ipv6_address_that_does_not_answer() {
     let world = World::new().await;
-    let v4 = world.lab.network.address_of("rtc.example.org");
-    world.lab.network.point_to_all("rtc.example.org", &[v4, PUBLIC_V6.into()]);
+    let v4 = world.setup.network.address_of("rtc.example.org");
+    world.setup.network.point_to_all("rtc.example.org", &[v4, PUBLIC_V6.into()]);
 
     let report = world.examine().await;
 
@@ -64,8 +64,8 @@ async fn an_ipv6_address_that_does_not_answer() {
 #[tokio::test]
 async fn an_ipv6_address_to_which_this_machine_has_no_way() {
     let world = World::new().await;
-    let v4 = world.lab.network.address_of("rtc.example.org");
-    world.lab.network.point_to_all("rtc.example.org", &[v4, "2a00::1".parse().unwrap()]);
+    let v4 = world.setup.network.address_of("rtc.example.org");
+    world.setup.network.point_to_all("rtc.example.org", &[v4, "2a00::1".parse().unwrap()]);
 
     let report = world.examine().await;
 
@@ -77,14 +77,14 @@ async fn an_ipv6_address_to_which_this_machine_has_no_way() {
 #[tokio::test]
 async fn an_expired_certificate() {
     let mut world = World::new().await;
-    world.proxy.show(Some(world.lab.authority.expired_certificate("rtc.example.org"))).await;
+    world.proxy.show(Some(world.setup.authority.expired_certificate("rtc.example.org"))).await;
     assert_certificate(&world, "has expired").await;
 }
 
 #[tokio::test]
 async fn a_certificate_that_is_not_valid_yet() {
     let mut world = World::new().await;
-    world.proxy.show(Some(world.lab.authority.future_certificate("rtc.example.org"))).await;
+    world.proxy.show(Some(world.setup.authority.future_certificate("rtc.example.org"))).await;
     assert_certificate(&world, "isn't valid yet").await;
 }
 
@@ -98,7 +98,7 @@ async fn a_server_without_a_certificate_for_the_name() {
 #[tokio::test]
 async fn something_else_than_http() {
     let mut world = World::new().await;
-    world.proxy.speak(world.lab.authority.certificate("rtc.example.org"), b"220 mail.example.org ESMTP\r\n").await;
+    world.proxy.speak(world.setup.authority.certificate("rtc.example.org"), b"220 mail.example.org ESMTP\r\n").await;
 
     let report = world.examine().await;
 
@@ -109,7 +109,7 @@ async fn something_else_than_http() {
 #[tokio::test]
 async fn a_certificate_for_another_name() {
     let mut world = World::new().await;
-    world.proxy.show(Some(world.lab.authority.certificate("www.example.org"))).await;
+    world.proxy.show(Some(world.setup.authority.certificate("www.example.org"))).await;
     assert_certificate(&world, "is for www.example.org, not for rtc.example.org").await;
 }
 
@@ -136,7 +136,7 @@ async fn a_port_without_tls() {
 
 #[tokio::test]
 async fn a_misconfigured_service() {
-    let world = World::with(Lab::new().await, |deployment| {
+    let world = World::with(TestSetup::new().await, |deployment| {
         deployment.unset("LIVEKIT_SECRET").set("LIVEKIT_LOG_LEVEL", "WRONG")
     })
     .await;

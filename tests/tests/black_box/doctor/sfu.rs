@@ -46,7 +46,7 @@ async fn tls_at_a_port_without_it() {
 #[tokio::test]
 async fn an_sfu_without_tls() {
     let mut world = World::new().await;
-    let _sfu = world.lab.plain_sfu("open.example.org", 7880).await;
+    let _sfu = world.setup.plain_sfu("open.example.org", 7880).await;
     world.set("--sfu-url", "ws://open.example.org:7880");
 
     let report = world.examine().await;

@@ -1,11 +1,11 @@
-use black_box::{Lab, Reply};
+use black_box::{Reply, TestSetup};
 use serde_json::json;
 
 use super::World;
 
 #[tokio::test]
 async fn another_pair_than_the_services() {
-    let world = World::with(Lab::new().await, |deployment| {
+    let world = World::with(TestSetup::new().await, |deployment| {
         deployment.set("LIVEKIT_SECRET", "a-secret-that-the-sfu-does-not-have-0000")
     })
     .await;

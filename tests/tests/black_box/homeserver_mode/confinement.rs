@@ -4,7 +4,7 @@
 //! Requests, redirects and delegations try to lead the worker elsewhere. The fakes of all other servers treat a token
 //! as a breach, and bare listeners count connections.
 
-use black_box::{DelayedEvents, Door, HomeserverPath, HomeserverQuestion, Member, Reply};
+use black_box::{DelayedEvents, EntryPoint, HomeserverPath, HomeserverQuestion, Member, Reply};
 use serde_json::json;
 
 use super::{ALICE, LONG, ROOM, Stage};
@@ -13,7 +13,7 @@ use super::{ALICE, LONG, ROOM, Stage};
 #[tokio::test]
 async fn no_request_leads_it_elsewhere() {
     let stage = Stage::with_members().await;
-    let site = stage.lab.site("evil.example", Reply::json(200, &json!({ "joined": true }))).await;
+    let site = stage.setup.site("evil.example", Reply::json(200, &json!({ "joined": true }))).await;
     stage.own.join(ROOM, "@mallory:evil.example");
 
     for path in HomeserverPath::ALL {
@@ -46,7 +46,7 @@ async fn no_request_leads_it_elsewhere() {
 #[tokio::test]
 async fn no_redirect_leads_it_elsewhere() {
     let stage = Stage::with_members().await;
-    let site = stage.lab.site("evil.example", Reply::json(200, &json!({ "joined": true }))).await;
+    let site = stage.setup.site("evil.example", Reply::json(200, &json!({ "joined": true }))).await;
     let redirect = |status| Reply::redirect(status, "https://evil.example/");
 
     for status in [301, 302, 303, 307, 308] {
@@ -75,14 +75,14 @@ async fn no_redirect_leads_it_elsewhere() {
 #[tokio::test]
 async fn a_restart_that_is_redirected_does_not_take_it_along() {
     let stage = Stage::new().await;
-    let site = stage.lab.site("evil.example", Reply::json(200, &json!({}))).await;
+    let site = stage.setup.site("evil.example", Reply::json(200, &json!({}))).await;
     let body = stage.request(HomeserverPath::Delegate);
     let delay_id = body["delay_id"].as_str().unwrap().to_owned();
     assert_eq!(stage.forward(HomeserverPath::Delegate, &body).await.status, 200);
     let redirect = Reply::redirect(307, "https://evil.example/");
     stage.own.events.answer_next(&delay_id, black_box::Operation::Restart, [redirect]);
 
-    let participant = stage.lab.sfu.join(super::LIVEKIT_ROOM, super::ALICE_S_IDENTITY);
+    let participant = stage.setup.sfu.join(super::LIVEKIT_ROOM, super::ALICE_S_IDENTITY);
     participant.joined().send(&stage.service).await;
 
     stage.own.events.restarted(&delay_id, 2).await;
@@ -93,15 +93,15 @@ async fn a_restart_that_is_redirected_does_not_take_it_along() {
 #[tokio::test]
 async fn leaves_on_other_homeservers_go_without_it() {
     let stage = Stage::deployed(|deployment| deployment.full_access("*")).await;
-    let remote = stage.lab.homeserver("remote.example").start().await;
-    let events: DelayedEvents = stage.lab.delayed_events("cs.remote.example").await;
+    let remote = stage.setup.homeserver("remote.example").start().await;
+    let events: DelayedEvents = stage.setup.delayed_events("cs.remote.example").await;
     remote.has_client_api(events.base_url());
     let bob = Member::of_room(ROOM, "@bob:remote.example");
     let delay_id = events.schedule(LONG);
 
-    let body = bob.delegation(Door::GetToken, &remote.openid_token(&bob.user_id), &delay_id, LONG);
+    let body = bob.delegation(EntryPoint::GetToken, &remote.openid_token(&bob.user_id), &delay_id, LONG);
     assert_eq!(stage.service.post("/get_token", &body).await.status, 200);
-    let participant = stage.lab.sfu.join(&bob.room(), &bob.identity(Door::GetToken));
+    let participant = stage.setup.sfu.join(&bob.room(), &bob.identity(EntryPoint::GetToken));
     participant.joined().send(&stage.service).await;
 
     events.restarted(&delay_id, 1).await;
@@ -114,9 +114,9 @@ async fn leaves_that_came_with_an_openid_token_go_without_it() {
     let alice = Member::of_room(ROOM, ALICE);
     let delay_id = stage.own.events.schedule(LONG);
 
-    let body = alice.delegation(Door::GetToken, &stage.own.home.openid_token(ALICE), &delay_id, LONG);
+    let body = alice.delegation(EntryPoint::GetToken, &stage.own.home.openid_token(ALICE), &delay_id, LONG);
     assert_eq!(stage.service.post("/get_token", &body).await.status, 200);
-    let participant = stage.lab.sfu.join(&alice.room(), &alice.identity(Door::GetToken));
+    let participant = stage.setup.sfu.join(&alice.room(), &alice.identity(EntryPoint::GetToken));
     participant.joined().send(&stage.service).await;
 
     stage.own.events.restarted(&delay_id, 1).await;

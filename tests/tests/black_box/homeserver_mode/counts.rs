@@ -77,7 +77,7 @@ impl Counts {
             versions: stage.own.events.versions_requests(),
             questions: stage.own.requests(),
             // Created rooms only: after a delegation, the object polls the SFU at a time of its own.
-            rooms: stage.lab.sfu.created().len(),
+            rooms: stage.setup.sfu.created().len(),
         }
     }
 }

@@ -4,7 +4,7 @@
 //! Requests arrive under all forms and prefixes of the paths, with and without the `hs_token`, with and without each
 //! header and field. A rejected request must have caused no request to the homeserver or the SFU.
 
-use black_box::{Answer, Endpoint, HomeserverPath, Lab};
+use black_box::{Answer, Endpoint, HomeserverPath, TestSetup};
 use bytes::Bytes;
 use http_body_util::Full;
 use hyper::{Method, Request};
@@ -14,8 +14,8 @@ use super::{ALICE, BOB, Stage};
 
 #[tokio::test]
 async fn without_homeserver_mode_there_is_nothing() {
-    let lab = Lab::new().await;
-    let service = lab.deployment().start();
+    let setup = TestSetup::new().await;
+    let service = setup.deployment().start();
 
     for path in all_paths() {
         for method in [Method::POST, Method::GET, Method::OPTIONS] {
@@ -130,7 +130,7 @@ async fn nobody_but_the_homeserver_is_heard() {
             }
         }
     }
-    assert_eq!((stage.own.requests(), stage.lab.sfu.requests()), (0, 0));
+    assert_eq!((stage.own.requests(), stage.setup.sfu.requests()), (0, 0));
 }
 
 #[tokio::test]
@@ -160,7 +160,7 @@ async fn the_homeserver_says_who_asks() {
         }
         ask(&[(right, "remote.example"), (right, "@bob:remote.example")]).await.assert_error(400, "M_INVALID_PARAM");
     }
-    assert_eq!((stage.own.requests(), stage.lab.sfu.requests()), (0, 0));
+    assert_eq!((stage.own.requests(), stage.setup.sfu.requests()), (0, 0));
 }
 
 #[tokio::test]
@@ -189,7 +189,7 @@ async fn every_missing_field_is_named() {
             assert!(answer.error().contains(field.as_str()) && !answer.error().contains("WRONG"), "{answer:?}");
         }
     }
-    assert_eq!((stage.own.requests(), stage.lab.sfu.requests()), (0, 0));
+    assert_eq!((stage.own.requests(), stage.setup.sfu.requests()), (0, 0));
 }
 
 #[tokio::test]
@@ -244,7 +244,7 @@ async fn both_modes_answer_at_once() {
 
         assert_eq!(answer.status, 200, "{answer:?}");
         answer.assert_cors();
-        assert_eq!(answer.json()["url"], stage.lab.sfu.url());
+        assert_eq!(answer.json()["url"], stage.setup.sfu.url());
     }
 }
 

@@ -2,7 +2,7 @@
 //!
 //! The fake homeserver announces some stable features in `/versions`; the paths that it has received show the forms.
 
-use black_box::{HomeserverPath, HomeserverQuestion, Lab, Reply};
+use black_box::{HomeserverPath, HomeserverQuestion, Reply, TestSetup};
 use serde_json::json;
 
 use super::{ALICE, BOB, ROOM, Stage};
@@ -44,12 +44,12 @@ async fn what_the_homeserver_does_not_tell_is_unstable() {
 
 #[tokio::test]
 async fn an_override_leads_to_the_homeserver_too() {
-    let lab = Lab::new().await;
-    let own = lab.own_homeserver("example.com").await;
+    let setup = TestSetup::new().await;
+    let own = setup.own_homeserver("example.com").await;
     let overrides = format!("example.com={}", own.events.base_url());
-    let service = lab.deployment().homeserver_mode(&own).set("LIVEKIT_CS_API_URL_OVERRIDES", &overrides).start();
+    let service = setup.deployment().homeserver_mode(&own).set("LIVEKIT_CS_API_URL_OVERRIDES", &overrides).start();
     own.join(ROOM, ALICE);
-    let stage = Stage { service, own, lab };
+    let stage = Stage { service, own, setup };
 
     let path = HomeserverPath::ClientGetToken;
     assert_eq!(stage.forward(path, &stage.request(path)).await.status, 200);

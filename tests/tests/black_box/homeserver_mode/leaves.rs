@@ -165,13 +165,13 @@ impl Stage {
 
     /// Connects Alice to the SFU, whose webhook reaches the worker.
     async fn join(&self) -> Participant {
-        let participant = self.lab.sfu.join(LIVEKIT_ROOM, ALICE_S_IDENTITY);
+        let participant = self.setup.sfu.join(LIVEKIT_ROOM, ALICE_S_IDENTITY);
         assert_eq!(participant.joined().send(&self.service).await.status, 200);
         participant
     }
 
     async fn leave(&self, participant: &Participant) {
-        self.lab.sfu.leave(participant);
+        self.setup.sfu.leave(participant);
         assert_eq!(participant.left(Departure::ClientInitiated).send(&self.service).await.status, 200);
     }
 }

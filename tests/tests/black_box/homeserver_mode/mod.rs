@@ -18,7 +18,7 @@ mod relaying;
 mod removal;
 mod tokens;
 
-use black_box::{Answer, Deployment, HomeserverPath, Lab, OwnHomeserver, Service, Sfu};
+use black_box::{Answer, Deployment, HomeserverPath, OwnHomeserver, Service, Sfu, TestSetup};
 use livekit_token::{Claims, TokenVerifier};
 use serde_json::{Value, json};
 
@@ -26,7 +26,7 @@ use serde_json::{Value, json};
 struct Stage {
     service: Service,
     own: OwnHomeserver,
-    lab: Lab,
+    setup: TestSetup,
 }
 
 impl Stage {
@@ -35,10 +35,10 @@ impl Stage {
     }
 
     async fn deployed(configure: impl FnOnce(Deployment) -> Deployment) -> Self {
-        let lab = Lab::new().await;
-        let own = lab.own_homeserver("example.com").await;
-        let service = configure(lab.deployment().homeserver_mode(&own)).start();
-        Self { service, own, lab }
+        let setup = TestSetup::new().await;
+        let own = setup.own_homeserver("example.com").await;
+        let service = configure(setup.deployment().homeserver_mode(&own)).start();
+        Self { service, own, setup }
     }
 
     /// Starts a stage with Alice and Bob, of another homeserver, in the Matrix room.
@@ -52,7 +52,7 @@ impl Stage {
     /// A complete request body for this path: Bob's over federation, Alice's otherwise.
     fn request(&self, path: HomeserverPath) -> Value {
         let mut body = json!({
-            "url": self.lab.sfu.url(),
+            "url": self.setup.sfu.url(),
             "room_id": ROOM,
             "slot_id": "m.call#ROOM",
             "member_id": "memberABC",

@@ -28,7 +28,7 @@ async fn a_homeserver_that_does_not_answer_is_given_up() {
 
     assert_eq!(statuses, [502, 502, 503]);
     assert!(started.elapsed() < Duration::from_secs(20), "{:?}", started.elapsed());
-    assert_eq!(stage.lab.sfu.requests(), 0);
+    assert_eq!(stage.setup.sfu.requests(), 0);
 }
 
 #[tokio::test]

@@ -4,7 +4,7 @@
 //! Two homeservers with a worker each are connected by the fakes' `fed_proxy`. Some tests replace the other side's
 //! response; then only the status matters that the client receives.
 
-use black_box::{HomeserverPath, HomeserverQuestion, Lab, OwnHomeserver, Reply, Service, Sfu};
+use black_box::{HomeserverPath, HomeserverQuestion, OwnHomeserver, Reply, Service, Sfu, TestSetup};
 use serde_json::{Value, json};
 
 use super::{ALICE, ALICE_S_IDENTITY, LIVEKIT_ROOM, ROOM, Stage, claims};
@@ -19,18 +19,18 @@ struct Federation {
 
 impl Federation {
     async fn new() -> Self {
-        let lab = Lab::new().await;
-        let own = lab.own_homeserver("example.com").await;
-        let theirs = lab.own_homeserver("remote.example").await;
-        let their_sfu = lab.sfu_behind_proxy("sfu.remote.example", 443, "/livekit").await;
-        let service = lab.deployment().homeserver_mode(&own).start();
-        let their_service = lab.deployment().set("LIVEKIT_URL", THEIR_SFU).homeserver_mode(&theirs).start();
+        let setup = TestSetup::new().await;
+        let own = setup.own_homeserver("example.com").await;
+        let theirs = setup.own_homeserver("remote.example").await;
+        let their_sfu = setup.sfu_behind_proxy("sfu.remote.example", 443, "/livekit").await;
+        let service = setup.deployment().homeserver_mode(&own).start();
+        let their_service = setup.deployment().set("LIVEKIT_URL", THEIR_SFU).homeserver_mode(&theirs).start();
         own.federates_with(&theirs, &their_service);
         for homeserver in [&own, &theirs] {
             homeserver.join(ROOM, ALICE);
             homeserver.join(ROOM, "@bob:remote.example");
         }
-        Self { ours: Stage { service, own, lab }, theirs, their_service, their_sfu }
+        Self { ours: Stage { service, own, setup }, theirs, their_service, their_sfu }
     }
 
     fn request(&self) -> Value {
@@ -52,7 +52,7 @@ async fn another_homeserver_s_worker_gives_a_token_for_its_sfu() {
     assert_eq!(answer.json().as_object().unwrap().len(), 1);
     assert_eq!((claims.sub.as_str(), claims.video.room.as_str()), (ALICE_S_IDENTITY, LIVEKIT_ROOM));
     assert_eq!(claims.video.can_publish, Some(false));
-    assert_eq!((ours.lab.sfu.requests(), their_sfu.created().len()), (0, 1));
+    assert_eq!((ours.setup.sfu.requests(), their_sfu.created().len()), (0, 1));
     assert_eq!(theirs.asked().len(), 2);
     ours.service.log().line_with(&["token relayed", ALICE, "remote.example"]).await;
     their_service.log().line_with(&["token issued", "\"federated\"", ALICE]).await;

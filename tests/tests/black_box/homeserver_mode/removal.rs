@@ -15,12 +15,12 @@ use super::{ALICE, ALICE_S_IDENTITY, BOB, LIVEKIT_ROOM, LONG, ROOM, Stage};
 async fn who_leaves_the_matrix_room_is_removed_within_one_interval() {
     let stage = Stage::in_a_call(every_second).await;
     stage.rounds(2).await;
-    assert_eq!(stage.lab.sfu.removals(), []);
+    assert_eq!(stage.setup.sfu.removals(), []);
 
     stage.own.leave(ROOM, ALICE);
 
     stage.removed(1).await;
-    assert_eq!(stage.lab.sfu.removals(), [alice_is_removed(true)]);
+    assert_eq!(stage.setup.sfu.removals(), [alice_is_removed(true)]);
     stage.service.log().line_with(&["participant removed", ALICE, ROOM]).await;
 }
 
@@ -31,20 +31,20 @@ async fn a_kept_token_does_not_let_them_stay() {
     stage.own.leave(ROOM, ALICE);
 
     for times in 1..4 {
-        let participant = stage.lab.sfu.join(LIVEKIT_ROOM, ALICE_S_IDENTITY);
+        let participant = stage.setup.sfu.join(LIVEKIT_ROOM, ALICE_S_IDENTITY);
         assert_eq!(participant.joined().send(&stage.service).await.status, 200);
 
         stage.removed(times).await;
         assert_eq!(participant.left(Departure::ParticipantRemoved).send(&stage.service).await.status, 200);
     }
-    assert_eq!(stage.lab.sfu.removals(), [alice_is_removed(true), alice_is_removed(true), alice_is_removed(true)]);
+    assert_eq!(stage.setup.sfu.removals(), [alice_is_removed(true), alice_is_removed(true), alice_is_removed(true)]);
 }
 
 #[tokio::test]
 async fn a_round_is_one_question_whatever_the_number_of_participants() {
     let stage = Stage::in_a_call(every_second).await;
     stage.token(HomeserverPath::FederationGetToken).await;
-    let bob = stage.lab.sfu.join(LIVEKIT_ROOM, &identity_of(BOB));
+    let bob = stage.setup.sfu.join(LIVEKIT_ROOM, &identity_of(BOB));
     assert_eq!(bob.joined().send(&stage.service).await.status, 200);
     let before = stage.questions().len();
 
@@ -53,7 +53,7 @@ async fn a_round_is_one_question_whatever_the_number_of_participants() {
     // The last sweep may still be in progress when it is counted.
     let log = stage.service.log().text();
     assert!(!log.contains("membership unknown"), "{log}");
-    assert_eq!(stage.lab.sfu.removals(), []);
+    assert_eq!(stage.setup.sfu.removals(), []);
     assert_eq!(
         stage.own.asked().iter().filter(|(question, _)| *question == HomeserverQuestion::IsServerJoined).count(),
         1
@@ -66,7 +66,7 @@ async fn a_homeserver_that_is_down_removes_nobody() {
     stage.own.events.go_away();
     stage.own.leave(ROOM, ALICE);
     stage.service.log().line_with(&["membership not checked", ROOM]).await;
-    assert_eq!(stage.lab.sfu.removals(), []);
+    assert_eq!(stage.setup.sfu.removals(), []);
 
     stage.own.events.come_back().await;
 
@@ -89,7 +89,7 @@ async fn what_tells_nothing_removes_nobody() {
         stage.rounds(before + 2).await;
 
         stage.service.log().line_with(&["homeserver membership query failed", "cause"]).await;
-        assert_eq!(stage.lab.sfu.removals(), []);
+        assert_eq!(stage.setup.sfu.removals(), []);
     }
 }
 
@@ -101,7 +101,7 @@ async fn a_room_that_our_homeserver_has_left_is_deleted() {
 
     stage.removed(1).await;
 
-    assert_eq!(stage.lab.sfu.removals(), [Removal::Room(LIVEKIT_ROOM.to_owned())]);
+    assert_eq!(stage.setup.sfu.removals(), [Removal::Room(LIVEKIT_ROOM.to_owned())]);
     stage.service.log().line_with(&["room deleted", ROOM]).await;
 }
 
@@ -115,18 +115,18 @@ async fn a_namespace_that_hides_the_members_is_told_and_removes_nobody() {
     stage.rounds(before + 2).await;
 
     stage.service.log().line_with(&["error", "membership not told", ROOM]).await;
-    assert_eq!(stage.lab.sfu.removals(), []);
+    assert_eq!(stage.setup.sfu.removals(), []);
 }
 
 #[tokio::test]
 async fn a_removal_is_tried_until_the_sfu_does_it() {
     let stage = Stage::in_a_call(every_second).await;
-    stage.lab.sfu.fail(Reply::json(503, &json!({ "code": "unavailable", "msg": "" })));
+    stage.setup.sfu.fail(Reply::json(503, &json!({ "code": "unavailable", "msg": "" })));
     stage.own.leave(ROOM, ALICE);
     stage.service.log().line_with(&["SFU didn't remove the participant", ALICE]).await;
-    assert_eq!(stage.lab.sfu.removals(), []);
+    assert_eq!(stage.setup.sfu.removals(), []);
 
-    stage.lab.sfu.recover();
+    stage.setup.sfu.recover();
 
     stage.removed(1).await;
 }
@@ -161,10 +161,10 @@ async fn the_leave_of_who_is_removed_is_sent() {
 #[tokio::test]
 async fn a_call_that_is_over_wakes_its_object_once_more_when_the_token_has_expired() {
     let stage = Stage::in_a_call(every_second).await;
-    let alice = stage.lab.sfu.join(LIVEKIT_ROOM, ALICE_S_IDENTITY);
+    let alice = stage.setup.sfu.join(LIVEKIT_ROOM, ALICE_S_IDENTITY);
     assert_eq!(alice.joined().send(&stage.service).await.status, 200);
     stage.rounds(2).await;
-    stage.lab.sfu.leave(&alice);
+    stage.setup.sfu.leave(&alice);
     assert_eq!(alice.left(Departure::ClientInitiated).send(&stage.service).await.status, 200);
 
     let alarms = || stage.service.storage().alarms();
@@ -196,7 +196,7 @@ impl Stage {
             stage.own.join(ROOM, user);
         }
         stage.token(HomeserverPath::ClientGetToken).await;
-        let alice: Participant = stage.lab.sfu.join(LIVEKIT_ROOM, ALICE_S_IDENTITY);
+        let alice: Participant = stage.setup.sfu.join(LIVEKIT_ROOM, ALICE_S_IDENTITY);
         assert_eq!(alice.joined().send(&stage.service).await.status, 200);
         stage.rounds(1).await;
         stage
@@ -219,7 +219,7 @@ impl Stage {
     }
 
     async fn removed(&self, times: usize) {
-        let removals = || self.lab.sfu.removals();
+        let removals = || self.setup.sfu.removals();
         let is_there = |removals: &Vec<Removal>| removals.len() >= times;
         self.own.events.until("removals", removals, is_there).await;
     }

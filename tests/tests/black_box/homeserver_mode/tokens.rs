@@ -24,7 +24,7 @@ async fn a_member_of_ours_may_publish() {
         stage.request(CLIENT),
         with("server_name", Value::Null),
         with("server_name", json!("example.com")),
-        with("url", json!(format!("{}/", stage.lab.sfu.url()))),
+        with("url", json!(format!("{}/", stage.setup.sfu.url()))),
     ] {
         let claims = claims(&stage.forward(CLIENT, &body).await.jwt());
 
@@ -36,7 +36,7 @@ async fn a_member_of_ours_may_publish() {
         assert_eq!(claims.video.can_subscribe, Some(true));
         assert_eq!(claims.video.can_update_own_metadata, Some(false));
     }
-    let created: Vec<_> = stage.lab.sfu.created().into_iter().map(|room| room.name).collect();
+    let created: Vec<_> = stage.setup.sfu.created().into_iter().map(|room| room.name).collect();
     assert_eq!(created, [LIVEKIT_ROOM; 4]);
 }
 
@@ -51,7 +51,7 @@ async fn a_member_of_another_homeserver_may_only_subscribe() {
     assert!(claims.video.room_join && !claims.video.room_create);
     assert_eq!(claims.video.can_publish, Some(false));
     assert_eq!(claims.video.can_subscribe, Some(true));
-    assert_eq!(stage.lab.sfu.created()[0].name, LIVEKIT_ROOM);
+    assert_eq!(stage.setup.sfu.created()[0].name, LIVEKIT_ROOM);
 }
 
 #[tokio::test]
@@ -100,7 +100,7 @@ async fn whoever_is_not_in_the_room_gets_nothing() {
         body["url"] = "wss://elsewhere.example".into();
         stage.forward(path, &body).await.assert_error(403, "M_FORBIDDEN");
     }
-    assert_eq!(stage.lab.sfu.requests(), 0);
+    assert_eq!(stage.setup.sfu.requests(), 0);
 }
 
 #[tokio::test]
@@ -122,21 +122,21 @@ async fn a_homeserver_speaks_for_its_own_users_only() {
 
         stage.forward(FEDERATION, &body).await.assert_error(403, "M_FORBIDDEN");
     }
-    assert_eq!((stage.own.requests(), stage.lab.sfu.requests()), (0, 0));
+    assert_eq!((stage.own.requests(), stage.setup.sfu.requests()), (0, 0));
 }
 
 #[tokio::test]
 async fn a_token_for_another_sfu_is_not_ours_to_give() {
     let stage = Stage::with_members().await;
     for path in [CLIENT, FEDERATION] {
-        for url in ["wss://elsewhere.example", &format!("{}/path", stage.lab.sfu.url()), "nonsense"] {
+        for url in ["wss://elsewhere.example", &format!("{}/path", stage.setup.sfu.url()), "nonsense"] {
             let mut body = stage.request(path);
             body["url"] = url.into();
 
             stage.forward(path, &body).await.assert_error(400, "M_INVALID_PARAM");
         }
     }
-    assert_eq!(stage.lab.sfu.requests(), 0);
+    assert_eq!(stage.setup.sfu.requests(), 0);
 }
 
 #[tokio::test]
@@ -188,7 +188,7 @@ async fn a_membership_that_cannot_be_checked_is_none_yet() {
             answer.assert_error(502, "M_UNKNOWN");
         }
         stage.service.log().line_with(&["membership check failed"]).await;
-        assert_eq!(stage.lab.sfu.requests(), 0, "{what}");
+        assert_eq!(stage.setup.sfu.requests(), 0, "{what}");
     }
 }
 
@@ -214,7 +214,7 @@ async fn without_a_client_server_api_nothing_can_be_checked() {
 #[tokio::test]
 async fn a_room_that_is_not_created_gives_no_token() {
     let stage = Stage::with_members().await;
-    stage.lab.sfu.fail(Reply::html(502));
+    stage.setup.sfu.fail(Reply::html(502));
 
     for path in [CLIENT, FEDERATION] {
         stage.forward(path, &stage.request(path)).await.assert_error(500, "M_UNKNOWN");

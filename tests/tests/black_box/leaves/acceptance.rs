@@ -4,7 +4,7 @@
 //! Leaves come through all three endpoints, with fields missing or wrong, for users without the right to delegate, and
 //! while the object's storage fails. A rejected leave must leave nothing behind.
 
-use black_box::{Door, Lab, Member, Reply};
+use black_box::{EntryPoint, Member, Reply, TestSetup};
 use hyper::Method;
 use serde_json::{Value, json};
 
@@ -13,7 +13,7 @@ use super::{LONG, Stage, alice};
 #[tokio::test]
 async fn a_leave_is_handed_over_with_a_token_or_on_its_own() {
     let stage = Stage::new().await;
-    for entry_point in Door::ALL {
+    for entry_point in EntryPoint::ALL {
         let delay_id = stage.events.schedule(LONG);
 
         let answer = stage.hand_over(entry_point, &alice(), &delay_id, LONG).await;
@@ -21,19 +21,19 @@ async fn a_leave_is_handed_over_with_a_token_or_on_its_own() {
         assert_eq!(answer.status, 200, "{entry_point:?}: {answer:?}");
         answer.assert_cors();
         match entry_point {
-            Door::Delegate => assert_eq!(answer.json(), json!({})),
+            EntryPoint::Delegate => assert_eq!(answer.json(), json!({})),
             _ => assert!(!answer.jwt().is_empty()),
         }
     }
     // Two of the three endpoints create the room: a client that only delegates is in the call already.
-    assert_eq!(stage.lab.sfu.created().len(), 2);
+    assert_eq!(stage.setup.sfu.created().len(), 2);
 }
 
 #[tokio::test]
 async fn the_client_s_own_idea_of_the_client_server_api_is_ignored() {
     let stage = Stage::new().await;
-    let tripwire = stage.lab.tripwire("elsewhere.example", 443).await;
-    for entry_point in Door::ALL {
+    let tripwire = stage.setup.tripwire("elsewhere.example", 443).await;
+    for entry_point in EntryPoint::ALL {
         let delay_id = stage.events.schedule(LONG);
         let token = stage.home.openid_token(&alice().user_id);
         let mut body = alice().delegation(entry_point, &token, &delay_id, LONG);
@@ -52,7 +52,7 @@ async fn a_leave_that_cannot_be_one_is_refused_and_its_field_named() {
     let token = stage.home.openid_token(&alice().user_id);
     let longest = "x".repeat(255);
     stage.events.schedule_as(&longest, LONG);
-    for entry_point in Door::ALL {
+    for entry_point in EntryPoint::ALL {
         for (delay_id, delay_timeout, field) in [
             (json!("."), json!(8000), "delay_id"),
             (json!(".."), json!(8000), "delay_id"),
@@ -97,13 +97,15 @@ async fn a_leave_that_cannot_be_one_is_refused_and_its_field_named() {
 #[tokio::test]
 async fn leaves_of_restricted_users_are_refused() {
     let stage = Stage::new().await;
-    let other = stage.lab.homeserver("restricted.example").start().await;
+    let other = stage.setup.homeserver("restricted.example").start().await;
     other.has_client_api(stage.events.base_url());
     let bob = Member::of_room("!room:example.org", "@bob:restricted.example");
     let token = other.openid_token(&bob.user_id);
-    for (entry_point, status, errcode) in
-        [(Door::GetToken, 400, "M_BAD_JSON"), (Door::SfuGet, 400, "M_BAD_JSON"), (Door::Delegate, 403, "M_FORBIDDEN")]
-    {
+    for (entry_point, status, errcode) in [
+        (EntryPoint::GetToken, 400, "M_BAD_JSON"),
+        (EntryPoint::SfuGet, 400, "M_BAD_JSON"),
+        (EntryPoint::Delegate, 403, "M_FORBIDDEN"),
+    ] {
         let delay_id = stage.events.schedule(LONG);
 
         let answer =
@@ -115,9 +117,9 @@ async fn leaves_of_restricted_users_are_refused() {
         assert_eq!(other.client_well_known_requests(), 0);
     }
     // Without the leave, as in Element Call's next request, the user receives a token.
-    let answer = stage.service.post("/sfu/get", &bob.request(Door::SfuGet, &token)).await;
+    let answer = stage.service.post("/sfu/get", &bob.request(EntryPoint::SfuGet, &token)).await;
     assert!(!answer.jwt().is_empty());
-    assert_eq!(stage.lab.sfu.requests(), 0);
+    assert_eq!(stage.setup.sfu.requests(), 0);
 }
 
 #[tokio::test]
@@ -126,7 +128,7 @@ async fn who_cannot_be_verified_is_told_so_before_anything_else() {
     let mallory = Member { user_id: String::from("@mallory:example.org"), ..alice() };
     let token = stage.home.openid_token(&alice().user_id);
     stage.home.set_client_well_known(Reply::html(404));
-    for entry_point in [Door::GetToken, Door::Delegate] {
+    for entry_point in [EntryPoint::GetToken, EntryPoint::Delegate] {
         let body = mallory.delegation(entry_point, &token, "syd_secret", LONG);
 
         stage.service.post(entry_point.path(), &body).await.assert_error(401, "M_UNAUTHORIZED");
@@ -136,8 +138,8 @@ async fn who_cannot_be_verified_is_told_so_before_anything_else() {
 
 #[tokio::test]
 async fn the_endpoint_exists_for_clients_that_probe_it() {
-    let lab = Lab::new().await;
-    let service = lab.deployment().start();
+    let setup = TestSetup::new().await;
+    let service = setup.deployment().start();
     for path in ["/delegate_delayed_leave", "//livekit//delegate_delayed_leave/"] {
         for (body, errcode) in [("", "M_NOT_JSON"), ("[]", "M_NOT_JSON"), ("{}", "M_BAD_JSON")] {
             let answer = service.post_bytes(path, body).await;
@@ -159,7 +161,7 @@ async fn the_endpoint_exists_for_clients_that_probe_it() {
 async fn what_cannot_be_stored_is_not_promised() {
     let stage = Stage::new().await;
     stage.service.storage().fill_up();
-    for entry_point in Door::ALL {
+    for entry_point in EntryPoint::ALL {
         let delay_id = stage.events.schedule(LONG);
 
         let answer = stage.hand_over(entry_point, &alice(), &delay_id, LONG).await;

@@ -6,7 +6,7 @@
 
 use std::time::{Duration, SystemTime};
 
-use black_box::{DelayedEventCall, Door, Fate, Gate, Member, Operation, Reply};
+use black_box::{DelayedEventCall, EntryPoint, Fate, Gate, Member, Operation, Reply};
 use serde_json::json;
 
 use super::{LONG, SHORT, Stage};
@@ -17,9 +17,9 @@ async fn a_restart_that_fails_is_tried_again_and_one_that_waits_as_long_as_it_is
     let mut delegations = Vec::new();
     for (row, answer) in failures().into_iter().enumerate() {
         let member = in_room(row);
-        let delay_id = stage.delegate(Door::GetToken, &member, LONG).await;
+        let delay_id = stage.delegate(EntryPoint::GetToken, &member, LONG).await;
         stage.events.answer_next(&delay_id, Operation::Restart, [answer.reply()]);
-        let participant = stage.join(Door::GetToken, &member).await;
+        let participant = stage.join(EntryPoint::GetToken, &member).await;
         delegations.push((answer, delay_id, participant));
     }
     for (answer, delay_id, participant) in delegations {
@@ -58,11 +58,11 @@ async fn any_2xx_with_a_json_object_is_done() {
     let stage = Stage::new().await;
     for (row, status) in [200, 201, 202].into_iter().enumerate() {
         let member = in_room(row);
-        let delay_id = stage.delegate(Door::GetToken, &member, LONG).await;
+        let delay_id = stage.delegate(EntryPoint::GetToken, &member, LONG).await;
         for operation in [Operation::Restart, Operation::Send] {
             stage.events.answer_always(&delay_id, operation, Reply::json(status, &json!({})));
         }
-        let participant = stage.join(Door::GetToken, &member).await;
+        let participant = stage.join(EntryPoint::GetToken, &member).await;
         stage.events.restarted(&delay_id, 1).await;
 
         stage.leave(&participant).await;
@@ -77,10 +77,10 @@ async fn a_restart_that_finds_no_event_ends_the_job() {
     let stage = Stage::new().await;
     for (row, status) in [404, 409].into_iter().enumerate() {
         let member = in_room(row);
-        let delay_id = stage.delegate(Door::GetToken, &member, LONG).await;
+        let delay_id = stage.delegate(EntryPoint::GetToken, &member, LONG).await;
         stage.events.answer_always(&delay_id, Operation::Restart, Reply::json(status, &json!({ "errcode": "M_X" })));
 
-        let participant = stage.join(Door::GetToken, &member).await;
+        let participant = stage.join(EntryPoint::GetToken, &member).await;
 
         stage.forgotten(&member, "gone from the homeserver").await;
         stage.leave(&participant).await;
@@ -106,11 +106,11 @@ async fn a_send_that_finds_no_event_has_nothing_left_to_do() {
 #[tokio::test]
 async fn a_homeserver_that_is_away_is_tried_until_it_is_back() {
     let mut stage = Stage::new().await;
-    let restarted = stage.delegate(Door::GetToken, &in_room(0), LONG).await;
+    let restarted = stage.delegate(EntryPoint::GetToken, &in_room(0), LONG).await;
     let (sent, participant) = stage.connected(&in_room(1), LONG).await;
 
     stage.events.go_away();
-    stage.join(Door::GetToken, &in_room(0)).await;
+    stage.join(EntryPoint::GetToken, &in_room(0)).await;
     stage.leave(&participant).await;
     for room in [0, 1] {
         stage.service.log().line_with(&["trying again", &in_room(room).room()]).await;

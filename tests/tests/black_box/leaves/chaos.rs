@@ -10,7 +10,9 @@
 
 use std::time::{Duration, Instant};
 
-use black_box::{DelayedEvents, Departure, Door, Fate, Homeserver, Lab, Member, Operation, Service, Webhook};
+use black_box::{
+    DelayedEvents, Departure, EntryPoint, Fate, Homeserver, Member, Operation, Service, TestSetup, Webhook,
+};
 use futures_util::future::join_all;
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
@@ -20,14 +22,14 @@ use tokio::time::{sleep, timeout};
 async fn every_leave_is_sent_and_none_early_however_often_the_worker_is_killed() {
     let seed = std::env::var("SEED").ok().and_then(|seed| seed.parse().ok()).unwrap_or_else(|| rand::rng().random());
     println!("SEED={seed}");
-    let lab = Lab::new().await;
-    let home = lab.homeserver("example.org").start().await;
-    let events = lab.delayed_events("cs.example.org").await;
+    let setup = TestSetup::new().await;
+    let home = setup.homeserver("example.org").start().await;
+    let events = setup.delayed_events("cs.example.org").await;
     home.has_client_api(events.base_url());
     let interval = SANITY_CHECK_INTERVAL_S.to_string();
-    let deployment = lab.deployment().full_access("example.org");
+    let deployment = setup.deployment().full_access("example.org");
     let service = deployment.set("LIVEKIT_SANITY_CHECK_INTERVAL_SECONDS", &interval).start();
-    let world = World { lab: &lab, home: &home, events: &events, service: &service };
+    let world = World { setup: &setup, home: &home, events: &events, service: &service };
 
     let everybody_left = async {
         let lives = (0..DELEGATIONS).map(async |number| {
@@ -52,7 +54,7 @@ async fn every_leave_is_sent_and_none_early_however_often_the_worker_is_killed()
     println!("workerd was killed {kills} times");
     for (life, delay_id) in &lives {
         let member = &life.member;
-        let connected = |at: Instant| lab.sfu.was_connected(&member.room(), &member.identity(life.identity), at);
+        let connected = |at: Instant| setup.sfu.was_connected(&member.room(), &member.identity(life.identity), at);
         for send in events.calls_of(delay_id, Operation::Send) {
             assert!(!connected(send.at), "SEED={seed}: {life:?}: sent while connected");
         }
@@ -64,7 +66,7 @@ async fn every_leave_is_sent_and_none_early_however_often_the_worker_is_killed()
 /// The parts that all members share.
 #[derive(Clone, Copy)]
 struct World<'a> {
-    lab: &'a Lab,
+    setup: &'a TestSetup,
     home: &'a Homeserver,
     events: &'a DelayedEvents,
     service: &'a Service,
@@ -100,9 +102,9 @@ impl World<'_> {
 #[derive(Debug)]
 struct Life {
     member: Member,
-    entry_point: Door,
+    entry_point: EntryPoint,
     /// Endpoint whose form of identity it has on the SFU.
-    identity: Door,
+    identity: EntryPoint,
     begins_after: Duration,
     joins_after: Duration,
     stays: Vec<Duration>,
@@ -111,8 +113,9 @@ struct Life {
 
 impl Life {
     fn new(number: usize, random: &mut StdRng) -> Self {
-        let entry_point = Door::ALL[random.random_range(0..3)];
-        let identity = if entry_point == Door::Delegate && random.random() { Door::SfuGet } else { entry_point };
+        let entry_point = EntryPoint::ALL[random.random_range(0..3)];
+        let identity =
+            if entry_point == EntryPoint::Delegate && random.random() { EntryPoint::SfuGet } else { entry_point };
         let ms = |random: &mut StdRng, most| Duration::from_millis(random.random_range(0..most));
         let reconnects = random.random_range(0..2);
         Self {
@@ -147,17 +150,17 @@ impl Life {
         }
         sleep(self.joins_after).await;
         let (room, identity) = (self.member.room(), self.member.identity(self.identity));
-        let mut participant = world.lab.sfu.join(&room, &identity);
+        let mut participant = world.setup.sfu.join(&room, &identity);
         world.deliver(&participant.joined(), random).await;
         for stay in &self.stays[1..] {
             sleep(*stay).await;
-            let next = world.lab.sfu.join(&room, &identity);
+            let next = world.setup.sfu.join(&room, &identity);
             world.deliver(&participant.left(Departure::DuplicateIdentity), random).await;
             participant = next;
             world.deliver(&participant.joined(), random).await;
         }
         sleep(self.stays[0]).await;
-        world.lab.sfu.leave(&participant);
+        world.setup.sfu.leave(&participant);
         world.deliver(&participant.left(self.why), random).await;
         delay_id
     }

@@ -6,7 +6,7 @@
 
 use std::net::SocketAddr;
 
-use black_box::{DelayedEvents, Door, Homeserver, Lab, Member, Operation, Reply, Service};
+use black_box::{DelayedEvents, EntryPoint, Homeserver, Member, Operation, Reply, Service, TestSetup};
 use serde_json::json;
 
 use super::{LONG, SHORT, Stage, alice};
@@ -31,26 +31,26 @@ async fn a_base_url_may_have_a_path_and_a_slash_at_its_end() {
 
 #[tokio::test]
 async fn an_override_leads_anywhere_the_operator_wants() {
-    let lab = Lab::new().await;
-    let events = lab.private_delayed_events(SocketAddr::from(([10, 1, 2, 3], 8008)), "/behind/a/proxy").await;
+    let setup = TestSetup::new().await;
+    let events = setup.private_delayed_events(SocketAddr::from(([10, 1, 2, 3], 8008)), "/behind/a/proxy").await;
 
     let url = events.base_url().to_owned();
-    assert_overridden(lab, &url, events).await;
+    assert_overridden(setup, &url, events).await;
 }
 
 #[tokio::test]
 async fn an_override_without_a_scheme_means_https() {
-    let lab = Lab::new().await;
-    let events = lab.delayed_events("cs.elsewhere.example").await;
+    let setup = TestSetup::new().await;
+    let events = setup.delayed_events("cs.elsewhere.example").await;
 
-    assert_overridden(lab, "cs.elsewhere.example", events).await;
+    assert_overridden(setup, "cs.elsewhere.example", events).await;
 }
 
-async fn assert_overridden(lab: Lab, url: &str, events: DelayedEvents) {
-    let home = lab.homeserver("example.org").start().await;
+async fn assert_overridden(setup: TestSetup, url: &str, events: DelayedEvents) {
+    let home = setup.homeserver("example.org").start().await;
     let overrides = format!("other.example=https://other.example, example.org={url}");
-    let service = lab.deployment().full_access("example.org").set("LIVEKIT_CS_API_URL_OVERRIDES", &overrides).start();
-    let stage = Stage { service, events, home, lab };
+    let service = setup.deployment().full_access("example.org").set("LIVEKIT_CS_API_URL_OVERRIDES", &overrides).start();
+    let stage = Stage { service, events, home, setup };
 
     let (delay_id, participant) = stage.connected(&alice(), LONG).await;
     stage.leave(&participant).await;
@@ -75,19 +75,19 @@ async fn without_an_api_no_leave_is_taken_over_and_no_room_is_created() {
         ("a private address", base_url("https://10.1.2.3")),
         ("this very machine", base_url("https://127.0.0.1:7880")),
     ] {
-        let lab = Lab::new().await;
-        let home = lab.homeserver("example.org").start().await;
+        let setup = TestSetup::new().await;
+        let home = setup.homeserver("example.org").start().await;
         home.set_client_well_known(well_known);
-        let service = lab.deployment().full_access("example.org").start();
+        let service = setup.deployment().full_access("example.org").start();
 
         assert_refused(&service, &home, what).await;
-        assert_eq!(lab.sfu.requests(), 0, "{what}");
+        assert_eq!(setup.sfu.requests(), 0, "{what}");
     }
 }
 
 async fn assert_refused(service: &Service, home: &Homeserver, what: &str) {
     let token = home.openid_token(&alice().user_id);
-    for entry_point in Door::ALL {
+    for entry_point in EntryPoint::ALL {
         let answer =
             service.post(entry_point.path(), &alice().delegation(entry_point, &token, "syd_secret", LONG)).await;
 
@@ -138,7 +138,7 @@ async fn assert_form(versions: Reply, stable: bool, what: &str) {
 #[tokio::test]
 async fn one_look_up_serves_all_that_follow() {
     let stage = Stage::new().await;
-    for entry_point in Door::ALL {
+    for entry_point in EntryPoint::ALL {
         stage.delegate(entry_point, &alice(), SHORT).await;
     }
     let (delay_id, participant) = stage.connected(&alice(), SHORT).await;
@@ -186,9 +186,9 @@ async fn a_delay_id_is_one_segment_of_the_path_whatever_is_in_it() {
     {
         let member = Member::of_room(&format!("!room{room}:example.org"), "@alice:example.org");
         stage.events.schedule_as(delay_id, LONG);
-        assert_eq!(stage.hand_over(Door::GetToken, &member, delay_id, LONG).await.status, 200, "{delay_id:?}");
+        assert_eq!(stage.hand_over(EntryPoint::GetToken, &member, delay_id, LONG).await.status, 200, "{delay_id:?}");
 
-        let participant = stage.join(Door::GetToken, &member).await;
+        let participant = stage.join(EntryPoint::GetToken, &member).await;
         stage.events.restarted(delay_id, 1).await;
         stage.leave(&participant).await;
 

@@ -7,13 +7,13 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use black_box::{Departure, Deployment, Door, Service, TalkativeNamespace};
+use black_box::{Departure, Deployment, EntryPoint, Service, TalkativeNamespace};
 
 use super::{LONG, SHORT, Stage, alice, bob};
 
 #[tokio::test]
 async fn a_whole_life_writes_few_rows() {
-    for entry_point in Door::ALL {
+    for entry_point in EntryPoint::ALL {
         let stage = Stage::deployed(verbose).await;
         let delay_id = stage.delegate(entry_point, &alice(), LONG).await;
         let participant = stage.join(entry_point, &alice()).await;
@@ -31,7 +31,7 @@ async fn a_whole_life_writes_few_rows() {
 
 #[tokio::test]
 async fn a_whole_life_wakes_its_object_a_few_times() {
-    for (entry_point, requests) in [(Door::GetToken, 4), (Door::SfuGet, 4), (Door::Delegate, 3)] {
+    for (entry_point, requests) in [(EntryPoint::GetToken, 4), (EntryPoint::SfuGet, 4), (EntryPoint::Delegate, 3)] {
         let stage = Stage::deployed(|deployment| verbose(deployment).bind("ROOMS", TalkativeNamespace)).await;
         let delay_id = stage.delegate(entry_point, &alice(), LONG).await;
         let participant = stage.join(entry_point, &alice()).await;
@@ -56,7 +56,7 @@ async fn a_sanity_check_wakes_the_object_once_and_writes_two_rows() {
     let stage = Stage::deployed(|it| verbose(it).set("LIVEKIT_SANITY_CHECK_INTERVAL_SECONDS", "1")).await;
     stage.connected(&alice(), LONG).await;
     stage.connected(&bob(), LONG).await;
-    let questions = || stage.lab.sfu.questions().len();
+    let questions = || stage.setup.sfu.questions().len();
     let at_rest = questions();
     stage.events.until("sanity check", questions, |questions| *questions > at_rest).await;
     stage.service.log().clear();
@@ -104,11 +104,11 @@ async fn a_restart_wakes_the_object_once() {
 #[tokio::test]
 async fn a_webhook_for_a_room_without_delegations_writes_nothing() {
     let stage = Stage::deployed(verbose).await;
-    let participant = stage.lab.sfu.join(&alice().room(), &alice().identity(Door::GetToken));
+    let participant = stage.setup.sfu.join(&alice().room(), &alice().identity(EntryPoint::GetToken));
 
     stage.deliver(&participant.joined()).await;
     stage.deliver(&participant.left(Departure::ClientInitiated)).await;
-    stage.deliver(&stage.lab.sfu.room_finished(&alice().room())).await;
+    stage.deliver(&stage.setup.sfu.room_finished(&alice().room())).await;
 
     assert_eq!(rows_written(&stage.service), [0; 0]);
     // workerd creates an empty file for each object that receives a request.

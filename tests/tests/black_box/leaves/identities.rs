@@ -4,7 +4,7 @@
 //! Members delegate through one endpoint and join with the identity of another. A delegation without a token matches
 //! the identities of both forms, one with a token only the token's.
 
-use black_box::{Door, Member, Question};
+use black_box::{EntryPoint, Member, Question};
 
 use super::{LONG, SHORT, Stage, alice};
 
@@ -12,25 +12,25 @@ use super::{LONG, SHORT, Stage, alice};
 async fn a_legacy_client_that_delegates_on_its_own_is_matched() {
     let stage = Stage::new().await;
     let token = stage.home.openid_token(&alice().user_id);
-    let answer = stage.service.post("/sfu/get", &alice().request(Door::SfuGet, &token)).await;
+    let answer = stage.service.post("/sfu/get", &alice().request(EntryPoint::SfuGet, &token)).await;
     assert!(!answer.jwt().is_empty());
-    let participant = stage.join(Door::SfuGet, &alice()).await;
+    let participant = stage.join(EntryPoint::SfuGet, &alice()).await;
 
-    let delay_id = stage.delegate(Door::Delegate, &alice(), LONG).await;
+    let delay_id = stage.delegate(EntryPoint::Delegate, &alice(), LONG).await;
 
     stage.events.restarted(&delay_id, 1).await;
     stage.leave(&participant).await;
     stage.events.sent(&delay_id).await;
     // One poll of the room covers both identities.
-    assert_eq!(stage.lab.sfu.questions()[0], Question::List { room: alice().room() });
+    assert_eq!(stage.setup.sfu.questions()[0], Question::List { room: alice().room() });
 }
 
 #[tokio::test]
 async fn a_legacy_client_that_joins_after_it_delegated_is_matched() {
     let stage = Stage::new().await;
-    let delay_id = stage.delegate(Door::Delegate, &alice(), LONG).await;
+    let delay_id = stage.delegate(EntryPoint::Delegate, &alice(), LONG).await;
 
-    let participant = stage.join(Door::SfuGet, &alice()).await;
+    let participant = stage.join(EntryPoint::SfuGet, &alice()).await;
 
     stage.events.restarted(&delay_id, 1).await;
     stage.leave(&participant).await;
@@ -41,21 +41,22 @@ async fn a_legacy_client_that_joins_after_it_delegated_is_matched() {
 async fn the_legacy_identity_is_of_the_legacy_slot_only() {
     let stage = Stage::new().await;
     let member = Member { slot_id: String::from("m.call#OTHER"), ..alice() };
-    let delay_id = stage.delegate(Door::Delegate, &member, LONG).await;
+    let delay_id = stage.delegate(EntryPoint::Delegate, &member, LONG).await;
 
-    stage.lab.sfu.join(&member.room(), &member.identity(Door::SfuGet));
-    let stranger = stage.join(Door::SfuGet, &member).await;
+    stage.setup.sfu.join(&member.room(), &member.identity(EntryPoint::SfuGet));
+    let stranger = stage.join(EntryPoint::SfuGet, &member).await;
     stage.leave(&stranger).await;
     assert_eq!(stage.events.restarts(&delay_id), 0);
 
-    stage.join(Door::Delegate, &member).await;
+    stage.join(EntryPoint::Delegate, &member).await;
     stage.events.restarted(&delay_id, 1).await;
     assert_eq!(stage.events.sends(&delay_id), 0);
 }
 
 #[tokio::test]
 async fn with_a_token_only_the_token_s_identity_counts() {
-    for (entry_point, other) in [(Door::GetToken, Door::SfuGet), (Door::SfuGet, Door::GetToken)] {
+    for (entry_point, other) in [(EntryPoint::GetToken, EntryPoint::SfuGet), (EntryPoint::SfuGet, EntryPoint::GetToken)]
+    {
         let stage = Stage::new().await;
         let delay_id = stage.delegate(entry_point, &alice(), SHORT).await;
         stage.join(entry_point, &alice()).await;
@@ -80,7 +81,7 @@ async fn the_other_members_of_a_room_come_and_go_as_they_like() {
     ];
     let (delay_id, _) = stage.connected(&alice(), SHORT).await;
     for other in others {
-        let participant = stage.join(Door::GetToken, &other).await;
+        let participant = stage.join(EntryPoint::GetToken, &other).await;
         stage.leave(&participant).await;
     }
 

@@ -4,13 +4,13 @@
 //! Members join, leave, or never come; webhooks arrive, are repeated, or are missing. The fake homeserver's record
 //! shows when the leave was restarted and whether it was sent.
 
-use black_box::{Departure, Door, Fate, Member, Question, Reply, Webhook};
+use black_box::{Departure, EntryPoint, Fate, Member, Question, Reply, Webhook};
 
 use super::{LONG, SHORT, Stage, alice, bob};
 
 #[tokio::test]
 async fn who_is_connected_never_leaves_and_who_goes_does_so_at_once() {
-    for entry_point in Door::ALL {
+    for entry_point in EntryPoint::ALL {
         let stage = Stage::new().await;
         let delay_id = stage.delegate(entry_point, &alice(), SHORT).await;
         let participant = stage.join(entry_point, &alice()).await;
@@ -29,9 +29,9 @@ async fn who_is_connected_never_leaves_and_who_goes_does_so_at_once() {
 #[tokio::test]
 async fn who_is_in_the_call_already_is_found_there() {
     let stage = Stage::new().await;
-    stage.lab.sfu.join(&alice().room(), &alice().identity(Door::Delegate));
+    stage.setup.sfu.join(&alice().room(), &alice().identity(EntryPoint::Delegate));
 
-    let delay_id = stage.delegate(Door::Delegate, &alice(), LONG).await;
+    let delay_id = stage.delegate(EntryPoint::Delegate, &alice(), LONG).await;
 
     stage.events.restarted(&delay_id, 1).await;
     assert_eq!(stage.events.sends(&delay_id), 0);
@@ -40,26 +40,26 @@ async fn who_is_in_the_call_already_is_found_there() {
 #[tokio::test]
 async fn who_joins_later_is_found_without_a_webhook() {
     let stage = Stage::new().await;
-    let delay_id = stage.delegate(Door::GetToken, &alice(), LONG).await;
+    let delay_id = stage.delegate(EntryPoint::GetToken, &alice(), LONG).await;
     polled(&stage, 2).await;
     assert_eq!(stage.events.restarts(&delay_id), 0);
 
-    stage.lab.sfu.join(&alice().room(), &alice().identity(Door::GetToken));
+    stage.setup.sfu.join(&alice().room(), &alice().identity(EntryPoint::GetToken));
 
     stage.events.restarted(&delay_id, 1).await;
-    let get = Question::Get { room: alice().room(), identity: alice().identity(Door::GetToken) };
-    assert!(stage.lab.sfu.questions().iter().all(|question| *question == get), "{:?}", stage.lab.sfu.questions());
+    let get = Question::Get { room: alice().room(), identity: alice().identity(EntryPoint::GetToken) };
+    assert!(stage.setup.sfu.questions().iter().all(|question| *question == get), "{:?}", stage.setup.sfu.questions());
 }
 
 #[tokio::test]
 async fn an_sfu_that_cannot_be_asked_is_asked_again() {
     let stage = Stage::new().await;
-    let delay_id = stage.delegate(Door::GetToken, &alice(), LONG).await;
-    stage.lab.sfu.fail(Reply::html(502));
-    stage.lab.sfu.join(&alice().room(), &alice().identity(Door::GetToken));
+    let delay_id = stage.delegate(EntryPoint::GetToken, &alice(), LONG).await;
+    stage.setup.sfu.fail(Reply::html(502));
+    stage.setup.sfu.join(&alice().room(), &alice().identity(EntryPoint::GetToken));
     stage.service.log().line_with(&["SFU query failed"]).await;
 
-    stage.lab.sfu.recover();
+    stage.setup.sfu.recover();
 
     stage.events.restarted(&delay_id, 1).await;
 }
@@ -70,7 +70,7 @@ async fn who_never_comes_leaves_when_the_delay_is_over() {
     // The client itself restarts the homeserver's timer until it is connected, so that one is longer.
     let delay_id = stage.events.schedule(LONG);
 
-    let answer = stage.hand_over(Door::SfuGet, &alice(), &delay_id, SHORT).await;
+    let answer = stage.hand_over(EntryPoint::SfuGet, &alice(), &delay_id, SHORT).await;
 
     assert_eq!(answer.status, 200, "{answer:?}");
     stage.events.sent(&delay_id).await;
@@ -81,12 +81,12 @@ async fn who_never_comes_leaves_when_the_delay_is_over() {
 async fn who_comes_at_the_last_moment_does_not_leave() {
     let stage = Stage::new().await;
     let delay_id = stage.events.schedule(LONG);
-    stage.lab.sfu.fail(Reply::html(502));
-    assert_eq!(stage.hand_over(Door::Delegate, &alice(), &delay_id, SHORT).await.status, 200);
-    stage.lab.sfu.join(&alice().room(), &alice().identity(Door::Delegate));
+    stage.setup.sfu.fail(Reply::html(502));
+    assert_eq!(stage.hand_over(EntryPoint::Delegate, &alice(), &delay_id, SHORT).await.status, 200);
+    stage.setup.sfu.join(&alice().room(), &alice().identity(EntryPoint::Delegate));
     stage.service.log().line_with(&["participant gone, sending its leave"]).await;
 
-    stage.lab.sfu.recover();
+    stage.setup.sfu.recover();
 
     stage.events.restarted(&delay_id, 1).await;
     assert_eq!(stage.events.sends(&delay_id), 0);
@@ -95,12 +95,12 @@ async fn who_comes_at_the_last_moment_does_not_leave() {
 #[tokio::test]
 async fn an_attempt_to_connect_that_is_aborted_is_followed_by_another() {
     let stage = Stage::new().await;
-    let delay_id = stage.delegate(Door::GetToken, &alice(), LONG).await;
-    let failed = stage.lab.sfu.join(&alice().room(), &alice().identity(Door::GetToken));
-    stage.lab.sfu.leave(&failed);
+    let delay_id = stage.delegate(EntryPoint::GetToken, &alice(), LONG).await;
+    let failed = stage.setup.sfu.join(&alice().room(), &alice().identity(EntryPoint::GetToken));
+    stage.setup.sfu.leave(&failed);
 
     stage.deliver(&failed.aborted()).await;
-    stage.join(Door::GetToken, &alice()).await;
+    stage.join(EntryPoint::GetToken, &alice()).await;
 
     stage.events.restarted(&delay_id, 1).await;
     assert_eq!(stage.events.sends(&delay_id), 0);
@@ -111,7 +111,7 @@ async fn a_connection_that_is_aborted_after_all_is_over() {
     let stage = Stage::new().await;
     let (delay_id, participant) = stage.connected(&alice(), LONG).await;
 
-    stage.lab.sfu.leave(&participant);
+    stage.setup.sfu.leave(&participant);
     stage.deliver(&participant.aborted()).await;
 
     stage.events.sent(&delay_id).await;
@@ -125,9 +125,9 @@ async fn when_a_room_is_finished_everybody_in_it_has_left() {
     let (bobs, bob_there) = stage.connected(&bob(), LONG).await;
     let (carols, _) = stage.connected(&carol, SHORT).await;
 
-    stage.lab.sfu.leave(&alice_there);
-    stage.lab.sfu.leave(&bob_there);
-    stage.deliver(&stage.lab.sfu.room_finished(&alice().room())).await;
+    stage.setup.sfu.leave(&alice_there);
+    stage.setup.sfu.leave(&bob_there);
+    stage.deliver(&stage.setup.sfu.room_finished(&alice().room())).await;
 
     stage.events.sent(&alices).await;
     stage.events.sent(&bobs).await;
@@ -147,7 +147,7 @@ async fn webhooks_that_come_twice_or_say_nothing_new_do_no_harm() {
     }
     stage.restarted_again(&delay_id).await;
     assert_eq!(stage.events.sends(&delay_id), 0);
-    stage.lab.sfu.leave(&participant);
+    stage.setup.sfu.leave(&participant);
     stage.deliver(&left).await;
     stage.deliver(&left).await;
     stage.deliver(&participant.joined()).await;
@@ -172,6 +172,6 @@ async fn a_webhook_nobody_signed_moves_nobody() {
 
 /// Waits until the SFU has been polled `times` times in all.
 async fn polled(stage: &Stage, times: usize) {
-    let questions = || stage.lab.sfu.questions().len();
+    let questions = || stage.setup.sfu.questions().len();
     stage.events.until("polls of the SFU", questions, |questions| *questions >= times).await;
 }

@@ -3,7 +3,7 @@
 //! A delegation goes through a sequence of states, and the tests compare levels and messages of the lines that name its
 //! identity, in order.
 
-use black_box::{Departure, Door, Member, Operation, Reply};
+use black_box::{Departure, EntryPoint, Member, Operation, Reply};
 
 use super::{LONG, SHORT, Stage, alice, bob};
 
@@ -13,7 +13,7 @@ async fn a_life_is_told_from_its_beginning_to_its_end() {
     let member = alice();
     let (delay_id, first) = stage.connected(&member, LONG).await;
     // The second connection, without a webhook.
-    let second = stage.lab.sfu.join(&member.room(), &member.identity(Door::GetToken));
+    let second = stage.setup.sfu.join(&member.room(), &member.identity(EntryPoint::GetToken));
     stage.deliver(&first.left(Departure::DuplicateIdentity)).await;
     logged(&stage, &member, 4).await;
     stage.leave(&second).await;
@@ -34,9 +34,9 @@ async fn a_life_is_told_from_its_beginning_to_its_end() {
 #[tokio::test]
 async fn a_delegation_that_takes_another_s_place_is_told() {
     let stage = Stage::new().await;
-    stage.delegate(Door::GetToken, &alice(), LONG).await;
+    stage.delegate(EntryPoint::GetToken, &alice(), LONG).await;
 
-    stage.delegate(Door::GetToken, &alice(), LONG).await;
+    stage.delegate(EntryPoint::GetToken, &alice(), LONG).await;
 
     let lines =
         [("info", "delayed leave delegated"), ("info", "delegation replaced"), ("info", "delayed leave delegated")];
@@ -46,9 +46,9 @@ async fn a_delegation_that_takes_another_s_place_is_told() {
 #[tokio::test]
 async fn what_goes_wrong_with_the_homeserver_is_told_as_a_warning() {
     let stage = Stage::new().await;
-    let restarted = stage.delegate(Door::GetToken, &alice(), LONG).await;
+    let restarted = stage.delegate(EntryPoint::GetToken, &alice(), LONG).await;
     stage.events.answer_next(&restarted, Operation::Restart, [Reply::html(502)]);
-    stage.join(Door::GetToken, &alice()).await;
+    stage.join(EntryPoint::GetToken, &alice()).await;
     stage.events.restarted(&restarted, 2).await;
     let (sent, participant) = stage.connected(&bob(), SHORT).await;
     stage.events.answer_always(&sent, Operation::Send, Reply::html(502));
@@ -66,10 +66,10 @@ async fn what_goes_wrong_with_the_homeserver_is_told_as_a_warning() {
 #[tokio::test]
 async fn an_event_that_the_homeserver_does_not_have_any_more_is_told() {
     let stage = Stage::new().await;
-    let delay_id = stage.delegate(Door::GetToken, &alice(), LONG).await;
+    let delay_id = stage.delegate(EntryPoint::GetToken, &alice(), LONG).await;
     stage.events.answer_always(&delay_id, Operation::Restart, Reply::html(404));
 
-    stage.join(Door::GetToken, &alice()).await;
+    stage.join(EntryPoint::GetToken, &alice()).await;
 
     let lines = logged(&stage, &alice(), 3).await;
     assert_eq!(lines[2], owned(("info", "delayed leave not found at the homeserver")));
@@ -80,7 +80,7 @@ async fn an_event_that_the_homeserver_does_not_have_any_more_is_told() {
 async fn logged(stage: &Stage, member: &Member, at_least: usize) -> Vec<(String, String)> {
     let lines = || {
         let lines = stage.service.log().lines().into_iter();
-        lines.filter(|line| line.0["identity"] == member.identity(Door::GetToken).as_str()).collect::<Vec<_>>()
+        lines.filter(|line| line.0["identity"] == member.identity(EntryPoint::GetToken).as_str()).collect::<Vec<_>>()
     };
     stage.events.until("lines of the delegation", lines, |lines| lines.len() >= at_least).await;
     lines()

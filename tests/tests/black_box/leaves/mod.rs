@@ -24,7 +24,8 @@ mod sanity_check;
 use std::time::Duration;
 
 use black_box::{
-    Answer, DelayedEvents, Departure, Deployment, Door, Homeserver, Lab, Member, Participant, Service, Webhook,
+    Answer, DelayedEvents, Departure, Deployment, EntryPoint, Homeserver, Member, Participant, Service, TestSetup,
+    Webhook,
 };
 
 /// A homeserver with delayed events, an SFU, and the worker between them.
@@ -32,7 +33,7 @@ struct Stage {
     service: Service,
     events: DelayedEvents,
     home: Homeserver,
-    lab: Lab,
+    setup: TestSetup,
 }
 
 impl Stage {
@@ -41,16 +42,16 @@ impl Stage {
     }
 
     async fn deployed(configure: impl FnOnce(Deployment) -> Deployment) -> Self {
-        let lab = Lab::new().await;
-        let home = lab.homeserver("example.org").start().await;
-        let events = lab.delayed_events("cs.example.org").await;
+        let setup = TestSetup::new().await;
+        let home = setup.homeserver("example.org").start().await;
+        let events = setup.delayed_events("cs.example.org").await;
         home.has_client_api(events.base_url());
-        let service = configure(lab.deployment().full_access("example.org")).start();
-        Self { service, events, home, lab }
+        let service = configure(setup.deployment().full_access("example.org")).start();
+        Self { service, events, home, setup }
     }
 
     /// Delegates a leave that the homeserver sends after `delay`. Returns its id.
-    async fn delegate(&self, entry_point: Door, member: &Member, delay: Duration) -> String {
+    async fn delegate(&self, entry_point: EntryPoint, member: &Member, delay: Duration) -> String {
         let delay_id = self.events.schedule(delay);
         let answer = self.hand_over(entry_point, member, &delay_id, delay).await;
         assert_eq!(answer.status, 200, "{answer:?}");
@@ -58,21 +59,21 @@ impl Stage {
     }
 
     /// Requests the delegation of a leave, and returns the response, accepted or not.
-    async fn hand_over(&self, entry_point: Door, member: &Member, delay_id: &str, delay: Duration) -> Answer {
+    async fn hand_over(&self, entry_point: EntryPoint, member: &Member, delay_id: &str, delay: Duration) -> Answer {
         let token = self.home.openid_token(&member.user_id);
         self.service.post(entry_point.path(), &member.delegation(entry_point, &token, delay_id, delay)).await
     }
 
     /// Connects the member to the SFU, under the identity of that entry point, and delivers the webhook.
-    async fn join(&self, entry_point: Door, member: &Member) -> Participant {
-        let participant = self.lab.sfu.join(&member.room(), &member.identity(entry_point));
+    async fn join(&self, entry_point: EntryPoint, member: &Member) -> Participant {
+        let participant = self.setup.sfu.join(&member.room(), &member.identity(entry_point));
         self.deliver(&participant.joined()).await;
         participant
     }
 
     /// Disconnects the participant, and delivers the webhook.
     async fn leave(&self, participant: &Participant) {
-        self.lab.sfu.leave(participant);
+        self.setup.sfu.leave(participant);
         self.deliver(&participant.left(Departure::ClientInitiated)).await;
     }
 
@@ -84,8 +85,8 @@ impl Stage {
 
     /// Delegates the member's leave, connects the member, and waits for the first restart.
     async fn connected(&self, member: &Member, delay: Duration) -> (String, Participant) {
-        let delay_id = self.delegate(Door::GetToken, member, delay).await;
-        let participant = self.join(Door::GetToken, member).await;
+        let delay_id = self.delegate(EntryPoint::GetToken, member, delay).await;
+        let participant = self.join(EntryPoint::GetToken, member).await;
         self.events.restarted(&delay_id, 1).await;
         (delay_id, participant)
     }

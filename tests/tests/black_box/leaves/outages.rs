@@ -3,14 +3,14 @@
 //! Tests kill workerd at a certain moment of a delegation's life, change something meanwhile, and start it again on the
 //! same storage. Every acknowledged delegation and webhook must still count, and no leave may be sent too early.
 
-use black_box::{Departure, Door, Fate, Gate, Operation, Reply};
+use black_box::{Departure, EntryPoint, Fate, Gate, Operation, Reply};
 use serde_json::json;
 
 use super::{LONG, SHORT, Stage, alice};
 
 #[tokio::test]
 async fn a_delegation_that_was_acknowledged_is_on_disk() {
-    for entry_point in Door::ALL {
+    for entry_point in EntryPoint::ALL {
         let stage = Stage::new().await;
         let delay_id = stage.delegate(entry_point, &alice(), LONG).await;
 
@@ -27,10 +27,10 @@ async fn a_delegation_that_was_acknowledged_is_on_disk() {
 #[tokio::test]
 async fn who_joined_meanwhile_is_found() {
     let stage = Stage::new().await;
-    let delay_id = stage.delegate(Door::GetToken, &alice(), LONG).await;
+    let delay_id = stage.delegate(EntryPoint::GetToken, &alice(), LONG).await;
 
     stage.service.kill();
-    stage.lab.sfu.join(&alice().room(), &alice().identity(Door::GetToken));
+    stage.setup.sfu.join(&alice().room(), &alice().identity(EntryPoint::GetToken));
     stage.service.start_again();
 
     stage.events.restarted(&delay_id, 1).await;
@@ -39,13 +39,13 @@ async fn who_joined_meanwhile_is_found() {
 #[tokio::test]
 async fn a_join_that_was_acknowledged_is_not_forgotten() {
     let stage = Stage::new().await;
-    let delay_id = stage.delegate(Door::GetToken, &alice(), LONG).await;
+    let delay_id = stage.delegate(EntryPoint::GetToken, &alice(), LONG).await;
     stage.events.answer_always(&delay_id, Operation::Restart, Reply::html(503));
-    stage.join(Door::GetToken, &alice()).await;
+    stage.join(EntryPoint::GetToken, &alice()).await;
 
     stage.service.kill();
     // The SFU can't be polled: only the stored webhook can lead to a restart.
-    stage.lab.sfu.fail(Reply::html(503));
+    stage.setup.sfu.fail(Reply::html(503));
     let before = stage.events.restarts(&delay_id);
     stage.service.start_again();
 
@@ -72,9 +72,9 @@ async fn restarts_go_on() {
 #[tokio::test]
 async fn a_restart_that_was_under_way_is_made_again() {
     let stage = Stage::new().await;
-    let delay_id = stage.delegate(Door::GetToken, &alice(), LONG).await;
+    let delay_id = stage.delegate(EntryPoint::GetToken, &alice(), LONG).await;
     stage.events.answer_next(&delay_id, Operation::Restart, [Reply::json(200, &json!({})).behind(&Gate::closed())]);
-    stage.join(Door::GetToken, &alice()).await;
+    stage.join(EntryPoint::GetToken, &alice()).await;
     stage.events.restarted(&delay_id, 1).await;
 
     stage.service.kill();
@@ -109,7 +109,7 @@ async fn who_left_and_came_back_meanwhile_does_not_leave() {
 
     stage.service.kill();
     // There is no webhook about this connection.
-    stage.lab.sfu.join(&alice().room(), &alice().identity(Door::GetToken));
+    stage.setup.sfu.join(&alice().room(), &alice().identity(EntryPoint::GetToken));
     stage.service.start_again();
 
     stage.events.restarted(&delay_id, 2).await;
@@ -138,7 +138,7 @@ async fn a_webhook_that_finds_nobody_is_sent_again() {
     let left = participant.left(Departure::ClientInitiated);
 
     stage.service.kill();
-    stage.lab.sfu.leave(&participant);
+    stage.setup.sfu.leave(&participant);
     stage.service.start_again();
     stage.deliver(&left).await;
 
@@ -149,7 +149,7 @@ async fn a_webhook_that_finds_nobody_is_sent_again() {
 async fn a_webhook_that_cannot_be_stored_is_wanted_again() {
     let stage = Stage::new().await;
     let (delay_id, participant) = stage.connected(&alice(), LONG).await;
-    stage.lab.sfu.leave(&participant);
+    stage.setup.sfu.leave(&participant);
     let left = participant.left(Departure::ClientInitiated);
 
     let lock = stage.service.storage().lock();
@@ -165,9 +165,9 @@ async fn a_webhook_that_cannot_be_stored_is_wanted_again() {
 async fn restarts_go_on_when_there_is_room_on_the_disk_again() {
     let stage = Stage::new().await;
     let delay_id = stage.events.schedule(LONG);
-    let answer = stage.hand_over(Door::GetToken, &alice(), &delay_id, SHORT).await;
+    let answer = stage.hand_over(EntryPoint::GetToken, &alice(), &delay_id, SHORT).await;
     assert_eq!(answer.status, 200, "{answer:?}");
-    let participant = stage.join(Door::GetToken, &alice()).await;
+    let participant = stage.join(EntryPoint::GetToken, &alice()).await;
     stage.events.restarted(&delay_id, 1).await;
 
     let lock = stage.service.storage().lock();

@@ -4,7 +4,7 @@
 //! A member delegates a second leave while the first is idle, being restarted or being sent. Late responses about the
 //! old event must not affect the new one.
 
-use black_box::{Door, Gate, Operation, Reply};
+use black_box::{EntryPoint, Gate, Operation, Reply};
 use serde_json::json;
 
 use super::{LONG, SHORT, Stage, alice, bob};
@@ -14,7 +14,7 @@ async fn nothing_happens_to_the_old_event_any_more() {
     let stage = Stage::new().await;
     let (old, participant) = stage.connected(&alice(), SHORT).await;
 
-    let new = stage.delegate(Door::GetToken, &alice(), SHORT).await;
+    let new = stage.delegate(EntryPoint::GetToken, &alice(), SHORT).await;
     let calls = (stage.events.restarts(&old), stage.events.sends(&old));
 
     stage.events.restarted(&new, 3).await;
@@ -29,12 +29,12 @@ async fn an_answer_about_the_old_event_says_nothing_of_the_new_one() {
     {
         let stage = Stage::new().await;
         let gate = Gate::closed();
-        let old = stage.delegate(Door::GetToken, &alice(), LONG).await;
+        let old = stage.delegate(EntryPoint::GetToken, &alice(), LONG).await;
         stage.events.answer_always(&old, Operation::Restart, late.behind(&gate));
-        let participant = stage.join(Door::GetToken, &alice()).await;
+        let participant = stage.join(EntryPoint::GetToken, &alice()).await;
         stage.events.restarted(&old, 1).await;
 
-        let new = stage.delegate(Door::GetToken, &alice(), SHORT).await;
+        let new = stage.delegate(EntryPoint::GetToken, &alice(), SHORT).await;
         gate.open();
 
         stage.events.restarted(&new, 3).await;
@@ -53,9 +53,9 @@ async fn an_old_event_that_is_being_sent_says_nothing_of_the_new_one() {
     stage.leave(&first).await;
     stage.events.until("send", || stage.events.sends(&old), |sends| *sends == 1).await;
 
-    let new = stage.delegate(Door::GetToken, &alice(), SHORT).await;
+    let new = stage.delegate(EntryPoint::GetToken, &alice(), SHORT).await;
     gate.open();
-    let second = stage.join(Door::GetToken, &alice()).await;
+    let second = stage.join(EntryPoint::GetToken, &alice()).await;
 
     stage.events.restarted(&new, 3).await;
     assert_eq!(stage.events.sends(&new), 0);
@@ -86,7 +86,7 @@ async fn the_same_leave_may_be_handed_over_twice() {
     let (delay_id, participant) = stage.connected(&alice(), LONG).await;
 
     // As a client does that hasn't received the first response.
-    assert_eq!(stage.hand_over(Door::GetToken, &alice(), &delay_id, LONG).await.status, 200);
+    assert_eq!(stage.hand_over(EntryPoint::GetToken, &alice(), &delay_id, LONG).await.status, 200);
     stage.leave(&participant).await;
 
     stage.events.sent(&delay_id).await;

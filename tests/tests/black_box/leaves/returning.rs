@@ -4,7 +4,7 @@
 //! The tests deliver `participant_left` webhooks with all reasons, for current and for replaced connections. The worker
 //! then polls the fake SFU, and sends the leave only if the participant isn't there.
 
-use black_box::{Departure, Door, Member};
+use black_box::{Departure, EntryPoint, Member};
 
 use super::{LONG, SHORT, Stage, alice};
 
@@ -12,7 +12,7 @@ use super::{LONG, SHORT, Stage, alice};
 async fn the_end_of_an_older_connection_is_not_the_end() {
     let stage = Stage::new().await;
     let (delay_id, first) = stage.connected(&alice(), SHORT).await;
-    let second = stage.join(Door::GetToken, &alice()).await;
+    let second = stage.join(EntryPoint::GetToken, &alice()).await;
 
     stage.deliver(&first.left(Departure::ClientInitiated)).await;
 
@@ -27,12 +27,12 @@ async fn a_connection_that_has_been_replaced_is_not_the_end() {
     let stage = Stage::new().await;
     let (delay_id, first) = stage.connected(&alice(), SHORT).await;
     // The second connection, without a webhook.
-    let second = stage.lab.sfu.join(&alice().room(), &alice().identity(Door::GetToken));
-    let asked = stage.lab.sfu.questions().len();
+    let second = stage.setup.sfu.join(&alice().room(), &alice().identity(EntryPoint::GetToken));
+    let asked = stage.setup.sfu.questions().len();
 
     stage.deliver(&first.left(Departure::DuplicateIdentity)).await;
 
-    let questions = || stage.lab.sfu.questions().len();
+    let questions = || stage.setup.sfu.questions().len();
     stage.events.until("question to the SFU", questions, |questions| *questions > asked).await;
     stage.restarted_again(&delay_id).await;
     assert_eq!(stage.events.sends(&delay_id), 0);
@@ -44,11 +44,11 @@ async fn a_connection_that_has_been_replaced_is_not_the_end() {
 async fn a_participant_that_migrates_keeps_its_connection() {
     let stage = Stage::new().await;
     let (delay_id, participant) = stage.connected(&alice(), SHORT).await;
-    let asked = stage.lab.sfu.questions().len();
+    let asked = stage.setup.sfu.questions().len();
 
     stage.deliver(&participant.left(Departure::Migration)).await;
 
-    let questions = || stage.lab.sfu.questions().len();
+    let questions = || stage.setup.sfu.questions().len();
     stage.events.until("question to the SFU", questions, |questions| *questions > asked).await;
     stage.restarted_again(&delay_id).await;
     assert_eq!(stage.events.sends(&delay_id), 0);
@@ -62,12 +62,12 @@ async fn who_was_to_come_back_and_does_not_leaves() {
         let stage = Stage::new().await;
         let (delay_id, participant) = stage.connected(&alice(), LONG).await;
 
-        stage.lab.sfu.leave(&participant);
+        stage.setup.sfu.leave(&participant);
         stage.deliver(&participant.left(why)).await;
 
         stage.events.sent(&delay_id).await;
         // The worker has polled more than once.
-        assert!(stage.lab.sfu.questions().len() > 2, "{why:?}: {:?}", stage.lab.sfu.questions());
+        assert!(stage.setup.sfu.questions().len() > 2, "{why:?}: {:?}", stage.setup.sfu.questions());
     }
 }
 
@@ -93,7 +93,7 @@ async fn every_other_reason_is_a_departure() {
         let member = Member::of_room(&format!("!room{number}:example.org"), "@alice:example.org");
         let (delay_id, participant) = stage.connected(&member, LONG).await;
 
-        stage.lab.sfu.leave(&participant);
+        stage.setup.sfu.leave(&participant);
         stage.deliver(&participant.left(why)).await;
 
         stage.events.sent(&delay_id).await;

@@ -5,7 +5,7 @@
 
 use std::time::{Duration, Instant};
 
-use black_box::{Deployment, Door, Fate, Member, Question, Reply};
+use black_box::{Deployment, EntryPoint, Fate, Member, Question, Reply};
 
 use super::{LONG, SHORT, Stage, alice};
 
@@ -18,8 +18,8 @@ async fn who_is_gone_without_a_word_leaves() {
         together.push(stage.connected(&Member::of_room("!other:example.org", user), LONG).await);
     }
 
-    stage.lab.sfu.leave(&participant);
-    stage.lab.sfu.leave(&together[0].1);
+    stage.setup.sfu.leave(&participant);
+    stage.setup.sfu.leave(&together[0].1);
 
     stage.events.sent(&alone).await;
     stage.events.sent(&together[0].0).await;
@@ -30,11 +30,11 @@ async fn who_is_gone_without_a_word_leaves() {
 #[tokio::test]
 async fn a_legacy_client_that_is_gone_without_a_word_leaves() {
     let stage = Stage::deployed(checking).await;
-    let delay_id = stage.delegate(Door::Delegate, &alice(), LONG).await;
-    let participant = stage.join(Door::SfuGet, &alice()).await;
+    let delay_id = stage.delegate(EntryPoint::Delegate, &alice(), LONG).await;
+    let participant = stage.join(EntryPoint::SfuGet, &alice()).await;
     stage.events.restarted(&delay_id, 1).await;
 
-    stage.lab.sfu.leave(&participant);
+    stage.setup.sfu.leave(&participant);
 
     stage.events.sent(&delay_id).await;
 }
@@ -50,8 +50,8 @@ async fn one_question_a_room_is_enough() {
         }
     }
     let rooms: Vec<_> = (1..=3).map(|members| member(members, 0).room()).collect();
-    let (started, before) = (Instant::now(), stage.lab.sfu.questions().len());
-    let since = || stage.lab.sfu.questions().split_off(before);
+    let (started, before) = (Instant::now(), stage.setup.sfu.questions().len());
+    let since = || stage.setup.sfu.questions().split_off(before);
     let of_room = |room: &String| since().iter().filter(|question| question.room() == room).count();
     let rounds = || rooms.iter().map(of_room).min().unwrap_or_default();
 
@@ -63,7 +63,7 @@ async fn one_question_a_room_is_enough() {
         assert!(of_room(room) <= most, "{} polls in {:?}: {:?}", of_room(room), started.elapsed(), since());
     }
     let alone = member(1, 0);
-    let get = Question::Get { room: alone.room(), identity: alone.identity(Door::GetToken) };
+    let get = Question::Get { room: alone.room(), identity: alone.identity(EntryPoint::GetToken) };
     for question in since() {
         match &question {
             Question::Get { .. } => assert_eq!(question, get),
@@ -87,14 +87,14 @@ async fn a_failure_to_ask_changes_nothing() {
         let stage = Stage::deployed(checking).await;
         let (delay_id, participant) = stage.connected(&alice(), SHORT).await;
 
-        stage.lab.sfu.fail(reply);
-        let asked = stage.lab.sfu.requests();
-        stage.events.until("two polls", || stage.lab.sfu.requests(), |requests| *requests >= asked + 2).await;
+        stage.setup.sfu.fail(reply);
+        let asked = stage.setup.sfu.requests();
+        stage.events.until("two polls", || stage.setup.sfu.requests(), |requests| *requests >= asked + 2).await;
         stage.restarted_again(&delay_id).await;
 
         assert_eq!(stage.events.sends(&delay_id), 0);
-        stage.lab.sfu.recover();
-        stage.lab.sfu.leave(&participant);
+        stage.setup.sfu.recover();
+        stage.setup.sfu.leave(&participant);
         stage.events.sent(&delay_id).await;
     }
 }
@@ -103,11 +103,11 @@ async fn a_failure_to_ask_changes_nothing() {
 async fn nobody_asks_unless_it_is_configured() {
     let stage = Stage::new().await;
     let (delay_id, _) = stage.connected(&alice(), SHORT).await;
-    let asked = stage.lab.sfu.requests();
+    let asked = stage.setup.sfu.requests();
 
     stage.events.restarted(&delay_id, 4).await;
 
-    assert_eq!(stage.lab.sfu.requests(), asked);
+    assert_eq!(stage.setup.sfu.requests(), asked);
 }
 
 fn checking(deployment: Deployment) -> Deployment {

@@ -8,7 +8,7 @@ use crate::{
 /// A network of its own with an SFU, a resolver and a certificate authority, for homeservers and the worker to live in.
 ///
 /// When it is dropped, the test fails if a fake was asked what it must not be.
-pub struct Lab {
+pub struct TestSetup {
     /// Names and addresses.
     pub network: Network,
     /// Whom the worker trusts.
@@ -20,7 +20,7 @@ pub struct Lab {
     strictness: Strictness,
 }
 
-impl Lab {
+impl TestSetup {
     /// Moves the calling thread into a new network and starts the fakes that every deployment needs.
     pub async fn new() -> Self {
         let network = Network::enter();
@@ -85,7 +85,7 @@ impl Lab {
     }
 }
 
-impl Drop for Lab {
+impl Drop for TestSetup {
     fn drop(&mut self) {
         if !std::thread::panicking() {
             self.strictness.assert_kept();
