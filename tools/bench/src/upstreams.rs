@@ -79,7 +79,7 @@ impl Upstreams {
         user(&self.server_name())
     }
 
-    /// What `LIVEKIT_URL` is for the SFU.
+    /// Returns the value of `LIVEKIT_URL` for the SFU.
     pub fn sfu_url(&self) -> String {
         format!("ws://{}", self.sfu())
     }

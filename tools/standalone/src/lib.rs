@@ -1,4 +1,4 @@
-//! The worker in workerd alone, without wrangler: what `cargo xtask serve`, the packaged executable and the tests run.
+//! The worker in workerd alone, without wrangler, for `cargo xtask serve`, the packaged executable and the tests.
 
 pub mod attached;
 pub mod healthcheck;

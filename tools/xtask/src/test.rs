@@ -5,7 +5,9 @@ use std::path::Path;
 use anyhow::Result;
 
 use crate::{
-    cache, debian, package, progress, size,
+    cache, debian, package,
+    program::STAND_INS,
+    progress, size,
     tools::{Tools, add_wasm_target},
     workspace,
 };
@@ -34,6 +36,7 @@ pub fn run() -> Result<()> {
     size::run()?;
     cargo(&root, "running unit and property tests", &["test", "--workspace", "--exclude", "black-box"])?;
     package::make(&root)?;
+    STAND_INS.compile(&root)?;
     debian::IP.set_up()?;
     debian::SYSTEMD_ANALYZE.set_up()?;
     for server in ["nginx", "caddy"] {

@@ -45,7 +45,7 @@ pub(super) fn write(launch: &Launch, program: &Program) -> Result<()> {
     write("trusted.capnp", &format!("const certificates :List(Text) = [{embedded}];\n"))
 }
 
-/// Returns workerd's arguments for what [`write`] has written.
+/// Returns workerd's arguments for the files of [`write()`].
 pub(super) fn arguments(launch: &Launch) -> Result<Vec<OsString>> {
     let private = launch.env.get(ALLOW_PRIVATE).is_some_and(|value| value == "true");
     let objects = fs::canonicalize(objects(launch)).context("can't resolve the state directory")?;
