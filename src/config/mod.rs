@@ -41,7 +41,7 @@ configuration! {
     /// the SFU's WebSocket URL, handed to clients; its API has the same host and path
     "LIVEKIT_URL" => sfu: SfuUrl = required(parse_sfu_url);
 
-    /// server names, by commas or spaces, whose users create rooms; `*` alone: everybody's
+    /// server names, by commas or spaces, whose users create rooms; `*` alone: all
     "LIVEKIT_FULL_ACCESS_HOMESERVERS" => full_access: FullAccess = required(FullAccess::parse);
 
     /// seconds between two checks that connected participants are on the SFU; `0`: never
@@ -72,7 +72,7 @@ configuration! {
     /// homeserver mode: seconds that a token is valid, from `1` to `3600`
     "LIVEKIT_TOKEN_TTL_SECONDS" => token_ttl_s: u32 = default("3600", parse_token_ttl);
 
-    /// homeserver mode: seconds between two checks of who is in the Matrix room; `0`: never
+    /// homeserver mode: seconds between two checks of the room's members; `0`: only when one connects
     "LIVEKIT_MEMBERSHIP_CHECK_INTERVAL_SECONDS" => membership_check_interval: Option<Duration> =
         default("60", parse_interval);
 

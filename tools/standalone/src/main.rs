@@ -5,6 +5,7 @@ use std::{env, process::ExitCode};
 
 use anyhow::{Context, Result};
 use clap::{ArgMatches, Args, FromArgMatches, Subcommand};
+use matrixrtc_edge::config::{Presence, TABLE, Variable};
 use operator::doctor;
 use payload::Payload;
 use standalone::{attached, healthcheck, serve, workerd::Program};
@@ -35,7 +36,7 @@ impl Cli {
             .version(env!("CARGO_PKG_VERSION"))
             .about(ABOUT)
             .long_about(format!("{ABOUT}\n\n{MORE}"))
-            .after_help(VARIABLES)
+            .after_help(variables())
             .args_conflicts_with_subcommands(true)
             .subcommand_negates_reqs(true)
     }
@@ -69,12 +70,20 @@ const ABOUT: &str =
 const MORE: &str = "\
 Runs until SIGTERM or SIGINT; requests that are under way are then finished. If a variable is missing or wrong, says which and \
 exits with status 2.";
-const VARIABLES: &str = "\
-The rest is configured by variables of the environment. Required:
-  LIVEKIT_URL                      the SFU's WebSocket URL, wss://…
-  LIVEKIT_KEY, LIVEKIT_SECRET      API key and secret, as in the SFU's configuration; or LIVEKIT_KEYS
-  LIVEKIT_FULL_ACCESS_HOMESERVERS  whose users may create rooms: server names, or * for everybody
-The others are in the README, under “Configure it”.";
+/// Describes every variable of the environment: the table of the worker's configuration.
+fn variables() -> String {
+    let width = TABLE.iter().map(|variable| variable.name.len()).max().unwrap_or_default();
+    let line = |variable: &Variable| {
+        let default = match variable.presence {
+            Presence::Required => " (required)".to_owned(),
+            Presence::Default("") | Presence::Optional | Presence::Grouped => String::new(),
+            Presence::Default(text) => format!(" ({text})"),
+        };
+        format!("  {:width$}  {}{default}", variable.name, variable.help.replace('`', ""))
+    };
+    let lines: Vec<_> = TABLE.iter().map(line).collect();
+    format!("The rest is configured by variables of the environment:\n{}", lines.join("\n"))
+}
 
 #[cfg(test)]
 mod tests {
