@@ -24,6 +24,7 @@ mod first_minute;
 mod homeserver_mode;
 mod hostile_callers;
 mod hostile_peers;
+mod hostile_requests;
 mod key_rotation;
 mod leaves;
 mod location_hint;
