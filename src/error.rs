@@ -66,6 +66,8 @@ pub enum ApiError {
     Mint(MintError),
     /// The caller asks too often.
     RateLimited(OverLimit),
+    /// The room, its user or the homeserver has as many delegations or participants as it may have.
+    RoomFull,
     /// The webhook isn't the SFU's.
     Webhook(SignatureError),
     /// The deployment is misconfigured; with the names of the variables.
@@ -93,7 +95,7 @@ impl ApiError {
             Self::Unrecognized => 404,
             Self::MethodNotAllowed(_) => 405,
             Self::TooLarge => 413,
-            Self::RateLimited(_) => 429,
+            Self::RateLimited(_) | Self::RoomFull => 429,
             Self::Sfu(_) | Self::Mint(_) | Self::NotStored(_) => 500,
             Self::MembershipUnknown(_) | Self::NotRelayed(_) => 502,
             Self::DelayedEventUnknown(_) | Self::Misconfigured(_) => 503,
@@ -113,7 +115,7 @@ impl ApiError {
             Self::DelegationForbidden | Self::NotJoined | Self::NotOfOrigin => "M_FORBIDDEN",
             Self::Unrecognized | Self::MethodNotAllowed(_) => "M_UNRECOGNIZED",
             Self::TooLarge => "M_TOO_LARGE",
-            Self::RateLimited(_) => "M_LIMIT_EXCEEDED",
+            Self::RateLimited(_) | Self::RoomFull => "M_LIMIT_EXCEEDED",
             Self::Sfu(_)
             | Self::Mint(_)
             | Self::NotStored(_)
@@ -157,10 +159,11 @@ impl ApiError {
             Self::MethodNotAllowed(_) => "This method is not allowed here",
             Self::Sfu(_) => "The room could not be created on the SFU",
             Self::Mint(_) => "No token could be made",
-            Self::RateLimited(_) => {
+            Self::RateLimited(_) | Self::RoomFull => {
+                let full = matches!(self, Self::RoomFull);
                 return json!({
                     "errcode": self.errcode(),
-                    "error": "There are too many requests",
+                    "error": if full { "There are too many participants" } else { "There are too many requests" },
                     "retry_after_ms": u64::from(OverLimit::RETRY_AFTER_S) * 1000,
                 });
             }

@@ -216,6 +216,7 @@ fn report(log: &Log, error: &ApiError, endpoint: Option<Endpoint>) {
         ApiError::NotRelayed(_) => (Level::Warn, "token not relayed"),
         ApiError::NoClientApi(_) => (Level::Warn, "client-server API not found"),
         ApiError::RateLimited(_) => (Level::Warn, "rate limit reached"),
+        ApiError::RoomFull => (Level::Warn, "room full"),
         _ => (Level::Debug, "request refused"),
     };
     let endpoint = endpoint.map_or(Value::Null, |endpoint| format!("{endpoint:?}").into());

@@ -56,6 +56,8 @@ pub enum Mutant {
     ForgetAfterFirstPoll,
     /// The row isn't marked as changed when a tracked participant connects.
     ForgetConnected,
+    /// There may be any number of delegations.
+    NoBound,
 }
 
 #[cfg(feature = "mutants")]

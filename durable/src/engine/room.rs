@@ -15,11 +15,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use crate::command::{Delegate, RoomCommand};
+use crate::command::{Delegate, RoomAnswer, RoomCommand};
 use crate::engine::action::{
     Action, ActionId, DelayedEvent, DelegationId, HomeserverAnswer, Outcome, Request, SfuAnswer,
 };
 use crate::engine::backoff::Jitter;
+use crate::engine::bounds;
 use crate::engine::delegation::row::DelegationRow;
 use crate::engine::delegation::signals::Scope;
 use crate::engine::delegation::{Delegation, Ending, Signal, State};
@@ -101,11 +102,20 @@ impl RoomEngine {
         }
     }
 
-    /// Handles an input. It starts no action: see [`take_due`](Self::take_due).
-    pub fn handle(&mut self, now: Timestamp, input: Input) {
+    /// Handles an input. It starts no action: see [`take_due`](Self::take_due). The answer is that to a command; where
+    /// it is [`RoomAnswer::Full`], nothing has changed.
+    pub fn handle(&mut self, now: Timestamp, input: Input) -> RoomAnswer {
         match input {
-            Input::Command(RoomCommand::Delegate(request)) => self.delegate(now, request),
+            Input::Command(RoomCommand::Delegate(request)) => {
+                if self.is_full_for(&request) {
+                    return RoomAnswer::Full;
+                }
+                self.delegate(now, request);
+            }
             Input::Command(RoomCommand::Track(request)) => {
+                if self.membership.is_full_for(&request) {
+                    return RoomAnswer::Full;
+                }
                 self.membership.track(now, request);
                 self.schedule_sanity_check(now);
             }
@@ -117,6 +127,13 @@ impl RoomEngine {
                 }
             }
         }
+        if self.is_empty() { RoomAnswer::Nothing } else { RoomAnswer::Recorded }
+    }
+
+    /// Returns whether a delegation goes over a bound. Those that it replaces don't count.
+    fn is_full_for(&self, request: &Delegate) -> bool {
+        let others = self.delegations.values().filter(|old| !old.is_replaced_by(request)).map(|old| &old.request);
+        !Mutant::NoBound.is_injected() && bounds::is_full_for(others, request)
     }
 
     /// Returns the actions that are due, the most urgent first and `limit` at the most. Each is in flight until its
@@ -172,7 +189,7 @@ impl RoomEngine {
         }
         // The room's row is dropped with all the rest where nothing is left.
         if std::mem::take(&mut self.room_changed) && !self.is_empty() {
-            changes.push(Change::PutRoom(RoomRow { sanity_check_due: self.sanity_check_due }));
+            changes.push(Change::PutRoom(self.room_row()));
         }
         changes
     }
@@ -190,7 +207,7 @@ impl RoomEngine {
         Rows {
             delegations: self.delegations.values().map(DelegationRow::of).collect(),
             tracked: self.membership.rows(),
-            room: RoomRow { sanity_check_due: self.sanity_check_due },
+            room: self.room_row(),
         }
     }
 
@@ -207,6 +224,10 @@ impl RoomEngine {
     /// Returns whether actions are in flight.
     pub fn has_actions_in_flight(&self) -> bool {
         !self.in_flight.is_empty()
+    }
+
+    fn room_row(&self) -> RoomRow {
+        RoomRow { sanity_check_due: self.sanity_check_due, handled_until: None }
     }
 
     fn dues(&self) -> impl Iterator<Item = Timestamp> {

@@ -85,19 +85,16 @@ impl RoomObject {
         upstreams: &impl Upstreams,
         command: RoomCommand,
     ) -> worker::Result<RoomAnswer> {
-        let concerned = self.with_room(config, upstreams, |now, room| {
-            room.handle(now, Input::Command(command));
-            !room.is_empty()
-        })?;
-        if !concerned {
-            return Ok(RoomAnswer::Nothing);
+        let answer = self.with_room(config, upstreams, |now, room| room.handle(now, Input::Command(command)))?;
+        if answer != RoomAnswer::Recorded {
+            return Ok(answer);
         }
         if let Some(wake) = self.acting.take() {
             // An alarm that is over just now sets the next one itself.
             let _ = wake.send(());
         }
         self.set_alarm(upstreams).await?;
-        Ok(RoomAnswer::Recorded)
+        Ok(answer)
     }
 
     /// Performs due actions, a few at a time, until nothing is due or its share is used up, and sets the next alarm.
@@ -139,7 +136,7 @@ impl RoomObject {
             if let Either::Left((Some((id, outcome)), _)) = select(in_flight.next(), select(woken, until_due)).await {
                 let jitter = Jitter::new(js_sys::Math::random());
                 self.with_room(config, upstreams, |now, room| {
-                    room.handle(now, Input::Outcome { id, outcome, jitter })
+                    room.handle(now, Input::Outcome { id, outcome, jitter });
                 })?;
             }
         }

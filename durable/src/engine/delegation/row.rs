@@ -28,6 +28,10 @@ pub struct DelegationRow {
     pub delayed_events_url: DelayedEventsUrl,
     /// See [`Delegate::owner`].
     pub owner: Option<UserId>,
+    /// See [`Delegate::user_id`]. `None` in a row of an older version: it is counted for no user.
+    pub user_id: Option<UserId>,
+    /// See [`Delegate::restricted`]: 0 or 1.
+    pub restricted: u8,
     /// See [`Delegate::delay_id`]; a secret.
     pub delay_id: DelayId,
     /// See [`Delegate::delay_timeout`]; ms.
@@ -101,6 +105,8 @@ impl DelegationRow {
             server_name: request.server_name.clone(),
             delayed_events_url: request.delayed_events_url.clone(),
             owner: request.owner.clone(),
+            user_id: Some(request.user_id.clone()).filter(|user_id| !user_id.as_str().is_empty()),
+            restricted: request.restricted.into(),
             delay_id: request.delay_id.clone(),
             delay_timeout: request.delay_timeout,
             accepted_at: *accepted_at,
@@ -154,6 +160,8 @@ impl DelegationRow {
             server_name: self.server_name,
             delayed_events_url: self.delayed_events_url,
             owner: self.owner,
+            user_id: self.user_id.unwrap_or_else(|| UserId::new("")),
+            restricted: self.restricted != 0,
             delay_id: self.delay_id,
             delay_timeout: self.delay_timeout,
         };

@@ -25,6 +25,7 @@ use crate::engine::action::{
     Action, ActionId, MembersAnswer, Participant, RemovalAnswer, Request, ServerAnswer, TrackedId,
 };
 use crate::engine::backoff::Jitter;
+use crate::engine::bounds;
 use crate::engine::delegation::signals::Scope;
 use crate::engine::in_flight::{InFlight, Seq};
 use crate::engine::log_event::{LogEvent, LogEventKind};
@@ -85,6 +86,14 @@ impl MembershipMonitor {
             monitor.begin_sweep(matrix_room_id).due = Some(now);
         }
         monitor
+    }
+
+    /// Returns whether the participant of a token goes over a bound. One that is tracked already doesn't.
+    pub(crate) fn is_full_for(&self, request: &Track) -> bool {
+        let others = || self.tracked.values();
+        let of_user = others().filter(|tracked| tracked.request.user_id == request.user_id).count();
+        !self.tracked.contains_key(&request.identity)
+            && (others().count() >= bounds::TRACKED || of_user >= bounds::OF_ONE_USER)
     }
 
     /// Records the issue of a token.
