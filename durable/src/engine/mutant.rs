@@ -58,6 +58,10 @@ pub enum Mutant {
     ForgetConnected,
     /// There may be any number of delegations.
     NoBound,
+    /// `Retry-After` is taken literally, be it zero.
+    RetryAfterLiterally,
+    /// Rows are deleted before others are put.
+    DeleteFirst,
 }
 
 #[cfg(feature = "mutants")]

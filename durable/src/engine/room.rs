@@ -12,7 +12,7 @@
 //! - All times are dues: each part knows its own next ones, and [`RoomEngine::next_due`] is their minimum. There is
 //!   no list of timers that could get out of step with the state.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::time::Duration;
 
 use crate::command::{Delegate, RoomAnswer, RoomCommand};
@@ -80,7 +80,12 @@ impl RoomEngine {
     /// again.
     pub fn load(config: EngineConfig, now: Timestamp, rows: Rows) -> Self {
         let Rows { delegations, tracked, room } = rows;
-        let delegations: BTreeMap<_, _> = delegations.into_iter().map(|row| (row.id, row.resume(now))).collect();
+        let mut delegations: BTreeMap<_, _> = delegations.into_iter().map(|row| (row.id, row.resume(now))).collect();
+        // Only a prefix of the changes may have been stored: a replacement, but not the end of what it replaced.
+        let replaced = replaced(delegations.values().rev());
+        for old in &replaced {
+            delegations.remove(old);
+        }
         let connected = delegations.values().any(|delegation| delegation.progress.state == State::Connected);
         let membership = MembershipMonitor::load(config.membership_check_interval, now, tracked);
         // The interval may have been changed meanwhile, or sanity checks switched on.
@@ -96,7 +101,7 @@ impl RoomEngine {
             in_flight: InFlight::new(now),
             sanity_check_due,
             changed: BTreeSet::new(),
-            deleted: Vec::new(),
+            deleted: replaced,
             room_changed: false,
             log_events: Vec::new(),
         }
@@ -176,11 +181,13 @@ impl RoomEngine {
         self.dues().filter(|due| *due > now).min()
     }
 
-    /// Takes the changes to store since the last call, in this order. After a failure to store them the engine is
-    /// ahead of the storage: it has to be dropped and loaded anew.
+    /// Takes the changes to store since the last call, in this order: what is new comes before what is deleted, so that
+    /// a failure in the middle leaves more than the truth on disk, and never less. After a failure to store them the
+    /// engine is ahead of the storage: it has to be dropped and loaded anew.
     pub fn take_changes(&mut self) -> Vec<Change> {
-        let mut changes: Vec<_> = self.deleted.drain(..).map(Change::Delete).collect();
-        changes.extend(self.membership.take_deleted().into_iter().map(Change::Forget));
+        let mut deletions: Vec<_> = self.deleted.drain(..).map(Change::Delete).collect();
+        deletions.extend(self.membership.take_deleted().into_iter().map(Change::Forget));
+        let mut changes = Vec::new();
         changes.extend(self.membership.take_changed().map(|row| Change::Track(Box::new(row))));
         for id in std::mem::take(&mut self.changed) {
             if let Some(delegation) = self.delegations.get(&id) {
@@ -191,6 +198,11 @@ impl RoomEngine {
         if std::mem::take(&mut self.room_changed) && !self.is_empty() {
             changes.push(Change::PutRoom(self.room_row()));
         }
+        if Mutant::DeleteFirst.is_injected() {
+            deletions.append(&mut changes);
+            return deletions;
+        }
+        changes.append(&mut deletions);
         changes
     }
 
@@ -409,4 +421,16 @@ impl RoomEngine {
         self.room_changed |= self.sanity_check_due != due;
         self.sanity_check_due = due;
     }
+}
+
+/// Returns the delegations that another one replaces, given the newest first. See [`Delegation::is_replaced_by`].
+fn replaced<'a>(newest_first: impl Iterator<Item = &'a Delegation>) -> Vec<DelegationId> {
+    let (mut members, mut events) = (HashSet::new(), HashSet::new());
+    let mut is_replaced = |delegation: &&'a Delegation| {
+        let Delegate { identity, delay_id, server_name, .. } = &delegation.request;
+        let new_member = members.insert(identity);
+        let new_event = events.insert((delay_id, server_name));
+        !new_member || !new_event
+    };
+    newest_first.filter(|delegation| is_replaced(delegation)).map(|delegation| delegation.id).collect()
 }

@@ -206,9 +206,10 @@ fn now() -> Timestamp {
 
 /// Requests of one invocation that may wait for a response: the platform's limit is six, more would queue.
 const CONCURRENT_ACTIONS: usize = 6;
-/// Actions of one alarm before the next takes over: each is an invocation of its own, with its own limits. An action
-/// may take three requests where a homeserver's API has to be found first, and the smallest limit is 50.
-const ACTIONS_PER_ALARM: usize = 15;
+/// Actions of one alarm before the next takes over: each is an invocation of its own, with its own limits. The smallest
+/// limit is 50 requests, and an action takes five at most where a homeserver's API has to be found first: the client
+/// well-known with two redirects, `/versions`, and the request itself.
+const ACTIONS_PER_ALARM: usize = 9;
 const LONGEST_NAP: Duration = Duration::from_secs(30);
 /// Wait after a failure to store. Long enough for a lasting one, short enough for a passing one: most delays are
 /// longer.

@@ -348,6 +348,59 @@ mod tests {
         columns
     }
 
+    /// A failure to store leaves what was made before it: more than the truth is harmless, less is a lost leave.
+    #[test]
+    fn a_failure_in_the_middle_leaves_more_than_the_truth() {
+        use crate::{
+            Change, DelayId, DelayTimeout, DelayedEventsUrl, Delegate, EngineConfig, Identity, Input, RoomCommand,
+            RoomEngine, RoomName, Rows, ServerName, Timestamp, UserId,
+        };
+
+        let delegate = |delay_id: &str| {
+            Input::Command(RoomCommand::Delegate(Delegate {
+                room: RoomName::new("room"),
+                identity: Identity::new("alice"),
+                legacy_identity: None,
+                server_name: ServerName::new("example.com"),
+                delayed_events_url: DelayedEventsUrl::new("https://example.com"),
+                owner: None,
+                user_id: UserId::new("@alice:example.com"),
+                restricted: false,
+                delay_id: DelayId::new(delay_id).unwrap(),
+                delay_timeout: DelayTimeout::from_millis(8_000).unwrap(),
+            }))
+        };
+        let now = Timestamp::from_secs(1_790_000_000);
+        let mut engine = RoomEngine::load(EngineConfig::default(), now, Rows::default());
+        let db = Connection::open_in_memory().unwrap();
+        migrate(&db, steps_from(0));
+        engine.handle(now, delegate("old"));
+        engine.take_changes().iter().for_each(|change| apply(&db, change).unwrap());
+        db.execute_batch("CREATE TRIGGER failure BEFORE DELETE ON delegations BEGIN SELECT RAISE(ABORT, 'full'); END")
+            .unwrap();
+        engine.handle(now, delegate("new"));
+        let failed = engine.take_changes().iter().try_for_each(|change| apply(&db, change));
+        assert!(failed.is_err());
+        let mut statement = db.prepare("SELECT delay_id FROM delegations ORDER BY id").unwrap();
+        let kept: Vec<String> = statement.query_map([], |row| row.get(0)).unwrap().map(Result::unwrap).collect();
+        assert_eq!(kept, ["old", "new"]);
+
+        fn apply(db: &Connection, change: &Change) -> rusqlite::Result<()> {
+            match change {
+                Change::Put(row) => {
+                    let row = serde_json::to_value(row).unwrap();
+                    let values = COLUMNS.map(|column| match &row[column] {
+                        serde_json::Value::String(text) => rusqlite::types::Value::Text(text.clone()),
+                        value => value.as_i64().map_or(rusqlite::types::Value::Null, Into::into),
+                    });
+                    db.execute(&put(), rusqlite::params_from_iter(values)).map(drop)
+                }
+                Change::Delete(id) => db.execute(DELETE, [id.as_u64()]).map(drop),
+                other => panic!("{other:?}"),
+            }
+        }
+    }
+
     /// The tables of the first version, by which objects were stored.
     const FIRST: &str = "CREATE TABLE room (schema_version INTEGER NOT NULL, sanity_check_due INTEGER);
     INSERT INTO room VALUES (1, NULL);

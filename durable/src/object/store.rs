@@ -33,8 +33,8 @@ impl Store {
         Ok(Rows { delegations, tracked, room: room.into_iter().next().unwrap_or_default() })
     }
 
-    /// Stores `changes`, all of them or none: they are made in one turn, which the platform commits as one. Returns
-    /// the number of rows written.
+    /// Stores `changes` in their order, and returns the number of rows written. They are made in one turn, which the
+    /// platform commits as one; where one of them fails, those before it may be stored.
     pub fn apply(&self, changes: &[Change]) -> worker::Result<usize> {
         if changes.is_empty() {
             return Ok(0);

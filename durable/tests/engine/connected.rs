@@ -80,6 +80,38 @@ fn a_restart_under_way_when_the_delay_is_over_still_counts() {
 }
 
 #[test]
+fn a_tiny_delay_is_restarted_once_a_second_and_given_up_after_ten() {
+    let mut call = Call::new();
+    let delay_timeout = delegated_leaves::DelayTimeout::from_millis(1).unwrap();
+    call.delegate_as(delegated_leaves::Delegate { delay_timeout, ..crate::call::request("alice", 60) });
+    call.connect("alice", "PA_1");
+    for _ in 0..3 {
+        assert_eq!(call.wait_for_due(), 1.0);
+        assert_eq!(call.acts(), ["restart alice"]);
+        call.homeserver(DONE);
+    }
+    let armed = call.now;
+    while call.endings.is_empty() {
+        call.wait_for_due();
+        if !call.acts().is_empty() {
+            call.homeserver(FAILED);
+        }
+    }
+    assert_eq!(call.now, armed + Duration::from_secs(10));
+}
+
+#[test]
+fn a_retry_after_of_zero_is_no_shorter_than_the_back_off() {
+    let mut call = Call::with_alice(3600);
+    call.next_acts();
+    for wait in [1.0, 1.5, 2.25, 3.375] {
+        call.homeserver(HomeserverAnswer::Limited(Some(Duration::ZERO)));
+        assert_eq!(call.wait_for_due(), wait);
+        assert_eq!(call.acts(), ["restart alice"]);
+    }
+}
+
+#[test]
 fn an_event_that_is_gone_is_forgotten() {
     let mut call = Call::with_alice(8);
     call.next_acts();

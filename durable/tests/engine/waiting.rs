@@ -105,8 +105,8 @@ fn who_is_found_at_the_end_of_the_wait_has_not_left() {
 #[test]
 fn at_the_end_of_the_wait_a_sfu_that_does_not_answer_is_given_the_shortest_window() {
     let mut call = Call::new();
-    call.delegate("alice", 8);
-    call.wait(8.0);
+    call.delegate("alice", 60);
+    call.wait(60.0);
     assert_eq!(call.acts(), ["get alice"]);
     call.sfu_fails();
     assert_eq!(call.wait_for_due(), 1.0);
