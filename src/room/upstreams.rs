@@ -9,7 +9,7 @@ use delegated_leaves::{
 use serde_json::json;
 
 use crate::config::Config;
-use crate::fetch::{Deadline, Fetchers};
+use crate::fetch::{Deadline, FetchError, Fetchers};
 use crate::livekit::room_service::{RoomService, RoomServiceError};
 use crate::log::{Level, Log};
 use crate::matrix::homeserver::client_api::ClientApis;
@@ -17,6 +17,7 @@ use crate::matrix::homeserver::delayed_events::Action;
 use crate::matrix::homeserver::party::Party;
 use crate::matrix::homeserver::{Homeserver, HomeserverError};
 use crate::matrix::ids::room_id::RoomId;
+use crate::matrix::ids::user_id::UserId;
 
 /// How important it is what has happened.
 pub fn level_of(event: LogEventKind) -> Level {
@@ -65,13 +66,26 @@ impl Upstreams for WorkerUpstreams<'_> {
                 Outcome::Sfu(self.participants(room.as_str(), sfu.participants(&room).await))
             }
             Request::JoinedMembers { matrix_room_id } => {
-                let asked =
-                    self.membership(&matrix_room_id, async |homeserver, room| homeserver.joined_members(room).await);
+                let asked = self.membership(&matrix_room_id, async |homeserver, room| {
+                    match homeserver.joined_members(room).await {
+                        Err(HomeserverError::Malformed | HomeserverError::NoAnswer(FetchError::TooLarge)) => {
+                            Ok(MembersAnswer::Unreadable)
+                        }
+                        answer => answer,
+                    }
+                });
                 Outcome::Members(asked.await.unwrap_or(MembersAnswer::Failed))
             }
             Request::IsServerJoined { matrix_room_id } => {
                 let asked = self.membership(&matrix_room_id, async |homeserver, room| {
                     homeserver.is_joined(room, Party::Server(homeserver.server_name())).await
+                });
+                Outcome::Server(asked.await.map_or(ServerAnswer::Failed, ServerAnswer::Joined))
+            }
+            Request::IsUserJoined { matrix_room_id, user_id } => {
+                let Ok(user) = UserId::parse(user_id.as_str()) else { return Outcome::Server(ServerAnswer::Failed) };
+                let asked = self.membership(&matrix_room_id, async |homeserver, room| {
+                    homeserver.is_joined(room, Party::User(&user)).await
                 });
                 Outcome::Server(asked.await.map_or(ServerAnswer::Failed, ServerAnswer::Joined))
             }

@@ -35,6 +35,8 @@ pub(crate) struct Weather {
     pub(crate) membership_check_interval: Option<Duration>,
     /// The namespace in our registration doesn't cover them.
     pub(crate) hidden: bool,
+    /// The members of the Matrix room can't be read.
+    pub(crate) unreadable: bool,
     pub(crate) token_lifetime: Duration,
     pub(crate) calm: bool,
 }
@@ -69,6 +71,7 @@ impl Weather {
             membership_check_interval: [None, Some(10), Some(60), Some(60)][dice.usize(..4)].map(Duration::from_secs),
             hidden: dice.u8(..8) == 0,
             token_lifetime: Duration::from_secs([60, 300, 1200, 3600][dice.usize(..4)]),
+            unreadable: dice.u8(..5) == 0,
             calm: false,
         }
     }

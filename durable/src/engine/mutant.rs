@@ -62,6 +62,20 @@ pub enum Mutant {
     RetryAfterLiterally,
     /// Rows are deleted before others are put.
     DeleteFirst,
+    /// Participants are removed in the order of their identities, connected or not.
+    RemoveByIdentity,
+    /// A participant that isn't connected is sought again with each sweep.
+    SeekAgain,
+    /// Members that can't be read count as "no members".
+    UnreadableMeansNobody,
+    /// Members that can't be read remove no participant.
+    UnreadableRemovesNobody,
+    /// No places are kept for homeservers that answer.
+    NoPlacesKept,
+    /// Requests to homeservers are ordered by their dues only.
+    OrderByDueTime,
+    /// The SFU is polled whenever a poll is due, for those that are.
+    PollOneByOne,
 }
 
 #[cfg(feature = "mutants")]

@@ -42,6 +42,8 @@ pub struct RoomEngine {
     pub(crate) membership: MembershipMonitor,
     pub(crate) in_flight: InFlight,
     pub(crate) sanity_check_due: Option<Timestamp>,
+    /// When the SFU may be polled again.
+    pub(crate) next_poll: Timestamp,
     newest: DelegationId,
     changed: BTreeSet<DelegationId>,
     deleted: Vec<DelegationId>,
@@ -96,6 +98,7 @@ impl RoomEngine {
         Self {
             config,
             newest: delegations.keys().next_back().copied().unwrap_or(DelegationId(0)),
+            next_poll: Timestamp::default(),
             delegations,
             membership,
             in_flight: InFlight::new(now),
@@ -167,6 +170,7 @@ impl RoomEngine {
         }
         self.membership.take_due(now, limit, &mut self.in_flight, &mut actions);
         self.take_due_homeserver_requests(now, limit, &mut actions);
+        self.membership.take_due_searches(now, limit, &mut self.in_flight, &mut actions);
         actions
     }
 
@@ -243,11 +247,7 @@ impl RoomEngine {
     }
 
     fn dues(&self) -> impl Iterator<Item = Timestamp> {
-        let polls = self
-            .delegations
-            .values()
-            .map(Delegation::poll_at)
-            .chain([self.sanity_check_due, self.membership.poll_due()]);
+        let polls = self.poll_dues().map(|due| Some(due.max(self.next_poll)));
         let polling = self.in_flight.polling();
         let others = self.delegations.values().flat_map(Delegation::dues);
         polls
@@ -256,6 +256,12 @@ impl RoomEngine {
             .chain([self.in_flight.next_timeout()])
             .flatten()
             .chain(self.membership.dues())
+    }
+
+    /// When the SFU is to be polled, polls in flight and the pause after the last one apart.
+    pub(crate) fn poll_dues(&self) -> impl Iterator<Item = Timestamp> {
+        let delegations = self.delegations.values().map(Delegation::poll_at);
+        delegations.chain([self.sanity_check_due, self.membership.poll_due()]).flatten()
     }
 
     fn delegate(&mut self, now: Timestamp, request: Delegate) {
@@ -289,14 +295,14 @@ impl RoomEngine {
         let InFlightAction { request, started_at, started_seq } = action;
         match request {
             Request::Restart(event) => {
-                let answer = self.homeserver_answer(&event, outcome);
+                let answer = self.homeserver_answer(&event, outcome, now.since(started_at));
                 self.signal(now, event.delegation, |delegation| {
                     delegation.restarting = false;
                     Some(delegation.read_restart(started_at, answer, jitter))
                 });
             }
             Request::Send(event) => {
-                let answer = self.homeserver_answer(&event, outcome);
+                let answer = self.homeserver_answer(&event, outcome, now.since(started_at));
                 self.signal(now, event.delegation, |delegation| {
                     delegation.sending = false;
                     Some(delegation.read_send(answer, jitter))
@@ -314,6 +320,10 @@ impl RoomEngine {
             Request::IsServerJoined { matrix_room_id } => {
                 self.membership.server_answered(now, id, &matrix_room_id, started_seq, outcome.server());
             }
+            Request::IsUserJoined { matrix_room_id, user_id } => {
+                let answer = outcome.server();
+                self.membership.user_answered(now, id, &matrix_room_id, &user_id, started_seq, answer);
+            }
             Request::RemoveParticipant { identity, .. } => {
                 let answer = outcome.removal();
                 if self.membership.removal_answered(now, id, &identity, started_seq, answer, jitter) {
@@ -328,9 +338,11 @@ impl RoomEngine {
         }
     }
 
-    fn homeserver_answer(&mut self, event: &DelayedEvent, outcome: Outcome) -> HomeserverAnswer {
+    fn homeserver_answer(&mut self, event: &DelayedEvent, outcome: Outcome, took: Duration) -> HomeserverAnswer {
         let answer = outcome.homeserver();
-        self.in_flight.record_answer(&event.server_name, answer);
+        if self.delegations.values().any(|delegation| delegation.request.server_name == event.server_name) {
+            self.in_flight.record_answer(&event.server_name, answer, took);
+        }
         answer
     }
 
@@ -402,6 +414,10 @@ impl RoomEngine {
             self.log_events.push(LogEvent::ended(&delegation, ending));
             self.changed.remove(&id);
             self.deleted.push(id);
+            let server_name = &delegation.request.server_name;
+            if !self.delegations.values().any(|other| other.request.server_name == *server_name) {
+                self.in_flight.forget_standing(server_name);
+            }
             if self.is_empty() {
                 self.sanity_check_due = None;
             }

@@ -106,6 +106,11 @@ impl Call {
         self.outcome(|request| matches!(request, Request::JoinedMembers { .. }), Outcome::Members(answer));
     }
 
+    /// Answers the oldest `is_joined` for a user.
+    pub fn user_answers(&mut self, answer: ServerAnswer) {
+        self.outcome(|request| matches!(request, Request::IsUserJoined { .. }), Outcome::Server(answer));
+    }
+
     pub fn server_answers(&mut self, answer: ServerAnswer) {
         self.outcome(|request| matches!(request, Request::IsServerJoined { .. }), Outcome::Server(answer));
     }
@@ -128,7 +133,9 @@ impl Call {
         self.acts();
         self.joined(who, sid);
         // Polled before it joined: that says nothing any more.
-        self.sfu(&[]);
+        if self.awaits_sfu() {
+            self.sfu(&[]);
+        }
         self.acts();
         self.homeserver(DONE);
     }

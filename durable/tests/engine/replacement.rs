@@ -8,6 +8,7 @@ fn a_new_delegation_takes_the_place_of_the_old_one_at_once() {
     call.delegate_as(another("alice"));
     assert_eq!(call.endings, [Ending::Replaced]);
     assert_eq!(call.rows.len(), 1);
+    call.wait(1.0);
     assert_eq!(call.acts(), ["get alice"]);
     call.sfu(&[("alice", "PA_1")]);
     assert_eq!(call.acts(), ["restart another"]);
@@ -33,6 +34,7 @@ fn an_answer_about_the_old_one_does_not_touch_the_new_one() {
     call.delegate_as(another("alice"));
     call.sfu(&[("alice", "PA_1")]);
     assert_eq!(call.state("alice"), Some(StateColumn::Waiting));
+    call.wait(1.0);
     assert_eq!(call.acts(), ["get alice"]);
 }
 

@@ -149,7 +149,7 @@ fn a_connection_that_ended_before_it_was_seen_shortens_the_wait_to_fifteen_secon
     call.sfu(&[]);
     assert_eq!(call.state("alice"), Some(StateColumn::Waiting));
     call.wait(0.1);
-    assert_eq!(call.acts(), ["get alice"]);
+    assert_eq!(call.next_acts(), ["get alice"]);
     call.sfu(&[]);
     assert_eq!(call.acts(), ["send alice"]);
 }
@@ -177,7 +177,7 @@ fn a_join_older_than_the_delegation_is_looked_into() {
     call.sfu(&[]);
     call.webhook(before, Occurrence::ParticipantJoined(participant("alice", "PA_1")));
     assert_eq!(call.state("alice"), Some(StateColumn::Waiting));
-    assert_eq!(call.acts(), ["get alice"]);
+    assert_eq!(call.next_acts(), ["get alice"]);
     call.sfu(&[("alice", "PA_1")]);
     assert_eq!(call.state("alice"), Some(StateColumn::Connected));
 }

@@ -111,7 +111,7 @@ impl World {
             _ => None,
         };
         let before = if silent { self.object.engine.as_ref().map(|engine| engine.rows().delegations) } else { None };
-        self.judge.removals.answered(issued_at, &input);
+        self.judge.removals.answered(issued_at, &action.request, &input);
         self.object.handle(self.now, input);
         if let Some(before) = before
             && self.object.engine.as_ref().is_some_and(|engine| engine.rows().delegations != before)
