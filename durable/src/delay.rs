@@ -73,12 +73,8 @@ impl DelayTimeout {
 
     /// Time from the sending of a restart until the next is due: `T - max(T/5, min(T/2, 5 s))`, a second at least.
     pub fn restart_after(self) -> Duration {
-        self.span().saturating_sub(self.headroom())
-    }
-
-    /// Time that is left for a restart, from when it is due: `max(T/5, min(T/2, 5 s))`.
-    pub(crate) fn headroom(self) -> Duration {
-        Duration::from_millis((self.0 / 5).max((self.0 / 2).min(5_000)))
+        let headroom = (self.0 / 5).max((self.0 / 2).min(5_000));
+        Duration::from_millis(self.0.saturating_sub(headroom))
     }
 
     /// Time after a restart until the homeserver is taken to have sent the event: `T`, ten seconds at least. Some

@@ -37,7 +37,7 @@
 //! }
 //!
 //! let mut now = Timestamp::from_secs(1_790_000_000);
-//! let mut engine = RoomEngine::load(EngineConfig::default(), now, Rows::default());
+//! let mut engine = RoomEngine::load(EngineConfig::default(), now, Rows::default(), None);
 //!
 //! // A command is stored, and then acknowledged.
 //! let delegate = Delegate {

@@ -44,6 +44,33 @@ pub(crate) fn before_polling_again(polls: u32) -> Duration {
     Duration::from_secs(1 << polls.saturating_sub(1).min(6)).min(LONGEST)
 }
 
+/// Wait before the SFU is polled again for a participant that hasn't connected yet, after that many `polls`. The first
+/// ones find a participant that joined before its leave was delegated, and cost no alarm: see
+/// [`RoomEngine::nap_until`](crate::engine::room::RoomEngine::nap_until). The later ones make up for lost webhooks, after
+/// 2 and 20 minutes: each is an alarm, which is a row.
+pub(crate) fn before_polling_for_waiting(polls: u32) -> Duration {
+    Duration::from_secs(match polls {
+        0..=4 => 1 << polls.saturating_sub(1),
+        5 => 105,
+        6 => 1_080,
+        _ => 3_600,
+    })
+}
+
+/// Number of polls in that time by [`before_polling_for_waiting`].
+pub(crate) fn polled_for_waiting_within(span: Duration) -> u32 {
+    let mut left = span;
+    (1..=9)
+        .take_while(|polls| {
+            let wait = before_polling_for_waiting(*polls);
+            let polled = left >= wait;
+            left = left.saturating_sub(wait);
+            polled
+        })
+        .last()
+        .unwrap_or(0)
+}
+
 /// Approximate number of polls in that time by [`before_polling_again`]: the count to go on with after a load.
 pub(crate) fn polled_within(span: Duration) -> u32 {
     span.as_secs().saturating_add(1).min(64).ilog2()

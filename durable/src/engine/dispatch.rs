@@ -27,7 +27,10 @@ impl RoomEngine {
         }
         // It takes along all that are due within the next second: they would have to wait for the next otherwise.
         let soon = if Mutant::PollOneByOne.is_injected() { now } else { now + POLL_INTERVAL };
-        if self.poll_dues().all(|due| due > now) {
+        let with_restart = |delegation: &Delegation| {
+            self.hourly_due(delegation).is_some_and(|due| due <= self.latest_hourly_due(now, delegation))
+        };
+        if self.poll_dues().all(|due| due > now) && !self.delegations.values().any(with_restart) {
             return None;
         }
         let sanity_check = self.is_sanity_check_due(now);
@@ -37,6 +40,7 @@ impl RoomEngine {
             .filter(|delegation| {
                 (sanity_check && delegation.progress.state == State::Connected)
                     || delegation.poll_at().is_some_and(|due| due <= soon)
+                    || self.hourly_due(delegation).is_some_and(|due| due <= self.latest_hourly_due(now, delegation))
             })
             .map(|delegation| delegation.id)
             .collect();
@@ -60,10 +64,17 @@ impl RoomEngine {
         }
         for id in of {
             if let Some(delegation) = self.delegations.get_mut(&id) {
-                delegation.poll_started(action.id);
+                delegation.poll_started(now, action.id);
             }
         }
         Some(action)
+    }
+
+    /// Hourly polls up to this one are due: those within the next quarter of an hour go along with a restart, which needs
+    /// an alarm anyway.
+    fn latest_hourly_due(&self, now: Timestamp, delegation: &Delegation) -> Timestamp {
+        let restarting = delegation.restart_at().is_some_and(|at| at <= now);
+        if restarting { now + HOURLY_EARLY } else { now }
     }
 
     /// Adds due `send`s and `restart`s to `actions`, up to `limit`. Homeservers that answer come first, then the earliest
@@ -185,6 +196,8 @@ const SENT_WITHIN: Duration = Duration::from_secs(5);
 const STRUGGLING_LIMIT: usize = 2;
 
 const SHORTEST_INTERVAL: Duration = Duration::from_secs(1);
+
+const HOURLY_EARLY: Duration = Duration::from_secs(900);
 
 /// Interval of the polls of the SFU at least.
 const POLL_INTERVAL: Duration = Duration::from_secs(1);

@@ -34,7 +34,7 @@ pub enum Mutant {
     ResultsOutliveReplacement,
     /// A leaving delegation is connected after a load.
     ForgetLeavingOnLoad,
-    /// The row isn't marked as changed when a restart succeeds.
+    /// The row isn't marked as changed when a restart fails.
     ForgetToStore,
     /// A delegation isn't replaced, but joined by another.
     KeepReplaced,
@@ -76,6 +76,10 @@ pub enum Mutant {
     OrderByDueTime,
     /// The SFU is polled whenever a poll is due, for those that are.
     PollOneByOne,
+    /// The time of the last restart, as it is stored, is believed after a load.
+    BelieveStaleArming,
+    /// Restarts that came due before a load count as done.
+    SkipMissedRestarts,
 }
 
 #[cfg(feature = "mutants")]

@@ -23,7 +23,7 @@ use crate::engine::backoff::Jitter;
 use crate::engine::bounds;
 use crate::engine::delegation::row::DelegationRow;
 use crate::engine::delegation::signals::Scope;
-use crate::engine::delegation::{Delegation, Ending, Signal, State};
+use crate::engine::delegation::{Delegation, Ending, Progress, Signal, State};
 use crate::engine::in_flight::{InFlight, InFlightAction, Seq};
 use crate::engine::log_event::LogEvent;
 use crate::engine::membership::MembershipMonitor;
@@ -80,9 +80,14 @@ pub enum Input {
 impl RoomEngine {
     /// Loads a room as it was stored, at the time `now`. Actions that were in flight when it was last stored are due
     /// again.
-    pub fn load(config: EngineConfig, now: Timestamp, rows: Rows) -> Self {
+    ///
+    /// `handled_until` is the time of the alarm, where one is set and hasn't gone off: all that was due before it has
+    /// been done. `None` where there is none, or where it is past.
+    pub fn load(config: EngineConfig, now: Timestamp, rows: Rows, handled_until: Option<Timestamp>) -> Self {
         let Rows { delegations, tracked, room } = rows;
-        let mut delegations: BTreeMap<_, _> = delegations.into_iter().map(|row| (row.id, row.resume(now))).collect();
+        let handled_until = handled_until.max(room.handled_until).unwrap_or_default();
+        let mut delegations: BTreeMap<_, _> =
+            delegations.into_iter().map(|row| (row.id, row.resume(now, handled_until))).collect();
         // Only a prefix of the changes may have been stored: a replacement, but not the end of what it replaced.
         let replaced = replaced(delegations.values().rev());
         for old in &replaced {
@@ -243,7 +248,12 @@ impl RoomEngine {
     }
 
     fn room_row(&self) -> RoomRow {
-        RoomRow { sanity_check_due: self.sanity_check_due, handled_until: None }
+        // A restart in flight isn't done yet.
+        let restarts = self.delegations.values().filter_map(|delegation| match delegation.progress.state {
+            State::Connected | State::Suspected { .. } => Some(delegation.progress.due),
+            State::Waiting | State::Leaving { .. } => None,
+        });
+        RoomRow { sanity_check_due: self.sanity_check_due, handled_until: restarts.min() }
     }
 
     fn dues(&self) -> impl Iterator<Item = Timestamp> {
@@ -260,8 +270,24 @@ impl RoomEngine {
 
     /// When the SFU is to be polled, polls in flight and the pause after the last one apart.
     pub(crate) fn poll_dues(&self) -> impl Iterator<Item = Timestamp> {
+        let hourly = self.delegations.values().filter_map(|delegation| self.hourly_due(delegation));
         let delegations = self.delegations.values().map(Delegation::poll_at);
-        delegations.chain([self.sanity_check_due, self.membership.poll_due()]).flatten()
+        delegations.chain(hourly.map(Some)).chain([self.sanity_check_due, self.membership.poll_due()]).flatten()
+    }
+
+    /// When the SFU is to be polled for a connected participant although sanity checks are off: an SFU that died without
+    /// webhooks must not keep its participants for ever.
+    pub(crate) fn hourly_due(&self, delegation: &Delegation) -> Option<Timestamp> {
+        let connected = delegation.progress.state == State::Connected && delegation.poll.action_id.is_none();
+        (connected && self.config.sanity_check_interval.is_none()).then_some(delegation.hourly_due)
+    }
+
+    /// Returns until when the caller may wait without an alarm, if nothing is in flight: a poll for a participant that
+    /// was delegated seconds ago is due then. An alarm would be a row.
+    pub fn nap_until(&self, now: Timestamp) -> Option<Timestamp> {
+        let waiting = self.delegations.values().filter(|delegation| delegation.progress.state == State::Waiting);
+        let polls = waiting.filter_map(Delegation::poll_at).map(|due| due.max(self.next_poll));
+        polls.min().filter(|due| *due <= now + LONGEST_NAP && self.next_due() == Some(*due))
     }
 
     fn delegate(&mut self, now: Timestamp, request: Delegate) {
@@ -392,6 +418,7 @@ impl RoomEngine {
         let before = delegation.progress.clone();
         let Some(signal) = read(delegation) else {
             if delegation.progress != before {
+                delegation.store();
                 self.changed.insert(id);
             }
             return;
@@ -399,8 +426,15 @@ impl RoomEngine {
         if let Some(ending) = delegation.handle(now, signal) {
             return self.end(id, ending);
         }
-        let forgotten = Mutant::ForgetToStore.is_injected() && matches!(signal, Signal::Restarted(_));
-        if delegation.progress != before && !forgotten {
+        let restarted =
+            Progress { due: delegation.progress.due, armed_at: delegation.progress.armed_at, ..before.clone() };
+        // A restart's success is stored with the next change.
+        let untold = matches!(signal, Signal::Restarted(_))
+            && matches!(before.state, State::Connected | State::Suspected { .. })
+            && delegation.progress == restarted;
+        let forgotten = Mutant::ForgetToStore.is_injected() && matches!(signal, Signal::RestartFailed(_));
+        if delegation.progress != before && !untold && !forgotten {
+            delegation.store();
             self.changed.insert(id);
         }
         self.log_events.extend(LogEvent::between(before.state, delegation, signal));
@@ -438,6 +472,9 @@ impl RoomEngine {
         self.sanity_check_due = due;
     }
 }
+
+/// The longest of the first waits between polls, and a little more.
+const LONGEST_NAP: Duration = Duration::from_secs(10);
 
 /// Returns the delegations that another one replaces, given the newest first. See [`Delegation::is_replaced_by`].
 fn replaced<'a>(newest_first: impl Iterator<Item = &'a Delegation>) -> Vec<DelegationId> {

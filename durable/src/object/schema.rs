@@ -371,7 +371,7 @@ mod tests {
             }))
         };
         let now = Timestamp::from_secs(1_790_000_000);
-        let mut engine = RoomEngine::load(EngineConfig::default(), now, Rows::default());
+        let mut engine = RoomEngine::load(EngineConfig::default(), now, Rows::default(), None);
         let db = Connection::open_in_memory().unwrap();
         migrate(&db, steps_from(0));
         engine.handle(now, delegate("old"));

@@ -59,7 +59,7 @@ impl Call {
         let now = Timestamp::from_secs(1_790_000_000);
         Self {
             now,
-            room: RoomEngine::load(config, now, Rows::default()),
+            room: RoomEngine::load(config, now, Rows::default(), None),
             rows: BTreeMap::new(),
             tracked: BTreeMap::new(),
             rows_written: 0,
@@ -261,8 +261,13 @@ impl Call {
 
     /// Loses everything in memory.
     pub fn crash(&mut self) {
+        self.load(None);
+    }
+
+    /// Loads the room anew, with the alarm set for that time.
+    pub fn load(&mut self, alarm: Option<Timestamp>) {
         self.in_flight.clear();
-        self.room = RoomEngine::load(self.config, self.now, self.stored());
+        self.room = RoomEngine::load(self.config, self.now, self.stored(), alarm);
     }
 
     pub fn state(&self, who: &str) -> Option<StateColumn> {

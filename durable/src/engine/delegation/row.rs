@@ -44,11 +44,12 @@ pub struct DelegationRow {
     pub since: Option<Timestamp>,
     /// Suspected: time from which on "not found" is believed.
     pub believed_from: Option<Timestamp>,
-    /// Waiting: the end of the wait. Connected, suspected: the next `restart`. Leaving: the next `send`.
+    /// Waiting: the end of the wait. Connected, suspected: the next `restart` by the time the row was written, from which
+    /// on there is one in each interval. Leaving: the next `send`.
     pub due: Timestamp,
     /// Number of failures of the homeserver running.
     pub failures: u32,
-    /// When the homeserver's timer was last started, at the earliest.
+    /// When the homeserver's timer was last started, at the earliest, by the time the row was written.
     pub armed_at: Timestamp,
     /// Identity of the participant's newest connection, if one is known.
     pub connected_as: Option<AliasColumn>,
@@ -113,9 +114,9 @@ impl DelegationRow {
             state,
             since,
             believed_from,
-            due: progress.due,
+            due: delegation.stored.0,
             failures: progress.failures,
-            armed_at: progress.armed_at,
+            armed_at: delegation.stored.1,
             connected_as: latest.map(|latest| match latest.alias {
                 Alias::Member => AliasColumn::Member,
                 Alias::Legacy => AliasColumn::Legacy,
@@ -128,7 +129,7 @@ impl DelegationRow {
     }
 
     /// Restores the delegation, with nothing in flight.
-    pub(crate) fn resume(self, now: Timestamp) -> Delegation {
+    pub(crate) fn resume(self, now: Timestamp, handled_until: Timestamp) -> Delegation {
         let since = self.since.unwrap_or(now);
         let state = match self.state {
             StateColumn::Waiting => State::Waiting,
@@ -165,6 +166,6 @@ impl DelegationRow {
             delay_id: self.delay_id,
             delay_timeout: self.delay_timeout,
         };
-        Delegation::resume(self.id, request, self.accepted_at, progress, now)
+        Delegation::resume(self.id, request, self.accepted_at, progress, now, handled_until)
     }
 }

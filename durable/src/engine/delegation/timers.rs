@@ -38,7 +38,7 @@ impl Delegation {
         }
     }
 
-    /// When the SFU is to be polled for this participant, sanity checks apart.
+    /// When the SFU is to be polled for this participant, sanity checks and hourly polls apart.
     pub(crate) fn poll_at(&self) -> Option<Timestamp> {
         if self.poll.action_id.is_some() {
             return None;
