@@ -228,6 +228,7 @@ fn report(log: &Log, error: &ApiError, endpoint: Option<Endpoint>) {
         ApiError::NotRelayed(_) => (Level::Warn, "token relay failed"),
         ApiError::NoClientApi(_) => (Level::Warn, "client-server API not found"),
         ApiError::RateLimited(_) => (Level::Warn, "rate limit reached"),
+        ApiError::RoomFull => (Level::Warn, "room full"),
         _ => (Level::Debug, "request rejected"),
     };
     let endpoint = endpoint.map_or(Value::Null, |endpoint| format!("{endpoint:?}").into());
