@@ -10,6 +10,7 @@
 //! Neither the deployed worker nor any other build has this module: it needs the feature, or a test.
 
 mod answers;
+mod engine;
 mod names;
 mod requests;
 mod stored;
@@ -18,6 +19,7 @@ mod webhooks;
 use delegated_leaves::RoomCommand;
 
 pub use self::answers::{cache_headers, delayed_event_answers, discovery, homeserver_answers, sfu_answers, well_known};
+pub use self::engine::engine;
 pub use self::names::{configuration, identifiers, paths};
 pub use self::requests::{client_bodies, homeserver_bodies};
 pub use self::stored::stored;
@@ -27,12 +29,13 @@ pub use self::webhooks::{webhook_event, webhook_header, webhook_signed};
 pub type Target = fn(&[u8]);
 
 /// All targets, by their names.
-pub const TARGETS: [(&str, Target); 15] = [
+pub const TARGETS: [(&str, Target); 16] = [
     ("cache_headers", cache_headers),
     ("client_bodies", client_bodies),
     ("configuration", configuration),
     ("delayed_event_answers", delayed_event_answers),
     ("discovery", discovery),
+    ("engine", engine),
     ("homeserver_answers", homeserver_answers),
     ("homeserver_bodies", homeserver_bodies),
     ("identifiers", identifiers),
