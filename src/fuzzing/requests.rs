@@ -4,6 +4,7 @@ use delegated_leaves::{DelayedEventsUrl, Delegate, RoomCommand, ServerName as Le
 use serde_json::Value;
 
 use super::{SECRET, assert_crosses_to_the_object, first_line};
+use crate::body::MAX_ID;
 use crate::error::ApiError;
 use crate::matrix::homeserver::{ApplicationService, Token};
 use crate::matrix::ids::server_name::ServerName;
@@ -37,10 +38,18 @@ pub fn client_bodies(data: &[u8]) {
 
 fn check_token_request(request: TokenRequest) {
     let Ok(alice) = UserId::parse("@alice:example.com") else { return };
-    let identity = request.claim.identity_of(&alice);
+    let identity = request.claim.identity_of(&alice).ok();
     match &request.claim {
-        ClaimedIdentity::Member(member) => assert_eq!(identity.is_some(), member.user_id == alice.as_str()),
-        ClaimedIdentity::Device { .. } => assert!(identity.is_some()),
+        ClaimedIdentity::Member(member) => {
+            assert!([&member.id, &member.user_id, &member.device_id].iter().all(|text| text.len() <= MAX_ID));
+            assert_eq!(identity.is_some(), member.user_id == alice.as_str());
+        }
+        ClaimedIdentity::Device { device_id } => {
+            assert!(device_id.len() <= MAX_ID);
+            // `@alice:example.com:8448` and its device would have the same identity.
+            let digits = device_id.bytes().take_while(u8::is_ascii_digit).count();
+            assert_eq!(identity.is_none(), digits > 0 && device_id[digits..].starts_with(':'));
+        }
     }
     let (Some(identity), Some(leave)) = (identity, request.delayed_leave) else { return };
     assert_crosses_to_the_object(&RoomCommand::Delegate(Delegate {
@@ -92,6 +101,7 @@ fn check_requester<R: Requester>(header: &str) {
 /// Asserts that another homeserver reads a membership as it is relayed.
 fn check_membership(membership: &Membership) {
     let Ok(alice) = UserId::parse("@alice:example.com") else { return };
+    assert!(membership.slot_id.len() <= MAX_ID && membership.member_id.len() <= MAX_ID && membership.url.len() <= 1024);
     let relayed = membership.to_federation_body(&alice).to_string();
     let read = FederationTokenRequest::from_body(relayed.as_bytes()).ok();
     assert_eq!(read.as_ref().map(|request| &request.membership), Some(membership));
