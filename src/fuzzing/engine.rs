@@ -300,7 +300,8 @@ impl Room {
             }
             let in_flight = std::mem::take(&mut self.in_flight);
             if in_flight.is_empty() {
-                self.now = self.engine.next_due().unwrap_or(self.now).max(self.now);
+                // Sanity checks may be due every second.
+                self.now = self.engine.next_due().unwrap_or(self.now).max(self.now + span(b'9'));
                 self.latest = self.now;
             }
             for (_, action) in in_flight {
