@@ -240,7 +240,7 @@ fn report(log: &Log, error: &ApiError, endpoint: Option<Endpoint>) {
 }
 
 /// Returns the path of an absolute URL in the serialisation of the platform.
-fn path_of(url: &str) -> &str {
+pub(crate) fn path_of(url: &str) -> &str {
     let authority = url.find("://").map_or(0, |at| at + 3);
     let path = url[authority..].find('/').map_or("", |at| &url[authority + at..]);
     path.split(['?', '#']).next().unwrap_or_default()

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use delegated_leaves::RemovalAnswer::{self, Done, NotThere};
 use delegated_leaves::{
-    DisconnectReason, EngineConfig, LogEventKind, MembersAnswer, Occurrence, ServerAnswer, StateColumn,
+    DisconnectReason, EngineConfig, LogEventKind, MembersAnswer, Occurrence, ServerAnswer, StateColumn, Timestamp,
 };
 
 use crate::call::{Call, DONE, participant, token};
@@ -295,6 +295,20 @@ fn who_only_tries_to_connect_is_remembered_for_longer() {
     call.wait(599.0);
     call.aborted("bob", "PA_3");
     assert_eq!(call.due_in(), 900.0);
+    call.is_forgotten_after_two_looks("bob");
+}
+
+/// A webhook from the future, by an SFU whose clock is wrong, doesn't keep a participant for ever.
+#[test]
+fn a_token_is_refreshed_by_the_time_of_its_webhook_at_the_latest() {
+    let mut call = Call::with_membership();
+    call.track("bob");
+    let participant = participant("bob", "PA_1");
+    let last = Timestamp::from_millis(u64::MAX);
+    call.webhook(last, Occurrence::ParticipantConnectionAborted(participant.clone(), DisconnectReason::Other));
+    assert_eq!(call.due_in(), 3900.0, "as if it were of now");
+    call.webhook(last, Occurrence::ParticipantLeft(participant, DisconnectReason::Migration));
+    assert_eq!(call.due_in(), 3900.0);
     call.is_forgotten_after_two_looks("bob");
 }
 

@@ -261,7 +261,9 @@ impl Tracked {
                 // aborted had no media, but the SFU has given it a token.
                 let aborted = matches!(event.occurrence, Occurrence::ParticipantConnectionAborted(..));
                 if reason.is_reconnecting() || (aborted && !self.is_connected()) {
-                    return Some(Signal::TokenRefreshed(event.created_at.unwrap_or(now)));
+                    // Not later than now, whatever the SFU's clock says: the record is kept for as long as the token may be
+                    // valid.
+                    return Some(Signal::TokenRefreshed(event.created_at.map_or(now, |created| created.min(now))));
                 }
                 match self.connections.end(Alias::Member, participant, true) {
                     End::Latest | End::Later => Some(Signal::Left),
