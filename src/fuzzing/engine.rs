@@ -67,7 +67,7 @@ impl Room {
             now,
             latest: now,
             config,
-            engine: RoomEngine::load(config, now, Rows::default()),
+            engine: RoomEngine::load(config, now, Rows::default(), None),
             delegations: BTreeMap::new(),
             tracked: BTreeMap::new(),
             row: RoomRow::default(),
@@ -91,6 +91,8 @@ impl Room {
                         server_name: ServerName::new(format!("{server}.example.com")),
                         delayed_events_url: DelayedEventsUrl::new("https://example.com/delayed_events"),
                         owner: None,
+                        user_id: user(who % MEMBERS),
+                        restricted: who & 0x40 != 0,
                         delay_id,
                         delay_timeout,
                     }));
@@ -192,9 +194,12 @@ impl Room {
             }
             Request::JoinedMembers { .. } => Outcome::Members(match what % 8 {
                 6 => MembersAnswer::Forbidden,
+                7 => MembersAnswer::Unreadable,
                 _ => MembersAnswer::Joined((0..MEMBERS).filter(|who| what >> who & 1 != 0).map(user).collect()),
             }),
-            Request::IsServerJoined { .. } => Outcome::Server(ServerAnswer::Joined(what & 1 != 0)),
+            Request::IsServerJoined { .. } | Request::IsUserJoined { .. } => {
+                Outcome::Server(ServerAnswer::Joined(what & 1 != 0))
+            }
             Request::RemoveParticipant { .. } | Request::DeleteRoom { .. } => Outcome::Removal(match what & 1 {
                 0 => RemovalAnswer::Done,
                 _ => RemovalAnswer::NotThere,
@@ -283,7 +288,7 @@ impl Room {
         assert!(read.is_some(), "what is stored can't be read");
         let Some((delegations, tracked, room)) = read else { return };
         assert!(delegations.iter().eq(self.delegations.values()) && tracked.iter().eq(self.tracked.values()));
-        self.engine = RoomEngine::load(self.config, self.now, Rows { delegations, tracked, room });
+        self.engine = RoomEngine::load(self.config, self.now, Rows { delegations, tracked, room }, None);
         self.in_flight.clear();
         self.late.clear();
         self.store();
@@ -311,7 +316,9 @@ impl Room {
                         Outcome::Sfu(SfuAnswer::Participants(Vec::new()))
                     }
                     Request::JoinedMembers { .. } => Outcome::Members(MembersAnswer::Joined(HashSet::new())),
-                    Request::IsServerJoined { .. } => Outcome::Server(ServerAnswer::Joined(true)),
+                    Request::IsServerJoined { .. } | Request::IsUserJoined { .. } => {
+                        Outcome::Server(ServerAnswer::Joined(true))
+                    }
                     Request::RemoveParticipant { .. } | Request::DeleteRoom { .. } => {
                         Outcome::Removal(RemovalAnswer::NotThere)
                     }

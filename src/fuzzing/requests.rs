@@ -59,6 +59,8 @@ fn check_token_request(request: TokenRequest) {
         server_name: LeaveServerName::new(request.openid_token.server.as_str()),
         delayed_events_url: DelayedEventsUrl::new("https://example.com/delayed_events"),
         owner: None,
+        user_id: delegated_leaves::UserId::new("@alice:example.com"),
+        restricted: false,
         delay_id: leave.id,
         delay_timeout: leave.timeout,
     }));

@@ -24,7 +24,7 @@ pub fn stored(data: &[u8]) {
     let interval = Some(Duration::from_secs(60));
     let config = EngineConfig { sanity_check_interval: interval, membership_check_interval: interval };
     for now in [Timestamp::from_millis(0), Timestamp::from_secs(1_700_000_000), Timestamp::from_millis(u64::MAX)] {
-        let mut engine = RoomEngine::load(config, now, rows.clone());
+        let mut engine = RoomEngine::load(config, now, rows.clone(), None);
         let _ = engine.take_due(now, 6);
         let _ = (engine.take_changes(), engine.take_log_events());
         assert!(engine.is_empty() || engine.next_due().is_some(), "the room waits for nothing");
