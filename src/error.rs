@@ -95,6 +95,9 @@ pub enum ApiError {
     /// The caller sends too many requests.
     #[error("There are too many requests")]
     RateLimited(#[from] OverLimit),
+    /// The room, its user or the homeserver has as many delegations or participants as it may have.
+    #[error("There are too many participants")]
+    RoomFull,
     /// The webhook was not signed by the SFU.
     #[error("The webhook's signature could not be verified")]
     Webhook(SignatureError),
@@ -126,7 +129,7 @@ impl ApiError {
             Self::Unrecognized => 404,
             Self::MethodNotAllowed(_) => 405,
             Self::TooLarge => 413,
-            Self::RateLimited(_) => 429,
+            Self::RateLimited(_) | Self::RoomFull => 429,
             Self::Sfu(_) | Self::Mint(_) | Self::NotStored(_) => 500,
             Self::MembershipUnknown(_) | Self::NotRelayed(_) => 502,
             Self::DelayedEventUnknown(_) | Self::Misconfigured(_) => 503,
@@ -146,7 +149,7 @@ impl ApiError {
             Self::DelegationForbidden | Self::NotJoined | Self::NotOfOrigin => "M_FORBIDDEN",
             Self::Unrecognized | Self::MethodNotAllowed(_) => "M_UNRECOGNIZED",
             Self::TooLarge => "M_TOO_LARGE",
-            Self::RateLimited(_) => "M_LIMIT_EXCEEDED",
+            Self::RateLimited(_) | Self::RoomFull => "M_LIMIT_EXCEEDED",
             Self::Sfu(_)
             | Self::Mint(_)
             | Self::NotStored(_)
@@ -166,7 +169,7 @@ impl ApiError {
         let mut body = Map::new();
         body.insert("errcode".to_owned(), self.errcode().into());
         body.insert("error".to_owned(), self.to_string().into());
-        if let Self::RateLimited(_) = self {
+        if let Self::RateLimited(_) | Self::RoomFull = self {
             body.insert("retry_after_ms".to_owned(), (u64::from(OverLimit::RETRY_AFTER_S) * 1000).into());
         }
         if let Self::Misconfigured(variables) = self {

@@ -16,6 +16,8 @@ mod clock;
 pub mod config;
 mod error;
 mod fetch;
+#[cfg(any(test, feature = "fuzzing"))]
+pub mod fuzzing;
 pub mod livekit;
 pub mod log;
 pub mod matrix;

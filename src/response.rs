@@ -80,7 +80,9 @@ impl From<&ApiError> for Response {
     fn from(error: &ApiError) -> Self {
         let headers = match error {
             ApiError::MethodNotAllowed(allow) => vec![("Allow", (*allow).to_owned())],
-            ApiError::RateLimited(_) => vec![("Retry-After", OverLimit::RETRY_AFTER_S.to_string())],
+            ApiError::RateLimited(_) | ApiError::RoomFull => {
+                vec![("Retry-After", OverLimit::RETRY_AFTER_S.to_string())]
+            }
             _ => Vec::new(),
         };
         Self { status: error.status(), body: Some(error.body()), headers, for_browsers: false }

@@ -228,6 +228,7 @@ fn report(log: &Log, error: &ApiError, endpoint: Option<Endpoint>) {
         ApiError::NotRelayed(_) => (Level::Warn, "token relay failed"),
         ApiError::NoClientApi(_) => (Level::Warn, "client-server API not found"),
         ApiError::RateLimited(_) => (Level::Warn, "rate limit reached"),
+        ApiError::RoomFull => (Level::Warn, "room full"),
         _ => (Level::Debug, "request rejected"),
     };
     let endpoint = endpoint.map_or(Value::Null, |endpoint| format!("{endpoint:?}").into());
@@ -239,7 +240,7 @@ fn report(log: &Log, error: &ApiError, endpoint: Option<Endpoint>) {
 }
 
 /// Returns the path of an absolute URL in the serialisation of the platform.
-fn path_of(url: &str) -> &str {
+pub(crate) fn path_of(url: &str) -> &str {
     let authority = url.find("://").map_or(0, |at| at + 3);
     let path = url[authority..].find('/').map_or("", |at| &url[authority + at..]);
     path.split(['?', '#']).next().unwrap_or_default()

@@ -29,6 +29,8 @@ pub enum RoomAnswer {
     Recorded,
     /// It concerns no delegation and no participant of the room.
     Nothing,
+    /// The room, its user or the homeserver has as many as it may have: nothing is recorded.
+    Full,
 }
 
 /// Delayed leave to take over.
@@ -48,10 +50,21 @@ pub struct Delegate {
     /// Owner of the event, where it is known: restarts and sends go out in this user's name, as far as the caller may
     /// act for them. `None` for an event of which only the id is known.
     pub owner: Option<UserId>,
+    /// Its user, whose delegations in the room are counted. Empty in a command of an older worker, which is counted for
+    /// no user.
+    #[serde(default = "unknown_user")]
+    pub user_id: UserId,
+    /// Whether the user belongs to a homeserver without full access: there are fewer delegations of those.
+    #[serde(default)]
+    pub restricted: bool,
     /// Id of the event there.
     pub delay_id: DelayId,
     /// Time from its last restart until the homeserver sends it by itself, in ms.
     pub delay_timeout: DelayTimeout,
+}
+
+fn unknown_user() -> UserId {
+    UserId::new("")
 }
 
 /// Token that was issued because its user is in a Matrix room.
@@ -87,6 +100,8 @@ mod tests {
                 server_name: ServerName::new("b"),
                 delayed_events_url: DelayedEventsUrl::new("https://b"),
                 owner: Some(UserId::new("@a:b")),
+                user_id: UserId::new("@a:b"),
+                restricted: true,
                 delay_id: DelayId::new("x").unwrap(),
                 delay_timeout: DelayTimeout::from_millis(8_000).unwrap(),
             }),

@@ -55,15 +55,15 @@ impl From<DelayId> for String {
 #[error("not the id of a delayed event")]
 pub struct InvalidDelayId;
 
-/// `T`: time from the last restart until the homeserver sends a delayed event by itself. More than zero.
+/// `T`: time from the last restart until the homeserver sends a delayed event by itself, two seconds at least.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "u64", into = "u64")]
 pub struct DelayTimeout(u64);
 
 impl DelayTimeout {
-    /// Converts milliseconds; more than a year counts as a year. `None` for zero.
+    /// Converts milliseconds; less than two seconds count as two, more than a year as a year. `None` for zero.
     pub fn from_millis(millis: u64) -> Option<Self> {
-        (millis > 0).then(|| Self(millis.min(LONGEST_MS)))
+        (millis > 0).then(|| Self(millis.clamp(SHORTEST_MS, LONGEST_MS)))
     }
 
     /// `T` as a duration.
@@ -71,11 +71,16 @@ impl DelayTimeout {
         Duration::from_millis(self.0)
     }
 
-    /// Time from the sending of a restart until the next is due: `T - max(T/5, min(T/2, 5 s))`, and a quarter of a
-    /// second at least, so that a tiny `T` doesn't become a stream of requests.
+    /// Time from the sending of a restart until the next is due: `T - max(T/5, min(T/2, 5 s))`, a second at least.
     pub fn restart_after(self) -> Duration {
         let headroom = (self.0 / 5).max((self.0 / 2).min(5_000));
-        Duration::from_millis(self.0 - headroom).max(SHORTEST_RESTART)
+        Duration::from_millis(self.0.saturating_sub(headroom))
+    }
+
+    /// Time after a restart until the homeserver is taken to have sent the event: `T`, ten seconds at least. Some
+    /// clients claim a delay that isn't the event's, and the homeserver knows better when the event is gone.
+    pub(crate) fn expiry(self) -> Duration {
+        self.span().max(SHORTEST_EXPIRY)
     }
 
     /// Time that a delegation waits for its participant to connect: `min(T, 1 h)`.
@@ -104,7 +109,9 @@ impl From<DelayTimeout> for u64 {
 pub struct ZeroDelay;
 
 pub(crate) const HOUR: Duration = Duration::from_secs(3600);
-const SHORTEST_RESTART: Duration = Duration::from_millis(250);
+const SHORTEST_EXPIRY: Duration = Duration::from_secs(10);
+/// So that a tiny `T` doesn't become a stream of requests.
+const SHORTEST_MS: u64 = 2_000;
 const LONGEST_MS: u64 = 365 * 24 * 3_600_000;
 const MAX_BYTES: usize = 255;
 
@@ -122,13 +129,14 @@ mod tests {
         assert_eq!(restart_after(25_000), 20_000);
         assert_eq!(restart_after(20_000), 15_000);
         assert_eq!(restart_after(8_000), 4_000);
-        assert_eq!(restart_after(1_000), 500);
-        assert_eq!(restart_after(1), 250);
+        assert_eq!(restart_after(2_000), 1_000);
+        assert_eq!(restart_after(1), 1_000);
     }
 
     #[test]
     fn the_wait_is_an_hour_at_most() {
         assert_eq!(DelayTimeout::from_millis(8_000).unwrap().wait(), Duration::from_secs(8));
+        assert_eq!(DelayTimeout::from_millis(1).unwrap().wait(), Duration::from_secs(2));
         assert_eq!(DelayTimeout::from_millis(u64::MAX).unwrap().wait(), HOUR);
         assert_eq!(DelayTimeout::from_millis(0), None);
     }

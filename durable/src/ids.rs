@@ -77,6 +77,17 @@ impl Identity {
     }
 }
 
+impl ServerName {
+    /// The name without its port. Ports are free, hosts aren't: what is counted by homeserver is counted by host.
+    pub fn host(&self) -> &str {
+        let end_of_literal = self.0.rfind(']').map_or(0, |bracket| bracket + 1);
+        match self.0.rfind(':') {
+            Some(colon) if colon >= end_of_literal => &self.0[..colon],
+            _ => &self.0,
+        }
+    }
+}
+
 /// The SFU's id of one connection of a participant: each new connection has a new one, a migrated one keeps it.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
@@ -134,6 +145,20 @@ mod tests {
         let array = "[\"é/\\\"\",\"\\n\\u0001\u{7f}\"]";
         let expected = Base64Unpadded::encode_string(&Sha256::digest(array));
         assert_eq!(hash(&["é/\"", "\n\u{1}\u{7f}"]), expected);
+    }
+
+    #[test]
+    fn a_host_has_no_port() {
+        for (name, host) in [
+            ("example.com", "example.com"),
+            ("example.com:8448", "example.com"),
+            ("1.2.3.4:1", "1.2.3.4"),
+            ("[::1]", "[::1]"),
+            ("[::1]:8448", "[::1]"),
+            ("", ""),
+        ] {
+            assert_eq!(ServerName::new(name).host(), host);
+        }
     }
 
     #[test]

@@ -37,7 +37,7 @@
 //! }
 //!
 //! let mut now = Timestamp::from_secs(1_790_000_000);
-//! let mut engine = RoomEngine::load(EngineConfig::default(), now, Rows::default());
+//! let mut engine = RoomEngine::load(EngineConfig::default(), now, Rows::default(), None);
 //!
 //! // A command is stored, and then acknowledged.
 //! let delegate = Delegate {
@@ -47,6 +47,8 @@
 //!     server_name: ServerName::new("example.com"),
 //!     delayed_events_url: DelayedEventsUrl::new("https://example.com/delayed_events"),
 //!     owner: None,
+//!     user_id: UserId::new("@alice:example.com"),
+//!     restricted: false,
 //!     delay_id: DelayId::new("syd_1")?,
 //!     delay_timeout: DelayTimeout::try_from(8_000)?,
 //! };

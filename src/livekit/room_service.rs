@@ -140,7 +140,7 @@ impl RoomService<'_> {
     }
 }
 
-fn decode<T: Message + Default>(response: &[u8]) -> Result<T, RoomServiceError> {
+pub(crate) fn decode<T: Message + Default>(response: &[u8]) -> Result<T, RoomServiceError> {
     T::decode(response).map_err(|_| RoomServiceError::Unreadable)
 }
 
@@ -241,13 +241,13 @@ struct ListParticipantsRequest {
 }
 
 #[derive(Clone, PartialEq, Message)]
-struct ListParticipantsResponse {
+pub(crate) struct ListParticipantsResponse {
     #[prost(message, repeated, tag = "1")]
-    participants: Vec<ParticipantInfo>,
+    pub(crate) participants: Vec<ParticipantInfo>,
 }
 
 #[derive(Clone, PartialEq, Message)]
-struct ParticipantInfo {
+pub(crate) struct ParticipantInfo {
     #[prost(string, tag = "1")]
     sid: String,
     #[prost(string, tag = "2")]

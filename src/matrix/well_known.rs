@@ -63,7 +63,7 @@ pub async fn fetch(
 
 /// Returns the target of a redirect that may be followed: https only, no forbidden address, and nothing but a well-known
 /// file of that kind, or a stranger would choose the requests that this service makes.
-fn redirected(policy: AddressPolicy, from: &Url, location: &str, kind: &str) -> Option<Url> {
+pub(crate) fn redirected(policy: AddressPolicy, from: &Url, location: &str, kind: &str) -> Option<Url> {
     let to = from.join(location).ok().filter(|to| to.scheme() == "https" && is_plain(to))?;
     let path = to.path().strip_suffix(kind)?;
     path.ends_with("/.well-known/matrix/").then_some(())?;

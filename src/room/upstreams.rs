@@ -15,7 +15,7 @@ use delegated_leaves::{
 use serde_json::json;
 
 use crate::config::Config;
-use crate::fetch::Fetchers;
+use crate::fetch::{FetchError, Fetchers};
 use crate::livekit::room_service::{RoomService, RoomServiceError};
 use crate::log::{Level, Log};
 use crate::matrix::homeserver::client_api::ClientApis;
@@ -23,6 +23,7 @@ use crate::matrix::homeserver::delayed_events::Action;
 use crate::matrix::homeserver::members::Party;
 use crate::matrix::homeserver::{Homeserver, HomeserverError};
 use crate::matrix::ids::room_id::RoomId;
+use crate::matrix::ids::user_id::UserId;
 
 /// Returns the severity of an event of the engine.
 pub fn level_of(event: LogEventKind) -> Level {
@@ -71,13 +72,26 @@ impl Upstreams for WorkerUpstreams<'_> {
                 Outcome::Sfu(self.participants(room.as_str(), sfu.participants(&room).await))
             }
             Request::JoinedMembers { matrix_room_id } => {
-                let queried =
-                    self.membership(&matrix_room_id, async |homeserver, room| homeserver.joined_members(room).await);
+                let queried = self.membership(&matrix_room_id, async |homeserver, room| {
+                    match homeserver.joined_members(room).await {
+                        Err(HomeserverError::Malformed | HomeserverError::NoAnswer(FetchError::TooLarge)) => {
+                            Ok(MembersAnswer::Unreadable)
+                        }
+                        answer => answer,
+                    }
+                });
                 Outcome::Members(queried.await.unwrap_or(MembersAnswer::Failed))
             }
             Request::IsServerJoined { matrix_room_id } => {
                 let queried = self.membership(&matrix_room_id, async |homeserver, room| {
                     homeserver.is_joined(room, Party::Server(homeserver.server_name())).await
+                });
+                Outcome::Server(queried.await.map_or(ServerAnswer::Failed, ServerAnswer::Joined))
+            }
+            Request::IsUserJoined { matrix_room_id, user_id } => {
+                let Ok(user) = UserId::parse(user_id.as_str()) else { return Outcome::Server(ServerAnswer::Failed) };
+                let queried = self.membership(&matrix_room_id, async |homeserver, room| {
+                    homeserver.is_joined(room, Party::User(&user)).await
                 });
                 Outcome::Server(queried.await.map_or(ServerAnswer::Failed, ServerAnswer::Joined))
             }

@@ -110,6 +110,8 @@ impl HomeserverMode<'_> {
             server_name: delegated_leaves::ServerName::new(self.service.server_name().as_str()),
             delayed_events_url: homeserver.api().delayed_events(),
             owner: Some(delegated_leaves::UserId::new(user.as_str())),
+            user_id: delegated_leaves::UserId::new(user.as_str()),
+            restricted: false,
             delay_id,
             delay_timeout: event.delay,
         };

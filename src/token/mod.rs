@@ -19,7 +19,7 @@ pub mod openid_request;
 
 use std::time::Duration;
 
-use delegated_leaves::{Delegate, Identity, MatrixRoomId, RoomCommand, RoomName, Timestamp, Track};
+use delegated_leaves::{Delegate, Identity, MatrixRoomId, RoomAnswer, RoomCommand, RoomName, Timestamp, Track};
 use futures_util::future::join;
 use serde_json::{Value, json};
 
@@ -173,6 +173,8 @@ impl TokenService<'_> {
             server_name: delegated_leaves::ServerName::new(token.server.as_str()),
             delayed_events_url: api.delayed_events(),
             owner: None,
+            user_id: delegated_leaves::UserId::new(caller.user.as_str()),
+            restricted: !caller.full_access,
             delay_id: leave.id,
             delay_timeout: leave.timeout,
         })
@@ -197,8 +199,11 @@ impl TokenService<'_> {
     }
 
     async fn send(&self, room: &RoomName, command: RoomCommand) -> Result<(), ApiError> {
-        let stored = self.rooms.send(room, &command).await;
-        stored.map(drop).map_err(|error| ApiError::NotStored(error.to_string()))
+        match self.rooms.send(room, &command).await {
+            Ok(RoomAnswer::Full) => Err(ApiError::RoomFull),
+            Ok(RoomAnswer::Recorded | RoomAnswer::Nothing) => Ok(()),
+            Err(error) => Err(ApiError::NotStored(error.to_string())),
+        }
     }
 }
 

@@ -226,9 +226,10 @@ impl Judge {
     fn polls(&mut self, now: Timestamp, sanity_checks: u64) -> Verdict {
         self.polls += 1;
         let delegations: u64 = self.cases.values().map(|case| case.polls_by(now)).sum();
-        // Participants whose tokens have expired are polled for twice, until the SFU answers, and now and then.
+        // Participants whose tokens have expired are polled for twice, until the SFU answers, and now and then; those
+        // outside of the Matrix room after each request for its members.
         let queried = now.since(START).as_secs() / POLL_PAUSE.as_secs();
-        let budget = delegations + 2 * self.removals.stimuli() + queried;
+        let budget = delegations + 2 * self.removals.stimuli() + queried + self.removals.requests();
         match self.polls > budget + sanity_checks {
             true => broken(Invariant::Bounded, format!("the SFU is polled for the {}th time", self.polls)),
             false => Ok(()),

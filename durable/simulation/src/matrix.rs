@@ -13,11 +13,13 @@ pub(crate) struct MatrixRoom {
     changes: Vec<Vec<(Timestamp, bool)>>,
     /// The namespace in our registration doesn't cover the members.
     pub(crate) hidden: bool,
+    /// There are too many of them to be read.
+    pub(crate) unreadable: bool,
 }
 
 impl MatrixRoom {
-    pub(crate) fn new(now: Timestamp, members: usize, hidden: bool) -> Self {
-        Self { changes: vec![vec![(now, true)]; members], hidden }
+    pub(crate) fn new(now: Timestamp, members: usize, hidden: bool, unreadable: bool) -> Self {
+        Self { changes: vec![vec![(now, true)]; members], hidden, unreadable }
     }
 
     /// Records that a member joins, leaves, is kicked or banned.
@@ -50,7 +52,17 @@ impl MatrixRoom {
     pub(crate) fn members(&self, now: Timestamp) -> MembersAnswer {
         let joined: HashSet<_> =
             (0..self.changes.len()).filter(|member| self.was_joined(*member, now)).map(user_id).collect();
-        if self.hidden || joined.is_empty() { MembersAnswer::Forbidden } else { MembersAnswer::Joined(joined) }
+        match self.unreadable {
+            _ if self.hidden || joined.is_empty() => MembersAnswer::Forbidden,
+            true => MembersAnswer::Unreadable,
+            false => MembersAnswer::Joined(joined),
+        }
+    }
+
+    /// Answer to `is_joined` for a user.
+    pub(crate) fn user(&self, now: Timestamp, user_id: &UserId) -> ServerAnswer {
+        let is_joined = |member: &usize| self.was_joined(*member, now);
+        ServerAnswer::Joined((0..self.changes.len()).filter(is_joined).any(|member| self::user_id(member) == *user_id))
     }
 
     /// Answer to `is_joined` for our own server.
@@ -70,6 +82,6 @@ pub(crate) fn token(member: usize, expires_at: Timestamp) -> Track {
     }
 }
 
-fn user_id(member: usize) -> UserId {
+pub(crate) fn user_id(member: usize) -> UserId {
     UserId::new(format!("@m{member}:hs0"))
 }

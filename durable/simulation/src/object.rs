@@ -2,6 +2,7 @@
 //! engine.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use delegated_leaves::{
     Action, Change, DelegationId, DelegationRow, EngineConfig, Input, RoomCommand, RoomEngine, RoomRow, Rows,
@@ -86,11 +87,36 @@ impl Object {
         self.rows.is_empty() && self.tracked.is_empty()
     }
 
+    /// Until when the alarm's handler waits with nothing in flight.
+    pub(crate) fn nap_until(&self, now: Timestamp) -> Option<Timestamp> {
+        self.engine.as_ref()?.nap_until(now)
+    }
+
+    /// Number of changes to store.
+    pub(crate) fn changes(&self) -> usize {
+        self.engine.as_ref().map_or(0, |engine| engine.clone().take_changes().len())
+    }
+
+    /// Stores the first `count` changes, fails, and drops the engine.
+    pub(crate) fn commit_in_part(&mut self, now: Timestamp, count: usize) -> Stored {
+        let (handling, alarm) = (self.handling, self.alarm);
+        let stored = self.commit_up_to(count);
+        self.forget();
+        self.handling = false;
+        self.finishing = false;
+        self.alarm = if handling { Some(now + UNTIL_STORED_AGAIN) } else { alarm };
+        stored
+    }
+
     /// Stores the changes: together with the alarm, as the platform does it.
     pub(crate) fn commit(&mut self) -> Stored {
+        self.commit_up_to(usize::MAX)
+    }
+
+    fn commit_up_to(&mut self, count: usize) -> Stored {
         let mut stored = Stored::default();
         let Some(engine) = &mut self.engine else { return stored };
-        for change in engine.take_changes() {
+        for change in engine.take_changes().into_iter().take(count) {
             match change {
                 Change::Delete(id) => stored.deleted.extend(self.rows.remove(&id)),
                 Change::Put(row) => {
@@ -102,7 +128,7 @@ impl Object {
                 Change::PutRoom(room) => self.room = room,
             }
         }
-        if engine.is_empty() {
+        if engine.is_empty() && count == usize::MAX {
             self.room = RoomRow::default();
         }
         self.handling &= !self.finishing;
@@ -143,8 +169,9 @@ impl Object {
     }
 
     fn engine(&mut self, now: Timestamp) -> &mut RoomEngine {
-        let Self { config, rows, tracked, room, engine, .. } = self;
-        engine.get_or_insert_with(|| RoomEngine::load(*config, now, rows_of(rows, tracked, *room)))
+        let Self { config, rows, tracked, room, alarm, engine, .. } = self;
+        let handled_until = alarm.filter(|alarm| *alarm > now);
+        engine.get_or_insert_with(|| RoomEngine::load(*config, now, rows_of(rows, tracked, *room), handled_until))
     }
 }
 
@@ -155,6 +182,9 @@ fn rows_of(
 ) -> Rows {
     Rows { delegations: delegations.values().cloned().collect(), tracked: tracked.values().cloned().collect(), room }
 }
+
+/// As long as the shell waits after a failure to store.
+const UNTIL_STORED_AGAIN: Duration = Duration::from_secs(5);
 
 /// The platform's limit.
 const CONNECTIONS: usize = 6;

@@ -19,6 +19,8 @@ pub(crate) struct Removals {
     queried_at: BTreeMap<ActionId, Timestamp>,
     /// The latest conclusive answer that the engine has in memory.
     evidence: Option<Evidence>,
+    /// The latest one about a single user, by its member.
+    user_evidence: BTreeMap<usize, Evidence>,
     /// For each member, when its latest token was recorded, and the latest expiry of all.
     tokens: BTreeMap<usize, (Timestamp, Timestamp)>,
     /// Connections whose beginning was recorded from a webhook, and when.
@@ -76,6 +78,12 @@ impl Removals {
     pub(crate) fn reloaded(&mut self) {
         self.stimuli += 1;
         self.evidence = None;
+        self.user_evidence.clear();
+    }
+
+    /// Number of requests for the members of the Matrix room.
+    pub(crate) fn requests(&self) -> u64 {
+        self.requests
     }
 
     pub(crate) fn stimuli(&self) -> u64 {
@@ -88,8 +96,18 @@ impl Removals {
     }
 
     /// Records the outcome that the engine gets.
-    pub(crate) fn answered(&mut self, requested_at: Timestamp, input: &Input) {
+    pub(crate) fn answered(&mut self, requested_at: Timestamp, request: &Request, input: &Input) {
         let Input::Outcome { id, outcome, .. } = input else { return };
+        if let Request::IsUserJoined { user_id, .. } = request {
+            let member = user_id.as_str().strip_prefix("@m").and_then(|rest| rest.split(':').next()?.parse().ok());
+            if let (Some(member), Outcome::Server(ServerAnswer::Joined(_))) = (member, outcome)
+                && let Some(queried_at) = self.queried_at.remove(id)
+            {
+                let evidence = Evidence { requested_at, queried_at, finding: Finding::Members };
+                self.user_evidence.insert(member, evidence);
+            }
+            return;
+        }
         let finding = match outcome {
             Outcome::Members(MembersAnswer::Joined(_)) => Finding::Members,
             Outcome::Server(ServerAnswer::Joined(false)) => Finding::NotJoined,
@@ -187,7 +205,9 @@ impl Removals {
 
     /// Returns whether the latest answer says so, and the member was given no token since it was requested.
     fn may_remove(&self, member: usize, matrix: &MatrixRoom) -> bool {
-        let Some(Evidence { requested_at, queried_at, finding }) = self.evidence else { return false };
+        let of_user = self.user_evidence.get(&member).copied();
+        let latest = [self.evidence, of_user].into_iter().flatten().max_by_key(|evidence| evidence.requested_at);
+        let Some(Evidence { requested_at, queried_at, finding }) = latest else { return false };
         let renewed = self.tokens.get(&member).is_some_and(|(at, _)| *at > requested_at);
         let absent = match finding {
             Finding::Members => !matrix.was_joined(member, queried_at),

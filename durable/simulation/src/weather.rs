@@ -23,6 +23,8 @@ pub(crate) struct Weather {
     pub(crate) homeserver_outages: u32,
     pub(crate) crashes: u32,
     pub(crate) crash_at_commit: f64,
+    /// Only some of the changes are stored.
+    pub(crate) torn_commit: f64,
     pub(crate) alarm_late: f64,
     pub(crate) alarm_twice: f64,
     pub(crate) eviction: f64,
@@ -35,6 +37,8 @@ pub(crate) struct Weather {
     pub(crate) membership_check_interval: Option<Duration>,
     /// The namespace in our registration doesn't cover them.
     pub(crate) hidden: bool,
+    /// The members of the Matrix room can't be read.
+    pub(crate) unreadable: bool,
     pub(crate) token_lifetime: Duration,
     pub(crate) calm: bool,
 }
@@ -69,6 +73,8 @@ impl Weather {
             membership_check_interval: [None, Some(10), Some(60), Some(60)][dice.usize(..4)].map(Duration::from_secs),
             hidden: dice.u8(..8) == 0,
             token_lifetime: Duration::from_secs([60, 300, 1200, 3600][dice.usize(..4)]),
+            unreadable: dice.u8(..5) == 0,
+            torn_commit: pick(dice, [0.0, 0.0, 0.01, 0.05]),
             calm: false,
         }
     }
@@ -81,6 +87,7 @@ impl Weather {
         self.sfu_failure = 0.0;
         self.homeserver_failure = 0.0;
         self.crash_at_commit = 0.0;
+        self.torn_commit = 0.0;
         self.alarm_late = 0.0;
         self.calm = true;
     }

@@ -50,6 +50,13 @@ pub enum Request {
         /// The Matrix room.
         matrix_room_id: MatrixRoomId,
     },
+    /// The same for one user, where the members can't be read.
+    IsUserJoined {
+        /// The Matrix room.
+        matrix_room_id: MatrixRoomId,
+        /// The user.
+        user_id: UserId,
+    },
     /// LiveKit's `RemoveParticipant`.
     RemoveParticipant {
         /// The room.
@@ -75,7 +82,7 @@ pub enum Outcome {
     Sfu(SfuAnswer),
     /// Of [`Request::JoinedMembers`].
     Members(MembersAnswer),
-    /// Of [`Request::IsServerJoined`].
+    /// Of [`Request::IsServerJoined`] and [`Request::IsUserJoined`].
     Server(ServerAnswer),
     /// Of [`Request::RemoveParticipant`] and [`Request::DeleteRoom`].
     Removal(RemovalAnswer),
@@ -88,7 +95,7 @@ impl Request {
             Self::Restart(_) | Self::Send(_) => Outcome::Homeserver(HomeserverAnswer::Failed),
             Self::GetParticipant { .. } | Self::ListParticipants { .. } => Outcome::Sfu(SfuAnswer::Failed),
             Self::JoinedMembers { .. } => Outcome::Members(MembersAnswer::Failed),
-            Self::IsServerJoined { .. } => Outcome::Server(ServerAnswer::Failed),
+            Self::IsServerJoined { .. } | Self::IsUserJoined { .. } => Outcome::Server(ServerAnswer::Failed),
             Self::RemoveParticipant { .. } | Self::DeleteRoom { .. } => Outcome::Removal(RemovalAnswer::Failed),
         }
     }
@@ -127,6 +134,7 @@ impl fmt::Display for Request {
             Self::ListParticipants { .. } => f.write_str("list participants"),
             Self::JoinedMembers { matrix_room_id } => write!(f, "members of {matrix_room_id}"),
             Self::IsServerJoined { matrix_room_id } => write!(f, "server in {matrix_room_id}"),
+            Self::IsUserJoined { matrix_room_id, user_id } => write!(f, "{user_id} in {matrix_room_id}"),
             Self::RemoveParticipant { identity, .. } => write!(f, "remove {identity}"),
             Self::DeleteRoom { room, .. } => write!(f, "delete {room}"),
         }
@@ -221,11 +229,13 @@ pub enum MembersAnswer {
     Joined(HashSet<UserId>),
     /// 403: the members are kept from us, because none of the users of our namespace is joined.
     Forbidden,
-    /// Anything else: another status, no answer in time, no connection, an unreadable answer.
+    /// 200 with members that can't be read: there are too many, or they aren't what they should be.
+    Unreadable,
+    /// Anything else: another status, no answer in time, no connection.
     Failed,
 }
 
-/// Our homeserver's answer about its own membership in a Matrix room.
+/// Our homeserver's answer about the membership in a Matrix room of itself, or of one user.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ServerAnswer {
     /// 200: it is joined, or it isn't.

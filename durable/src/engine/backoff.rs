@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use crate::delay::HOUR;
 use crate::engine::action::HomeserverAnswer;
 use crate::engine::mutant::Mutant;
 
@@ -19,12 +20,14 @@ impl Jitter {
     }
 }
 
-/// Wait after a homeserver's answer, with `failures` before it: its own `Retry-After` if it limits the rate, the
-/// back-off otherwise.
+/// Wait after a homeserver's answer, with `failures` before it: the back-off, or the homeserver's own `Retry-After` if
+/// that is longer. It counts for an hour at most.
 pub(crate) fn after_answer(answer: HomeserverAnswer, failures: u32, jitter: Jitter) -> Duration {
+    let wait = after_failure(failures.saturating_add(1), jitter);
     match answer {
-        HomeserverAnswer::Limited(Some(wait)) if !Mutant::IgnoreRetryAfter.is_injected() => wait.max(SHORTEST),
-        _ => after_failure(failures.saturating_add(1), jitter),
+        HomeserverAnswer::Limited(Some(asked)) if Mutant::RetryAfterLiterally.is_injected() => asked,
+        HomeserverAnswer::Limited(Some(asked)) if !Mutant::IgnoreRetryAfter.is_injected() => wait.max(asked.min(HOUR)),
+        _ => wait,
     }
 }
 
@@ -41,13 +44,37 @@ pub(crate) fn before_polling_again(polls: u32) -> Duration {
     Duration::from_secs(1 << polls.saturating_sub(1).min(6)).min(LONGEST)
 }
 
+/// Wait before the SFU is polled again for a participant that hasn't connected yet, after that many `polls`. The first
+/// ones find a participant that joined before its leave was delegated, and cost no alarm: see
+/// [`RoomEngine::nap_until`](crate::engine::room::RoomEngine::nap_until). The later ones make up for lost webhooks, after
+/// 2 and 20 minutes: each is an alarm, which is a row.
+pub(crate) fn before_polling_for_waiting(polls: u32) -> Duration {
+    Duration::from_secs(match polls {
+        0..=4 => 1 << polls.saturating_sub(1),
+        5 => 105,
+        6 => 1_080,
+        _ => 3_600,
+    })
+}
+
+/// Number of polls in that time by [`before_polling_for_waiting`].
+pub(crate) fn polled_for_waiting_within(span: Duration) -> u32 {
+    let mut left = span;
+    (1..=9)
+        .take_while(|polls| {
+            let wait = before_polling_for_waiting(*polls);
+            let polled = left >= wait;
+            left = left.saturating_sub(wait);
+            polled
+        })
+        .last()
+        .unwrap_or(0)
+}
+
 /// Approximate number of polls in that time by [`before_polling_again`]: the count to go on with after a load.
 pub(crate) fn polled_within(span: Duration) -> u32 {
     span.as_secs().saturating_add(1).min(64).ilog2()
 }
-
-/// Wait for a `Retry-After` of zero.
-const SHORTEST: Duration = Duration::from_millis(500);
 
 const LONGEST: Duration = Duration::from_secs(60);
 
@@ -70,6 +97,14 @@ mod tests {
         assert_eq!(seconds(3, 0.5), 2.25);
         assert_eq!(seconds(1, 0.0), 0.5);
         assert_eq!(seconds(40, 0.0), 60.0);
+    }
+
+    #[test]
+    fn the_longest_of_what_is_asked_and_the_back_off_is_waited_for() {
+        let limited = |asked| HomeserverAnswer::Limited(Some(Duration::from_secs(asked)));
+        for (asked, failures, wait) in [(0, 0, 1), (0, 40, 60), (30, 0, 30), (30, 40, 60), (u64::MAX, 0, 3600)] {
+            assert_eq!(after_answer(limited(asked), failures, Jitter::MIDDLE), Duration::from_secs(wait), "{asked}");
+        }
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! The actions whose outcomes are awaited: in memory only, a crash makes all of them due again.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use crate::engine::action::{Action, ActionId, DelegationId, HomeserverAnswer, Request};
@@ -12,8 +12,20 @@ use crate::time::Timestamp;
 pub(crate) struct InFlight {
     next: u64,
     actions: BTreeMap<ActionId, InFlightAction>,
-    /// The homeservers whose latest answer was none, or no success.
-    struggling: BTreeSet<ServerName>,
+    /// How each homeserver has answered the latest request. Those that were never requested aren't in it, nor those
+    /// without a delegation.
+    standings: BTreeMap<ServerName, Standing>,
+}
+
+/// Standing of a homeserver, the best first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Standing {
+    /// It answers, and soon.
+    Answering,
+    /// It hasn't answered yet, nor failed.
+    Unknown,
+    /// It doesn't answer, or fails, or takes its time.
+    Failing,
 }
 
 /// One action in flight.
@@ -45,7 +57,7 @@ impl InFlight {
         Self {
             next: now.as_millis().saturating_mul(ACTION_IDS_PER_MS),
             actions: BTreeMap::new(),
-            struggling: BTreeSet::new(),
+            standings: BTreeMap::new(),
         }
     }
 
@@ -82,18 +94,36 @@ impl InFlight {
         self.actions.values().filter(|action| is_removal(&action.request)).count()
     }
 
-    /// Number of requests in flight to a homeserver, and whether its latest answer was a failure.
-    pub(crate) fn load_of(&self, server_name: &ServerName) -> (usize, bool) {
-        let pending = self.actions.values().filter(|action| action.server_name() == Some(server_name)).count();
-        (pending, self.struggling.contains(server_name))
+    pub(crate) fn standing(&self, server_name: &ServerName) -> Standing {
+        self.standings.get(server_name).copied().unwrap_or(Standing::Unknown)
     }
 
-    /// Records the latest answer of a homeserver.
-    pub(crate) fn record_answer(&mut self, server_name: &ServerName, answer: HomeserverAnswer) {
-        match answer {
-            HomeserverAnswer::Done | HomeserverAnswer::Gone => self.struggling.remove(server_name),
-            HomeserverAnswer::Limited(_) | HomeserverAnswer::Failed => self.struggling.insert(server_name.clone()),
+    /// Number of requests in flight to that host, whatever the port.
+    pub(crate) fn requests_to(&self, host: &str) -> usize {
+        self.actions.values().filter_map(InFlightAction::server_name).filter(|name| name.host() == host).count()
+    }
+
+    /// Numbers of actions in flight: requests to homeservers that answer, requests to others, and the rest.
+    pub(crate) fn counts(&self) -> (usize, usize, usize) {
+        let names = || self.actions.values().filter_map(InFlightAction::server_name);
+        let answering = names().filter(|name| self.standing(name) == Standing::Answering).count();
+        let requests = names().count();
+        (answering, requests - answering, self.actions.len() - requests)
+    }
+
+    /// Records the latest answer of a homeserver. A refusal for the rate is an answer too.
+    pub(crate) fn record_answer(&mut self, server_name: &ServerName, answer: HomeserverAnswer, took: Duration) {
+        let standing = match answer {
+            HomeserverAnswer::Failed => Standing::Failing,
+            _ if took > SOON => Standing::Failing,
+            _ => Standing::Answering,
         };
+        self.standings.insert(server_name.clone(), standing);
+    }
+
+    /// Forgets the standing of a homeserver: it has no delegation any more.
+    pub(crate) fn forget_standing(&mut self, server_name: &ServerName) {
+        self.standings.remove(server_name);
     }
 
     pub(crate) fn is_empty(&self) -> bool {
@@ -122,6 +152,9 @@ fn is_removal(request: &Request) -> bool {
 
 /// More actions than any engine starts in a millisecond.
 const ACTION_IDS_PER_MS: u64 = 1024;
+
+/// Time within which a homeserver that answers does so. A slow one must not get the places of the others.
+const SOON: Duration = Duration::from_secs(2);
 
 /// Time after which an action without an outcome has failed.
 const LONGEST: Duration = Duration::from_secs(30);

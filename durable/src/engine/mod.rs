@@ -3,6 +3,7 @@
 
 pub mod action;
 pub mod backoff;
+mod bounds;
 mod connection;
 pub mod delegation;
 mod dispatch;

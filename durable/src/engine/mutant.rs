@@ -34,7 +34,7 @@ pub enum Mutant {
     ResultsOutliveReplacement,
     /// A leaving delegation is connected after a load.
     ForgetLeavingOnLoad,
-    /// The row isn't marked as changed when a restart succeeds.
+    /// The row isn't marked as changed when a restart fails.
     ForgetToStore,
     /// A delegation isn't replaced, but joined by another.
     KeepReplaced,
@@ -56,6 +56,30 @@ pub enum Mutant {
     ForgetAfterFirstPoll,
     /// The row isn't marked as changed when a tracked participant connects.
     ForgetConnected,
+    /// There may be any number of delegations.
+    NoBound,
+    /// `Retry-After` is taken literally, be it zero.
+    RetryAfterLiterally,
+    /// Rows are deleted before others are put.
+    DeleteFirst,
+    /// Participants are removed in the order of their identities, connected or not.
+    RemoveByIdentity,
+    /// A participant that isn't connected is sought again with each sweep.
+    SeekAgain,
+    /// Members that can't be read count as "no members".
+    UnreadableMeansNobody,
+    /// Members that can't be read remove no participant.
+    UnreadableRemovesNobody,
+    /// No places are kept for homeservers that answer.
+    NoPlacesKept,
+    /// Requests to homeservers are ordered by their dues only.
+    OrderByDueTime,
+    /// The SFU is polled whenever a poll is due, for those that are.
+    PollOneByOne,
+    /// The time of the last restart, as it is stored, is believed after a load.
+    BelieveStaleArming,
+    /// Restarts that came due before a load count as done.
+    SkipMissedRestarts,
 }
 
 #[cfg(feature = "mutants")]

@@ -12,17 +12,18 @@
 //! - All times are dues: each part knows its own next ones, and [`RoomEngine::next_due`] is their minimum. There is
 //!   no list of timers that could get out of step with the state.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::time::Duration;
 
-use crate::command::{Delegate, RoomCommand};
+use crate::command::{Delegate, RoomAnswer, RoomCommand};
 use crate::engine::action::{
     Action, ActionId, DelayedEvent, DelegationId, HomeserverAnswer, Outcome, Request, SfuAnswer,
 };
 use crate::engine::backoff::Jitter;
+use crate::engine::bounds;
 use crate::engine::delegation::row::DelegationRow;
 use crate::engine::delegation::signals::Scope;
-use crate::engine::delegation::{Delegation, Ending, Signal, State};
+use crate::engine::delegation::{Delegation, Ending, Progress, Signal, State};
 use crate::engine::in_flight::{InFlight, InFlightAction, Seq};
 use crate::engine::log_event::LogEvent;
 use crate::engine::membership::MembershipMonitor;
@@ -41,6 +42,8 @@ pub struct RoomEngine {
     pub(crate) membership: MembershipMonitor,
     pub(crate) in_flight: InFlight,
     pub(crate) sanity_check_due: Option<Timestamp>,
+    /// When the SFU may be polled again.
+    pub(crate) next_poll: Timestamp,
     newest: DelegationId,
     changed: BTreeSet<DelegationId>,
     deleted: Vec<DelegationId>,
@@ -77,9 +80,19 @@ pub enum Input {
 impl RoomEngine {
     /// Loads a room as it was stored, at the time `now`. Actions that were in flight when it was last stored are due
     /// again.
-    pub fn load(config: EngineConfig, now: Timestamp, rows: Rows) -> Self {
+    ///
+    /// `handled_until` is the time of the alarm, where one is set and hasn't gone off: all that was due before it has
+    /// been done. `None` where there is none, or where it is past.
+    pub fn load(config: EngineConfig, now: Timestamp, rows: Rows, handled_until: Option<Timestamp>) -> Self {
         let Rows { delegations, tracked, room } = rows;
-        let delegations: BTreeMap<_, _> = delegations.into_iter().map(|row| (row.id, row.resume(now))).collect();
+        let handled_until = handled_until.max(room.handled_until).unwrap_or_default();
+        let mut delegations: BTreeMap<_, _> =
+            delegations.into_iter().map(|row| (row.id, row.resume(now, handled_until))).collect();
+        // Only a prefix of the changes may have been stored: a replacement, but not the end of what it replaced.
+        let replaced = replaced(delegations.values().rev());
+        for old in &replaced {
+            delegations.remove(old);
+        }
         let connected = delegations.values().any(|delegation| delegation.progress.state == State::Connected);
         let membership = MembershipMonitor::load(config.membership_check_interval, now, tracked);
         // The interval may have been changed meanwhile, or sanity checks switched on.
@@ -90,22 +103,32 @@ impl RoomEngine {
         Self {
             config,
             newest: delegations.keys().next_back().copied().unwrap_or(DelegationId(0)),
+            next_poll: Timestamp::default(),
             delegations,
             membership,
             in_flight: InFlight::new(now),
             sanity_check_due,
             changed: BTreeSet::new(),
-            deleted: Vec::new(),
+            deleted: replaced,
             room_changed: false,
             log_events: Vec::new(),
         }
     }
 
-    /// Handles an input. It starts no action: see [`take_due`](Self::take_due).
-    pub fn handle(&mut self, now: Timestamp, input: Input) {
+    /// Handles an input. It starts no action: see [`take_due`](Self::take_due). The answer is that to a command; where
+    /// it is [`RoomAnswer::Full`], nothing has changed.
+    pub fn handle(&mut self, now: Timestamp, input: Input) -> RoomAnswer {
         match input {
-            Input::Command(RoomCommand::Delegate(request)) => self.delegate(now, request),
+            Input::Command(RoomCommand::Delegate(request)) => {
+                if self.is_full_for(&request) {
+                    return RoomAnswer::Full;
+                }
+                self.delegate(now, request);
+            }
             Input::Command(RoomCommand::Track(request)) => {
+                if self.membership.is_full_for(&request) {
+                    return RoomAnswer::Full;
+                }
                 self.membership.track(now, request);
                 self.schedule_sanity_check(now);
             }
@@ -117,6 +140,13 @@ impl RoomEngine {
                 }
             }
         }
+        if self.is_empty() { RoomAnswer::Nothing } else { RoomAnswer::Recorded }
+    }
+
+    /// Returns whether a delegation goes over a bound. Those that it replaces don't count.
+    fn is_full_for(&self, request: &Delegate) -> bool {
+        let others = self.delegations.values().filter(|old| !old.is_replaced_by(request)).map(|old| &old.request);
+        !Mutant::NoBound.is_injected() && bounds::is_full_for(others, request)
     }
 
     /// Returns the actions that are due, the most urgent first and `limit` at the most. Each is in flight until its
@@ -145,6 +175,7 @@ impl RoomEngine {
         }
         self.membership.take_due(now, limit, &mut self.in_flight, &mut actions);
         self.take_due_homeserver_requests(now, limit, &mut actions);
+        self.membership.take_due_searches(now, limit, &mut self.in_flight, &mut actions);
         actions
     }
 
@@ -159,11 +190,13 @@ impl RoomEngine {
         self.dues().filter(|due| *due > now).min()
     }
 
-    /// Takes the changes to store since the last call, in this order. After a failure to store them the engine is
-    /// ahead of the storage: it has to be dropped and loaded anew.
+    /// Takes the changes to store since the last call, in this order: what is new comes before what is deleted, so that
+    /// a failure in the middle leaves more than the truth on disk, and never less. After a failure to store them the
+    /// engine is ahead of the storage: it has to be dropped and loaded anew.
     pub fn take_changes(&mut self) -> Vec<Change> {
-        let mut changes: Vec<_> = self.deleted.drain(..).map(Change::Delete).collect();
-        changes.extend(self.membership.take_deleted().into_iter().map(Change::Forget));
+        let mut deletions: Vec<_> = self.deleted.drain(..).map(Change::Delete).collect();
+        deletions.extend(self.membership.take_deleted().into_iter().map(Change::Forget));
+        let mut changes = Vec::new();
         changes.extend(self.membership.take_changed().map(|row| Change::Track(Box::new(row))));
         for id in std::mem::take(&mut self.changed) {
             if let Some(delegation) = self.delegations.get(&id) {
@@ -172,8 +205,13 @@ impl RoomEngine {
         }
         // The room's row is dropped with all the rest where nothing is left.
         if std::mem::take(&mut self.room_changed) && !self.is_empty() {
-            changes.push(Change::PutRoom(RoomRow { sanity_check_due: self.sanity_check_due }));
+            changes.push(Change::PutRoom(self.room_row()));
         }
+        if Mutant::DeleteFirst.is_injected() {
+            deletions.append(&mut changes);
+            return deletions;
+        }
+        changes.append(&mut deletions);
         changes
     }
 
@@ -190,7 +228,7 @@ impl RoomEngine {
         Rows {
             delegations: self.delegations.values().map(DelegationRow::of).collect(),
             tracked: self.membership.rows(),
-            room: RoomRow { sanity_check_due: self.sanity_check_due },
+            room: self.room_row(),
         }
     }
 
@@ -209,12 +247,17 @@ impl RoomEngine {
         !self.in_flight.is_empty()
     }
 
+    fn room_row(&self) -> RoomRow {
+        // A restart in flight isn't done yet.
+        let restarts = self.delegations.values().filter_map(|delegation| match delegation.progress.state {
+            State::Connected | State::Suspected { .. } => Some(delegation.progress.due),
+            State::Waiting | State::Leaving { .. } => None,
+        });
+        RoomRow { sanity_check_due: self.sanity_check_due, handled_until: restarts.min() }
+    }
+
     fn dues(&self) -> impl Iterator<Item = Timestamp> {
-        let polls = self
-            .delegations
-            .values()
-            .map(Delegation::poll_at)
-            .chain([self.sanity_check_due, self.membership.poll_due()]);
+        let polls = self.poll_dues().map(|due| Some(due.max(self.next_poll)));
         let polling = self.in_flight.polling();
         let others = self.delegations.values().flat_map(Delegation::dues);
         polls
@@ -223,6 +266,28 @@ impl RoomEngine {
             .chain([self.in_flight.next_timeout()])
             .flatten()
             .chain(self.membership.dues())
+    }
+
+    /// When the SFU is to be polled, polls in flight and the pause after the last one apart.
+    pub(crate) fn poll_dues(&self) -> impl Iterator<Item = Timestamp> {
+        let hourly = self.delegations.values().filter_map(|delegation| self.hourly_due(delegation));
+        let delegations = self.delegations.values().map(Delegation::poll_at);
+        delegations.chain(hourly.map(Some)).chain([self.sanity_check_due, self.membership.poll_due()]).flatten()
+    }
+
+    /// When the SFU is to be polled for a connected participant although sanity checks are off: an SFU that died without
+    /// webhooks must not keep its participants for ever.
+    pub(crate) fn hourly_due(&self, delegation: &Delegation) -> Option<Timestamp> {
+        let connected = delegation.progress.state == State::Connected && delegation.poll.action_id.is_none();
+        (connected && self.config.sanity_check_interval.is_none()).then_some(delegation.hourly_due)
+    }
+
+    /// Returns until when the caller may wait without an alarm, if nothing is in flight: a poll for a participant that
+    /// was delegated seconds ago is due then. An alarm would be a row.
+    pub fn nap_until(&self, now: Timestamp) -> Option<Timestamp> {
+        let waiting = self.delegations.values().filter(|delegation| delegation.progress.state == State::Waiting);
+        let polls = waiting.filter_map(Delegation::poll_at).map(|due| due.max(self.next_poll));
+        polls.min().filter(|due| *due <= now + LONGEST_NAP && self.next_due() == Some(*due))
     }
 
     fn delegate(&mut self, now: Timestamp, request: Delegate) {
@@ -256,14 +321,14 @@ impl RoomEngine {
         let InFlightAction { request, started_at, started_seq } = action;
         match request {
             Request::Restart(event) => {
-                let answer = self.homeserver_answer(&event, outcome);
+                let answer = self.homeserver_answer(&event, outcome, now.since(started_at));
                 self.signal(now, event.delegation, |delegation| {
                     delegation.restarting = false;
                     Some(delegation.read_restart(started_at, answer, jitter))
                 });
             }
             Request::Send(event) => {
-                let answer = self.homeserver_answer(&event, outcome);
+                let answer = self.homeserver_answer(&event, outcome, now.since(started_at));
                 self.signal(now, event.delegation, |delegation| {
                     delegation.sending = false;
                     Some(delegation.read_send(answer, jitter))
@@ -281,6 +346,10 @@ impl RoomEngine {
             Request::IsServerJoined { matrix_room_id } => {
                 self.membership.server_answered(now, id, &matrix_room_id, started_seq, outcome.server());
             }
+            Request::IsUserJoined { matrix_room_id, user_id } => {
+                let answer = outcome.server();
+                self.membership.user_answered(now, id, &matrix_room_id, &user_id, started_seq, answer);
+            }
             Request::RemoveParticipant { identity, .. } => {
                 let answer = outcome.removal();
                 if self.membership.removal_answered(now, id, &identity, started_seq, answer, jitter) {
@@ -295,9 +364,11 @@ impl RoomEngine {
         }
     }
 
-    fn homeserver_answer(&mut self, event: &DelayedEvent, outcome: Outcome) -> HomeserverAnswer {
+    fn homeserver_answer(&mut self, event: &DelayedEvent, outcome: Outcome, took: Duration) -> HomeserverAnswer {
         let answer = outcome.homeserver();
-        self.in_flight.record_answer(&event.server_name, answer);
+        if self.delegations.values().any(|delegation| delegation.request.server_name == event.server_name) {
+            self.in_flight.record_answer(&event.server_name, answer, took);
+        }
         answer
     }
 
@@ -347,6 +418,7 @@ impl RoomEngine {
         let before = delegation.progress.clone();
         let Some(signal) = read(delegation) else {
             if delegation.progress != before {
+                delegation.store();
                 self.changed.insert(id);
             }
             return;
@@ -354,8 +426,15 @@ impl RoomEngine {
         if let Some(ending) = delegation.handle(now, signal) {
             return self.end(id, ending);
         }
-        let forgotten = Mutant::ForgetToStore.is_injected() && matches!(signal, Signal::Restarted(_));
-        if delegation.progress != before && !forgotten {
+        let restarted =
+            Progress { due: delegation.progress.due, armed_at: delegation.progress.armed_at, ..before.clone() };
+        // A restart's success is stored with the next change.
+        let untold = matches!(signal, Signal::Restarted(_))
+            && matches!(before.state, State::Connected | State::Suspected { .. })
+            && delegation.progress == restarted;
+        let forgotten = Mutant::ForgetToStore.is_injected() && matches!(signal, Signal::RestartFailed(_));
+        if delegation.progress != before && !untold && !forgotten {
+            delegation.store();
             self.changed.insert(id);
         }
         self.log_events.extend(LogEvent::between(before.state, delegation, signal));
@@ -369,6 +448,10 @@ impl RoomEngine {
             self.log_events.push(LogEvent::ended(&delegation, ending));
             self.changed.remove(&id);
             self.deleted.push(id);
+            let server_name = &delegation.request.server_name;
+            if !self.delegations.values().any(|other| other.request.server_name == *server_name) {
+                self.in_flight.forget_standing(server_name);
+            }
             if self.is_empty() {
                 self.sanity_check_due = None;
             }
@@ -388,4 +471,19 @@ impl RoomEngine {
         self.room_changed |= self.sanity_check_due != due;
         self.sanity_check_due = due;
     }
+}
+
+/// The longest of the first waits between polls, and a little more.
+const LONGEST_NAP: Duration = Duration::from_secs(10);
+
+/// Returns the delegations that another one replaces, given the newest first. See [`Delegation::is_replaced_by`].
+fn replaced<'a>(newest_first: impl Iterator<Item = &'a Delegation>) -> Vec<DelegationId> {
+    let (mut members, mut events) = (HashSet::new(), HashSet::new());
+    let mut is_replaced = |delegation: &&'a Delegation| {
+        let Delegate { identity, delay_id, server_name, .. } = &delegation.request;
+        let new_member = members.insert(identity);
+        let new_event = events.insert((delay_id, server_name));
+        !new_member || !new_event
+    };
+    newest_first.filter(|delegation| is_replaced(delegation)).map(|delegation| delegation.id).collect()
 }

@@ -39,4 +39,7 @@ pub struct Rows {
 pub struct RoomRow {
     /// When the next sanity check is due.
     pub sanity_check_due: Option<Timestamp>,
+    /// Time before which no restart was left undone when the row was written. It is written with the rest of the row,
+    /// never for its own sake.
+    pub handled_until: Option<Timestamp>,
 }

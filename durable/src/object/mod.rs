@@ -85,19 +85,34 @@ impl RoomObject {
         upstreams: &impl Upstreams,
         command: RoomCommand,
     ) -> worker::Result<RoomAnswer> {
-        let concerned = self.with_room(config, upstreams, |now, room| {
-            room.handle(now, Input::Command(command));
-            !room.is_empty()
-        })?;
-        if !concerned {
-            return Ok(RoomAnswer::Nothing);
+        let handled_until = self.time_of_alarm().await?;
+        self.load(config, handled_until)?;
+        let answer = self.with_room(config, upstreams, |now, room| room.handle(now, Input::Command(command)))?;
+        if answer != RoomAnswer::Recorded {
+            return Ok(answer);
         }
-        if let Some(wake) = self.acting.take() {
+        let acting = self.acting.take();
+        let is_acting = acting.is_some();
+        if let Some(wake) = acting {
             // An alarm that is over just now sets the next one itself.
             let _ = wake.send(());
         }
-        self.set_alarm(upstreams).await?;
-        Ok(RoomAnswer::Recorded)
+        // The alarm that is acting may be cut off, and what it has in flight with it: that is due at once then.
+        self.set_alarm(upstreams, is_acting).await?;
+        Ok(answer)
+    }
+
+    /// Returns the time of the alarm, if it is to come, where the engine has yet to be loaded.
+    async fn time_of_alarm(&self) -> worker::Result<Option<Timestamp>> {
+        if self.room.borrow().is_some() {
+            return Ok(None);
+        }
+        let alarm =
+            self.storage.get_alarm().await?.and_then(|alarm| u64::try_from(alarm).ok()).map(Timestamp::from_millis);
+        if self.room.borrow().is_none() {
+            self.alarm_at.set(alarm);
+        }
+        Ok(alarm.filter(|alarm| *alarm > now()))
     }
 
     /// Performs due actions, a few at a time, until nothing is due or its share is used up, and sets the next alarm.
@@ -117,7 +132,7 @@ impl RoomObject {
             self.alarm_at.set(None);
             return self.storage.delete_all().await;
         }
-        self.set_alarm(upstreams).await
+        self.set_alarm(upstreams, false).await
     }
 
     async fn act(&self, config: EngineConfig, upstreams: &impl Upstreams) -> worker::Result<()> {
@@ -130,25 +145,35 @@ impl RoomObject {
             for action in actions {
                 in_flight.push(async move { (action.id, upstreams.perform(action.request).await) });
             }
-            if in_flight.is_empty() {
+            let nap_until = self.room.borrow().as_ref().and_then(|room| room.nap_until(now()));
+            let nap_until = nap_until.filter(|_| in_flight.is_empty() && share > 0);
+            if in_flight.is_empty() && nap_until.is_none() {
                 return Ok(());
             }
             let (wake, woken) = oneshot::channel();
             self.acting.replace(Some(wake));
-            let until_due = pin!(self.until_due(share));
-            if let Either::Left((Some((id, outcome)), _)) = select(in_flight.next(), select(woken, until_due)).await {
+            let until_due = pin!(self.until_due(share, nap_until));
+            let outcome = async {
+                match in_flight.next().await {
+                    Some(outcome) => outcome,
+                    // It naps.
+                    None => std::future::pending().await,
+                }
+            };
+            if let Either::Left(((id, outcome), _)) = select(pin!(outcome), select(woken, until_due)).await {
                 let jitter = Jitter::new(js_sys::Math::random());
                 self.with_room(config, upstreams, |now, room| {
-                    room.handle(now, Input::Outcome { id, outcome, jitter })
+                    room.handle(now, Input::Outcome { id, outcome, jitter });
                 })?;
             }
         }
     }
 
     /// Waits until another action is due, or for ever where the share is used up.
-    async fn until_due(&self, share: usize) {
+    async fn until_due(&self, share: usize, nap_until: Option<Timestamp>) {
         // Past dues are held back on purpose until something in flight is done.
-        let due = self.room.borrow().as_ref().and_then(|room| room.next_due_after(now())).filter(|_| share > 0);
+        let due = || self.room.borrow().as_ref().and_then(|room| room.next_due_after(now()));
+        let due = nap_until.or_else(due).filter(|_| share > 0);
         match due {
             Some(due) => Delay::from(due.since(now()).min(LONGEST_NAP)).await,
             None => std::future::pending().await,
@@ -164,14 +189,9 @@ impl RoomObject {
     ) -> worker::Result<T> {
         let now = now();
         let store = Store::new(self.storage.sql());
+        self.load(config, None)?;
         let mut slot = self.room.borrow_mut();
-        let room = match &mut *slot {
-            Some(room) => room,
-            empty => {
-                let rows = store.load()?;
-                empty.insert(RoomEngine::load(config, now, rows))
-            }
-        };
+        let Some(room) = &mut *slot else { return Err(worker::Error::from("the room isn't loaded")) };
         let done = work(now, room);
         let changes = room.take_changes();
         let log_events = room.take_log_events();
@@ -187,9 +207,23 @@ impl RoomObject {
         Ok(done)
     }
 
-    /// Sets the alarm, unless the present one is early enough.
-    async fn set_alarm(&self, upstreams: &impl Upstreams) -> worker::Result<()> {
-        let Some(due) = self.room.borrow().as_ref().and_then(RoomEngine::next_due) else { return Ok(()) };
+    /// Loads the engine, unless it is in memory. See [`RoomEngine::load`].
+    fn load(&self, config: EngineConfig, handled_until: Option<Timestamp>) -> worker::Result<()> {
+        let mut slot = self.room.borrow_mut();
+        if slot.is_none() {
+            let rows = Store::new(self.storage.sql()).load()?;
+            *slot = Some(RoomEngine::load(config, now(), rows, handled_until));
+        }
+        Ok(())
+    }
+
+    /// Sets the alarm, unless the present one is early enough; `at_once` if anything is in flight.
+    async fn set_alarm(&self, upstreams: &impl Upstreams, at_once: bool) -> worker::Result<()> {
+        let due = |room: &RoomEngine| match at_once && room.has_actions_in_flight() {
+            true => Some(now()),
+            false => room.next_due(),
+        };
+        let Some(due) = self.room.borrow().as_ref().and_then(due) else { return Ok(()) };
         if self.alarm_at.get().is_some_and(|set| set <= due) {
             return Ok(());
         }
@@ -209,9 +243,10 @@ fn now() -> Timestamp {
 
 /// Requests of one invocation that may wait for a response: the platform's limit is six, more would queue.
 const CONCURRENT_ACTIONS: usize = 6;
-/// Actions of one alarm before the next takes over: each is an invocation of its own, with its own limits. An action
-/// may take three requests where a homeserver's API has to be found first, and the smallest limit is 50.
-const ACTIONS_PER_ALARM: usize = 15;
+/// Actions of one alarm before the next takes over: each is an invocation of its own, with its own limits. The smallest
+/// limit is 50 requests, and an action takes five at most where a homeserver's API has to be found first: the client
+/// well-known with two redirects, `/versions`, and the request itself.
+const ACTIONS_PER_ALARM: usize = 9;
 const LONGEST_NAP: Duration = Duration::from_secs(30);
 /// Wait after a failure to store. Long enough for a lasting one, short enough for a passing one: most delays are
 /// longer.

@@ -12,7 +12,7 @@ pub(crate) fn steps_from(version: usize) -> &'static [&'static str] {
 }
 
 /// Columns of [`DelegationRow`](crate::DelegationRow), by their names there.
-pub(crate) const COLUMNS: [&str; 21] = [
+pub(crate) const COLUMNS: [&str; 23] = [
     "id",
     "room",
     "identity",
@@ -34,6 +34,8 @@ pub(crate) const COLUMNS: [&str; 21] = [
     "delayed_events_url",
     "contested",
     "owner",
+    "user_id",
+    "restricted",
 ];
 
 /// Columns of [`TrackedRow`](crate::TrackedRow), by their names there.
@@ -74,12 +76,14 @@ fn upsert(table: &str, columns: &[&str]) -> String {
 
 pub(crate) const DELETE: &str = "DELETE FROM delegations WHERE id = ?";
 pub(crate) const FORGET: &str = "DELETE FROM tracked WHERE id = ?";
-pub(crate) const PUT_ROOM: &str = "UPDATE room SET sanity_check_due = ?";
+pub(crate) const PUT_ROOM: &str = "UPDATE room SET sanity_check_due = ?, handled_until = ?";
+pub(crate) const ROOM: &str = "SELECT sanity_check_due, handled_until FROM room";
 pub(crate) const HAS_TABLES: &str = "SELECT count(*) AS n FROM sqlite_master WHERE name = 'room'";
 pub(crate) const VERSION: &str = "SELECT schema_version AS n FROM room";
 
 /// The newest tables: those of the first version after all steps.
-const NEWEST: &str = "CREATE TABLE room (schema_version INTEGER NOT NULL, sanity_check_due INTEGER);
+const NEWEST: &str =
+    "CREATE TABLE room (schema_version INTEGER NOT NULL, sanity_check_due INTEGER, handled_until INTEGER);
     CREATE TABLE delegations (
         id INTEGER PRIMARY KEY,
         room TEXT NOT NULL,
@@ -101,7 +105,9 @@ const NEWEST: &str = "CREATE TABLE room (schema_version INTEGER NOT NULL, sanity
         ended_sids TEXT NOT NULL,
         delayed_events_url TEXT NOT NULL DEFAULT '',
         contested INTEGER NOT NULL DEFAULT 0,
-        owner TEXT
+        owner TEXT,
+        user_id TEXT,
+        restricted INTEGER NOT NULL DEFAULT 0
     );
     CREATE TABLE tracked (
         id INTEGER PRIMARY KEY,
@@ -116,10 +122,10 @@ const NEWEST: &str = "CREATE TABLE room (schema_version INTEGER NOT NULL, sanity
         joined_at INTEGER,
         ended_sids TEXT NOT NULL
     );
-    INSERT INTO room VALUES (4, NULL)";
+    INSERT INTO room VALUES (5, NULL, NULL)";
 
 /// Steps from the first version to the second, and so on.
-const STEPS: [&str; 3] = [
+const STEPS: [&str; 4] = [
     "ALTER TABLE delegations ADD COLUMN delayed_events_url TEXT NOT NULL DEFAULT '';
     ALTER TABLE delegations ADD COLUMN contested INTEGER NOT NULL DEFAULT 0;
     UPDATE room SET schema_version = 2",
@@ -139,6 +145,10 @@ const STEPS: [&str; 3] = [
         ended_sids TEXT NOT NULL
     );
     UPDATE room SET schema_version = 4",
+    "ALTER TABLE delegations ADD COLUMN user_id TEXT;
+    ALTER TABLE delegations ADD COLUMN restricted INTEGER NOT NULL DEFAULT 0;
+    ALTER TABLE room ADD COLUMN handled_until INTEGER;
+    UPDATE room SET schema_version = 5",
 ];
 
 #[cfg(test)]
@@ -228,13 +238,17 @@ mod tests {
         let (id, owner): (String, Option<String>) =
             db.query_row("SELECT delay_id, owner FROM delegations", [], |row| Ok((row.get(0)?, row.get(1)?))).unwrap();
         assert_eq!((id.as_str(), owner), ("secret", None));
+        let (user_id, restricted): (Option<String>, u64) = db
+            .query_row("SELECT user_id, restricted FROM delegations", [], |row| Ok((row.get(0)?, row.get(1)?)))
+            .unwrap();
+        assert_eq!((user_id, restricted), (None, 0));
     }
 
     #[test]
     fn a_room_of_the_third_version_can_track_participants() {
         let db = Connection::open_in_memory().unwrap();
         migrate(&db, &[FIRST, STEPS[0], STEPS[1]]);
-        db.execute(PUT_ROOM, [7_u64]).unwrap();
+        db.execute("UPDATE room SET sanity_check_due = 7", []).unwrap();
         migrate(&db, steps_from(version(&db)));
         let due: u64 = db.query_row("SELECT sanity_check_due FROM room", [], |row| row.get(0)).unwrap();
         assert_eq!(due, 7);
@@ -285,7 +299,9 @@ mod tests {
                 "",
                 "https://example.com",
                 0,
-                "@who:example.com"
+                "@who:example.com",
+                "@who:example.com",
+                1
             ];
             assert_eq!(db.execute(&put(), row).unwrap(), 1);
         }
@@ -299,7 +315,7 @@ mod tests {
         let db = Connection::open_in_memory().unwrap();
         migrate(&db, steps_from(0));
         for due in [Some(7_u64), None] {
-            assert_eq!(db.execute(PUT_ROOM, [due]).unwrap(), 1);
+            assert_eq!(db.execute(PUT_ROOM, [due, Some(3)]).unwrap(), 1);
             let stored: Option<u64> = db.query_row("SELECT sanity_check_due FROM room", [], |row| row.get(0)).unwrap();
             assert_eq!(stored, due);
         }
@@ -308,7 +324,7 @@ mod tests {
     #[test]
     fn the_columns_are_the_fields_of_a_row() {
         let row = r#"{"id":1,"room":"r","identity":"i","legacy_identity":null,"server_name":"s","delayed_events_url":"u",
-            "owner":"@i:s","delay_id":"d","delay_timeout":8000,"accepted_at":1,"state":"leaving","since":2,"believed_from":null,"due":3,
+            "owner":"@i:s","user_id":"@i:s","restricted":0,"delay_id":"d","delay_timeout":8000,"accepted_at":1,"state":"leaving","since":2,"believed_from":null,"due":3,
             "failures":0,"armed_at":4,"connected_as":"member","participant_sid":"PA_1","joined_at":5,"contested":0,
             "ended_sids":"PA_0"}"#;
         let row: crate::DelegationRow = serde_json::from_str(row).unwrap();
@@ -330,6 +346,59 @@ mod tests {
     fn sorted<const N: usize>(mut columns: [&str; N]) -> [&str; N] {
         columns.sort_unstable();
         columns
+    }
+
+    /// A failure to store leaves what was made before it: more than the truth is harmless, less is a lost leave.
+    #[test]
+    fn a_failure_in_the_middle_leaves_more_than_the_truth() {
+        use crate::{
+            Change, DelayId, DelayTimeout, DelayedEventsUrl, Delegate, EngineConfig, Identity, Input, RoomCommand,
+            RoomEngine, RoomName, Rows, ServerName, Timestamp, UserId,
+        };
+
+        let delegate = |delay_id: &str| {
+            Input::Command(RoomCommand::Delegate(Delegate {
+                room: RoomName::new("room"),
+                identity: Identity::new("alice"),
+                legacy_identity: None,
+                server_name: ServerName::new("example.com"),
+                delayed_events_url: DelayedEventsUrl::new("https://example.com"),
+                owner: None,
+                user_id: UserId::new("@alice:example.com"),
+                restricted: false,
+                delay_id: DelayId::new(delay_id).unwrap(),
+                delay_timeout: DelayTimeout::from_millis(8_000).unwrap(),
+            }))
+        };
+        let now = Timestamp::from_secs(1_790_000_000);
+        let mut engine = RoomEngine::load(EngineConfig::default(), now, Rows::default(), None);
+        let db = Connection::open_in_memory().unwrap();
+        migrate(&db, steps_from(0));
+        engine.handle(now, delegate("old"));
+        engine.take_changes().iter().for_each(|change| apply(&db, change).unwrap());
+        db.execute_batch("CREATE TRIGGER failure BEFORE DELETE ON delegations BEGIN SELECT RAISE(ABORT, 'full'); END")
+            .unwrap();
+        engine.handle(now, delegate("new"));
+        let failed = engine.take_changes().iter().try_for_each(|change| apply(&db, change));
+        assert!(failed.is_err());
+        let mut statement = db.prepare("SELECT delay_id FROM delegations ORDER BY id").unwrap();
+        let kept: Vec<String> = statement.query_map([], |row| row.get(0)).unwrap().map(Result::unwrap).collect();
+        assert_eq!(kept, ["old", "new"]);
+
+        fn apply(db: &Connection, change: &Change) -> rusqlite::Result<()> {
+            match change {
+                Change::Put(row) => {
+                    let row = serde_json::to_value(row).unwrap();
+                    let values = COLUMNS.map(|column| match &row[column] {
+                        serde_json::Value::String(text) => rusqlite::types::Value::Text(text.clone()),
+                        value => value.as_i64().map_or(rusqlite::types::Value::Null, Into::into),
+                    });
+                    db.execute(&put(), rusqlite::params_from_iter(values)).map(drop)
+                }
+                Change::Delete(id) => db.execute(DELETE, [id.as_u64()]).map(drop),
+                other => panic!("{other:?}"),
+            }
+        }
     }
 
     /// The tables of the first version, by which objects were stored.

@@ -8,6 +8,7 @@ use worker::{SqlStorage, SqlStorageValue};
 
 use crate::engine::storage::{Change, RoomRow, Rows};
 use crate::object::schema;
+use crate::time::Timestamp;
 
 /// The tables of one object.
 pub struct Store {
@@ -28,12 +29,12 @@ impl Store {
         self.migrate()?;
         let delegations = self.sql.exec("SELECT * FROM delegations", None)?.to_array()?;
         let tracked = self.sql.exec("SELECT * FROM tracked", None)?.to_array()?;
-        let room: Vec<RoomRow> = self.sql.exec("SELECT sanity_check_due FROM room", None)?.to_array()?;
+        let room: Vec<RoomRow> = self.sql.exec(schema::ROOM, None)?.to_array()?;
         Ok(Rows { delegations, tracked, room: room.into_iter().next().unwrap_or_default() })
     }
 
-    /// Stores `changes`, all of them or none: they are made in one turn, which the platform commits as one. Returns
-    /// the number of rows written.
+    /// Stores `changes` in their order, and returns the number of rows written. They are made in one turn, which the
+    /// platform commits as one; where one of them fails, those before it may be stored.
     pub fn apply(&self, changes: &[Change]) -> worker::Result<usize> {
         if changes.is_empty() {
             return Ok(0);
@@ -46,8 +47,10 @@ impl Store {
                 Change::Forget(id) => (schema::FORGET.to_owned(), vec![integer(id.as_u64())]),
                 Change::Track(row) => (schema::track(), values(row, &schema::TRACKED_COLUMNS)?),
                 Change::PutRoom(room) => {
-                    let due = room.sanity_check_due.map(|due| integer(due.as_millis()));
-                    (schema::PUT_ROOM.to_owned(), vec![due.unwrap_or(SqlStorageValue::Null)])
+                    let times = [room.sanity_check_due, room.handled_until];
+                    let bind =
+                        |time: Option<Timestamp>| time.map_or(SqlStorageValue::Null, |time| integer(time.as_millis()));
+                    (schema::PUT_ROOM.to_owned(), times.map(bind).into())
                 }
             };
             written += self.sql.exec(&statement, bindings)?.rows_written();

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use delegated_leaves::RemovalAnswer::{self, Done, NotThere};
 use delegated_leaves::{
-    DisconnectReason, EngineConfig, LogEventKind, MembersAnswer, Occurrence, ServerAnswer, StateColumn,
+    DisconnectReason, EngineConfig, LogEventKind, MembersAnswer, Occurrence, ServerAnswer, StateColumn, Timestamp,
 };
 
 use crate::call::{Call, DONE, participant, token};
@@ -298,6 +298,20 @@ fn who_only_tries_to_connect_is_remembered_for_longer() {
     call.is_forgotten_after_two_looks("bob");
 }
 
+/// A webhook from the future, by an SFU whose clock is wrong, doesn't keep a participant for ever.
+#[test]
+fn a_token_is_refreshed_by_the_time_of_its_webhook_at_the_latest() {
+    let mut call = Call::with_membership();
+    call.track("bob");
+    let participant = participant("bob", "PA_1");
+    let last = Timestamp::from_millis(u64::MAX);
+    call.webhook(last, Occurrence::ParticipantConnectionAborted(participant.clone(), DisconnectReason::Other));
+    assert_eq!(call.due_in(), 3900.0, "as if it were of now");
+    call.webhook(last, Occurrence::ParticipantLeft(participant, DisconnectReason::Migration));
+    assert_eq!(call.due_in(), 3900.0);
+    call.is_forgotten_after_two_looks("bob");
+}
+
 #[test]
 fn the_second_look_finds_whom_no_webhook_has_announced() {
     let mut call = Call::with_membership();
@@ -528,6 +542,120 @@ fn when_the_room_is_finished_nobody_is_connected() {
     assert_eq!(call.is_connected("alice"), Some(true), "that was an earlier room of the name");
     call.room_finished();
     assert_eq!(call.is_connected("alice"), Some(false));
+}
+
+#[test]
+fn members_that_cannot_be_read_are_checked_one_by_one() {
+    let mut call = Call::with_membership();
+    for who in ["alice", "bob", "carol"] {
+        call.track(who);
+        call.joined(who, who);
+    }
+    assert_eq!(call.acts(), ["members of !room"]);
+    call.members_answer(MembersAnswer::Unreadable);
+    assert_eq!(call.acts(), ["@alice:example.com in !room", "@bob:example.com in !room"], "two at a time");
+    call.user_answers(ServerAnswer::Joined(true));
+    call.user_answers(ServerAnswer::Joined(false));
+    assert_eq!(call.acts(), ["remove bob", "@carol:example.com in !room"]);
+    call.user_answers(ServerAnswer::Failed);
+    call.removal(Done);
+    assert_eq!(call.acts(), [""; 0], "a failure removes nobody");
+    assert_eq!(call.is_connected("carol"), Some(true));
+    assert_eq!(call.logged, [LogEventKind::MembershipUnknown, LogEventKind::ParticipantRemoved]);
+}
+
+#[test]
+fn the_longest_unchecked_user_comes_first() {
+    let mut call = Call::with_membership();
+    for n in 0..8 {
+        call.track(&format!("m{n}"));
+        call.joined(&format!("m{n}"), "PA_1");
+    }
+    let mut checked = Vec::new();
+    for _ in 0..4 {
+        assert_eq!(call.acts_up_to(1), ["members of !room"]);
+        call.members_answer(MembersAnswer::Unreadable);
+        checked.extend(call.acts());
+        call.user_answers(ServerAnswer::Joined(true));
+        call.user_answers(ServerAnswer::Joined(true));
+        // The next request for the members comes before the end of the round.
+        call.joined("m0", "PA_1");
+    }
+    checked.sort();
+    checked.dedup();
+    assert_eq!(checked.len(), 8);
+}
+
+#[test]
+fn a_user_is_checked_once_whatever_the_number_of_identities() {
+    let mut call = Call::with_membership();
+    for n in 0..5 {
+        let expires_at = call.now + Duration::from_secs(3600);
+        let user_id = crate::call::user("alice");
+        call.track_as(delegated_leaves::Track { user_id, ..token(&format!("a{n}"), "!room", expires_at) });
+        call.joined(&format!("a{n}"), "PA_1");
+    }
+    call.acts();
+    call.members_answer(MembersAnswer::Unreadable);
+    assert_eq!(call.acts(), ["@alice:example.com in !room"]);
+    call.user_answers(ServerAnswer::Joined(false));
+    assert_eq!(call.acts(), ["remove a0", "remove a1"]);
+}
+
+/// Five thousand identities that never connect, and 100 ms for each answer.
+#[test]
+fn a_user_that_fills_the_list_delays_no_removal() {
+    let mut call = Call::with_membership();
+    for n in 0..4_998 {
+        call.track(&format!("hostile {n}"));
+    }
+    call.track("alice");
+    call.track_and_connect("zoe", "PA_1", &["alice", "zoe"]);
+    let mut sought = 0;
+    for round in 0..3 {
+        while !call.acts_up_to(6).contains(&"members of !room".to_owned()) {
+            call.wait(0.1);
+            if call.awaits("remove hostile") {
+                call.removal(NotThere);
+                sought += 1;
+            } else if call.awaits_sfu() {
+                call.sfu(&[("zoe", "PA_1")]);
+            } else if call.due_in() > 0.0 {
+                call.wait_for_due();
+            }
+        }
+        call.members(if round == 2 { &["alice"] } else { &["alice", "zoe"] });
+    }
+    assert!(sought > 1_000, "{sought} were sought");
+    assert!(call.acts_up_to(6).contains(&"remove zoe".to_owned()));
+}
+
+/// A lost webhook hides nobody: one poll in each round, whatever the number of participants.
+#[test]
+fn a_participant_that_is_not_connected_is_sought_once() {
+    let mut call = Call::with_membership();
+    call.track("ghost");
+    call.track_and_connect("alice", "PA_1", &["alice"]);
+    assert_eq!(call.acts(), ["remove ghost"]);
+    call.removal(NotThere);
+    for _ in 0..3 {
+        assert_eq!(call.next_acts(), ["members of !room"]);
+        call.members(&["alice"]);
+        assert_eq!(call.next_acts(), ["list participants"]);
+        call.sfu(&[("alice", "PA_1")]);
+    }
+    assert_eq!(call.next_acts(), ["members of !room"]);
+    call.members(&["alice"]);
+    assert_eq!(call.next_acts(), ["list participants"]);
+    call.sfu(&[("alice", "PA_1"), ("ghost", "PA_2")]);
+    assert_eq!(call.acts(), ["members of !room"]);
+    call.members(&["alice"]);
+    assert_eq!(call.acts(), ["remove ghost"]);
+    call.removal(Done);
+    call.track("ghost");
+    assert_eq!(call.next_acts(), ["members of !room"]);
+    call.members(&["alice"]);
+    assert_eq!(call.acts(), ["remove ghost"], "a new token");
 }
 
 #[test]

@@ -18,7 +18,7 @@ fn successes() -> [Outcome; 5] {
 #[test]
 fn an_outcome_of_the_wrong_kind_counts_as_a_failed_restart() {
     for outcome in successes().into_iter().filter(|outcome| !matches!(outcome, Outcome::Homeserver(_))) {
-        let mut call = Call::with_alice(3600);
+        let mut call = Call::with_alice(600);
         assert_eq!(call.next_acts(), ["restart alice"]);
         call.outcome(|_| true, outcome);
         assert_eq!(call.wait_for_due(), 1.0);

@@ -8,6 +8,7 @@ fn a_new_delegation_takes_the_place_of_the_old_one_at_once() {
     call.delegate_as(another("alice"));
     assert_eq!(call.endings, [Ending::Replaced]);
     assert_eq!(call.rows.len(), 1);
+    call.wait(1.0);
     assert_eq!(call.acts(), ["get alice"]);
     call.sfu(&[("alice", "PA_1")]);
     assert_eq!(call.acts(), ["restart another"]);
@@ -33,6 +34,7 @@ fn an_answer_about_the_old_one_does_not_touch_the_new_one() {
     call.delegate_as(another("alice"));
     call.sfu(&[("alice", "PA_1")]);
     assert_eq!(call.state("alice"), Some(StateColumn::Waiting));
+    call.wait(1.0);
     assert_eq!(call.acts(), ["get alice"]);
 }
 
@@ -66,6 +68,37 @@ fn a_delegation_is_known_under_both_its_identities() {
         call.left(who, "PA_1");
         assert_eq!(call.acts(), ["send alice"]);
     }
+}
+
+/// A device in the clear, as `/sfu/get` has it, and a member that answers to it besides are two members: neither takes
+/// the place of the other, and both leaves are looked after.
+#[test]
+fn a_second_identity_replaces_nothing() {
+    let device = Identity::of_device("@alice:example.com", "D");
+    for device_first in [true, false] {
+        let mut call = Call::new();
+        let of_device = Delegate { identity: device.clone(), ..request("device", 60) };
+        let of_member = Delegate { legacy_identity: Some(device.clone()), ..request("member", 60) };
+        let (first, second) = if device_first { (of_device, of_member) } else { (of_member, of_device) };
+        call.delegate_as(first);
+        call.delegate_as(second);
+        assert_eq!((call.rows.len(), call.endings.len()), (2, 0));
+    }
+}
+
+/// Deleting the old row is what comes last.
+#[test]
+fn a_replacement_that_was_stored_by_half_is_completed() {
+    let mut call = Call::with_alice(60);
+    let old = call.rows.clone();
+    call.delegate_as(another("alice"));
+    call.rows.extend(old);
+    call.crash();
+    assert_eq!(call.room.len(), 1);
+    assert_eq!(call.acts(), ["get alice"]);
+    assert_eq!(call.rows.len(), 1, "what was replaced is deleted now");
+    call.sfu(&[("alice", "PA_1")]);
+    assert_eq!(call.acts(), ["restart another"]);
 }
 
 fn another(who: &str) -> Delegate {

@@ -50,11 +50,29 @@ fn a_failure_to_ask_changes_nothing() {
 }
 
 #[test]
-fn without_sanity_checks_nobody_is_asked_for() {
-    let mut call = Call::with_alice(3600);
-    for _ in 0..10 {
-        assert_eq!(call.next_acts(), ["restart alice"]);
-        call.homeserver(DONE);
+fn without_sanity_checks_a_participant_is_asked_for_once_an_hour() {
+    for timeout_s in [60, 3600, 24 * 3600] {
+        let mut call = Call::with_alice(timeout_s);
+        let (mut questions, end) = (0, call.now + std::time::Duration::from_secs(24 * 3600));
+        while call.now < end {
+            call.next_acts();
+            if call.awaits_homeserver() {
+                call.homeserver(DONE);
+            }
+            if call.awaits_sfu() {
+                call.sfu(&[("alice", "PA_1")]);
+                questions += 1;
+            }
+        }
+        assert!((23..=31).contains(&questions), "{questions} with {timeout_s} s");
+        while !call.awaits_sfu() {
+            call.next_acts();
+            if call.awaits_homeserver() {
+                call.homeserver(DONE);
+            }
+        }
+        call.sfu(&[]);
+        assert_eq!(call.acts(), ["send alice"]);
     }
 }
 
@@ -65,12 +83,12 @@ fn who_has_two_identities_is_gone_when_neither_is_there() {
     call.connect("@alice:example.com:D", "PA_1");
     assert_eq!(call.next_acts(), ["get @alice:example.com:D"]);
     call.sfu(&[]);
-    assert_eq!(call.acts(), ["list participants"]);
+    assert_eq!(call.next_acts(), ["list participants"]);
     call.sfu(&[("alice", "PA_2")]);
     assert_eq!(call.state("alice"), Some(StateColumn::Connected));
     assert_eq!(call.next_acts(), ["get alice"]);
     call.sfu(&[]);
-    assert_eq!(call.acts(), ["list participants"]);
+    assert_eq!(call.next_acts(), ["list participants"]);
     call.sfu(&[]);
     assert_eq!(call.acts(), ["send alice"]);
 }
@@ -80,6 +98,8 @@ fn sanity_checks_go_on_after_a_restart_of_everything() {
     let mut call = sanity_checked(&["alice"]);
     call.wait(50.0);
     call.crash();
+    assert_eq!(call.acts(), ["restart alice"], "whether it was restarted in time isn't known");
+    call.homeserver(DONE);
     assert_eq!(call.due_in(), 10.0);
 }
 

@@ -7,9 +7,9 @@ use crate::call::{Call, DONE, FAILED, request};
 #[test]
 fn no_more_is_done_at_once_than_allowed() {
     let mut call = Call::new();
+    answering("example.com", &mut call);
     for n in 0..10 {
-        call.delegate(&format!("m{n}"), 3600);
-        call.joined(&format!("m{n}"), "PA_1");
+        connect_on("example.com", &format!("m{n}"), &mut call);
     }
     assert_eq!(call.acts_up_to(0), [""; 0]);
     assert_eq!(call.acts_up_to(6).len(), 6);
@@ -34,19 +34,20 @@ fn what_has_been_due_the_longest_comes_first() {
 }
 
 #[test]
-fn a_homeserver_that_is_busy_comes_after_one_that_is_not() {
+fn the_earliest_deadline_comes_first() {
     let mut call = Call::new();
-    for n in 0..10 {
-        connect_on("busy.example", &format!("busy {n}"), &mut call);
+    answering("example.com", &mut call);
+    for (who, timeout_s) in [("hour", 3600), ("minute", 60), ("ten", 10)] {
+        call.delegate(who, timeout_s);
+        call.joined(who, "PA_1");
     }
-    assert_eq!(call.acts_up_to(3).len(), 3);
-    connect_on("idle.example", "idle", &mut call);
-    assert_eq!(call.acts_up_to(1), ["restart idle"]);
+    assert_eq!(call.acts_up_to(6), ["restart ten", "restart minute", "restart hour"]);
 }
 
 #[test]
 fn a_homeserver_that_fails_gets_two_places_until_it_works() {
     let mut call = Call::new();
+    answering("slow.example", &mut call);
     for n in 0..20 {
         connect_on("slow.example", &format!("slow {n}"), &mut call);
     }
@@ -61,6 +62,56 @@ fn a_homeserver_that_fails_gets_two_places_until_it_works() {
     assert_eq!(call.acts_up_to(4).len(), 4);
 }
 
+/// Ports are free, and so are names below a domain.
+#[test]
+fn two_places_are_kept_for_homeservers_that_answer() {
+    let mut call = Call::new();
+    answering("good.example", &mut call);
+    for n in 0..100 {
+        connect_on(&format!("evil.example:{}", n + 1), &format!("port {n}"), &mut call);
+    }
+    assert_eq!(call.acts_up_to(6).len(), 2, "two for one host");
+    for n in 0..100 {
+        connect_on(&format!("evil{n}.example"), &format!("evil {n}"), &mut call);
+    }
+    assert_eq!(call.acts_up_to(4).len(), 1, "three for all hosts");
+    for n in 0..2 {
+        connect_on("good.example", &format!("good {n}"), &mut call);
+    }
+    assert_eq!(call.acts_up_to(3), ["restart good 0", "restart good 1"]);
+}
+
+#[test]
+fn a_homeserver_that_takes_its_time_does_not_count_as_answering() {
+    let mut call = Call::new();
+    for n in 0..6 {
+        connect_on("slow.example", &format!("slow {n}"), &mut call);
+    }
+    call.acts();
+    call.wait(2.5);
+    call.homeserver(DONE);
+    assert_eq!(call.acts_up_to(6).len(), 1);
+}
+
+#[test]
+fn a_thousand_that_wait_cost_one_question_a_second() {
+    let mut call = Call::new();
+    let start = call.now;
+    for n in 0..1_000 {
+        call.delegate(&format!("m{n}"), 3600);
+        call.wait(0.01);
+    }
+    let mut questions = 0;
+    while call.due_in() < 120.0 && call.now < start + Duration::from_secs(130) {
+        call.wait_for_due();
+        questions += call.acts().len();
+        if call.awaits_sfu() {
+            call.sfu(&[]);
+        }
+    }
+    assert!(questions <= 40, "{questions}");
+}
+
 #[test]
 fn all_questions_are_asked_in_one_and_one_at_a_time() {
     let mut call = Call::new();
@@ -70,6 +121,8 @@ fn all_questions_are_asked_in_one_and_one_at_a_time() {
     call.delegate("carol", 60);
     assert_eq!(call.acts(), [""; 0]);
     call.sfu(&[]);
+    assert_eq!(call.acts(), [""; 0], "one a second");
+    assert_eq!(call.wait_for_due(), 1.0);
     assert_eq!(call.acts(), ["list participants"]);
     call.sfu(&[("bob", "PA_2")]);
     assert_eq!(call.acts(), ["restart bob"]);
@@ -101,4 +154,11 @@ fn who_waits_for_results_is_told_what_comes_next() {
 fn connect_on(server_name: &str, who: &str, call: &mut Call) {
     call.delegate_as(Delegate { server_name: ServerName::new(server_name), ..request(who, 3600) });
     call.joined(who, "PA_1");
+}
+
+/// Lets a homeserver answer once, for a delegation that stays.
+fn answering(server_name: &str, call: &mut Call) {
+    connect_on(server_name, "first", call);
+    call.acts();
+    call.homeserver(DONE);
 }

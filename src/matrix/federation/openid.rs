@@ -73,7 +73,7 @@ pub enum OpenIdError {
     ForeignSubject,
 }
 
-fn subject(body: &[u8], server: &ServerName) -> Result<UserId, OpenIdError> {
+pub(crate) fn subject(body: &[u8], server: &ServerName) -> Result<UserId, OpenIdError> {
     #[derive(Deserialize)]
     struct UserInfo {
         sub: String,

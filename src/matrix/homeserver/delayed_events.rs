@@ -40,21 +40,30 @@ impl Homeserver<'_> {
         let path = format!("{events}/{}?user_id={}", escaped(id.secret()), escaped(owner.as_str()));
         let response = self.get(&path, &Deadline::after(TIMEOUT)).await?;
         if response.status() == 404 {
-            let error: Value = serde_json::from_slice(&response.body(MAX_ERROR_BODY).await?).unwrap_or_default();
-            // A homeserver without this path reports nothing about the event, and a proxy doesn't either.
-            return match error["errcode"].as_str() {
-                Some("M_UNRECOGNIZED") | None => Err(HomeserverError::Status(404)),
-                Some(_) => Ok(None),
+            return match reports_no_event(&response.body(MAX_ERROR_BODY).await?) {
+                true => Ok(None),
+                false => Err(HomeserverError::Status(404)),
             };
         }
-        let event = read(response).await?;
-        // Synapse has `delay_ms`, from a later revision of MSC4140.
-        let delay = ["delay", "delay_ms"].iter().find_map(|name| event[*name].as_u64());
-        let delay = delay.and_then(DelayTimeout::from_millis);
-        match (event["room_id"].as_str(), delay) {
-            (Some(room_id), Some(delay)) => Ok(Some(Scheduled { room_id: room_id.to_owned(), delay })),
-            _ => Err(HomeserverError::Malformed),
-        }
+        scheduled(&read(response).await?).map(Some)
+    }
+}
+
+/// Returns whether a 404 with this body is about the event. A homeserver without this path reports nothing about the event, and
+/// a proxy doesn't either.
+pub(crate) fn reports_no_event(body: &[u8]) -> bool {
+    let error: Value = serde_json::from_slice(body).unwrap_or_default();
+    error["errcode"].as_str().is_some_and(|errcode| errcode != "M_UNRECOGNIZED")
+}
+
+/// Parses the response to the look-up of a delayed event.
+pub(crate) fn scheduled(event: &Value) -> Result<Scheduled, HomeserverError> {
+    // Synapse has `delay_ms`, from a later revision of MSC4140.
+    let delay = ["delay", "delay_ms"].iter().find_map(|name| event[*name].as_u64());
+    let delay = delay.and_then(DelayTimeout::from_millis);
+    match (event["room_id"].as_str(), delay) {
+        (Some(room_id), Some(delay)) => Ok(Scheduled { room_id: room_id.to_owned(), delay }),
+        _ => Err(HomeserverError::Malformed),
     }
 }
 
@@ -159,7 +168,7 @@ pub enum DelayedEventError {
 }
 
 /// Returns what a 2xx, 404 or 409 with this body settles, if it is the homeserver's own.
-fn settled(status: u16, body: &[u8]) -> Result<HomeserverAnswer, DelayedEventError> {
+pub(crate) fn settled(status: u16, body: &[u8]) -> Result<HomeserverAnswer, DelayedEventError> {
     let not_its_own = || DelayedEventError::NotTheHomeserver(status);
     let Ok(Value::Object(body)) = serde_json::from_slice(body) else { return Err(not_its_own()) };
     if matches!(status, 200..=299) {
@@ -173,7 +182,7 @@ fn settled(status: u16, body: &[u8]) -> Result<HomeserverAnswer, DelayedEventErr
     }
 }
 
-fn from_header(header: &str, now_ms: u64) -> Option<Duration> {
+pub(crate) fn from_header(header: &str, now_ms: u64) -> Option<Duration> {
     if let Ok(seconds) = header.trim().parse::<u32>() {
         return Some(Duration::from_secs(seconds.into()));
     }
@@ -181,7 +190,7 @@ fn from_header(header: &str, now_ms: u64) -> Option<Duration> {
     Some(date.saturating_sub(Duration::from_millis(now_ms)))
 }
 
-fn from_body(body: &[u8]) -> Option<Duration> {
+pub(crate) fn from_body(body: &[u8]) -> Option<Duration> {
     #[derive(Deserialize)]
     struct LimitExceeded {
         retry_after_ms: u64,

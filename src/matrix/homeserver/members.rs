@@ -14,6 +14,7 @@ use std::time::Duration;
 use delegated_leaves::MembersAnswer;
 use serde::Deserialize;
 use serde::de::IgnoredAny;
+use serde_json::Value;
 
 use crate::fetch::Deadline;
 use crate::matrix::homeserver::client_api::escaped;
@@ -40,8 +41,7 @@ impl Homeserver<'_> {
             Party::Server(server) => ("server_name", server.as_str()),
         };
         let path = format!("{rooms}/{}/is_joined?{name}={}", escaped(room.as_str()), escaped(value));
-        let response = read(self.get(&path, &Deadline::after(IS_JOINED_TIMEOUT)).await?).await?;
-        response["joined"].as_bool().ok_or(HomeserverError::Malformed)
+        is_joined(&read(self.get(&path, &Deadline::after(IS_JOINED_TIMEOUT)).await?).await?)
     }
 
     /// Returns the members of `room`, or that the homeserver refuses to list them (403).
@@ -58,7 +58,12 @@ impl Homeserver<'_> {
     }
 }
 
-fn joined(body: &[u8]) -> Result<HashSet<delegated_leaves::UserId>, HomeserverError> {
+/// Parses the response to a query of one membership.
+pub(crate) fn is_joined(response: &Value) -> Result<bool, HomeserverError> {
+    response["joined"].as_bool().ok_or(HomeserverError::Malformed)
+}
+
+pub(crate) fn joined(body: &[u8]) -> Result<HashSet<delegated_leaves::UserId>, HomeserverError> {
     #[derive(Deserialize)]
     struct JoinedMembers {
         joined: HashMap<delegated_leaves::UserId, IgnoredAny>,

@@ -61,7 +61,7 @@ async fn a_request_that_never_ends_is_waited_for_for_ten_seconds() {
     // An idle connection doesn't delay the shutdown; a request whose body never comes does.
     assert_eq!(service.request(Method::GET, "/healthz").await.status, 200);
     let mut unfinished = service.connect().await;
-    unfinished.send(b"POST /sfu_webhook HTTP/1.1\r\nHost: edge\r\nContent-Length: 100\r\n\r\n{").await;
+    unfinished.send(b"POST /get_token HTTP/1.1\r\nHost: edge\r\nContent-Length: 100\r\n\r\n{").await;
     assert_eq!(service.request(Method::GET, "/healthz").await.status, 200);
 
     let asked = Instant::now();

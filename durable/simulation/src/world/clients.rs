@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use delegated_leaves::{
-    DelayTimeout, DelayedEventsUrl, Delegate, DisconnectReason, RoomCommand, RoomName, ServerName, Timestamp,
+    DelayTimeout, DelayedEventsUrl, Delegate, DisconnectReason, RoomCommand, RoomName, ServerName, Timestamp, UserId,
 };
 
 use crate::homeserver::DelayedLeave;
@@ -126,6 +126,8 @@ impl World {
             server_name: ServerName::new(format!("hs{server}")),
             delayed_events_url: DelayedEventsUrl::new("https://homeserver.example/delayed_events"),
             owner: None,
+            user_id: UserId::new(format!("@m{index}:hs{server}")),
+            restricted: false,
             delay_id,
             delay_timeout: timeout,
         });

@@ -111,7 +111,7 @@ impl World {
             scheduled: 0,
             sfu: Sfu::new(weather.joined_at_ms, weather.answers_have_joined_at),
             homeservers: Homeservers::default(),
-            matrix: MatrixRoom::new(START, weather.members, weather.hidden),
+            matrix: MatrixRoom::new(START, weather.members, weather.hidden, weather.unreadable),
             object: Object::new(EngineConfig {
                 sanity_check_interval: weather.sanity_check_interval,
                 membership_check_interval: weather.membership_check_interval,

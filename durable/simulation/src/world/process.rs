@@ -1,5 +1,7 @@
 //! The process of the object: it takes commands, acts when its alarm goes off, and dies now and then.
 
+use std::time::Duration;
+
 use delegated_leaves::{
     Action, HomeserverAnswer, Input, Outcome, ROUNDING, Request, RoomCommand, Timestamp, TrackedRow,
 };
@@ -86,6 +88,10 @@ impl World {
             self.act(action)?;
         }
         if self.object.in_flight == 0 {
+            if let Some(due) = self.object.nap_until(self.now) {
+                self.after(due.since(self.now), Event::NextDue { life: self.object.life });
+                return Ok(());
+            }
             self.object.finishing = true;
             self.commit()?;
         } else if let Some(due) = self.object.next_due_after(self.now) {
@@ -111,7 +117,7 @@ impl World {
             _ => None,
         };
         let before = if silent { self.object.engine.as_ref().map(|engine| engine.rows().delegations) } else { None };
-        self.judge.removals.answered(issued_at, &input);
+        self.judge.removals.answered(issued_at, &action.request, &input);
         self.object.handle(self.now, input);
         if let Some(before) = before
             && self.object.engine.as_ref().is_some_and(|engine| engine.rows().delegations != before)
@@ -148,6 +154,17 @@ impl World {
     fn commit(&mut self) -> Result<bool, Violation> {
         if chance(&mut self.dice, self.weather.crash_at_commit) {
             self.crash();
+            return Ok(false);
+        }
+        let changes = self.object.changes();
+        if changes > 0 && chance(&mut self.dice, self.weather.torn_commit) {
+            let count = self.dice.usize(..changes);
+            self.log(|_| format!("process: stores {count} changes of {changes}"));
+            let stored = self.object.commit_in_part(self.now, count);
+            self.judge.stored(self.now, &stored, &self.object.rows, &self.sfu, &self.homeservers)?;
+            self.judge.removals.stored(self.now, &stored.forgotten, &self.object.tracked)?;
+            self.process_trouble = self.now + TORN_FOR;
+            self.set_alarm();
             return Ok(false);
         }
         let stored = self.object.commit();
@@ -213,3 +230,6 @@ impl World {
         }
     }
 }
+
+/// As long as the object waits after a failure to store.
+const TORN_FOR: Duration = Duration::from_secs(5);

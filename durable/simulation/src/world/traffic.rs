@@ -96,7 +96,7 @@ impl World {
                 }
                 (Outcome::Homeserver(answer.unwrap_or(HomeserverAnswer::Failed)), delay)
             }
-            Request::JoinedMembers { .. } | Request::IsServerJoined { .. } => {
+            Request::JoinedMembers { .. } | Request::IsServerJoined { .. } | Request::IsUserJoined { .. } => {
                 let fails = self.homeservers.down_until[0] > self.now
                     || chance(&mut self.dice, self.weather.homeserver_failure)
                     || !in_time(self.now);
@@ -104,7 +104,13 @@ impl World {
                 self.judge.removals.queried(self.now, id);
                 let (members_answer, server_answer) = match fails {
                     true => (MembersAnswer::Failed, ServerAnswer::Failed),
-                    false => (self.matrix.members(self.now), self.matrix.server(self.now)),
+                    false => {
+                        let server_answer = match &action.request {
+                            Request::IsUserJoined { user_id, .. } => self.matrix.user(self.now, user_id),
+                            _ => self.matrix.server(self.now),
+                        };
+                        (self.matrix.members(self.now), server_answer)
+                    }
                 };
                 let answered_at = if fails { self.now + TIMEOUT } else { self.now + delay };
                 if fails || answered_at.since(issued_at) > PROMPT {

@@ -10,6 +10,8 @@
 //!   [`FRESH`](crate::engine::webhook::FRESH) ago, or else the SFU is polled first. Only at the end of the window does
 //!   a `send` go out without it.
 //! - [`Progress`] is the part that is stored. Everything else is in memory; after a load it is due again.
+//! - The success of a `restart` is stored with the next change, not for its own sake. Restarts keep to a grid, whose
+//!   beginning and interval are stored: [`Delegation::resume`] finds its place in it.
 
 pub mod row;
 pub(crate) mod signals;
@@ -33,6 +35,10 @@ pub(crate) struct Delegation {
     pub(crate) request: Delegate,
     pub(crate) accepted_at: Timestamp,
     pub(crate) progress: Progress,
+    /// `due` and `armed_at`, as they are on disk.
+    pub(crate) stored: (Timestamp, Timestamp),
+    /// When a connected participant is polled for without a sanity check.
+    pub(crate) hourly_due: Timestamp,
     pub(crate) poll: PresencePoll,
     /// A `restart` is in flight.
     pub(crate) restarting: bool,
@@ -147,28 +153,50 @@ impl Delegation {
             armed_at: now,
             connections: Connections::default(),
         };
-        Self::resume(id, request, now, progress, now)
+        Self::resume(id, request, now, progress, now, Timestamp::default())
     }
 
     /// Goes on after a load: actions that were in flight are due again.
+    ///
+    /// All restarts that were due before `handled_until` have been started, those of this delegation not before its
+    /// stored `due`. Whether one was started since can't be known: then one too many is harmless, and one too few is a
+    /// leave that is sent early. That the event was last restarted long ago can't be known either, so its time counts
+    /// from now.
     pub(crate) fn resume(
         id: DelegationId,
         request: Delegate,
         accepted_at: Timestamp,
-        progress: Progress,
+        mut progress: Progress,
         now: Timestamp,
+        handled_until: Timestamp,
     ) -> Self {
+        let stored = (progress.due, progress.armed_at);
+        let hourly_due =
+            Grid { base: accepted_at + HOUR, interval: HOUR, slack: HOURLY_SLACK }.next(now, handled_until);
+        if matches!(progress.state, State::Connected | State::Suspected { .. }) {
+            if !Mutant::BelieveStaleArming.is_injected() {
+                progress.armed_at = progress.armed_at.max(now);
+            }
+            if progress.failures == 0 {
+                let interval = request.delay_timeout.restart_after();
+                progress.due = Grid { base: progress.due, interval, slack: interval }.next(now, handled_until);
+            }
+        }
         let count = match progress.state {
-            State::Waiting => backoff::polled_within(now.since(accepted_at)),
+            State::Waiting => backoff::polled_for_waiting_within(now.since(accepted_at)),
             State::Suspected { since, .. } => backoff::polled_within(now.since(since)),
             State::Connected | State::Leaving { .. } => 0,
         };
+        // A poll for a participant that hasn't connected is worth no alarm of its own.
+        let poll_due = if progress.state == State::Waiting { now.max(handled_until) } else { now };
         Self {
             id,
             request,
             accepted_at,
             progress,
-            poll: PresencePoll { due: Some(now), count, action_id: None },
+            stored,
+            hourly_due,
+            poll: PresencePoll { due: Some(poll_due), count, action_id: None },
             restarting: false,
             sending: false,
             tried: false,
@@ -227,16 +255,21 @@ impl Delegation {
             (_, Finalised(ending)) => return Some(ending),
             (Connected | Suspected { .. }, Restarted(at)) => {
                 self.arm(at);
-                self.call_homeserver_from(at + self.restart_after());
+                let next = match self.progress.failures {
+                    0 => Grid::next_after(self.progress.due, self.restart_after(), at),
+                    _ => at + self.restart_after(),
+                };
+                self.call_homeserver_from(next);
             }
             (_, Restarted(at)) => self.arm(at),
             (Connected | Suspected { .. }, RestartFailed(_)) if Mutant::NoRestartAfterFailure.is_injected() => {
                 self.progress.due = now + HOUR * 24;
             }
             (Leaving { .. }, SendFailed(_)) if Mutant::GiveUpAfterFailure.is_injected() => return Some(Ending::GaveUp),
-            (Connected | Suspected { .. }, RestartFailed(wait)) | (Leaving { .. }, SendFailed(wait)) => {
-                self.try_homeserver_again(now + wait);
+            (Connected | Suspected { .. }, RestartFailed(wait)) => {
+                self.try_homeserver_again(now + wait, self.deadline());
             }
+            (Leaving { since }, SendFailed(wait)) => self.try_homeserver_again(now + wait, self.send_until(since)),
             (Connected | Suspected { .. }, DelayElapsed) => return Some(Ending::GaveUp),
 
             // It has left already.
@@ -250,8 +283,14 @@ impl Delegation {
         None
     }
 
+    /// Marks its row as written, with all that is known by now.
+    pub(crate) fn store(&mut self) {
+        self.stored = (self.progress.due, self.progress.armed_at);
+    }
+
     /// Records that a poll which covers the participant is in flight.
-    pub(crate) fn poll_started(&mut self, action_id: ActionId) {
+    pub(crate) fn poll_started(&mut self, now: Timestamp, action_id: ActionId) {
+        self.hourly_due = now + HOUR;
         self.poll.action_id = Some(action_id);
         self.poll.due = None;
         self.poll.count = self.poll.count.saturating_add(1);
@@ -307,8 +346,10 @@ impl Delegation {
         self.tried = false;
     }
 
-    fn try_homeserver_again(&mut self, due: Timestamp) {
-        self.progress.due = due;
+    /// Schedules the next try. One that would come after `limit` isn't made: after a load, which doesn't know of the tries
+    /// before it, there is one at `limit`, whatever time the homeserver has named.
+    fn try_homeserver_again(&mut self, due: Timestamp, limit: Timestamp) {
+        self.progress.due = due.min(limit);
         self.progress.failures = self.progress.failures.saturating_add(1);
         self.tried = true;
     }
@@ -328,7 +369,10 @@ impl Delegation {
         if Mutant::PollWithoutPause.is_injected() {
             return self.poll_from(now);
         }
-        let later = now + backoff::before_polling_again(self.poll.count);
+        let later = match self.progress.state {
+            State::Waiting => now + backoff::before_polling_for_waiting(self.poll.count),
+            _ => now + backoff::before_polling_again(self.poll.count),
+        };
         self.poll.due = Some(match limit {
             Some(limit) if limit > now => later.min(limit),
             _ => later,
@@ -351,6 +395,45 @@ impl Delegation {
         self.request.delay_timeout.restart_after()
     }
 }
+
+/// Regular dues, of which only the base is stored.
+struct Grid {
+    base: Timestamp,
+    interval: Duration,
+    /// Time after a due until which it is worth making up for.
+    slack: Duration,
+}
+
+impl Grid {
+    /// The next due after a load, if all before `handled_until` have been made.
+    fn next(&self, now: Timestamp, handled_until: Timestamp) -> Timestamp {
+        let latest = Self::next_after(self.base, self.interval, now) - self.interval;
+        let open = latest >= self.base
+            && latest >= handled_until
+            && now < latest + self.slack
+            && !Mutant::SkipMissedRestarts.is_injected();
+        match handled_until > now || !open {
+            true => Self::next_after(self.base, self.interval, now.max(handled_until - INSTANT)),
+            false => latest,
+        }
+    }
+
+    /// The first due after `instant`.
+    fn next_after(base: Timestamp, interval: Duration, instant: Timestamp) -> Timestamp {
+        if base > instant {
+            return base;
+        }
+        let interval_ms = u64::try_from(interval.as_millis()).unwrap_or(u64::MAX).max(1);
+        let elapsed_ms = instant.as_millis().saturating_sub(base.as_millis());
+        base + Duration::from_millis((elapsed_ms / interval_ms).saturating_add(1).saturating_mul(interval_ms))
+    }
+}
+
+/// The resolution of [`Timestamp`].
+const INSTANT: Duration = Duration::from_millis(1);
+
+/// Time after which an hourly poll that may have been missed isn't made up for: the next one is as good.
+const HOURLY_SLACK: Duration = Duration::from_secs(600);
 
 /// Time in which the participant may come back after DUPLICATE_IDENTITY and MIGRATION.
 const RECONNECT_WINDOW: Duration = Duration::from_secs(15);

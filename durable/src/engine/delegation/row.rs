@@ -28,6 +28,10 @@ pub struct DelegationRow {
     pub delayed_events_url: DelayedEventsUrl,
     /// See [`Delegate::owner`].
     pub owner: Option<UserId>,
+    /// See [`Delegate::user_id`]. `None` in a row of an older version: it is counted for no user.
+    pub user_id: Option<UserId>,
+    /// See [`Delegate::restricted`]: 0 or 1.
+    pub restricted: u8,
     /// See [`Delegate::delay_id`]; a secret.
     pub delay_id: DelayId,
     /// See [`Delegate::delay_timeout`]; ms.
@@ -40,11 +44,12 @@ pub struct DelegationRow {
     pub since: Option<Timestamp>,
     /// Suspected: time from which on "not found" is believed.
     pub believed_from: Option<Timestamp>,
-    /// Waiting: the end of the wait. Connected, suspected: the next `restart`. Leaving: the next `send`.
+    /// Waiting: the end of the wait. Connected, suspected: the next `restart` by the time the row was written, from which
+    /// on there is one in each interval. Leaving: the next `send`.
     pub due: Timestamp,
     /// Number of failures of the homeserver running.
     pub failures: u32,
-    /// When the homeserver's timer was last started, at the earliest.
+    /// When the homeserver's timer was last started, at the earliest, by the time the row was written.
     pub armed_at: Timestamp,
     /// Identity of the participant's newest connection, if one is known.
     pub connected_as: Option<AliasColumn>,
@@ -101,15 +106,17 @@ impl DelegationRow {
             server_name: request.server_name.clone(),
             delayed_events_url: request.delayed_events_url.clone(),
             owner: request.owner.clone(),
+            user_id: Some(request.user_id.clone()).filter(|user_id| !user_id.as_str().is_empty()),
+            restricted: request.restricted.into(),
             delay_id: request.delay_id.clone(),
             delay_timeout: request.delay_timeout,
             accepted_at: *accepted_at,
             state,
             since,
             believed_from,
-            due: progress.due,
+            due: delegation.stored.0,
             failures: progress.failures,
-            armed_at: progress.armed_at,
+            armed_at: delegation.stored.1,
             connected_as: latest.map(|latest| match latest.alias {
                 Alias::Member => AliasColumn::Member,
                 Alias::Legacy => AliasColumn::Legacy,
@@ -122,7 +129,7 @@ impl DelegationRow {
     }
 
     /// Restores the delegation, with nothing in flight.
-    pub(crate) fn resume(self, now: Timestamp) -> Delegation {
+    pub(crate) fn resume(self, now: Timestamp, handled_until: Timestamp) -> Delegation {
         let since = self.since.unwrap_or(now);
         let state = match self.state {
             StateColumn::Waiting => State::Waiting,
@@ -154,9 +161,11 @@ impl DelegationRow {
             server_name: self.server_name,
             delayed_events_url: self.delayed_events_url,
             owner: self.owner,
+            user_id: self.user_id.unwrap_or_else(|| UserId::new("")),
+            restricted: self.restricted != 0,
             delay_id: self.delay_id,
             delay_timeout: self.delay_timeout,
         };
-        Delegation::resume(self.id, request, self.accepted_at, progress, now)
+        Delegation::resume(self.id, request, self.accepted_at, progress, now, handled_until)
     }
 }

@@ -38,7 +38,7 @@ impl Delegation {
         }
     }
 
-    /// When the SFU is to be polled for this participant, sanity checks apart.
+    /// When the SFU is to be polled for this participant, sanity checks and hourly polls apart.
     pub(crate) fn poll_at(&self) -> Option<Timestamp> {
         if self.poll.action_id.is_some() {
             return None;
@@ -53,9 +53,10 @@ impl Delegation {
         }
     }
 
-    /// `T` after the last successful restart: from then on the homeserver has sent the event by itself.
+    /// `T` after the last successful restart, ten seconds at least: from then on the homeserver has sent the event by
+    /// itself.
     pub(crate) fn deadline(&self) -> Timestamp {
-        self.progress.armed_at + self.request.delay_timeout.span()
+        self.progress.armed_at + self.request.delay_timeout.expiry()
     }
 
     /// Time until which `send` is tried: the deadline, but a second at least and an hour at most from `since`.

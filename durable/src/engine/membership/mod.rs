@@ -6,6 +6,10 @@
 //!   are [`Tracked`], each with a state; their transition table is in [`participant`].
 //! - While one of them is connected, the homeserver is requested for `joined_members` in regular [`Sweep`]s, and
 //!   whenever one connects. Participants whose users aren't among the members are removed from the SFU.
+//! - Members that can't be read are no reason to remove no participant: then the homeserver is requested for
+//!   `is_joined` of each connected user ([`UserChecks`]), a few at a time.
+//! - Connected participants are removed first, the longest untried of them. A participant that isn't connected is
+//!   sought once for each token, one at a time, when nothing else is due: a user who fills the list delays no removal.
 //! - Only the homeserver's own word removes a participant. A failure changes nothing; a 403 leads to `is_joined` for
 //!   our own homeserver. If it isn't in the Matrix room, none of its users is, and the LiveKit room is deleted. If it
 //!   is, the registration's namespace is wrong: that is logged, and all participants stay.
@@ -17,7 +21,7 @@
 pub(crate) mod participant;
 pub mod row;
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::time::Duration;
 
 use crate::command::Track;
@@ -25,6 +29,7 @@ use crate::engine::action::{
     Action, ActionId, MembersAnswer, Participant, RemovalAnswer, Request, ServerAnswer, TrackedId,
 };
 use crate::engine::backoff::Jitter;
+use crate::engine::bounds;
 use crate::engine::delegation::signals::Scope;
 use crate::engine::in_flight::{InFlight, Seq};
 use crate::engine::log_event::{LogEvent, LogEventKind};
@@ -44,6 +49,9 @@ pub(crate) struct MembershipMonitor {
     sweeps: Vec<Sweep>,
     /// Polls for participants whose tokens have expired wait until then, after one that brought nothing.
     polls_paused_until: Option<Timestamp>,
+    /// Participants outside of the Matrix room that aren't known to be connected are polled for then: the webhook of a
+    /// connection may have been lost.
+    search_due: Option<Timestamp>,
     latest_seq: Seq,
     newest_id: u64,
     deleted: Vec<TrackedId>,
@@ -64,6 +72,36 @@ struct Sweep {
     deletion: Option<Attempt>,
     /// It is, in spite of the 403, and that has been logged.
     misconfigured: bool,
+    /// The members couldn't be read: the users are checked one by one.
+    user_checks: UserChecks,
+}
+
+/// The check of each connected user of one Matrix room, where the list of its members can't be read.
+#[derive(Clone, Debug, Default)]
+struct UserChecks {
+    /// Users to request, the longest unchecked last.
+    pending: Vec<UserId>,
+    in_flight: BTreeMap<ActionId, UserId>,
+    /// When each of the connected users was last requested.
+    checked_at: BTreeMap<UserId, Timestamp>,
+}
+
+impl UserChecks {
+    /// Begins another round for these users, whatever is left of the one before.
+    fn begin(&mut self, connected: BTreeSet<UserId>) {
+        self.checked_at.retain(|user_id, _| connected.contains(user_id));
+        let is_requested = |user_id: &UserId| self.in_flight.values().any(|in_flight| in_flight == user_id);
+        self.pending = connected.into_iter().rev().filter(|user_id| !is_requested(user_id)).collect();
+        self.pending.sort_by_key(|user_id| std::cmp::Reverse(self.checked_at.get(user_id).copied()));
+    }
+
+    fn is_due(&self) -> bool {
+        !self.pending.is_empty() && self.in_flight.len() < USER_CHECKS_AT_ONCE
+    }
+
+    fn next(&mut self) -> Option<UserId> {
+        if self.is_due() { self.pending.pop() } else { None }
+    }
 }
 
 impl MembershipMonitor {
@@ -85,6 +123,14 @@ impl MembershipMonitor {
             monitor.begin_sweep(matrix_room_id).due = Some(now);
         }
         monitor
+    }
+
+    /// Returns whether the participant of a token goes over a bound. One that is tracked already doesn't.
+    pub(crate) fn is_full_for(&self, request: &Track) -> bool {
+        let others = || self.tracked.values();
+        let of_user = others().filter(|tracked| tracked.request.user_id == request.user_id).count();
+        !self.tracked.contains_key(&request.identity)
+            && (others().count() >= bounds::TRACKED || of_user >= bounds::OF_ONE_USER)
     }
 
     /// Records the issue of a token.
@@ -129,7 +175,7 @@ impl MembershipMonitor {
                 (in_scope && !overtaken).then(|| tracked.read_participants(started_at, participants)).flatten()
             });
         }
-        if self.poll_due().is_some_and(|due| due <= now) {
+        if self.search_due.is_none() && self.poll_due().is_some_and(|due| due <= now) {
             self.polls_paused_until = Some(now + POLL_PAUSE);
         }
     }
@@ -157,12 +203,24 @@ impl MembershipMonitor {
                 sweep.forbidden = true;
                 return;
             }
+            MembersAnswer::Unreadable if Mutant::UnreadableMeansNobody.is_injected() => HashSet::new(),
+            MembersAnswer::Unreadable if Mutant::UnreadableRemovesNobody.is_injected() => {
+                return self.sweep_failed(now, matrix_room_id);
+            }
+            MembersAnswer::Unreadable => {
+                let connected = self.connected_users(matrix_room_id);
+                if let Some(sweep) = self.sweep(matrix_room_id) {
+                    sweep.user_checks.begin(connected);
+                }
+                return;
+            }
             MembersAnswer::Failed if Mutant::FailedCheckMeansNobody.is_injected() => HashSet::new(),
             MembersAnswer::Failed => return self.sweep_failed(now, matrix_room_id),
         };
         sweep.misconfigured = false;
         sweep.deletion = None;
-        self.apply_membership(now, matrix_room_id, started_seq, |user_id| joined.contains(user_id));
+        sweep.user_checks.pending.clear();
+        self.apply_membership(now, matrix_room_id, started_seq, |user_id| Some(joined.contains(user_id)));
     }
 
     /// Takes the answer to `is_joined` for our own homeserver, as of `started_seq`.
@@ -184,7 +242,7 @@ impl MembershipMonitor {
                 sweep.deletion = None;
                 let is_logged = std::mem::replace(&mut sweep.misconfigured, true);
                 // An earlier answer about its users doesn't count any more.
-                self.apply_membership(now, matrix_room_id, started_seq, |_| true);
+                self.apply_membership(now, matrix_room_id, started_seq, |_| Some(true));
                 if !is_logged {
                     self.log(matrix_room_id, LogEventKind::NamespaceMisconfigured);
                 }
@@ -199,8 +257,31 @@ impl MembershipMonitor {
                     Some(sweep) if alone && !renewed => {
                         sweep.deletion.get_or_insert(Attempt::new(now)).hasten(now);
                     }
-                    _ => self.apply_membership(now, matrix_room_id, started_seq, |_| false),
+                    _ => self.apply_membership(now, matrix_room_id, started_seq, |_| Some(false)),
                 }
+            }
+        }
+    }
+
+    /// Takes the answer to `is_joined` for one user, as of `started_seq`. A failure removes no participant; the user's
+    /// turn comes again.
+    pub(crate) fn user_answered(
+        &mut self,
+        now: Timestamp,
+        action_id: ActionId,
+        matrix_room_id: &MatrixRoomId,
+        user_id: &UserId,
+        started_seq: Seq,
+        answer: ServerAnswer,
+    ) {
+        let Some(sweep) = self.sweep(matrix_room_id) else { return };
+        if sweep.user_checks.in_flight.remove(&action_id).is_none() {
+            return;
+        }
+        match answer {
+            ServerAnswer::Failed => self.sweep_failed(now, matrix_room_id),
+            ServerAnswer::Joined(joined) => {
+                self.apply_membership(now, matrix_room_id, started_seq, |other| (other == user_id).then_some(joined));
             }
         }
     }
@@ -291,8 +372,8 @@ impl MembershipMonitor {
         }
     }
 
-    /// Adds due actions to `actions`, up to `limit`: first one request for each Matrix room, then the removals, of
-    /// which [`REMOVALS_AT_ONCE`] are in flight at a time.
+    /// Adds due actions to `actions`, up to `limit`: first one request for each Matrix room, then the removals of
+    /// connected participants, of which [`REMOVALS_AT_ONCE`] are in flight at a time, then the checks of single users.
     pub(crate) fn take_due(
         &mut self,
         now: Timestamp,
@@ -316,11 +397,51 @@ impl MembershipMonitor {
             actions.push(action);
         }
         self.take_due_removals(now, limit, in_flight, actions);
+        for sweep in &mut self.sweeps {
+            while actions.len() < limit
+                && let Some(user_id) = sweep.user_checks.next()
+            {
+                let matrix_room_id = sweep.matrix_room_id.clone();
+                let action =
+                    in_flight.start(now, seq, Request::IsUserJoined { matrix_room_id, user_id: user_id.clone() });
+                sweep.user_checks.in_flight.insert(action.id, user_id.clone());
+                sweep.user_checks.checked_at.insert(user_id, now);
+                actions.push(action);
+            }
+        }
+    }
+
+    /// Adds the due removal of a participant that isn't known to be connected to `actions`, unless one is in flight.
+    pub(crate) fn take_due_searches(
+        &mut self,
+        now: Timestamp,
+        limit: usize,
+        in_flight: &mut InFlight,
+        actions: &mut Vec<Action>,
+    ) {
+        let is_searching = |tracked: &Tracked| tracked.removal.is_some_and(|attempt| attempt.action_id.is_some());
+        if actions.len() >= limit
+            || self.tracked.values().any(|tracked| !tracked.is_connected() && is_searching(tracked))
+        {
+            return;
+        }
+        let seq = self.latest_seq;
+        let due = |tracked: &Tracked| tracked.removal?.due().filter(|due| *due <= now && !tracked.is_connected());
+        let Some(tracked) =
+            self.tracked.values_mut().filter(|tracked| due(tracked).is_some()).min_by_key(|tracked| due(tracked))
+        else {
+            return;
+        };
+        let Track { room, identity, .. } = tracked.request.clone();
+        let action = in_flight.start(now, seq, Request::RemoveParticipant { room, identity });
+        tracked.removal_started(now, action.id);
+        actions.push(action);
     }
 
     /// Times at which there is something to do, polls apart.
     pub(crate) fn dues(&self) -> impl Iterator<Item = Timestamp> {
-        let sweeps = self.due_sweeps().map(|(due, _)| due);
+        let checks = self.sweeps.iter().filter(|sweep| sweep.user_checks.is_due()).map(|_| Timestamp::default());
+        let sweeps = self.due_sweeps().map(|(due, _)| due).chain(checks);
         let removals = self.tracked.values().filter_map(|tracked| tracked.removal?.due());
         let deletions = self.sweeps.iter().filter_map(|sweep| sweep.deletion?.due());
         let expiries = self.tracked.values().filter_map(Tracked::expires_from_memory_at);
@@ -329,13 +450,16 @@ impl MembershipMonitor {
 
     /// When the SFU is to be polled for participants whose tokens have expired.
     pub(crate) fn poll_due(&self) -> Option<Timestamp> {
-        let due = self.tracked.values().filter_map(Tracked::poll_due).min()?;
-        Some(due.max(self.polls_paused_until.unwrap_or_default()))
+        let due = self.tracked.values().filter_map(Tracked::poll_due).min();
+        let due = due.map(|due| due.max(self.polls_paused_until.unwrap_or_default()));
+        [due, self.search_due].into_iter().flatten().min()
     }
 
     /// Scopes of the participants to poll the SFU for. A sanity check covers all of them, connected or not: the
     /// webhook of a connection may have been lost.
-    pub(crate) fn poll_scopes(&self, now: Timestamp, sanity_check: bool) -> Vec<Scope> {
+    pub(crate) fn poll_scopes(&mut self, now: Timestamp, sanity_check: bool) -> Vec<Scope> {
+        let search = self.search_due.take_if(|due| *due <= now).is_some();
+        let sanity_check = sanity_check || search;
         let poll = self.poll_due().is_some_and(|due| due <= now);
         let is_due = |tracked: &&Tracked| sanity_check || (poll && tracked.poll_due().is_some_and(|due| due <= now));
         self.tracked.values().filter(is_due).map(|tracked| Scope::One(tracked.request.identity.clone())).collect()
@@ -403,19 +527,25 @@ impl MembershipMonitor {
         }
     }
 
-    /// Applies an answer as of `started_seq` to all participants but those that were given a token since.
+    /// Applies an answer as of `started_seq` to all participants that it is about, but those that were given a token
+    /// since.
     fn apply_membership(
         &mut self,
         now: Timestamp,
         matrix_room_id: &MatrixRoomId,
         started_seq: Seq,
-        is_joined: impl Fn(&UserId) -> bool,
+        is_joined: impl Fn(&UserId) -> Option<bool>,
     ) {
         for tracked in self.tracked.values_mut() {
             let renewed = tracked.token_seq > started_seq && !Mutant::BelieveOldMembers.is_injected();
-            if tracked.request.matrix_room_id == *matrix_room_id && !renewed {
-                let joined = is_joined(&tracked.request.user_id);
+            if tracked.request.matrix_room_id == *matrix_room_id
+                && !renewed
+                && let Some(joined) = is_joined(&tracked.request.user_id)
+            {
                 tracked.handle(now, if joined { Signal::Member } else { Signal::NotMember });
+                if !joined && !tracked.is_connected() && tracked.removal.is_none() {
+                    self.search_due = Some(now);
+                }
             }
         }
     }
@@ -430,21 +560,36 @@ impl MembershipMonitor {
 
     fn take_due_removals(&mut self, now: Timestamp, limit: usize, in_flight: &mut InFlight, actions: &mut Vec<Action>) {
         let seq = self.latest_seq;
-        let slots = REMOVALS_AT_ONCE.saturating_sub(in_flight.removing()).min(limit.saturating_sub(actions.len()));
+        // A search in flight takes no place of these.
+        let searches = self.tracked.values().filter(|tracked| !tracked.is_connected());
+        let searching = searches.filter_map(|tracked| tracked.removal?.action_id).count();
+        let removing = in_flight.removing().saturating_sub(searching);
+        let slots = REMOVALS_AT_ONCE.saturating_sub(removing).min(limit.saturating_sub(actions.len()));
         let is_due = |attempt: &&mut Attempt| attempt.due().is_some_and(|due| due <= now);
         let room = self.room().cloned();
         let deletions = self.sweeps.iter_mut().filter_map(|sweep| {
             let attempt = sweep.deletion.as_mut().filter(is_due)?;
             Some((attempt, Request::DeleteRoom { room: room.clone()?, matrix_room_id: sweep.matrix_room_id.clone() }))
         });
-        let removals = self.tracked.values_mut().filter_map(|tracked| {
-            let attempt = tracked.removal.as_mut().filter(is_due)?;
-            let Track { room, identity, .. } = tracked.request.clone();
-            Some((attempt, Request::RemoveParticipant { room, identity }))
-        });
-        for (attempt, request) in deletions.chain(removals).take(slots) {
+        let before = actions.len();
+        for (attempt, request) in deletions.take(slots) {
             let action = in_flight.start(now, seq, request);
             attempt.action_id = Some(action.id);
+            actions.push(action);
+        }
+        let by_identity = Mutant::RemoveByIdentity.is_injected();
+        let is_due = |tracked: &&mut Tracked| {
+            let connected = tracked.is_connected() || by_identity;
+            connected && tracked.removal.is_some_and(|attempt| attempt.due().is_some_and(|due| due <= now))
+        };
+        let mut removals: Vec<&mut Tracked> = self.tracked.values_mut().filter(is_due).collect();
+        if !by_identity {
+            removals.sort_by_key(|tracked| tracked.tried_at);
+        }
+        for tracked in removals.into_iter().take(slots.saturating_sub(actions.len() - before)) {
+            let Track { room, identity, .. } = tracked.request.clone();
+            let action = in_flight.start(now, seq, Request::RemoveParticipant { room, identity });
+            tracked.removal_started(now, action.id);
             actions.push(action);
         }
     }
@@ -458,6 +603,11 @@ impl MembershipMonitor {
                 let due = if sweep.forbidden { Timestamp::default() } else { sweep.due? };
                 Some((due, &sweep.matrix_room_id))
             })
+    }
+
+    fn connected_users(&self, matrix_room_id: &MatrixRoomId) -> BTreeSet<UserId> {
+        let connected = self.tracked.values().filter(|tracked| tracked.is_connected()).map(|tracked| &tracked.request);
+        connected.filter(|token| token.matrix_room_id == *matrix_room_id).map(|token| token.user_id.clone()).collect()
     }
 
     fn has_connected(&self, matrix_room_id: &MatrixRoomId) -> bool {
@@ -478,6 +628,7 @@ impl MembershipMonitor {
                 forbidden: false,
                 deletion: None,
                 misconfigured: false,
+                user_checks: UserChecks::default(),
             });
             self.sweeps.len() - 1
         });
@@ -497,7 +648,10 @@ impl MembershipMonitor {
     }
 }
 
-/// Removals in flight at a time: the other slots are for the delegated leaves.
+/// Checks of single users in flight at a time.
+const USER_CHECKS_AT_ONCE: usize = 2;
+
+/// Removals of connected participants in flight at a time: the other slots are for the delegated leaves.
 const REMOVALS_AT_ONCE: usize = 2;
 
 const SHORTEST_INTERVAL: Duration = Duration::from_secs(1);

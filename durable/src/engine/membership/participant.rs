@@ -6,7 +6,7 @@
 //!   outcomes of removals are [`Signal`]s; [`Tracked::handle`] is the transition table. [`Tracked::read_webhook`] and
 //!   [`Tracked::read_participants`] turn what the SFU reports into signals.
 //! - A sweep may find the user of a participant that isn't known to be connected missing from the Matrix room. The
-//!   webhook of its connection may have been lost, so its removal is requested all the same, once for each sweep: the
+//!   webhook of its connection may have been lost, so its removal is requested all the same, once for each token: the
 //!   SFU's `not_found` does no harm.
 //! - A token admits its holder until it expires, and the SFU itself refreshes the tokens of its participants. So a
 //!   participant is remembered until no token that is known of, and none that the SFU may have issued, admits it any
@@ -30,7 +30,7 @@
 //! | `RoomFinished`, `Removed` | no removal | no removal | `Absent` | `Absent` |
 //! | `NotFound` | no removal; `Missing`, if no known token is valid | no removal | `Absent` | `Absent` |
 //! | `Member` | no removal | no removal | | `Connected` |
-//! | `NotMember` | removal | removal | `Unwelcome` | removal at once |
+//! | `NotMember` | removal, once a token | removal, once a token | `Unwelcome` | removal at once |
 //! | `RemovalFailed` | no removal | no removal | | removal again, with back-off |
 //! | `RemovalSuperseded` | no removal | no removal | | `Connected` |
 //!
@@ -57,6 +57,10 @@ pub(crate) struct Tracked {
     /// When it was last known not to be connected, if it ever was.
     pub(crate) left_at: Option<Timestamp>,
     pub(crate) connections: Connections,
+    /// When its removal was last requested.
+    pub(crate) tried_at: Option<Timestamp>,
+    /// Its removal was requested while it wasn't known to be connected, since the latest token was issued.
+    sought: bool,
     /// Removal to request of the SFU. `Unwelcome` always has one, `Connected` never.
     pub(crate) removal: Option<Attempt>,
     /// When the latest token was issued. Its user was in the Matrix room then.
@@ -136,6 +140,8 @@ impl Tracked {
             state: State::Absent,
             left_at: None,
             connections: Connections::default(),
+            tried_at: None,
+            sought: false,
             removal: None,
             token_seq: seq,
             presence_seq: seq,
@@ -215,6 +221,8 @@ impl Tracked {
                 self.state = Unwelcome;
                 self.remove(now);
             }
+            // Sought once for each token: a user could fill the list with identities that never connect.
+            (Absent | Missing { .. }, NotMember) if self.sought && !Mutant::SeekAgain.is_injected() => {}
             (Absent | Missing { .. } | Unwelcome, NotMember) => self.remove(now),
             (Unwelcome, RemovalFailed(jitter)) => {
                 if let Some(attempt) = &mut self.removal {
@@ -253,7 +261,9 @@ impl Tracked {
                 // aborted had no media, but the SFU has given it a token.
                 let aborted = matches!(event.occurrence, Occurrence::ParticipantConnectionAborted(..));
                 if reason.is_reconnecting() || (aborted && !self.is_connected()) {
-                    return Some(Signal::TokenRefreshed(event.created_at.unwrap_or(now)));
+                    // Not later than now, whatever the SFU's clock says: the record is kept for as long as the token may be
+                    // valid.
+                    return Some(Signal::TokenRefreshed(event.created_at.map_or(now, |created| created.min(now))));
                 }
                 match self.connections.end(Alias::Member, participant, true) {
                     End::Latest | End::Later => Some(Signal::Left),
@@ -299,6 +309,7 @@ impl Tracked {
         self.changed |= self.request != renewed;
         self.request = renewed;
         self.token_seq = seq;
+        self.sought = false;
         self.handle(now, Signal::TokenIssued);
         moved
     }
@@ -372,6 +383,15 @@ impl Tracked {
 
     fn was_polled_since(&self, instant: Timestamp) -> bool {
         self.last_polled_at.is_some_and(|polled_at| polled_at >= instant)
+    }
+
+    /// Records that a request for its removal is in flight.
+    pub(crate) fn removal_started(&mut self, now: Timestamp, action_id: ActionId) {
+        self.tried_at = Some(now);
+        self.sought |= !self.is_connected();
+        if let Some(attempt) = &mut self.removal {
+            attempt.action_id = Some(action_id);
+        }
     }
 
     /// Requests the removal at once, however often the SFU has failed.

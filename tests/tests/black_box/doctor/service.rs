@@ -143,7 +143,7 @@ async fn a_misconfigured_service() {
 
     let report = world.examine().await;
 
-    World::assert_problem(&report, "healthz", "503: missing or invalid: LIVEKIT_SECRET, LIVEKIT_LOG_LEVEL");
+    World::assert_problem(&report, "healthz", "503: missing or invalid: LIVEKIT_LOG_LEVEL, LIVEKIT_SECRET");
     World::assert_skipped(&report, &AFTER_ADDRESS[2..]);
 }
 

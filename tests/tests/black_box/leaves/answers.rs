@@ -82,7 +82,7 @@ async fn a_restart_that_finds_no_event_ends_the_job() {
 
         let participant = stage.join(EntryPoint::GetToken, &member).await;
 
-        stage.forgotten(&member, "gone from the homeserver").await;
+        stage.forgotten(&member, "not found at the homeserver").await;
         stage.leave(&participant).await;
         assert_eq!((stage.events.restarts(&delay_id), stage.events.sends(&delay_id)), (1, 0), "{status}");
     }
@@ -113,7 +113,7 @@ async fn a_homeserver_that_is_away_is_tried_until_it_is_back() {
     stage.join(EntryPoint::GetToken, &in_room(0)).await;
     stage.leave(&participant).await;
     for room in [0, 1] {
-        stage.service.log().line_with(&["trying again", &in_room(room).room()]).await;
+        stage.service.log().line_with(&["retrying", &in_room(room).room()]).await;
     }
     stage.events.come_back().await;
 
@@ -130,7 +130,7 @@ async fn restarts_that_keep_failing_end_with_the_delay() {
 
     stage.events.answer_always(&delay_id, Operation::Restart, Reply::html(502));
 
-    stage.forgotten(&member, "out of reach until the delay was over").await;
+    stage.forgotten(&member, "expired at the homeserver").await;
     let calls = stage.events.calls().len();
     assert!(stage.events.restarts(&delay_id) > 1);
     stage.leave(&participant).await;
@@ -148,7 +148,7 @@ async fn sends_that_keep_failing_end_with_the_delay() {
 
     stage.leave(&participant).await;
 
-    stage.forgotten(&member, "out of reach until the delay was over").await;
+    stage.forgotten(&member, "expired at the homeserver").await;
     let sends = stage.events.sends(&delay_id);
     assert!(sends >= 1);
     // The homeserver's delay started a little later than the worker's, and ends later.

@@ -4,6 +4,7 @@
 //! identity, in order.
 
 use black_box::{Departure, EntryPoint, Member, Operation, Reply};
+use serde_json::json;
 
 use super::{LONG, SHORT, Stage, alice, bob};
 
@@ -53,7 +54,7 @@ async fn what_goes_wrong_with_the_homeserver_is_told_as_a_warning() {
     let (sent, participant) = stage.connected(&bob(), SHORT).await;
     stage.events.answer_always(&sent, Operation::Send, Reply::html(502));
     stage.leave(&participant).await;
-    stage.forgotten(&bob(), "out of reach until the delay was over").await;
+    stage.forgotten(&bob(), "expired at the homeserver").await;
 
     let lines = logged(&stage, &alice(), 3).await;
     assert_eq!(lines[2], owned(("warn", "delayed leave restart failed, retrying")));
@@ -67,7 +68,7 @@ async fn what_goes_wrong_with_the_homeserver_is_told_as_a_warning() {
 async fn an_event_that_the_homeserver_does_not_have_any_more_is_told() {
     let stage = Stage::new().await;
     let delay_id = stage.delegate(EntryPoint::GetToken, &alice(), LONG).await;
-    stage.events.answer_always(&delay_id, Operation::Restart, Reply::html(404));
+    stage.events.answer_always(&delay_id, Operation::Restart, Reply::json(404, &json!({ "errcode": "M_NOT_FOUND" })));
 
     stage.join(EntryPoint::GetToken, &alice()).await;
 

@@ -126,7 +126,7 @@ async fn an_event_that_the_homeserver_sent_meanwhile_is_done_with() {
     stage.events.until("end of the delay", fate, |fate| matches!(fate, Fate::TimedOut(_))).await;
     stage.service.start_again();
 
-    stage.forgotten(&alice(), "gone from the homeserver").await;
+    stage.forgotten(&alice(), "not found at the homeserver").await;
     stage.leave(&participant).await;
     assert_eq!(stage.events.sends(&delay_id), 0);
 }

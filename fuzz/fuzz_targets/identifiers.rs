@@ -1,0 +1,4 @@
+//! Server names, user ids, room ids and addresses: see `matrixrtc_edge::fuzzing`.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| matrixrtc_edge::fuzzing::identifiers(data));

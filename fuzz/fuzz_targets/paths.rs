@@ -1,0 +1,4 @@
+//! Paths of requests: see `matrixrtc_edge::fuzzing`.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| matrixrtc_edge::fuzzing::paths(data));

@@ -1,0 +1,4 @@
+//! `Authorization` headers of webhooks: see `matrixrtc_edge::fuzzing`.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| matrixrtc_edge::fuzzing::webhook_header(data));

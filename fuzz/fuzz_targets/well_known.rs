@@ -1,0 +1,4 @@
+//! Well-known files and their redirects: see `matrixrtc_edge::fuzzing`.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| matrixrtc_edge::fuzzing::well_known(data));
