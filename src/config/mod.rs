@@ -44,7 +44,7 @@ configuration! {
     /// server names, by commas or spaces, whose users create rooms; `*` alone: all
     "LIVEKIT_FULL_ACCESS_HOMESERVERS" => full_access: FullAccess = required(FullAccess::parse);
 
-    /// seconds between two checks that connected participants are on the SFU; `0`: never
+    /// seconds between two checks that connected participants are on the SFU; `0`: once an hour
     "LIVEKIT_SANITY_CHECK_INTERVAL_SECONDS" => sanity_check_interval: Option<Duration> = default("0", parse_interval);
 
     /// `debug`, `info`, `warn` or `error`

@@ -4,7 +4,7 @@
 //! URI"](https://spec.matrix.org/latest/client-server-api/#well-known-uri)).
 //!
 //! How it works:
-//! - the URL is fetched within 4 s, and up to five redirects are followed, to https and allowed addresses only;
+//! - the URL is fetched within 4 s, and up to two redirects are followed, to a well-known file of the same kind, https and allowed addresses only;
 //! - the body must be JSON with the expected field; anything else counts as absent;
 //! - the lifetime comes from `Cache-Control` or `Expires`: 24 h by default, between a minute and 48 h;
 //! - an unreachable host is tried again after a minute, an absent file after 10 minutes.
