@@ -2,14 +2,17 @@
 //!
 //! How it works:
 //! - a body with a `Content-Length` is read in one piece, or rejected by its length alone; any other is read as a
-//!   stream, up to the limit;
+//!   stream, up to the limit, and so is one that also has a `Transfer-Encoding`, beside which its length says nothing;
 //! - [`Fields`] is a JSON object from which an endpoint takes fields by name and type; [`Fields::expect_no_more`]
 //!   rejects the rest, so that each endpoint decides whether unknown fields are errors;
 //! - `null` counts as absent, because a missing field and a field of the wrong type have different error codes
 //!   (`docs/protocol.md#errors`);
 //! - errors name fields and never quote values, which may be tokens.
 
+use js_sys::Uint8Array;
+use js_sys::futures::JsFuture;
 use serde_json::{Map, Value};
+use wasm_bindgen::JsValue;
 use web_sys::Request;
 
 use crate::error::ApiError;
@@ -17,9 +20,14 @@ use crate::fetch::read_at_most;
 
 /// Reads the body of `request`. A body larger than `limit` bytes is rejected without being read to its end.
 pub async fn read(request: &Request, limit: usize) -> Result<Vec<u8>, ApiError> {
-    let length = request.headers().get("Content-Length").ok().flatten();
-    if length.and_then(|length| length.parse::<usize>().ok()).is_some_and(|length| length > limit) {
+    let headers = request.headers();
+    let header = |name| headers.get(name).ok().flatten();
+    let length = header("Content-Length").and_then(|length| length.parse::<usize>().ok());
+    if length.is_some_and(|length| length > limit) {
         return Err(ApiError::TooLarge);
+    }
+    if length.is_some() && header("Transfer-Encoding").is_none() {
+        return read_whole(request).await.map_err(|_| ApiError::Unreadable);
     }
     match request.body() {
         None => Ok(Vec::new()),
@@ -28,6 +36,12 @@ pub async fn read(request: &Request, limit: usize) -> Result<Vec<u8>, ApiError> 
             Err(_) => Err(ApiError::Unreadable),
         },
     }
+}
+
+/// Reads a body whose length the runtime holds the client to. It costs less memory than a stream.
+async fn read_whole(request: &Request) -> Result<Vec<u8>, JsValue> {
+    let body = JsFuture::from(request.array_buffer()?).await?;
+    Ok(Uint8Array::new(&body).to_vec())
 }
 
 /// Fields of a JSON object, taken out one by one.

@@ -9,7 +9,7 @@ import { Room as RustRoom, __wbg_reset_state, __worker_init_state, fetch } from 
 
 Error.stackTraceLimit = 100;
 const state = __worker_init_state();
-// The functions that let each call that is under way fail.
+// The functions that let each alarm that is under way fail.
 const underWay = new Set();
 let criticalError = false;
 Object.defineProperty(state, "criticalError", {
@@ -47,7 +47,7 @@ export class Room extends DurableObject {
   }
 
   alarm() {
-    return call(() => this.#current().alarm());
+    return alarmCall(() => this.#current().alarm());
   }
 
   #current() {
@@ -60,18 +60,25 @@ export class Room extends DurableObject {
   }
 }
 
-// A call that was under way in an instance that has panicked would never end: it fails, so that the platform repeats an
-// alarm, and answers a request.
 async function call(rust) {
   startAnewAfterPanic();
+  try {
+    return await rust();
+  } catch (error) {
+    noticeTrap(error);
+    throw error;
+  }
+}
+
+// An alarm that was under way in an instance that has panicked would never end: it fails, so that the platform repeats it.
+// Requests aren't kept here: after their clients have disconnected, nothing would take them out again, and the platform
+// itself ends those that hang.
+async function alarmCall(rust) {
   let fail;
   const panicked = new Promise((_, reject) => (fail = reject));
   underWay.add(fail);
   try {
-    return await Promise.race([rust(), panicked]);
-  } catch (error) {
-    noticeTrap(error);
-    throw error;
+    return await Promise.race([call(rust), panicked]);
   } finally {
     underWay.delete(fail);
   }
