@@ -18,7 +18,7 @@
 //!   each outcome, and goes on until nothing is due and nothing is in flight. While it waits for outcomes,
 //!   [`RoomEngine::next_due_after`] is when the engine needs it again, if no command comes before;
 //! - loads the engine anew after a crash, or when it couldn't store something: actions that were in flight are due
-//!   again.
+//!   again, and restarts of which it isn't known whether they were made.
 //!
 //! As code, with a `Vec` for a disk and a loop for an alarm:
 //!
@@ -101,8 +101,8 @@
 //!
 //! `Waiting` begins with a poll, `Connected` with a `restart` (unless it follows `Suspected`), `Leaving` with a
 //! `send`, before which the SFU is polled unless the participant was seen to be gone in the last three seconds.
-//! `Waiting` lasts `min(T, 1 h)`, `Suspected` an hour at most, and `Leaving` until `T` has passed since the last
-//! restart, but a second at least and an hour at most.
+//! `Waiting` lasts `min(T, 1 h)`, `Suspected` an hour at most, and `Leaving` until `T`, or ten seconds if that is longer,
+//! has passed since the last restart, but a second at least and an hour at most.
 //!
 //! # The states of a tracked participant
 //!

@@ -74,7 +74,8 @@ impl Upstreams for WorkerUpstreams<'_> {
             Request::JoinedMembers { matrix_room_id } => {
                 let queried = self.membership(&matrix_room_id, async |homeserver, room| {
                     match homeserver.joined_members(room).await {
-                        Err(HomeserverError::Malformed | HomeserverError::NoAnswer(FetchError::TooLarge)) => {
+                        Err(error @ (HomeserverError::Malformed | HomeserverError::NoAnswer(FetchError::TooLarge))) => {
+                            self.log_failed_query(&matrix_room_id, &error);
                             Ok(MembersAnswer::Unreadable)
                         }
                         answer => answer,
@@ -153,12 +154,12 @@ impl WorkerUpstreams<'_> {
             Ok(homeserver) => query(&homeserver, &room).await,
             Err(error) => Err(error.into()),
         };
-        outcome
-            .inspect_err(|error| {
-                let fields = json!({"matrix_room": matrix_room.as_str(), "cause": error.to_string()});
-                self.log.write(Level::Warn, "homeserver membership query failed", fields);
-            })
-            .ok()
+        outcome.inspect_err(|error| self.log_failed_query(matrix_room, error)).ok()
+    }
+
+    fn log_failed_query(&self, matrix_room: &MatrixRoomId, error: &HomeserverError) {
+        let fields = json!({"matrix_room": matrix_room.as_str(), "cause": error.to_string()});
+        self.log.write(Level::Warn, "homeserver membership query failed", fields);
     }
 
     fn removal(&self, room: &str, outcome: Result<RemovalAnswer, RoomServiceError>) -> RemovalAnswer {

@@ -42,6 +42,13 @@ pub enum Invariant {
     /// A tracked participant is forgotten once it has left and its tokens have expired, even those that can't be
     /// known.
     Forgotten,
+    /// No room, user or homeserver has more delegations or tracked participants than the bounds allow, and the SFU is
+    /// polled once a second at most.
+    Limited,
+    /// Homeservers that don't answer leave two of the six places to those that do.
+    Fair,
+    /// The leave of a participant has been sent within five seconds, whatever others do, where its homeserver works.
+    LeavesSoon,
     /// Actions are bounded by time and inputs, an alarm never goes off in vain twice running, and a room without
     /// delegations has none.
     Bounded,

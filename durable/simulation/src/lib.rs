@@ -24,6 +24,7 @@ mod object;
 mod removal;
 mod runner;
 mod sfu;
+mod siege;
 mod weather;
 mod world;
 

@@ -11,6 +11,7 @@ use thiserror::Error;
 
 use crate::homeserver::Fate;
 use crate::invariant::Violation;
+use crate::siege::{self, Siege};
 use crate::world::World;
 
 /// Simulation in which a promise was broken.
@@ -47,6 +48,9 @@ pub struct Totals {
 /// Runs one simulation.
 pub fn simulate(seed: u64) -> Result<Totals, Failure> {
     let _running = Running(seed);
+    if seed % siege::EVERY == siege::EVERY - 50 {
+        Siege::new(seed).run().map_err(|violation| Failure { seed, violation })?;
+    }
     let mut world = World::new(seed, false);
     world.run().map_err(|violation| Failure { seed, violation })?;
     let fates = |fate: Fate| world.homeservers.events.iter().filter(|event| event.fate == fate).count() as u64;

@@ -61,6 +61,17 @@ broken_by! {
     forgetting_who_is_gone: ForgetWhenAbsent breaks AcknowledgedIsKept;
     forgetting_after_one_look: ForgetAfterFirstPoll breaks AcknowledgedIsKept;
     forgetting_who_is_connected: ForgetConnected breaks Recorded;
+    taking_any_number_of_delegations: NoBound breaks Limited;
+    taking_retry_after_literally: RetryAfterLiterally breaks Bounded;
+    deleting_before_putting: DeleteFirst breaks AcknowledgedIsKept;
+    seeking_the_absent_again_and_again: SeekAgain breaks Bounded;
+    taking_unreadable_members_for_nobody: UnreadableMeansNobody breaks MembersStay;
+    removing_nobody_for_unreadable_members: UnreadableRemovesNobody breaks NonMembersGo;
+    keeping_no_places: NoPlacesKept breaks Fair;
+    ordering_by_due_time: OrderByDueTime breaks Fair;
+    polling_one_by_one: PollOneByOne breaks Limited;
+    believing_a_stale_arming: BelieveStaleArming breaks AcknowledgedIsKept;
+    skipping_missed_restarts: SkipMissedRestarts breaks KeptAlive;
 }
 
 /// The promise that an engine with that mutant is first found to break.

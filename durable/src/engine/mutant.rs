@@ -93,7 +93,7 @@ mod switch {
 
     impl Mutant {
         /// All mutants.
-        pub const ALL: [Self; 24] = [
+        pub const ALL: [Self; 35] = [
             Self::IgnoreSid,
             Self::ForgetEndedConnections,
             Self::BelieveReconnecting,
@@ -118,6 +118,17 @@ mod switch {
             Self::ForgetWhenAbsent,
             Self::ForgetAfterFirstPoll,
             Self::ForgetConnected,
+            Self::NoBound,
+            Self::RetryAfterLiterally,
+            Self::DeleteFirst,
+            Self::SeekAgain,
+            Self::UnreadableMeansNobody,
+            Self::UnreadableRemovesNobody,
+            Self::NoPlacesKept,
+            Self::OrderByDueTime,
+            Self::PollOneByOne,
+            Self::BelieveStaleArming,
+            Self::SkipMissedRestarts,
         ];
 
         /// Runs `body` with this mutant in the engines on this thread.

@@ -42,6 +42,8 @@ pub struct RoomEngine {
     pub(crate) membership: MembershipMonitor,
     pub(crate) in_flight: InFlight,
     pub(crate) sanity_check_due: Option<Timestamp>,
+    /// Time of the latest call.
+    latest: Timestamp,
     /// When the SFU may be polled again.
     pub(crate) next_poll: Timestamp,
     newest: DelegationId,
@@ -103,6 +105,7 @@ impl RoomEngine {
         Self {
             config,
             newest: delegations.keys().next_back().copied().unwrap_or(DelegationId(0)),
+            latest: now,
             next_poll: Timestamp::default(),
             delegations,
             membership,
@@ -118,6 +121,7 @@ impl RoomEngine {
     /// Handles an input. It starts no action: see [`take_due`](Self::take_due). The answer is that to a command; where
     /// it is [`RoomAnswer::Full`], nothing has changed.
     pub fn handle(&mut self, now: Timestamp, input: Input) -> RoomAnswer {
+        self.latest = now;
         match input {
             Input::Command(RoomCommand::Delegate(request)) => {
                 if self.is_full_for(&request) {
@@ -153,6 +157,7 @@ impl RoomEngine {
     /// outcome is handed in. It is to be called again after each outcome, until it returns nothing and nothing is in
     /// flight.
     pub fn take_due(&mut self, now: Timestamp, limit: usize) -> Vec<Action> {
+        self.latest = now;
         for (id, action) in self.in_flight.timed_out(now) {
             let outcome = action.request.failed();
             self.outcome(now, id, action, outcome, Jitter::MIDDLE);
@@ -248,12 +253,12 @@ impl RoomEngine {
     }
 
     fn room_row(&self) -> RoomRow {
-        // A restart in flight isn't done yet.
+        // A restart in flight isn't done yet, and a delegation may connect at any time from now on.
         let restarts = self.delegations.values().filter_map(|delegation| match delegation.progress.state {
             State::Connected | State::Suspected { .. } => Some(delegation.progress.due),
             State::Waiting | State::Leaving { .. } => None,
         });
-        RoomRow { sanity_check_due: self.sanity_check_due, handled_until: restarts.min() }
+        RoomRow { sanity_check_due: self.sanity_check_due, handled_until: restarts.chain([self.latest]).min() }
     }
 
     fn dues(&self) -> impl Iterator<Item = Timestamp> {

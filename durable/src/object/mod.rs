@@ -5,7 +5,8 @@
 //! - [`RoomObject::command`] lets the engine handle a command, stores the changes and sets the alarm before it
 //!   returns. It sends no request.
 //! - [`RoomObject::alarm`] acts: it takes due actions from the engine, performs a few at a time, and hands in their
-//!   outcomes until nothing is due or its share is used up. Then it sets the next alarm.
+//!   outcomes until nothing is due or its share is used up. Then it sets the next alarm. It naps through the first
+//!   polls for a new delegation: an alarm would be a row.
 //! - SQLite has one row for each delegation, from its acceptance until its leave is sent or given up, and one for
 //!   each tracked participant, from its first token until none admits it any more. With the last row the object drops
 //!   everything.

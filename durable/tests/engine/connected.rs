@@ -145,22 +145,6 @@ fn a_time_named_beyond_the_delay_ends_the_delegation_with_it() {
     assert_eq!(call.endings, [Ending::GaveUp]);
 }
 
-/// A homeserver that names the end of time doesn't keep a delegation until then.
-#[test]
-fn a_time_named_beyond_the_delay_does_not_outlast_it_after_a_crash() {
-    for wait in [Duration::from_secs(3600), Duration::MAX] {
-        let mut call = Call::with_alice(60);
-        call.next_acts();
-        call.homeserver(HomeserverAnswer::Limited(Some(wait)));
-        call.crash();
-        assert_eq!(call.wait_for_due(), 12.0);
-        assert_eq!(call.acts(), ["restart alice"]);
-        call.homeserver(HomeserverAnswer::Limited(Some(wait)));
-        assert_eq!(call.acts(), [""; 0]);
-        assert_eq!(call.endings, [Ending::GaveUp]);
-    }
-}
-
 #[test]
 fn what_expired_while_nothing_ran_gets_one_restart() {
     let mut call = Call::with_alice(60);

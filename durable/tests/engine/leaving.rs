@@ -156,22 +156,6 @@ fn a_time_named_beyond_the_window_ends_the_leave_with_it() {
 }
 
 #[test]
-fn a_time_named_beyond_the_window_does_not_outlast_it_after_a_crash() {
-    let mut call = Call::with_alice(60);
-    call.left("alice", "PA_1");
-    call.acts();
-    call.homeserver(HomeserverAnswer::Limited(Some(Duration::MAX)));
-    call.crash();
-    assert_eq!(call.wait_for_due(), 60.0);
-    assert_eq!(call.acts(), ["get alice"]);
-    call.sfu(&[]);
-    assert_eq!(call.acts(), ["send alice"]);
-    call.homeserver(HomeserverAnswer::Limited(Some(Duration::MAX)));
-    assert_eq!(call.acts(), [""; 0]);
-    assert_eq!(call.endings, [Ending::GaveUp]);
-}
-
-#[test]
 fn a_restart_under_way_does_not_hold_up_the_leave() {
     let mut call = Call::with_alice(60);
     assert_eq!(call.next_acts(), ["restart alice"]);

@@ -86,6 +86,19 @@ fn a_load_finds_its_place_among_the_restarts() {
     assert_eq!(call.acts(), ["get alice", "restart alice"], "it isn't known whether that was done");
 }
 
+/// The room's row is as old as the last sanity check: it says nothing about a delegation that has connected since.
+#[test]
+fn an_old_note_of_what_was_done_counts_for_older_restarts_only() {
+    let mut call = Call::with_sanity_check(3600);
+    call.delegate("alice", 24 * 3600);
+    call.connect("alice", "PA_1");
+    call.delegate("bob", 60);
+    call.connect("bob", "PA_2");
+    call.wait(50.0);
+    call.crash();
+    assert!(call.acts().contains(&"restart bob".to_owned()));
+}
+
 #[test]
 fn questions_and_their_answers_write_nothing_while_nobody_comes() {
     let mut call = Call::new();

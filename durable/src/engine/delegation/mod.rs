@@ -266,10 +266,9 @@ impl Delegation {
                 self.progress.due = now + HOUR * 24;
             }
             (Leaving { .. }, SendFailed(_)) if Mutant::GiveUpAfterFailure.is_injected() => return Some(Ending::GaveUp),
-            (Connected | Suspected { .. }, RestartFailed(wait)) => {
-                self.try_homeserver_again(now + wait, self.deadline());
+            (Connected | Suspected { .. }, RestartFailed(wait)) | (Leaving { .. }, SendFailed(wait)) => {
+                self.try_homeserver_again(now + wait);
             }
-            (Leaving { since }, SendFailed(wait)) => self.try_homeserver_again(now + wait, self.send_until(since)),
             (Connected | Suspected { .. }, DelayElapsed) => return Some(Ending::GaveUp),
 
             // It has left already.
@@ -346,10 +345,8 @@ impl Delegation {
         self.tried = false;
     }
 
-    /// Schedules the next try. One that would come after `limit` isn't made: after a load, which doesn't know of the tries
-    /// before it, there is one at `limit`, whatever time the homeserver has named.
-    fn try_homeserver_again(&mut self, due: Timestamp, limit: Timestamp) {
-        self.progress.due = due.min(limit);
+    fn try_homeserver_again(&mut self, due: Timestamp) {
+        self.progress.due = due;
         self.progress.failures = self.progress.failures.saturating_add(1);
         self.tried = true;
     }

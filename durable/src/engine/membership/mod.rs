@@ -200,6 +200,7 @@ impl MembershipMonitor {
                 return;
             }
             MembersAnswer::Forbidden => {
+                sweep.user_checks.pending.clear();
                 sweep.forbidden = true;
                 return;
             }
@@ -281,6 +282,9 @@ impl MembershipMonitor {
         match answer {
             ServerAnswer::Failed => self.sweep_failed(now, matrix_room_id),
             ServerAnswer::Joined(joined) => {
+                if joined {
+                    sweep.deletion = None;
+                }
                 self.apply_membership(now, matrix_room_id, started_seq, |other| (other == user_id).then_some(joined));
             }
         }
@@ -563,7 +567,8 @@ impl MembershipMonitor {
         // A search in flight takes no place of these.
         let searches = self.tracked.values().filter(|tracked| !tracked.is_connected());
         let searching = searches.filter_map(|tracked| tracked.removal?.action_id).count();
-        let removing = in_flight.removing().saturating_sub(searching);
+        let by_identity = Mutant::RemoveByIdentity.is_injected();
+        let removing = in_flight.removing().saturating_sub(if by_identity { 0 } else { searching });
         let slots = REMOVALS_AT_ONCE.saturating_sub(removing).min(limit.saturating_sub(actions.len()));
         let is_due = |attempt: &&mut Attempt| attempt.due().is_some_and(|due| due <= now);
         let room = self.room().cloned();
@@ -577,7 +582,6 @@ impl MembershipMonitor {
             attempt.action_id = Some(action.id);
             actions.push(action);
         }
-        let by_identity = Mutant::RemoveByIdentity.is_injected();
         let is_due = |tracked: &&mut Tracked| {
             let connected = tracked.is_connected() || by_identity;
             connected && tracked.removal.is_some_and(|attempt| attempt.due().is_some_and(|due| due <= now))
