@@ -21,7 +21,7 @@ use tokio_rustls::rustls::{ClientConfig, RootCertStore};
 
 use crate::{Answer, Webhook};
 
-/// A client of a server at an address, under a name: a new connection for each request.
+/// Client of a server at an address, under a name, with a new connection for each request.
 pub struct Client {
     address: SocketAddr,
     name: String,
@@ -31,12 +31,12 @@ pub struct Client {
 type Failure = Box<dyn std::error::Error + Send + Sync>;
 
 impl Client {
-    /// Without TLS.
+    /// Creates a client without TLS.
     pub fn new(address: SocketAddr, name: &str) -> Self {
         Self { address, name: name.to_owned(), authority: None }
     }
 
-    /// With TLS, for that name, and the authority in this PEM file, which may come later than the client.
+    /// Creates a client with TLS for this name and the authority in this PEM file, which may be written later.
     pub fn with_tls(address: SocketAddr, name: &str, authority: &Path) -> Self {
         Self { authority: Some(authority.to_owned()), ..Self::new(address, name) }
     }
@@ -47,7 +47,7 @@ impl Client {
         self.send(request.body(Full::new(body.to_string().into())).expect("a request")).await
     }
 
-    /// A request with another method, and no body.
+    /// Sends a request with another method, and no body.
     pub async fn request(&self, method: Method, path: &str) -> Answer {
         self.send(Request::builder().method(method).uri(path).body(Full::default()).expect("a request")).await
     }
@@ -57,7 +57,7 @@ impl Client {
         self.send(webhook.request_to(path, Some(&webhook.authorization()))).await
     }
 
-    /// Whether there is an answer, whichever it is.
+    /// Whether there is a response, with any status.
     pub async fn is_answered(&self) -> bool {
         let request = Request::get("/").body(Full::default()).expect("a request");
         self.try_send(request).await.is_ok()

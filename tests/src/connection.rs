@@ -6,33 +6,33 @@ use tokio::time::timeout;
 
 use crate::Service;
 
-/// A TCP connection to the worker, for clients that don't speak HTTP as they should, or leave in the middle of it.
+/// TCP connection to the worker, for clients that send invalid HTTP, or disconnect in the middle of a request.
 pub struct Connection(TcpStream);
 
 impl Service {
-    /// A new connection.
+    /// Opens a connection.
     pub async fn connect(&self) -> Connection {
         Connection(TcpStream::connect(self.addr()).await.expect("the worker accepts connections"))
     }
 }
 
 impl Connection {
-    /// Sends bytes. That the worker has heard enough before their end is no failure.
+    /// Sends bytes. A worker that closes the connection before their end is no failure.
     pub async fn send(&mut self, bytes: &[u8]) {
         let _ = self.0.write_all(bytes).await;
     }
 
-    /// Sends nothing more.
+    /// Closes the sending side.
     pub async fn finish(&mut self) {
         let _ = self.0.shutdown().await;
     }
 
-    /// Leaves, as a client that dies: the worker's host is told at once (RST).
+    /// Ends the connection with a TCP reset (RST), like a client that dies.
     pub fn abort(self) {
         self.0.set_zero_linger().expect("an open socket");
     }
 
-    /// What arrives until it is `complete`, or until the worker closes the connection.
+    /// Receives bytes until they are `complete`, or until the worker closes the connection.
     pub async fn receive(&mut self, complete: impl Fn(&[u8]) -> bool) -> String {
         let mut received = Vec::new();
         let receiving = async {
@@ -50,7 +50,7 @@ impl Connection {
         received
     }
 
-    /// All that arrives until the worker closes the connection.
+    /// Receives all bytes until the worker closes the connection.
     pub async fn receive_to_end(&mut self) -> String {
         self.receive(|_| false).await
     }

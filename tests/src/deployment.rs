@@ -12,9 +12,9 @@ use xtask::{tools, workspace};
 use crate::service::Executable;
 use crate::{CertificateAuthority, Log, OwnHomeserver, Package, Resolver, Service, Sfu};
 
-/// The worker with its configuration (protocol 9), ready to be started in workerd.
+/// Worker with its configuration (`docs/protocol.md#configuration`), ready to be started in workerd.
 ///
-/// Without further calls: the setup's SFU and resolver, and no homeserver with full access that exists.
+/// By default it has the test setup's SFU and resolver, and full access for a homeserver that doesn't exist.
 pub struct Deployment {
     addr: SocketAddr,
     env: BTreeMap<String, String>,
@@ -34,17 +34,17 @@ impl Deployment {
             .full_access("nobody.example")
     }
 
-    /// Users of these homeservers create rooms.
+    /// Gives users of these homeservers full access.
     pub fn full_access(self, server_names: &str) -> Self {
         self.set("LIVEKIT_FULL_ACCESS_HOMESERVERS", server_names)
     }
 
-    /// Listens there instead of on a port that is free.
+    /// Sets the address, in place of a free port.
     pub fn at(self, addr: SocketAddr) -> Self {
         Self { addr, ..self }
     }
 
-    /// An application service of this homeserver.
+    /// Makes the worker an application service of this homeserver.
     pub fn homeserver_mode(self, homeserver: &OwnHomeserver) -> Self {
         self.set("LIVEKIT_HS_SERVER_NAME", homeserver.server_name())
             .set("LIVEKIT_AS_TOKEN", homeserver.as_token())
@@ -57,14 +57,14 @@ impl Deployment {
         self
     }
 
-    /// Leaves a variable out.
+    /// Removes a variable.
     pub fn unset(mut self, variable: &str) -> Self {
         self.env.remove(variable);
         self
     }
 
-    /// Binds what this ECMAScript module makes: its default export is called with `env`, which has the real namespaces of
-    /// Durable Objects.
+    /// Binds the result of this ECMAScript module: its default export is called with `env`, which has the real
+    /// namespaces of Durable Objects.
     pub fn bind(mut self, name: &str, module: impl std::fmt::Display) -> Self {
         self.env.remove(name);
         self.bindings.insert(name.to_owned(), module.to_string());
@@ -75,12 +75,12 @@ impl Deployment {
         &self.env
     }
 
-    /// The file with the certificate that is trusted.
+    /// File with the certificate to trust.
     pub(crate) fn trusted(&self) -> &Path {
         &self.trusted
     }
 
-    /// Starts it, and waits until it answers.
+    /// Starts it, and waits until it responds.
     pub fn start(self) -> Service {
         let mut program = production().unwrap_or_else(|error| panic!("{error:#}"));
         let directory = TempDir::new().expect("a temporary directory");
@@ -94,14 +94,14 @@ impl Deployment {
         Service::start(launch, Executable::Workerd(program), log, directory)
     }
 
-    /// Starts it as an operator at home does, from the packaged executable.
+    /// Starts it from the packaged executable, as on an operator's own machine.
     pub fn start_package(self, package: &Package) -> Service {
         let directory = TempDir::new().expect("a temporary directory");
         let (launch, log) = self.launch_in(directory.path());
         Service::start(launch, Executable::Package(package.clone()), log, directory)
     }
 
-    /// What an `EnvironmentFile=` of systemd's has to hold.
+    /// Content of an `EnvironmentFile=` of systemd.
     pub fn environment_file(&self) -> String {
         self.env.iter().map(|(name, value)| format!("{name}={value}\n")).collect()
     }
@@ -119,14 +119,14 @@ impl Deployment {
     }
 }
 
-/// The build that is there, and the workerd of the npm packages.
+/// Existing build, with the workerd of the npm packages.
 fn production() -> anyhow::Result<Program> {
     let root = workspace::root()?;
     Build::existing(&root)?;
     Ok(Program::in_dir(tools::workerd(&root)?, &Build::dir(&root)))
 }
 
-/// The configuration in which these bindings are made by modules of their names.
+/// Configuration in which these bindings come from modules of their names.
 fn with_bindings<'a>(config: &str, names: impl Iterator<Item = &'a String> + Clone) -> String {
     let mut config = config.to_owned();
     for name in names.clone() {

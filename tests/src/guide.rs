@@ -2,7 +2,7 @@ use std::fs;
 
 use xtask::workspace;
 
-/// A page of documentation, as far as tests hold it to its word.
+/// Page of the documentation, whose code blocks are tested.
 pub struct Guide(String);
 
 impl Guide {
@@ -12,7 +12,7 @@ impl Guide {
         Self(fs::read_to_string(path).expect("the guide"))
     }
 
-    /// The blocks of code in a language, in order.
+    /// Returns the blocks of code in a language, in order.
     pub fn blocks(&self, language: &str) -> Vec<String> {
         let mut blocks = Vec::new();
         let mut lines = self.0.lines();
@@ -25,7 +25,7 @@ impl Guide {
         blocks
     }
 
-    /// The only block that has this line in it.
+    /// Returns the only block that contains this line.
     pub fn block_with(&self, language: &str, line: &str) -> String {
         let mut blocks = self.blocks(language);
         blocks.retain(|block| block.lines().any(|of_block| of_block.trim() == line));

@@ -1,4 +1,4 @@
-//! A server that breaks the rules of HTTP on purpose, byte by byte.
+//! Server that violates HTTP on purpose, byte by byte.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -13,23 +13,24 @@ use tokio_rustls::TlsAcceptor;
 
 use crate::{Certificate, TestSetup};
 
-/// A TLS server that answers each connection's first request with a script. It counts what it could send.
+/// TLS server that responds to the first request of each connection with a script, and counts the bytes that it could
+/// send.
 pub struct HostilePeer {
     accepting: JoinHandle<()>,
     connections: Arc<AtomicUsize>,
     sent: Arc<AtomicU64>,
 }
 
-/// What the peer does, one after the other, once it has read the head of a request.
+/// Step of the script, which begins once the head of a request has been read.
 #[derive(Clone, Debug)]
 pub enum Step {
     /// Sends these bytes.
     Send(Bytes),
-    /// Sends these bytes so many times, or until the other side has had enough.
+    /// Sends these bytes this many times, or until the client closes the connection.
     Repeat(Bytes, usize),
-    /// Sends these bytes one by one, with that pause between two.
+    /// Sends these bytes one by one, with this pause between two.
     Drip(Bytes, Duration),
-    /// Keeps silent.
+    /// Sends nothing, and keeps the connection open.
     Silence,
     /// Ends the connection with a TCP reset.
     Reset,
@@ -62,12 +63,12 @@ impl HostilePeer {
         Self { accepting, connections, sent }
     }
 
-    /// The number of connections so far.
+    /// Number of connections so far.
     pub fn connections(&self) -> usize {
         self.connections.load(Ordering::SeqCst)
     }
 
-    /// The number of bytes that the other side's kernel has taken so far, TLS apart.
+    /// Number of bytes that the client's kernel has accepted so far, without TLS.
     pub fn sent(&self) -> u64 {
         self.sent.load(Ordering::SeqCst)
     }
@@ -99,7 +100,7 @@ async fn accept(
     }
 }
 
-/// Plays the script until the other side goes away.
+/// Performs the script until the client disconnects.
 async fn play(mut stream: tokio_rustls::server::TlsStream<TcpStream>, script: &[Step], sent: &AtomicU64) {
     if !read_head(&mut stream).await {
         return;
@@ -123,7 +124,7 @@ async fn play(mut stream: tokio_rustls::server::TlsStream<TcpStream>, script: &[
                 went_well
             }
             Step::Silence => {
-                // Ends when the other side does.
+                // Ends with the client.
                 let _ = stream.read(&mut [0; 1]).await;
                 false
             }

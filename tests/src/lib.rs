@@ -1,6 +1,6 @@
-//! Tests of the real build in workerd, over HTTP only, and the fakes that stand around it.
+//! Tests of the real build in workerd, over HTTP only, with fakes in place of homeservers and SFU.
 //!
-//! A test makes a [`TestSetup`], puts homeservers into it, deploys the worker there and talks to it:
+//! A test creates a [`TestSetup`], adds homeservers, deploys the worker there and sends requests to it:
 //!
 //! ```no_run
 //! # async fn example() {
@@ -17,9 +17,9 @@
 //! # }
 //! ```
 //!
-//! Every setup is a network of its own ([`Network`]), so names, well-known ports and public addresses are real to the worker,
-//! tests don't meet each other, and nothing leaves the machine. The fakes are strict: what they don't expect they refuse,
-//! and the test fails when the setup is dropped.
+//! Every test setup is a network of its own ([`Network`]): names, well-known ports and public addresses are real to
+//! the worker, tests don't interfere, and no packet leaves the machine. The fakes are strict: they refuse unexpected
+//! requests, and the test fails when the test setup is dropped.
 
 #![allow(
     clippy::expect_used,

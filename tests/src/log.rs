@@ -5,12 +5,12 @@ use std::time::Duration;
 use serde_json::Value;
 use tokio::time::{sleep, timeout};
 
-/// What workerd wrote: the worker's lines, which are JSON objects, and workerd's own, which aren't.
+/// Output of workerd: the worker's lines, which are JSON objects, and workerd's own, which aren't.
 pub struct Log {
     file: PathBuf,
 }
 
-/// A line of the worker's.
+/// Line of the worker.
 #[derive(Clone, Debug)]
 pub struct LogLine(pub Value);
 
@@ -19,35 +19,35 @@ impl Log {
         Self { file }
     }
 
-    /// Everything, as it is in the file.
+    /// Returns the whole file.
     pub fn text(&self) -> String {
         fs::read(&self.file).map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).unwrap_or_default()
     }
 
-    /// Drops what is there.
+    /// Empties the file.
     pub fn clear(&self) {
         fs::write(&self.file, "").expect("the log is mine");
     }
 
-    /// The worker's lines so far.
+    /// Returns the worker's lines so far.
     pub fn lines(&self) -> Vec<LogLine> {
         let is_object = |line: &&String| line.starts_with('{');
         self.complete_lines().iter().filter(is_object).map(|line| LogLine::parse(line)).collect()
     }
 
-    /// The lines that are no JSON objects.
+    /// Returns the lines that are no JSON objects.
     pub fn foreign_lines(&self) -> Vec<String> {
         self.complete_lines().into_iter().filter(|line| !line.starts_with('{')).collect()
     }
 
-    /// What follows the last line feed is still being written.
+    /// The part after the last line feed is still being written.
     fn complete_lines(&self) -> Vec<String> {
         let text = self.text();
         let complete = text.rsplit_once('\n').map_or("", |(complete, _)| complete);
         complete.lines().map(str::to_owned).collect()
     }
 
-    /// The first line for which `is` holds, as soon as there is one.
+    /// Waits for a line for which `is` holds, and returns the first one.
     pub async fn line(&self, what: &str, is: impl Fn(&LogLine) -> bool) -> LogLine {
         let poll = async {
             loop {
@@ -60,7 +60,7 @@ impl Log {
         timeout(PATIENCE, poll).await.unwrap_or_else(|_| panic!("no line in the log: {what}\n{}", self.text()))
     }
 
-    /// As soon as there is a line with all of these texts in it, regardless of their case.
+    /// Waits for a line that contains all of these texts, regardless of their case.
     pub async fn line_with(&self, texts: &[&str]) -> LogLine {
         self.line(&format!("with {texts:?}"), |line| line.has(texts)).await
     }
@@ -72,13 +72,13 @@ impl LogLine {
         Self(value.unwrap_or_else(|error| panic!("a log line isn't JSON ({error}): {line}")))
     }
 
-    /// Whether all of these texts are in it, regardless of their case.
+    /// Whether the line contains all of these texts, regardless of their case.
     pub fn has(&self, texts: &[&str]) -> bool {
         let line = self.0.to_string().to_lowercase();
         texts.iter().all(|text| line.contains(&text.to_lowercase()))
     }
 
-    /// `debug`, `info`, `warn` or `error`.
+    /// Level: `debug`, `info`, `warn` or `error`.
     pub fn level(&self) -> &str {
         self.0["level"].as_str().unwrap_or_default()
     }

@@ -12,9 +12,9 @@ use fakes::{Handler, Server, Serving};
 
 use crate::{Certificate, Reply, Request};
 
-/// A reverse proxy with TLS before the worker, which can do all that makes operators despair.
+/// Reverse proxy with TLS in front of the worker, which can make every mistake of a proxy.
 ///
-/// It strips its prefix and passes on what is below it; everything else is its own 404.
+/// It strips its prefix and forwards requests below it; its response to any other request is a 404 of its own.
 pub struct MeddlingProxy {
     meddling: Arc<Mutex<Option<Meddling>>>,
     server: Option<Server>,
@@ -22,7 +22,7 @@ pub struct MeddlingProxy {
     address: SocketAddr,
 }
 
-/// Gets a request and the worker's reply to it; what it gives goes to the client.
+/// Function of a request and the worker's reply to it, whose result is sent to the client.
 type Meddling = Arc<dyn Fn(&Request, Reply) -> Reply + Send + Sync>;
 
 impl MeddlingProxy {
@@ -47,24 +47,24 @@ impl MeddlingProxy {
         Self { meddling, server: Some(server), handler, address }
     }
 
-    /// From now on, clients get what `meddle` makes of the worker's replies.
+    /// Sends the results of `meddle` to clients, in place of the worker's replies.
     pub fn meddle(&self, meddle: impl Fn(&Request, Reply) -> Reply + Send + Sync + 'static) {
         *self.meddling.lock().unwrap() = Some(Arc::new(meddle));
     }
 
-    /// From now on it shows another certificate, or speaks no TLS.
+    /// Replaces the certificate, or switches TLS off.
     pub async fn show(&mut self, certificate: Option<Certificate>) {
         self.go_away().await;
         self.server = Some(Server::start(self.address, certificate, Serving::Http(self.handler.clone())).await);
     }
 
-    /// From now on it speaks something else than HTTP, under TLS.
+    /// Sends something other than HTTP, under TLS.
     pub async fn speak(&mut self, certificate: Certificate, greeting: &'static [u8]) {
         self.go_away().await;
         self.server = Some(Server::start(self.address, Some(certificate), Serving::Raw(greeting.into())).await);
     }
 
-    /// From now on nobody listens. Gives the address that is free now.
+    /// Closes the port, and returns its address.
     pub async fn go_away(&mut self) -> SocketAddr {
         if let Some(server) = self.server.take() {
             server.end().await;

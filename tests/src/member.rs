@@ -7,37 +7,37 @@ use sha2::{Digest, Sha256};
 
 use crate::OpenIdToken;
 
-/// A member of a call, with the names that this has on the SFU (protocol 4).
+/// Member of a call, with its names on the SFU (`docs/protocol.md#names-on-the-sfu`).
 #[derive(Clone, Debug)]
 pub struct Member {
-    /// The Matrix room.
+    /// Matrix room.
     pub room_id: String,
-    /// The slot in it.
+    /// Slot in the Matrix room.
     pub slot_id: String,
-    /// The user.
+    /// User.
     pub user_id: String,
-    /// The user's device.
+    /// Device of the user.
     pub device_id: String,
-    /// The membership's own id.
+    /// Id of the membership.
     pub member_id: String,
 }
 
-/// The ways to hand over a delayed leave.
+/// Entry points for delegating a delayed leave.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum EntryPoint {
-    /// With a request for a token, MSC4195.
+    /// `/get_token`: with a request for a token (MSC4195).
     GetToken,
-    /// With a request for a token, the legacy form.
+    /// `/sfu/get`: with a request for a token in the legacy form.
     SfuGet,
-    /// On its own.
+    /// `/delegate_delayed_leave`: without a token.
     Delegate,
 }
 
 impl EntryPoint {
-    /// All of them.
+    /// All entry points.
     pub const ALL: [Self; 3] = [Self::GetToken, Self::SfuGet, Self::Delegate];
 
-    /// Where it is.
+    /// Endpoint of the entry point.
     pub fn path(self) -> &'static str {
         match self {
             Self::GetToken => "/get_token",
@@ -48,7 +48,7 @@ impl EntryPoint {
 }
 
 impl Member {
-    /// A member of the room's one call that the legacy form knows.
+    /// Creates a member of the room's call in the legacy form's slot.
     pub fn of_room(room_id: &str, user_id: &str) -> Self {
         Self {
             room_id: room_id.to_owned(),
@@ -59,12 +59,12 @@ impl Member {
         }
     }
 
-    /// The LiveKit room.
+    /// LiveKit room.
     pub fn room(&self) -> String {
         hash(&[&self.room_id, &self.slot_id])
     }
 
-    /// The identity of who comes in through this entry_point.
+    /// Identity of a member that joins through this entry point.
     pub fn identity(&self, entry_point: EntryPoint) -> String {
         match entry_point {
             EntryPoint::GetToken | EntryPoint::Delegate => hash(&[&self.user_id, &self.device_id, &self.member_id]),
@@ -72,7 +72,7 @@ impl Member {
         }
     }
 
-    /// What to POST to this entry_point, with a leave to hand over.
+    /// Body for this entry point, with a leave to delegate.
     pub fn delegation(&self, entry_point: EntryPoint, token: &OpenIdToken, delay_id: &str, delay: Duration) -> Value {
         let mut body = self.request(entry_point, token);
         body["delay_id"] = delay_id.into();
@@ -80,7 +80,7 @@ impl Member {
         body
     }
 
-    /// What to POST to this entry_point, without one.
+    /// Body for this entry point, without a leave.
     pub fn request(&self, entry_point: EntryPoint, token: &OpenIdToken) -> Value {
         let openid_token = json!({
             "access_token": token.access_token,

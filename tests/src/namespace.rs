@@ -2,11 +2,11 @@ use std::fmt;
 
 use crate::Service;
 
-/// The real rooms' objects, behind a binding that says which it hands out, and with which options.
+/// Namespace of the real rooms' objects, behind a binding that logs each object that is requested, with its options.
 pub struct TalkativeNamespace;
 
 impl TalkativeNamespace {
-    /// The options of each object that was asked for, as JSON, in order.
+    /// Options of each object that was requested, as JSON, in order.
     pub fn options(service: &Service) -> Vec<String> {
         let lines = service.log().foreign_lines();
         lines.iter().filter_map(|line| Some(line.split_once(HANDED_OUT)?.1.to_owned())).collect()

@@ -15,14 +15,15 @@ use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::sched::{CloneFlags, unshare};
 use tempfile::TempDir;
 
-/// A network and a host table that only the calling thread, and the threads and processes it starts from here on, can see.
+/// Network and host table that only the calling thread can see, and the threads and processes that it starts from
+/// then on.
 ///
-/// Nothing but loopback exists in it, and loopback has addresses of the public internet too: the worker runs in its
+/// It has only loopback, which also has addresses of the public internet: the worker runs in its
 /// production configuration, which refuses private addresses, and reaches fakes on ports 443 and 8448 under names of
 /// their own.
 ///
-/// It takes Linux and the program `ip` (package `iproute2`). Without root the test program starts itself again as root of
-/// a user namespace.
+/// It needs Linux and the program `ip` (package `iproute2`). Without root the test program starts itself again as
+/// root of a user namespace.
 pub struct Network {
     directory: TempDir,
     names: Mutex<BTreeMap<String, Vec<IpAddr>>>,
@@ -52,7 +53,8 @@ impl Network {
         network
     }
 
-    /// The address of `host`: an IP literal's own, a known name's, or else a public IPv4 address that no other name has.
+    /// Returns the address of `host`: an IP literal's own, a known name's, or else a public IPv4 address of no other
+    /// name.
     pub fn address_of(&self, host: &str) -> IpAddr {
         if let Ok(literal) = host.trim_matches(['[', ']']).parse() {
             return literal;
@@ -65,13 +67,13 @@ impl Network {
         })
     }
 
-    /// A public IPv4 address that nothing uses yet.
+    /// Returns a public IPv4 address that isn't in use yet.
     pub fn unused_address(&self) -> IpAddr {
         let [a, b, c, _] = PUBLIC_V4.octets();
         IpAddr::from([a, b, c, self.taken.fetch_add(1, Ordering::SeqCst) + 1])
     }
 
-    /// Lets `name` resolve to `address`, whatever that is.
+    /// Lets `name` resolve to `address`, of any kind.
     pub fn point(&self, name: &str, address: IpAddr) {
         self.point_to_all(name, &[address]);
     }
@@ -84,7 +86,7 @@ impl Network {
         fs::write(self.directory.path().join("hosts"), host_table(&names)).expect("my host table");
     }
 
-    /// Puts a file of this content over a system file, for this network only.
+    /// Replaces a system file by one with this content, for this network only.
     fn shadow(&self, system_file: &str, content: &str) {
         let name = Path::new(system_file).file_name().unwrap();
         let file = self.directory.path().join(name);
@@ -101,7 +103,7 @@ impl Names for Network {
 }
 
 impl Drop for Network {
-    /// A thread that enters another network afterwards must find the system's files again.
+    /// Restores the system's files for a thread that enters another network afterwards.
     fn drop(&mut self) {
         for (system_file, _) in SHADOWED {
             let _ = umount2(system_file, MntFlags::MNT_DETACH);
@@ -158,14 +160,14 @@ fn start_again_in_user_namespace() -> ! {
     panic!("can't start again in a user namespace (run as root instead): {error}")
 }
 
-/// How names are resolved: from a table, and by nobody else.
+/// System files of name resolution, with their contents here: the host table is the only source.
 const SHADOWED: [(&str, &str); 3] =
     [("/etc/nsswitch.conf", "hosts: files dns\n"), ("/etc/resolv.conf", ""), ("/etc/hosts", LOCALHOST)];
 const LOCALHOST: &str = "127.0.0.1 localhost\n::1 localhost\n";
 
 const REENTERED: &str = "BLACK_BOX_USER_NAMESPACE";
 
-/// Somebody's on the real internet; here it is loopback's.
+/// Address of the public internet that loopback has here.
 const PUBLIC_V4: Ipv4Addr = Ipv4Addr::new(93, 184, 216, 0);
-/// The public IPv6 address that every [`Network`] has.
+/// Public IPv6 address that every [`Network`] has.
 pub const PUBLIC_V6: Ipv6Addr = Ipv6Addr::new(0x2606, 0x2800, 0x220, 1, 0, 0, 0, 5);

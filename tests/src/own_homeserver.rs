@@ -14,22 +14,22 @@ use fakes::{ForService, decoded, error};
 
 use crate::{Answer, CertificateAuthority, DelayedEvents, Homeserver, Network, Reply, Request, Service, Strictness};
 
-/// A homeserver that has the worker for an application service: it answers what that may ask (MSC4140, MSC4502, MSC4512),
+/// Homeserver whose application service is the worker: it handles the service's requests (MSC4140, MSC4502, MSC4512),
 /// and forwards its users' and other homeservers' requests to it (MSC4195).
 ///
-/// A request without a token, in a wrong user's name or for a path that isn't there is a breach; one with a wrong token is
-/// refused as Synapse would.
+/// A request without a token, on behalf of a wrong user or for an unknown path is a breach; one with a wrong token is
+/// refused as by Synapse.
 pub struct OwnHomeserver {
     /// Well-known and OpenID.
     pub home: Homeserver,
-    /// Its delayed events, which have owners, and its `/versions`.
+    /// Delayed events, which have owners, and `/versions`.
     pub events: DelayedEvents,
     as_token: String,
     hs_token: String,
     state: Arc<Mutex<State>>,
 }
 
-/// What an application service may ask.
+/// Kind of request of an application service.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Question {
     /// `is_joined?mxid=`.
@@ -38,24 +38,24 @@ pub enum Question {
     IsServerJoined,
     /// `joined_members`.
     JoinedMembers,
-    /// Something of another homeserver.
+    /// `fed_proxy`: a request to another homeserver.
     FedProxy,
-    /// Who it is.
+    /// `whoami`.
     WhoAmI,
-    /// Of which SFU clients are told (MSC4143).
+    /// `rtc/transports`: SFUs that are announced to clients (MSC4143).
     Transports,
-    /// What the worker answers, like any user.
+    /// Request to a path that is forwarded to the worker, as of any user.
     Proxied,
 }
 
-/// What the homeserver forwards to the worker.
+/// Path whose requests the homeserver forwards to the worker.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum HomeserverPath {
     /// A user's request for a token.
     ClientGetToken,
     /// Another homeserver's request for a token.
     FederationGetToken,
-    /// A user's request to look after a leave.
+    /// A user's request to delegate a leave.
     Delegate,
 }
 
@@ -72,7 +72,7 @@ struct State {
     relayed: Vec<Value>,
 }
 
-/// A worker, and the token that its homeserver has for it.
+/// Worker, with the `hs_token` of its homeserver.
 #[derive(Clone)]
 struct Destination {
     worker: String,
@@ -103,37 +103,37 @@ impl OwnHomeserver {
         Self { home, events, as_token, hs_token, state }
     }
 
-    /// Its name.
+    /// Server name.
     pub fn server_name(&self) -> &str {
         self.home.server_name()
     }
 
-    /// The token by which it knows the worker.
+    /// `as_token`, by which the worker authenticates itself.
     pub fn as_token(&self) -> &str {
         &self.as_token
     }
 
-    /// The token by which the worker knows it.
+    /// `hs_token`, by which the homeserver authenticates itself.
     pub fn hs_token(&self) -> &str {
         &self.hs_token
     }
 
-    /// The user is joined to the Matrix room.
+    /// Joins the user to the Matrix room.
     pub fn join(&self, room_id: &str, user_id: &str) {
         self.lock().rooms.entry(room_id.to_owned()).or_default().insert(user_id.to_owned());
     }
 
-    /// The user isn't any more.
+    /// Removes the user from the Matrix room.
     pub fn leave(&self, room_id: &str, user_id: &str) {
         self.lock().rooms.entry(room_id.to_owned()).or_default().remove(user_id);
     }
 
-    /// From now on, what it answers to questions of this kind.
+    /// Sets the reply to requests of this kind.
     pub fn answer_always(&self, question: Question, reply: Reply) {
         self.lock().replies.insert(question, reply);
     }
 
-    /// Lets its federation requests reach another homeserver, whose application service that worker is.
+    /// Lets its federation requests reach another homeserver, whose application service is that worker.
     pub fn federates_with(&self, other: &Self, worker: &Service) {
         let destination = Destination { worker: worker.url(""), hs_token: other.hs_token().to_owned() };
         self.lock().reachable.insert(other.server_name().to_owned(), destination);
@@ -144,22 +144,22 @@ impl OwnHomeserver {
         self.lock().transports.push(json!({ "type": "livekit", "url": sfu_url }));
     }
 
-    /// Passes users' requests on to this URL, with this token: what its registration file says.
+    /// Forwards users' requests to this URL with this token, as by its registration file.
     pub fn passes_on_to(&self, url: &str, hs_token: &str) {
         self.lock().proxy = Some(Destination { worker: url.to_owned(), hs_token: hs_token.to_owned() });
     }
 
-    /// What it was asked, in order: which kind of question, at which path and query.
+    /// Requests in order: their kinds, with path and query.
     pub fn asked(&self) -> Vec<(Question, String)> {
         self.lock().asked.clone()
     }
 
-    /// How often it was asked for anything but well-known and `/versions`.
+    /// Number of requests, without those for well-known files and `/versions`.
     pub fn requests(&self) -> usize {
         self.lock().asked.len() + self.events.look_ups() + self.events.calls().len()
     }
 
-    /// The bodies of the `fed_proxy` requests, in order.
+    /// Bodies of the `fed_proxy` requests, in order.
     pub fn relayed(&self) -> Vec<Value> {
         self.lock().relayed.clone()
     }
@@ -182,10 +182,10 @@ impl OwnHomeserver {
 }
 
 impl HomeserverPath {
-    /// All of them.
+    /// All paths.
     pub const ALL: [Self; 3] = [Self::ClientGetToken, Self::FederationGetToken, Self::Delegate];
 
-    /// Where it is, in the stable form and in the unstable one.
+    /// Path in its stable and in its unstable form.
     pub fn forms(self) -> [String; 2] {
         let (api, name) = match self {
             Self::ClientGetToken => ("client", "get_token"),
@@ -195,7 +195,7 @@ impl HomeserverPath {
         ["v1", "unstable/io.element.msc4195"].map(|form| format!("/_matrix/{api}/{form}/rtc/livekit/{name}"))
     }
 
-    /// Where it is in the form that is deployed.
+    /// Path in the form that is deployed.
     pub fn path(self) -> String {
         let [_, unstable] = self.forms();
         unstable
@@ -203,7 +203,7 @@ impl HomeserverPath {
 }
 
 impl State {
-    /// `None` for what belongs to delayed events.
+    /// `None` for requests of delayed events.
     fn answer(
         state: &Arc<Mutex<Self>>,
         path: &str,
@@ -263,7 +263,7 @@ impl State {
         }
     }
 
-    /// Whom the application service acts as.
+    /// User on whose behalf the application service acts.
     fn sender(&self) -> String {
         format!("@_matrixrtc:{}", self.server_name)
     }
@@ -286,7 +286,7 @@ impl State {
         Reply::json(200, &json!({ "joined": joined }))
     }
 
-    /// Signs it, as it were, and hands it to the other homeserver, which forwards it to its worker.
+    /// Passes the request to the other homeserver, as if signed, which forwards it to its worker.
     fn relay(&self, strictness: &Strictness) -> impl Future<Output = Reply> + Send + use<> {
         let request = self.relayed.last().cloned().unwrap_or_default();
         let text = |name: &str| request[name].as_str().unwrap_or_default().to_owned();
@@ -307,7 +307,7 @@ impl State {
 }
 
 impl Destination {
-    /// Forwards a request to the worker, with who it is from. `None` where nobody answers.
+    /// Forwards a request to the worker, with its user or origin. `None` without a response.
     fn post(
         &self,
         path: &str,
@@ -331,7 +331,7 @@ impl Destination {
 }
 
 impl Question {
-    /// What is asked at this path, below `/_matrix/client/`, if it is asked rightly.
+    /// Kind of a request to this path below `/_matrix/client/`, if it is a correct one.
     fn of(rest: &str, request: &Request) -> Option<Self> {
         let is_post = request.method == "POST" && request.header(CONTENT_TYPE) == "application/json";
         if ["v1/appservice/fed_proxy", "unstable/io.element.msc4512/appservice/fed_proxy"].contains(&rest) {
@@ -360,7 +360,7 @@ impl Question {
     }
 }
 
-/// The room in the middle of a path, in one segment.
+/// Room in the middle of a path, in one segment.
 fn room_of(rest: &str) -> Option<String> {
     let rest = rest.strip_prefix("v3/").or_else(|| rest.strip_prefix("unstable/io.element.msc4502/"))?;
     let (room_id, last) = rest.strip_prefix("rooms/")?.split_once('/')?;

@@ -12,30 +12,30 @@ use standalone::log::Log;
 use standalone::workerd::Launch;
 use xtask::workspace;
 
-/// The packaged executable, `matrixrtc-edge`.
+/// Packaged executable, `matrixrtc-edge`.
 #[derive(Clone, Debug)]
 pub struct Package(PathBuf);
 
-/// One that runs. Dropping it kills it.
+/// Running executable. Dropping it kills it.
 pub(crate) struct RunningPackage {
     child: Child,
     addr: SocketAddr,
 }
 
 impl Package {
-    /// What `cargo xtask package` has made.
+    /// Returns the result of `cargo xtask package`.
     pub fn made() -> Self {
         let root = workspace::root().expect("the repository");
         Self(xtask::package::existing(&root).unwrap_or_else(|error| panic!("{error:#}")))
     }
 
-    /// A copy in another place, as after an upgrade.
+    /// Copies it to another path, as in an upgrade.
     pub fn copied_to(&self, path: &Path) -> Self {
         fs::copy(&self.0, path).expect("a copy of the package");
         Self(path.to_owned())
     }
 
-    /// Where it is.
+    /// Path of the executable.
     pub fn path(&self) -> &Path {
         &self.0
     }
@@ -45,7 +45,7 @@ impl Package {
         Command::new(&self.0).args(arguments).env_clear().output().expect("the package can be started")
     }
 
-    /// Starts the service as `launch` says, and waits until it says that it listens.
+    /// Starts the service by `launch`, and waits until it reports that it listens.
     pub(crate) fn start(&self, launch: &Launch) -> RunningPackage {
         let Log::File(path) = &launch.log else { panic!("a test has its log in a file") };
         let log = File::options().create(true).append(true).open(path).expect("the log");
@@ -71,7 +71,7 @@ impl Package {
         }
     }
 
-    /// The command line that an operator would write, and nothing else in the environment.
+    /// Builds the command line of an operator, with nothing else in the environment.
     pub(crate) fn command(&self, launch: &Launch) -> Command {
         let mut command = Command::new(&self.0);
         command.arg("--addr").arg(launch.addr.to_string()).arg("--state").arg(&launch.state);
@@ -96,7 +96,7 @@ impl RunningPackage {
         self.child.try_wait().expect("it is my child")
     }
 
-    /// SIGKILL, for the package alone.
+    /// Sends SIGKILL to the executable alone.
     pub(crate) fn kill(&mut self) {
         self.child.kill().expect("it can be killed");
         self.child.wait().expect("it ends");

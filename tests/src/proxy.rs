@@ -9,14 +9,14 @@ use xtask::debian;
 
 use crate::{Client, TestSetup};
 
-/// A real reverse proxy, for `https://{name}`.
+/// Real reverse proxy, for `https://{name}`.
 pub struct Proxy {
     server: Child,
     directory: TempDir,
 }
 
 impl Proxy {
-    /// nginx, with these directives in the server's block.
+    /// Starts nginx, with these directives in the server's block.
     pub async fn nginx(setup: &TestSetup, name: &str, directives: &str) -> (Self, Client) {
         let directory = tempfile::tempdir().expect("a temporary directory");
         let place = directory.path().display();
@@ -39,7 +39,7 @@ impl Proxy {
         Self::start(command, directory, client).await
     }
 
-    /// Caddy, with this configuration of a site. It makes its certificates itself.
+    /// Starts Caddy, with this configuration of a site. It makes its certificates itself.
     pub async fn caddy(setup: &TestSetup, name: &str, site: &str) -> (Self, Client) {
         let directory = tempfile::tempdir().expect("a temporary directory");
         let address = setup.network.address_of(name);

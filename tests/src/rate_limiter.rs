@@ -1,14 +1,14 @@
 use std::fmt;
 
-/// The platform's rate limiting binding, for one whose clock stands still: so many requests of each key, and no more.
+/// Rate limiting binding of the platform with a window that never ends: a number of requests for each key, and no more.
 ///
-/// It refuses what the platform's refuses: any option but a `key`, and a key that is no text. It logs the keys.
+/// Like the platform's it refuses any option but `key`, and a key that is no text. It logs the keys.
 pub enum RateLimiter {
-    /// So many of each key.
+    /// Admits this many of each key.
     Allowing(u32),
-    /// Fails whenever it is asked.
+    /// Fails for each request.
     Failing,
-    /// Never answers.
+    /// Never responds.
     Stalled,
 }
 

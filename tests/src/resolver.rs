@@ -9,7 +9,7 @@ use fakes::{Server, Serving};
 
 use crate::{Reply, Request, Strictness};
 
-/// A DNS-over-HTTPS resolver (`application/dns-json`) for SRV records; names that it doesn't know don't exist.
+/// DNS-over-HTTPS resolver (`application/dns-json`) for SRV records. Unknown names don't exist.
 pub struct Resolver {
     state: Arc<Mutex<State>>,
     _server: Server,
@@ -33,7 +33,7 @@ impl Resolver {
         Self { state, _server: Server::start(ADDRESS, None, Serving::Http(handler)).await }
     }
 
-    /// Where it is to be asked.
+    /// URL for queries.
     pub fn url(&self) -> String {
         format!("http://{ADDRESS}{PATH}")
     }
@@ -44,17 +44,17 @@ impl Resolver {
         self.state.lock().unwrap().records.entry(name.to_owned()).or_default().push(data);
     }
 
-    /// Drops all records.
+    /// Removes all records.
     pub fn forget(&self) {
         self.state.lock().unwrap().records.clear();
     }
 
-    /// From now on, what it answers to everything.
+    /// Sets the reply to every query.
     pub fn set_reply(&self, reply: Reply) {
         self.state.lock().unwrap().reply = Some(reply);
     }
 
-    /// The names it was asked for, in order.
+    /// Names that were queried, in order.
     pub fn asked(&self) -> Vec<String> {
         self.state.lock().unwrap().asked.clone()
     }

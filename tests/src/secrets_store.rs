@@ -1,18 +1,18 @@
 use std::fmt;
 
-/// A binding to a secret in the Secrets Store: its value is asked for.
+/// Binding to a secret in the Secrets Store, whose value is read by a call.
 pub struct StoredSecret {
     value: String,
     failures: u32,
 }
 
 impl StoredSecret {
-    /// One with this value.
+    /// Creates one with this value.
     pub fn new(value: &str) -> Self {
         Self { value: value.to_owned(), failures: 0 }
     }
 
-    /// One that can't be read at first, so many times.
+    /// Creates one that fails the first reads, this many times.
     pub fn failing_at_first(mut self, times: u32) -> Self {
         self.failures = times;
         self

@@ -20,7 +20,7 @@ use xtask::wrangler::WranglerDev;
 use crate::package::RunningPackage;
 use crate::{Endpoint, Log, OpenIdToken, Package, Storage};
 
-/// The worker in workerd, in the package or under `wrangler dev`, and a client of it.
+/// Worker in workerd, in the package or under `wrangler dev`, with a client of it.
 pub struct Service {
     host: Host,
     client: Client<HttpConnector, Full<Bytes>>,
@@ -40,26 +40,26 @@ struct Here {
     running: Mutex<Process>,
 }
 
-/// What the worker runs in.
+/// Host of the worker.
 pub(crate) enum Executable {
     Workerd(Program),
     Package(Package),
 }
 
-/// One that runs.
+/// Running host.
 enum Process {
     Workerd(Running),
     Package(RunningPackage),
 }
 
-/// What the worker answered, whole.
+/// Complete response of the worker.
 #[derive(Clone, Debug)]
 pub struct Answer {
-    /// The HTTP status.
+    /// HTTP status.
     pub status: u16,
     /// All headers.
     pub headers: HeaderMap,
-    /// The body.
+    /// Body.
     pub body: Bytes,
 }
 
@@ -78,7 +78,7 @@ impl Service {
         Self { host, client, log, _directory: directory }
     }
 
-    /// Kills workerd, or the package (SIGKILL): it gets to do nothing any more.
+    /// Kills workerd, or the package, with SIGKILL.
     pub fn kill(&self) {
         match &mut *self.here().running.lock().unwrap() {
             Process::Workerd(workerd) => drop(workerd.kill().expect("workerd can be killed")),
@@ -92,13 +92,13 @@ impl Service {
         *running.lock().unwrap() = executable.start(launch);
     }
 
-    /// Likewise, from another executable.
+    /// Starts it again from another executable.
     pub fn start_again_from(&self, package: &Package) {
         let Here { launch, running, .. } = self.here();
         *running.lock().unwrap() = Process::Package(package.start(launch));
     }
 
-    /// Tells the package to end (SIGTERM), and doesn't wait for it.
+    /// Sends SIGTERM to the package, and doesn't wait for its end.
     pub fn terminate(&self) {
         match &*self.here().running.lock().unwrap() {
             Process::Workerd(_) => panic!("an operator's signals go to the package"),
@@ -106,7 +106,7 @@ impl Service {
         }
     }
 
-    /// How the package ended, as soon as it has.
+    /// Waits for the end of the package, and returns its status.
     pub async fn ended(&self) -> ExitStatus {
         let poll = async {
             loop {
@@ -123,7 +123,7 @@ impl Service {
         tokio::time::timeout(PATIENCE, poll).await.expect("it ends")
     }
 
-    /// How it was started.
+    /// Deployment that was started.
     pub fn launch(&self) -> &Launch {
         &self.here().launch
     }
@@ -142,12 +142,12 @@ impl Service {
         self.start_again();
     }
 
-    /// What the objects have stored.
+    /// Storage of the objects.
     pub fn storage(&self) -> Storage {
         Storage::new(&self.here().launch.state)
     }
 
-    /// Asks for a LiveKit token with a complete request for this OpenID token.
+    /// Requests a LiveKit token, with a complete request for this OpenID token.
     pub async fn ask(&self, endpoint: Endpoint, token: &OpenIdToken) -> Answer {
         self.post(endpoint.path(), &endpoint.request(token)).await
     }
@@ -157,7 +157,7 @@ impl Service {
         self.post_bytes(path, body.to_string()).await
     }
 
-    /// POSTs anything as if it were JSON.
+    /// POSTs any bytes as JSON.
     pub async fn post_bytes(&self, path: &str, body: impl Into<Bytes>) -> Answer {
         let request = Request::post(self.url(path))
             .header(CONTENT_TYPE, "application/json")
@@ -166,13 +166,13 @@ impl Service {
         self.send(request).await
     }
 
-    /// A request with another method, and no body.
+    /// Sends a request with another method, and no body.
     pub async fn request(&self, method: Method, path: &str) -> Answer {
         let request = Request::builder().method(method).uri(self.url(path)).body(Full::default()).expect("a request");
         self.send(request).await
     }
 
-    /// POSTs JSON to a worker that may be killed meanwhile; then there is no answer.
+    /// POSTs JSON to a worker that may be killed meanwhile; then there is no response.
     pub async fn try_post(&self, path: &str, body: &Value) -> Option<Answer> {
         let request = Request::post(self.url(path))
             .header(CONTENT_TYPE, "application/json")
@@ -181,13 +181,13 @@ impl Service {
         self.try_send(request).await.ok()
     }
 
-    /// Sends what the other methods have no word for.
+    /// Sends any other request.
     pub async fn send(&self, request: Request<Full<Bytes>>) -> Answer {
         let what = format!("{} {}", request.method(), request.uri());
         self.try_send(request).await.unwrap_or_else(|error| panic!("no answer to {what}: {error}"))
     }
 
-    /// Likewise, to a worker that may be killed meanwhile.
+    /// Sends any request to a worker that may be killed meanwhile.
     pub(crate) async fn try_send(&self, request: Request<Full<Bytes>>) -> Result<Answer, String> {
         let exchange = async {
             let response = self.client.request(request).await.map_err(|error| format!("{error:?}"))?;
@@ -200,12 +200,12 @@ impl Service {
         outcome.unwrap_or_else(|_| Err(String::from("none in time")))
     }
 
-    /// The absolute URL of a path.
+    /// Returns the absolute URL of a path.
     pub fn url(&self, path: &str) -> String {
         format!("http://{}{path}", self.addr())
     }
 
-    /// Where it listens.
+    /// Address at which it listens.
     pub fn addr(&self) -> SocketAddr {
         match &self.host {
             Host::Here(here) => here.running.lock().unwrap().addr(),
@@ -213,17 +213,17 @@ impl Service {
         }
     }
 
-    /// What it has logged.
+    /// Log.
     pub fn log(&self) -> &Log {
         &self.log
     }
 
-    /// The memory of workerd that is in RAM, in KiB.
+    /// Resident memory of workerd, in KiB.
     pub fn resident_kib(&self) -> u64 {
         self.status_kib("VmRSS:")
     }
 
-    /// The most memory that workerd has had so far, in KiB.
+    /// Peak of workerd's resident memory, in KiB.
     pub fn peak_resident_kib(&self) -> u64 {
         self.status_kib("VmHWM:")
     }
@@ -304,30 +304,30 @@ impl Drop for Service {
 }
 
 impl Answer {
-    /// The body as JSON.
+    /// Parses the body as JSON.
     pub fn json(&self) -> Value {
         serde_json::from_slice(&self.body).unwrap_or_else(|error| panic!("the body isn't JSON ({error}): {self:?}"))
     }
 
-    /// A header's text, empty if it isn't there.
+    /// Text of a header, empty if it is missing.
     pub fn header(&self, name: &str) -> &str {
         self.headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default()
     }
 
-    /// The LiveKit token of a successful answer.
+    /// LiveKit token of a successful response.
     pub fn jwt(&self) -> String {
         assert_eq!(self.status, 200, "{self:?}");
         let body = self.json();
         body["jwt"].as_str().unwrap_or_else(|| panic!("no jwt in {self:?}")).to_owned()
     }
 
-    /// The text of `error`.
+    /// Text of `error`.
     pub fn error(&self) -> String {
         let body = self.json();
         body["error"].as_str().unwrap_or_else(|| panic!("no error in {self:?}")).to_owned()
     }
 
-    /// Fails unless this is the Matrix error of protocol 2.2.
+    /// Fails unless this is the Matrix error of `docs/protocol.md#errors`.
     #[track_caller]
     pub fn assert_error(&self, status: u16, errcode: &str) {
         let body = self.json();
@@ -336,7 +336,7 @@ impl Answer {
         assert!(self.header("content-type").starts_with("application/json"), "{self:?}");
     }
 
-    /// Fails unless a browser's page of any origin may read this (protocol 2).
+    /// Fails unless pages of any origin can read this in a browser (`docs/protocol.md#cors`).
     #[track_caller]
     pub fn assert_cors(&self) {
         assert_eq!(self.header("access-control-allow-origin"), "*", "{self:?}");
@@ -352,5 +352,5 @@ impl Answer {
 const NOT_UNDER_WRANGLER: &str = "not under wrangler";
 const LINES_SHOWN: usize = 40;
 const POLL: Duration = Duration::from_millis(10);
-/// Longer than anything may take: the worker gives a verification up after 10 s.
+/// Longer than any response takes: the worker ends a verification after 10 s.
 const PATIENCE: Duration = Duration::from_secs(60);

@@ -5,17 +5,18 @@ use crate::{
     Resolver, Service, Sfu, Strictness,
 };
 
-/// A network of its own with an SFU, a resolver and a certificate authority, for homeservers and the worker to live in.
+/// Network of its own with an SFU, a resolver and a certificate authority, to which homeservers and the worker are
+/// added.
 ///
-/// When it is dropped, the test fails if a fake was asked what it must not be.
+/// When it is dropped, the test fails if a fake has noted a breach.
 pub struct TestSetup {
     /// Names and addresses.
     pub network: Network,
-    /// Whom the worker trusts.
+    /// Certificate authority that the worker trusts.
     pub authority: CertificateAuthority,
-    /// The SFU that deployments use unless they are told otherwise.
+    /// SFU of deployments, by default.
     pub sfu: Sfu,
-    /// The resolver that deployments use.
+    /// Resolver of deployments.
     pub resolver: Resolver,
     strictness: Strictness,
 }
@@ -34,52 +35,52 @@ impl TestSetup {
         }
     }
 
-    /// A homeserver to be.
+    /// Creates the builder of a homeserver.
     pub fn homeserver(&self, server_name: &str) -> HomeserverPlan<'_> {
         let strictness = self.strictness.clone();
         HomeserverPlan::new(&self.network, &self.authority, strictness, server_name)
     }
 
-    /// A client-server API with delayed events, at `https://{name}`.
+    /// Starts a client-server API with delayed events, at `https://{name}`.
     pub async fn delayed_events(&self, name: &str) -> DelayedEvents {
         DelayedEvents::start(&self.network, &self.authority, name, self.strictness.clone(), None).await
     }
 
-    /// A homeserver that has the worker for an application service.
+    /// Starts a homeserver whose application service is the worker.
     pub async fn own_homeserver(&self, server_name: &str) -> OwnHomeserver {
         self.own_homeserver_of(self.homeserver(server_name).start().await).await
     }
 
-    /// The same, where well-known and OpenID are there already.
+    /// Completes a homeserver that has well-known and OpenID already to one whose application service is the worker.
     pub async fn own_homeserver_of(&self, home: Homeserver) -> OwnHomeserver {
         OwnHomeserver::start(&self.network, &self.authority, home, self.strictness.clone()).await
     }
 
-    /// One in the operator's own network: without TLS, at a private address, under a path.
+    /// Starts a client-server API in the operator's own network: without TLS, at a private address, under a path.
     pub async fn private_delayed_events(&self, address: SocketAddr, path: &str) -> DelayedEvents {
         DelayedEvents::start_without_tls(address, path, self.strictness.clone()).await
     }
 
-    /// Another SFU: under TLS and a path prefix.
+    /// Starts another SFU, with TLS and a path prefix.
     pub async fn sfu_behind_proxy(&self, name: &str, port: u16, prefix: &str) -> Sfu {
         let address = SocketAddr::new(self.network.address_of(name), port);
         let certificate = self.authority.certificate(name);
         Sfu::start_at(address, Some(certificate), prefix, self.strictness.clone()).await
     }
 
-    /// Another SFU, without TLS and prefix.
+    /// Starts another SFU, without TLS and prefix.
     pub async fn plain_sfu(&self, name: &str, port: u16) -> Sfu {
         let address = SocketAddr::new(self.network.address_of(name), port);
         Sfu::start_at(address, None, "", self.strictness.clone()).await
     }
 
-    /// TLS and a path prefix before the worker, as `https://{name}{prefix}`.
+    /// Starts a proxy with TLS and a path prefix in front of the worker, at `https://{name}{prefix}`.
     pub async fn proxy(&self, name: &str, prefix: &str, service: &Service) -> MeddlingProxy {
         let address = SocketAddr::new(self.network.address_of(name), 443);
         MeddlingProxy::start(address, self.authority.certificate(name), prefix, service.addr()).await
     }
 
-    /// The worker, yet to be configured.
+    /// Creates a deployment of the worker, to be configured.
     pub fn deployment(&self) -> Deployment {
         Deployment::new(&self.sfu, &self.resolver, &self.authority)
     }

@@ -4,19 +4,19 @@ use std::time::Duration;
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::time::timeout;
 
-/// An address from which nothing comes, as behind a firewall that drops packets, or before a server that hangs.
+/// Address without responses, as behind a firewall that drops packets, or of a server that hangs.
 pub struct Silence {
     _listener: TcpListener,
     _waiting: Vec<TcpStream>,
 }
 
 impl Silence {
-    /// Connections are made, and then there is silence.
+    /// Accepts connections, and sends nothing.
     pub async fn after_connecting(address: SocketAddr) -> Self {
         Self { _listener: listen(address, ROOMY), _waiting: Vec::new() }
     }
 
-    /// Not even connections are made: the queue of those that nobody takes is full, and the kernel answers no more.
+    /// Accepts no connections: the queue of pending ones is full, and the kernel doesn't respond.
     pub async fn of_packets(address: SocketAddr) -> Self {
         let listener = listen(address, 0);
         let mut waiting = Vec::new();
@@ -34,7 +34,7 @@ fn listen(address: SocketAddr, backlog: u32) -> TcpListener {
     };
     let socket = socket.expect("a socket");
     socket.set_reuseaddr(true).expect("an address that was used before");
-    socket.bind(address).expect("an address that nobody else has");
+    socket.bind(address).expect("an address that is free");
     socket.listen(backlog).expect("a listener")
 }
 

@@ -7,14 +7,14 @@ use fakes::{Handler, Server, Serving};
 
 use crate::{Reply, TestSetup};
 
-/// A website under TLS on port 443 that answers everything in the same way: what redirects lead to.
+/// Website with TLS on port 443 that sends the same reply to every request, as a target of redirects.
 pub struct Site(Server);
 
-/// Something that listens where nobody may come. It counts connections and says nothing.
+/// Listener at an address that must not be contacted. It counts connections and sends nothing.
 pub struct Tripwire(Server);
 
 impl TestSetup {
-    /// A website that answers everything with `reply`.
+    /// Starts a website that sends `reply` to every request.
     pub async fn site(&self, name: &str, reply: Reply) -> Site {
         let address = SocketAddr::new(self.network.address_of(name), 443);
         let handler: Handler = Arc::new(move |_| {
@@ -25,7 +25,7 @@ impl TestSetup {
         Site(Server::start(address, Some(certificate), Serving::Http(handler)).await)
     }
 
-    /// Watches a port of a host.
+    /// Listens at a port of a host.
     pub async fn tripwire(&self, host: &str, port: u16) -> Tripwire {
         let address = SocketAddr::new(self.network.address_of(host), port);
         Tripwire(Server::start(address, None, Serving::Raw(Bytes::new())).await)
@@ -33,14 +33,14 @@ impl TestSetup {
 }
 
 impl Site {
-    /// How many connections there have been.
+    /// Number of connections.
     pub fn connections(&self) -> usize {
         self.0.connections()
     }
 }
 
 impl Tripwire {
-    /// How many connections there have been.
+    /// Number of connections.
     pub fn connections(&self) -> usize {
         self.0.connections()
     }

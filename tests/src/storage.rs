@@ -5,7 +5,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use rusqlite::types::FromSql;
 use rusqlite::{Connection, OpenFlags};
 
-/// What workerd has on disk for the Durable Objects.
+/// Durable Objects' storage of workerd, on disk.
 pub struct Storage {
     objects: PathBuf,
 }
@@ -20,15 +20,15 @@ impl Storage {
         Self { objects: state.join("objects") }
     }
 
-    /// Nothing can be stored from now on.
+    /// Makes storing fail from now on.
     pub fn fill_up(&self) {
-        // Where the databases belong is something else.
+        // A file takes the place of the databases' directory.
         let directory = self.objects.join(NAMESPACE);
         let _ = fs::remove_dir_all(&directory);
         fs::write(&directory, "").expect("my own directory");
     }
 
-    /// Nobody can write to what is stored now, until this is dropped.
+    /// Locks the databases against writing, until the result is dropped.
     pub fn lock(&self) -> StorageLock {
         let locked = |file: PathBuf| {
             let database = Connection::open_with_flags(&file, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
@@ -40,12 +40,12 @@ impl Storage {
         StorageLock { _databases: databases.expect("databases that can be locked") }
     }
 
-    /// Returns the number of objects that have a database, whatever is in it.
+    /// Returns the number of objects that have a database, with or without content.
     pub fn databases(&self) -> usize {
         self.files_of_objects().len()
     }
 
-    /// The tables of all objects, workerd's own included.
+    /// Returns the tables of all objects, including workerd's own.
     pub fn tables(&self) -> Vec<String> {
         self.files_of_objects()
             .into_iter()
@@ -53,7 +53,7 @@ impl Storage {
             .collect()
     }
 
-    /// The times of all alarms, from now.
+    /// Returns the times of all alarms, from now.
     pub fn alarms(&self) -> Vec<Duration> {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).expect("a clock after 1970");
         let Some(directory) = self.directory() else { return Vec::new() };
@@ -63,7 +63,7 @@ impl Storage {
         times.map(|time| Duration::from_nanos(time).saturating_sub(now)).collect()
     }
 
-    /// Of the objects, one each.
+    /// Returns the databases of the objects, one each.
     fn files_of_objects(&self) -> Vec<PathBuf> {
         let is_of_object = |file: &PathBuf| {
             file.extension().is_some_and(|suffix| suffix == "sqlite")
@@ -77,13 +77,13 @@ impl Storage {
         fs::read_dir(directory).expect("a directory").map(|entry| entry.expect("an entry").path()).collect()
     }
 
-    /// Once there is an object.
+    /// Directory of the databases, which workerd makes with the first object.
     fn directory(&self) -> Option<PathBuf> {
         Some(self.objects.join(NAMESPACE)).filter(|directory| directory.is_dir())
     }
 }
 
-/// The only column of what is found in a database that workerd has open.
+/// Queries the only column of a result, in a database that workerd has open.
 fn query<T: FromSql>(file: &Path, query: &str) -> Vec<T> {
     let read = || -> rusqlite::Result<Vec<T>> {
         let database = Connection::open_with_flags(file, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
@@ -94,7 +94,7 @@ fn query<T: FromSql>(file: &Path, query: &str) -> Vec<T> {
     read().unwrap_or_else(|error| panic!("can't read {}: {error}", file.display()))
 }
 
-/// The unique key of the rooms' objects.
+/// Unique key of the rooms' objects.
 const NAMESPACE: &str = "ROOMS";
 const METADATA: &str = "metadata";
 const PATIENCE: Duration = Duration::from_secs(10);

@@ -10,15 +10,15 @@ use xtask::workspace;
 
 use crate::Package;
 
-/// The unit of the package, under a systemd of its own: process 1 of a namespace, with nothing else to look after, in the network of
-/// the calling thread.
+/// Unit of the package, under a systemd of its own, which is process 1 of a namespace and runs no other unit, in the
+/// network of the calling thread.
 pub struct Systemd {
     namespace: Child,
     directory: TempDir,
 }
 
 impl Systemd {
-    /// Why it can't be had here, if it can't.
+    /// Reason for which systemd can't run here, if there is one.
     pub fn unavailable() -> Option<String> {
         if !Path::new(SYSTEMD).exists() {
             return Some(format!("there is no {SYSTEMD}"));
@@ -28,15 +28,15 @@ impl Systemd {
         (!users.contains("4294967295")).then(|| String::from("it takes root"))
     }
 
-    /// The unit as it is in the repository.
+    /// Unit file of the repository.
     pub fn unit() -> PathBuf {
         workspace::root().expect("the repository").join("tools/standalone").join(UNIT)
     }
 
-    /// Boots with the unit, the package where the unit has it, `environment` for its `EnvironmentFile=`, and certificates
-    /// that are trusted, too.
+    /// Boots with the unit, the package at the unit's path, `environment` for its `EnvironmentFile=`, and certificates
+    /// to trust.
     ///
-    /// Only where these are is set beside the unit: what it restricts stays as it is.
+    /// Only their paths are set beside the unit: its restrictions stay as they are.
     pub fn boot(package: &Package, environment: &str, trusted: &Path) -> Self {
         let directory = tempfile::tempdir().expect("a temporary directory");
         let path = |name: &str| directory.path().join(name);
@@ -62,7 +62,7 @@ impl Systemd {
             .args([SYSTEMD, UNIT])
             .current_dir(directory.path())
             .env("SYSTEMD_UNIT_PATH", &units)
-            // Nothing of this machine's own is started.
+            // No unit of this machine is started.
             .env("SYSTEMD_GENERATOR_PATH", path("none"))
             .env("SYSTEMD_ENVIRONMENT_GENERATOR_PATH", path("none"))
             .env("container", "namespace")
@@ -72,7 +72,7 @@ impl Systemd {
         Self { namespace, directory }
     }
 
-    /// What `systemctl` says.
+    /// Output of `systemctl`.
     pub fn systemctl<S: AsRef<OsStr>>(&self, arguments: impl IntoIterator<Item = S>) -> Output {
         let Some(process_1) = self.process_1() else { panic!("systemd hasn't been started: {}", self.console()) };
         Command::new("nsenter")
@@ -82,13 +82,13 @@ impl Systemd {
             .expect("the program `nsenter` (package util-linux)")
     }
 
-    /// A property of the unit.
+    /// Returns a property of the unit.
     pub fn property(&self, name: &str) -> String {
         let outcome = self.systemctl(["show", "--value", "--property", name, UNIT]);
         String::from_utf8_lossy(&outcome.stdout).trim().to_owned()
     }
 
-    /// As soon as a property of the unit has this value.
+    /// Waits until a property of the unit has this value.
     pub async fn has(&self, property: &str, value: &str) {
         let poll = async {
             while self.process_1().is_none() || self.property(property) != value {
@@ -99,7 +99,8 @@ impl Systemd {
         assert!(in_time, "{property} isn't {value} but {}: {}", self.property(property), self.console());
     }
 
-    /// A line of `/proc/…/status` of each process of the unit, whose names start with `matrixrtc-edge` and `workerd`.
+    /// Returns a line of `/proc/…/status` of each process of the unit, whose names begin with `matrixrtc-edge` and
+    /// `workerd`.
     pub fn status_of_processes(&self, field: &str) -> Vec<String> {
         let processes = self.processes();
         let status = |pid: &String| fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
@@ -107,7 +108,7 @@ impl Systemd {
         processes.iter().map(status).filter_map(value).collect()
     }
 
-    /// The process ids of the unit, on this machine.
+    /// Returns the process ids of the unit, on this machine.
     pub fn processes(&self) -> Vec<String> {
         let mut found = Vec::new();
         let mut parents: Vec<String> = self.process_1().into_iter().collect();
@@ -123,7 +124,7 @@ impl Systemd {
         children(&self.namespace.id().to_string()).pop()
     }
 
-    /// What systemd and the service have said.
+    /// Output of systemd and the service.
     fn console(&self) -> String {
         let read = |name| fs::read_to_string(self.directory.path().join(name)).unwrap_or_default();
         read("console") + &read("log")
@@ -148,7 +149,7 @@ fn children(pid: &str) -> Vec<String> {
 
 const UNIT: &str = "matrixrtc-edge.service";
 const SYSTEMD: &str = "/lib/systemd/systemd";
-/// What systemd writes to goes with the namespace; the kernel's own settings are none of its business.
+/// Directories that systemd writes to end with the namespace; the kernel's settings stay out of its reach.
 const BOOT: &str = r#"
 mount --make-rprivate /
 mount -t proc proc /proc

@@ -2,7 +2,7 @@ use serde_json::{Value, json};
 
 use crate::OpenIdToken;
 
-/// The two endpoints that give out LiveKit tokens (protocol 2).
+/// Endpoints that issue LiveKit tokens (`docs/protocol.md#http-surface`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Endpoint {
     /// `/get_token`, MSC4195.
@@ -12,10 +12,10 @@ pub enum Endpoint {
 }
 
 impl Endpoint {
-    /// Both.
+    /// Both endpoints.
     pub const BOTH: [Self; 2] = [Self::GetToken, Self::SfuGet];
 
-    /// Where it is.
+    /// Path of the endpoint.
     pub fn path(self) -> &'static str {
         match self {
             Self::GetToken => "/get_token",
@@ -23,7 +23,7 @@ impl Endpoint {
         }
     }
 
-    /// A complete request, for the room and the device of protocol 4's vectors.
+    /// Builds a complete request, for the room and the device of the examples in `docs/protocol.md#names-on-the-sfu`.
     pub fn request(self, token: &OpenIdToken) -> Value {
         let openid_token = json!({
             "access_token": token.access_token,
@@ -50,7 +50,7 @@ impl Endpoint {
         }
     }
 
-    /// The LiveKit room of that request.
+    /// LiveKit room of that request.
     pub fn room_alias(self) -> &'static str {
         match self {
             Self::GetToken => "O8437W3+jmzMVjoIP3tNwbm+XxHQk2iKpOA7aqw3qSc",

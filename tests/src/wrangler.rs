@@ -10,7 +10,7 @@ use xtask::wrangler::WranglerDev;
 
 use crate::{Deployment, Log, Service};
 
-/// What differs from `wrangler.toml` in a deployment under `wrangler dev`.
+/// Differences from `wrangler.toml` in a deployment under `wrangler dev`.
 #[derive(Default)]
 pub struct Wrangler {
     limits: Vec<(String, i64)>,
@@ -18,25 +18,25 @@ pub struct Wrangler {
 }
 
 impl Wrangler {
-    /// A limit of so many requests a minute for the rate limit of that name, instead of what is deployed.
+    /// Sets the rate limit of that name to this many requests a minute, in place of the deployed limit.
     pub fn limit(mut self, binding: &str, requests: i64) -> Self {
         self.limits.push((binding.to_owned(), requests));
         self
     }
 
-    /// A variable's value in wrangler's local Secrets Store.
+    /// Sets a variable's value in wrangler's local Secrets Store.
     pub fn stored_secret(mut self, variable: &str, value: &str) -> Self {
         self.stored_secrets.push((variable.to_owned(), Some(value.to_owned())));
         self
     }
 
-    /// A variable bound to a secret that isn't in the Secrets Store.
+    /// Binds a variable to a secret that isn't in the Secrets Store.
     pub fn missing_secret(mut self, variable: &str) -> Self {
         self.stored_secrets.push((variable.to_owned(), None));
         self
     }
 
-    /// `wrangler.toml` with these differences, for the build that is there.
+    /// Returns `wrangler.toml` with these differences, for the existing build.
     fn configuration(&self, root: &Path, variables: &Deployment) -> String {
         let file = fs::read_to_string(root.join("wrangler.toml")).expect("wrangler.toml");
         let mut config: Table = file.parse().expect("TOML");
@@ -59,7 +59,7 @@ impl Wrangler {
 }
 
 impl Deployment {
-    /// Starts it under `wrangler dev` instead, and waits until it answers.
+    /// Starts it under `wrangler dev`, and waits until it responds.
     pub fn start_under(self, wrangler: Wrangler) -> Service {
         let directory = TempDir::new().expect("a temporary directory");
         let root = workspace::root().expect("the repository");
@@ -77,7 +77,7 @@ impl Deployment {
                 .expect("wrangler runs");
             assert!(created.status.success(), "{}", String::from_utf8_lossy(&created.stderr));
         }
-        // Every setup has ports of its own.
+        // Every test setup has ports of its own.
         let addr = SocketAddr::from((Ipv4Addr::LOCALHOST, 8787));
         let started = WranglerDev::start(&tools, addr, |command| {
             let file = File::create(&log).expect("my directory");

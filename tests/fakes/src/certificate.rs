@@ -8,23 +8,23 @@ use tokio_rustls::rustls::crypto::ring;
 use tokio_rustls::rustls::pki_types::PrivateKeyDer;
 use tokio_rustls::rustls::server::ResolvesServerCertUsingSni;
 
-/// A certificate authority that lives as long as a test; the worker trusts it besides the public ones.
+/// Certificate authority of one test, which the worker trusts beside the public ones.
 pub struct CertificateAuthority {
     issuer: Issuer<'static, KeyPair>,
     directory: TempDir,
 }
 
-/// What a TLS server shows, and its key.
+/// Certificate chain of a TLS server, and its key.
 #[derive(Clone)]
 pub struct Certificate(pub Arc<ServerConfig>);
 
 impl CertificateAuthority {
-    /// A new authority, with its certificate in a temporary PEM file.
+    /// Creates an authority, with its certificate in a temporary PEM file.
     pub fn new() -> Self {
         Self::named("the authority of a test")
     }
 
-    /// Another one, of this name.
+    /// Creates another authority, of this name.
     pub fn named(name: &str) -> Self {
         let mut params = CertificateParams::default();
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
@@ -36,17 +36,17 @@ impl CertificateAuthority {
         Self { issuer: Issuer::new(params, key), directory }
     }
 
-    /// The PEM file to trust.
+    /// PEM file to trust.
     pub fn pem(&self) -> PathBuf {
         self.directory.path().join(Path::new(PEM))
     }
 
-    /// A valid certificate for a DNS name or an IP address.
+    /// Issues a valid certificate for a DNS name or an IP address.
     pub fn certificate(&self, name: &str) -> Certificate {
         self.issue(Self::params(name))
     }
 
-    /// One that was valid until the end of 2020.
+    /// Issues one that was valid until the end of 2020.
     pub fn expired_certificate(&self, name: &str) -> Certificate {
         let mut params = Self::params(name);
         params.not_before = date_time_ymd(2020, 1, 1);
@@ -54,7 +54,7 @@ impl CertificateAuthority {
         self.issue(params)
     }
 
-    /// One that isn't valid before 2090.
+    /// Issues one that isn't valid before 2090.
     pub fn future_certificate(&self, name: &str) -> Certificate {
         let mut params = Self::params(name);
         params.not_before = date_time_ymd(2090, 1, 1);
@@ -62,7 +62,7 @@ impl CertificateAuthority {
         self.issue(params)
     }
 
-    /// The files of a valid certificate for a DNS name and of its key, in PEM, for a server that isn't a fake.
+    /// Writes a valid certificate for a DNS name and its key to PEM files, for a server that isn't a fake.
     pub fn certificate_files(&self, name: &str) -> (PathBuf, PathBuf) {
         let key = KeyPair::generate().expect("a key");
         let certificate = Self::params(name).signed_by(&key, &self.issuer).expect("a certificate");
@@ -74,7 +74,7 @@ impl CertificateAuthority {
         (certificate, key)
     }
 
-    /// One that isn't the authority's, but signed with its own key.
+    /// Creates a certificate that is signed with its own key, not by the authority.
     pub fn self_signed_certificate(name: &str) -> Certificate {
         let key = KeyPair::generate().expect("a key");
         let certificate = Self::params(name).self_signed(&key).expect("a certificate");
@@ -106,7 +106,7 @@ impl CertificateAuthority {
 }
 
 impl Certificate {
-    /// A server that has none for whatever name it is asked for.
+    /// TLS configuration without a certificate for any name.
     pub fn none() -> Self {
         let config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
             .with_safe_default_protocol_versions()

@@ -12,13 +12,14 @@ use tokio::time::{sleep, timeout};
 use crate::server::{Handler, Server, Serving};
 use crate::{CertificateAuthority, Names, Reply, Request, Strictness};
 
-/// A homeserver's client-server API as far as delayed leaves need it: MSC4140's `restart` and `send`, and `/versions`.
+/// Client-server API of a homeserver, as far as delayed leaves need it: MSC4140's `restart` and `send`, and
+/// `/versions`.
 ///
-/// Where the worker is an application service of it, events have owners and can be looked up by them, and what is sent with a
-/// token is sent in the owner's name. Who has no token needs to know the id.
+/// Where the worker is an application service of the homeserver, events have owners, and can be looked up on their
+/// behalf. A request with the service's token is made on behalf of the owner; one without a token needs only the id.
 ///
-/// Each event has a timer that runs for real: an event that isn't restarted in time is sent by the homeserver itself. What
-/// Synapse would refuse, an id that was never given out included, is a breach.
+/// Each event has a real timer: an event that isn't restarted in time is sent by the homeserver itself. A request that
+/// Synapse would refuse, also one for an id that was never issued, is a breach.
 pub struct DelayedEvents {
     state: Arc<Mutex<State>>,
     base_url: String,
@@ -27,57 +28,57 @@ pub struct DelayedEvents {
     listening: Listening,
 }
 
-/// What happens to a delayed event.
+/// Operation on a delayed event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Operation {
-    /// Its delay begins anew.
+    /// Starts its delay anew.
     Restart,
-    /// It is sent now.
+    /// Sends it now.
     Send,
 }
 
-/// A request for a delayed event, and what came of it.
+/// Request for a delayed event, with its response.
 #[derive(Clone, Debug)]
 pub struct DelayedEventCall {
-    /// Which event.
+    /// Id of the event.
     pub delay_id: String,
-    /// What was wanted.
+    /// Requested operation.
     pub operation: Operation,
-    /// When it arrived.
+    /// Time of its arrival.
     pub at: Instant,
-    /// The path under which it arrived.
+    /// Path of the request.
     pub path: String,
-    /// In whose name, if it came with the application service's token.
+    /// User on whose behalf it was made, if it came with the application service's token.
     pub user_id: Option<String>,
-    /// The status of the answer.
+    /// Status of the response.
     pub status: u16,
 }
 
-/// What has become of a delayed event.
+/// Fate of a delayed event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fate {
-    /// Its timer runs.
+    /// Its timer is running.
     Scheduled,
-    /// `send` sent it, at that time.
+    /// It was sent by `send`, at that time.
     Sent(Instant),
     /// Its delay was over at that time.
     TimedOut(Instant),
 }
 
-/// How the API listens, to begin again after it was away.
+/// Certificate and handler of the API, for listening again after an outage.
 struct Listening {
     certificate: Option<crate::Certificate>,
     handler: Handler,
 }
 
-/// What else is there: `None` for what isn't.
+/// Handler of further paths; `None` for a path that doesn't exist.
 pub type Rest = Arc<dyn Fn(&str, &Request) -> Option<Pin<Box<dyn Future<Output = Reply> + Send>>> + Send + Sync>;
 
-/// What a homeserver has for an application service: who it is, and more than delayed events.
+/// Application service of the homeserver, with its further paths.
 pub struct ForService {
-    /// Its token.
+    /// Its `as_token`.
     pub as_token: String,
-    /// Everything beside delayed events.
+    /// Handler of all paths but those of delayed events.
     pub rest: Rest,
 }
 
@@ -101,7 +102,7 @@ struct Event {
     sent: Option<Instant>,
 }
 
-/// Replies to give instead of doing what is asked.
+/// Replies to send instead of performing the operation.
 #[derive(Default)]
 struct Script {
     next: Vec<Reply>,
@@ -109,7 +110,7 @@ struct Script {
 }
 
 impl DelayedEvents {
-    /// At `https://{name}`.
+    /// Listens at `https://{name}`.
     pub async fn start(
         names: &impl Names,
         authority: &CertificateAuthority,
@@ -122,7 +123,7 @@ impl DelayedEvents {
         Self::start_at(address, certificate, format!("https://{name}"), strictness, service).await
     }
 
-    /// At `http://{address}{path}`: where only an operator can point to.
+    /// Listens at `http://{address}{path}`, which only an operator can configure.
     pub async fn start_without_tls(address: SocketAddr, path: &str, strictness: Strictness) -> Self {
         Self::start_at(address, None, format!("http://{address}{path}"), strictness, None).await
     }
@@ -154,23 +155,23 @@ impl DelayedEvents {
         Self { state, base_url, server, address, listening }
     }
 
-    /// Its URL: what well-known or an override says.
+    /// Base URL, for a well-known file or an override.
     pub fn base_url(&self) -> &str {
         &self.base_url
     }
 
-    /// A new delayed event, whose timer starts now. Gives its id.
+    /// Schedules a delayed event, whose timer starts now, and returns its id.
     pub fn schedule(&self, delay: Duration) -> String {
         let number = self.lock().events.len();
         self.schedule_as(&format!("syd_secret_{number}"), delay)
     }
 
-    /// Likewise, with this id.
+    /// Schedules a delayed event with this id.
     pub fn schedule_as(&self, delay_id: &str, delay: Duration) -> String {
         self.insert(delay_id, None, delay)
     }
 
-    /// A new delayed event of this user's in this Matrix room. Gives its id.
+    /// Schedules a delayed event of this user in this Matrix room, and returns its id.
     pub fn schedule_for(&self, user_id: &str, room_id: &str, delay: Duration) -> String {
         let number = self.lock().events.len();
         let owner = Some((user_id.to_owned(), room_id.to_owned()));
@@ -183,39 +184,39 @@ impl DelayedEvents {
         delay_id.to_owned()
     }
 
-    /// The next requests of this kind for this event get these replies, one each, and nothing happens to the event.
+    /// Sends these replies to the next requests of this kind for this event, one each, without an effect on the event.
     pub fn answer_next(&self, delay_id: &str, operation: Operation, replies: impl IntoIterator<Item = Reply>) {
         let mut state = self.lock();
         let script = state.scripts.entry((delay_id.to_owned(), operation)).or_default();
         script.next.extend(replies);
     }
 
-    /// From now on all requests of this kind for this event get that reply, and nothing happens to the event.
+    /// Sends this reply to all requests of this kind for this event from now on, without an effect on the event.
     pub fn answer_always(&self, delay_id: &str, operation: Operation, reply: Reply) {
         self.lock().scripts.entry((delay_id.to_owned(), operation)).or_default().always = Some(reply);
     }
 
-    /// From now on, what look-ups of events are answered with.
+    /// Sets the reply to look-ups of events.
     pub fn answer_look_ups(&self, reply: Reply) {
         self.lock().look_up_reply = Some(reply);
     }
 
-    /// How often events were looked up.
+    /// Number of look-ups of events.
     pub fn look_ups(&self) -> usize {
         self.lock().look_ups
     }
 
-    /// From now on, what `/versions` answers.
+    /// Sets the reply of `/versions`.
     pub fn set_versions(&self, reply: Reply) {
         self.lock().versions = Some(reply);
     }
 
-    /// From now on `/versions` says that the server has the stable form of delayed events.
+    /// Lets `/versions` announce the stable form of delayed events.
     pub fn has_stable_form(&self) {
         self.set_versions(versions(&json!({ "org.matrix.msc4140": true, "org.matrix.msc4140.stable": true })));
     }
 
-    /// Nobody listens any more.
+    /// Closes the port.
     pub fn go_away(&mut self) {
         self.server = None;
     }
@@ -225,48 +226,48 @@ impl DelayedEvents {
         self.server = Some(self.listening.at(self.address).await);
     }
 
-    /// What has become of an event.
+    /// Fate of an event.
     pub fn fate(&self, delay_id: &str) -> Fate {
         self.lock().events[delay_id].fate()
     }
 
-    /// How often `/versions` was asked for.
+    /// Number of requests for `/versions`.
     pub fn versions_requests(&self) -> usize {
         self.lock().versions_requests
     }
 
-    /// All requests for delayed events, in order.
+    /// Returns all requests for delayed events, in order.
     pub fn calls(&self) -> Vec<DelayedEventCall> {
         self.lock().calls.clone()
     }
 
-    /// The requests of one kind for one event.
+    /// Returns the requests of one kind for one event.
     pub fn calls_of(&self, delay_id: &str, operation: Operation) -> Vec<DelayedEventCall> {
         let is = |call: &&DelayedEventCall| call.delay_id == delay_id && call.operation == operation;
         self.lock().calls.iter().filter(is).cloned().collect()
     }
 
-    /// How often `restart` was asked for.
+    /// Number of `restart` requests for an event.
     pub fn restarts(&self, delay_id: &str) -> usize {
         self.calls_of(delay_id, Operation::Restart).len()
     }
 
-    /// How often `send` was asked for.
+    /// Number of `send` requests for an event.
     pub fn sends(&self, delay_id: &str) -> usize {
         self.calls_of(delay_id, Operation::Send).len()
     }
 
-    /// As soon as `restart` has been asked for so many times.
+    /// Waits until there were this many `restart` requests for an event.
     pub async fn restarted(&self, delay_id: &str, times: usize) {
         self.until(&format!("{times} restarts"), || self.restarts(delay_id), |restarts| *restarts >= times).await;
     }
 
-    /// As soon as `send` has sent the event.
+    /// Waits until the event is sent by `send`.
     pub async fn sent(&self, delay_id: &str) {
         self.until("a send", || self.fate(delay_id), |fate| matches!(fate, Fate::Sent(_))).await;
     }
 
-    /// As soon as what `look` sees `is` as it should be.
+    /// Waits until `is` holds for the result of `look`.
     pub async fn until<T: Debug>(&self, what: &str, look: impl Fn() -> T, is: impl Fn(&T) -> bool) {
         let poll = async {
             while !is(&look()) {
@@ -324,7 +325,7 @@ impl State {
         reply
     }
 
-    /// In whose name the application service speaks; `None` without a token.
+    /// User on whose behalf the application service makes a request; `None` without a token.
     fn speaks_as(&self, request: &Request, strictness: &Strictness) -> Result<Option<String>, Reply> {
         match (request.header(AUTHORIZATION), &self.as_token) {
             ("", _) => {
@@ -341,7 +342,7 @@ impl State {
                 match (pairs.next(), pairs.next()) {
                     (Some((name, user_id)), None) if name == "user_id" => Ok(Some(user_id.into_owned())),
                     _ => {
-                        strictness.breach(format!("not in anybody's name: {request:?}"));
+                        strictness.breach(format!("not on behalf of a user: {request:?}"));
                         Err(error(403, "M_FORBIDDEN"))
                     }
                 }
@@ -419,7 +420,7 @@ fn below_delayed_events(path: &str) -> Option<&str> {
     rest.strip_prefix("/delayed_events/")
 }
 
-/// One segment of a path.
+/// Decodes one segment of a path.
 pub fn decoded(segment: &str) -> Option<String> {
     // A plus sign isn't a space in a path.
     let form = format!("id={}", segment.replace('+', "%2B"));
@@ -431,11 +432,11 @@ fn versions(unstable_features: &Value) -> Reply {
     Reply::json(200, &json!({ "versions": ["v1.1", "v1.16"], "unstable_features": unstable_features }))
 }
 
-/// A Matrix error without a text.
+/// Builds a Matrix error without a text.
 pub fn error(status: u16, errcode: &str) -> Reply {
     Reply::json(status, &json!({ "errcode": errcode, "error": "" }))
 }
 
 const POLL: Duration = Duration::from_millis(5);
-/// A slow machine, a worker that was killed, and the longest that a test lets the worker wait.
+/// Long enough for a slow machine, a killed worker, and the longest wait of the worker in a test.
 const PATIENCE: Duration = Duration::from_secs(40);

@@ -12,10 +12,10 @@ use tokio::time::{sleep, timeout};
 use crate::server::{Handler, Server, Serving};
 use crate::{Certificate, CertificateAuthority, Names, Reply, Request, Strictness};
 
-/// A homeserver's federation API and the well-known file that leads to it.
+/// Federation API of a homeserver, with the well-known file that leads to it.
 ///
-/// It answers userinfo for the tokens that it issued, and counts. A request that Synapse would refuse, or that goes to the
-/// wrong place under the right name, is a breach.
+/// It responds to userinfo for the tokens that it has issued, and counts requests. A request that Synapse would
+/// refuse, or one that reaches the wrong address under the right name, is a breach.
 pub struct Homeserver {
     server_name: String,
     state: Arc<Mutex<State>>,
@@ -23,7 +23,7 @@ pub struct Homeserver {
     federation: Server,
 }
 
-/// How a [`Homeserver`] is to be. Without further calls: the well-known file delegates to `matrix.{name}:443`.
+/// Builder of a [`Homeserver`]. By default the well-known file delegates to `matrix.{name}:443`.
 pub struct HomeserverPlan<'a> {
     names: &'a dyn Names,
     authority: &'a CertificateAuthority,
@@ -39,14 +39,14 @@ pub struct HomeserverPlan<'a> {
     browsed: bool,
 }
 
-/// What a homeserver gives its user to prove who it is (protocol 2.1).
+/// OpenID token, by which a user proves their identity (`docs/protocol.md#verifying-an-openid-token`).
 #[derive(Clone, Debug)]
 pub struct OpenIdToken {
-    /// The secret of it.
+    /// Secret part.
     pub access_token: String,
-    /// Who asks the homeserver for it.
+    /// User that it was issued to.
     pub user_id: String,
-    /// Where it is to be verified.
+    /// Server name of the homeserver that verifies it.
     pub matrix_server_name: String,
 }
 
@@ -62,18 +62,18 @@ struct State {
 }
 
 impl Homeserver {
-    /// Its name.
+    /// Server name.
     pub fn server_name(&self) -> &str {
         &self.server_name
     }
 
-    /// A new token for the user.
+    /// Issues a token for the user.
     pub fn openid_token(&self, user_id: &str) -> OpenIdToken {
         let number = self.state.lock().unwrap().tokens.len();
         self.openid_token_of(user_id, &format!("openid-secret-{}-{number}", self.server_name))
     }
 
-    /// A new token for the user, with this secret.
+    /// Issues a token for the user, with this secret.
     pub fn openid_token_of(&self, user_id: &str, access_token: &str) -> OpenIdToken {
         let mut state = self.state.lock().unwrap();
         state.tokens.insert(access_token.to_owned(), user_id.to_owned());
@@ -84,38 +84,37 @@ impl Homeserver {
         }
     }
 
-    /// From now on, what well-known answers.
+    /// Sets the reply of the well-known file.
     pub fn set_well_known(&self, reply: Reply) {
         self.state.lock().unwrap().well_known = Some(reply);
     }
 
-    /// From now on, what userinfo answers to every token.
+    /// Sets the reply of userinfo to every token.
     pub fn set_userinfo(&self, reply: Reply) {
         self.state.lock().unwrap().userinfo = Some(reply);
     }
 
-    /// From now on, what well-known answers to those who look for the client-server API: nothing useful, unless this says
-    /// otherwise.
+    /// Sets the reply of the client well-known file, which is a 404 by default.
     pub fn set_client_well_known(&self, reply: Reply) {
         self.state.lock().unwrap().client_well_known = Some(reply);
     }
 
-    /// From now on its client-server API is there.
+    /// Lets the client well-known file name this client-server API.
     pub fn has_client_api(&self, base_url: &str) {
         self.set_client_well_known(Reply::json(200, &json!({ "m.homeserver": { "base_url": base_url } })));
     }
 
-    /// How often well-known was asked for the client-server API.
+    /// Number of requests for the client well-known file.
     pub fn client_well_known_requests(&self) -> usize {
         self.state.lock().unwrap().client_well_known_requests
     }
 
-    /// How often its well-known file was asked for.
+    /// Number of requests for the server well-known file.
     pub fn well_known_requests(&self) -> usize {
         self.state.lock().unwrap().well_known_requests
     }
 
-    /// As soon as its well-known file has been asked for.
+    /// Waits until the server well-known file has been requested.
     pub async fn well_known_requested(&self) {
         let poll = async {
             while self.well_known_requests() == 0 {
@@ -125,12 +124,12 @@ impl Homeserver {
         timeout(Duration::from_secs(20), poll).await.expect("a request for the well-known file");
     }
 
-    /// How often it was asked about a token.
+    /// Number of userinfo requests.
     pub fn userinfo_requests(&self) -> usize {
         self.state.lock().unwrap().userinfo_requests
     }
 
-    /// As soon as it has been asked about a token.
+    /// Waits until userinfo has been requested.
     pub async fn userinfo_requested(&self) {
         let poll = async {
             while self.userinfo_requests() == 0 {
@@ -140,19 +139,19 @@ impl Homeserver {
         timeout(Duration::from_secs(20), poll).await.expect("a request for userinfo");
     }
 
-    /// How many connections came in to the federation API, requests or not.
+    /// Number of connections to the federation API, with or without requests.
     pub fn federation_connections(&self) -> usize {
         self.federation.connections()
     }
 
-    /// How many connections came in at all.
+    /// Number of connections to all its ports.
     pub fn connections(&self) -> usize {
         self.federation.connections() + self.website.as_ref().map_or(0, Server::connections)
     }
 }
 
 impl<'a> HomeserverPlan<'a> {
-    /// A homeserver of this name.
+    /// Creates the builder of a homeserver of this name.
     pub fn new(
         names: &'a dyn Names,
         authority: &'a CertificateAuthority,
@@ -176,73 +175,73 @@ impl<'a> HomeserverPlan<'a> {
         }
     }
 
-    /// What `GET /.well-known/matrix/server` answers.
+    /// Sets the reply of `GET /.well-known/matrix/server`.
     pub fn well_known(mut self, reply: Reply) -> Self {
         self.well_known = Some(reply);
         self
     }
 
-    /// A well-known file with this `m.server`.
+    /// Sets a well-known file with this `m.server`.
     pub fn delegates_to(self, server: &str) -> Self {
         self.well_known(delegation(server))
     }
 
-    /// A 404 for the well-known file.
+    /// Sets a 404 for the well-known file.
     pub fn without_well_known(self) -> Self {
         self.well_known(Reply::html(404))
     }
 
-    /// Nothing listens where the well-known file would be.
+    /// Leaves the port of the well-known file closed.
     pub fn without_website(mut self) -> Self {
         self.well_known = None;
         self
     }
 
-    /// Where the federation API is: `host` is a name, or an IP literal.
+    /// Sets the address of the federation API; `host` is a name, or an IP literal.
     pub fn federation_at(mut self, host: &str, port: u16) -> Self {
         self.federation_name = host.to_owned();
         self.listens_at = (host.to_owned(), port);
         self
     }
 
-    /// The federation API of `name`, at an SRV target of another name.
+    /// Sets the federation API of `name`, at an SRV target of another name.
     pub fn federation_behind_srv(mut self, name: &str, target: &str, port: u16) -> Self {
         self.federation_name = name.to_owned();
         self.listens_at = (target.to_owned(), port);
         self
     }
 
-    /// Another certificate than the right one, on the federation API.
+    /// Sets another certificate than the right one on the federation API.
     pub fn certificate(mut self, certificate: Certificate) -> Self {
         self.certificate = Some(certificate);
         self
     }
 
-    /// Another certificate than the right one, where the well-known file is.
+    /// Sets another certificate than the right one on the port of the well-known file.
     pub fn website_certificate(mut self, certificate: Certificate) -> Self {
         self.website_certificate = Some(certificate);
         self
     }
 
-    /// Browsers' pages may ask for its client well-known file, too.
+    /// Lets browsers' pages read the client well-known file, by CORS.
     pub fn browsed(mut self) -> Self {
         self.browsed = true;
         self
     }
 
-    /// What userinfo answers to every token.
+    /// Sets the reply of userinfo to every token.
     pub fn userinfo(mut self, reply: Reply) -> Self {
         self.userinfo = Some(reply);
         self
     }
 
-    /// Bytes that userinfo answers, be they HTTP or not.
+    /// Sets the bytes that userinfo sends, HTTP or not.
     pub fn raw_userinfo(mut self, bytes: impl Into<Bytes>) -> Self {
         self.raw_userinfo = Some(bytes.into());
         self
     }
 
-    /// Listens.
+    /// Starts the homeserver.
     pub async fn start(self) -> Homeserver {
         let state = Arc::new(Mutex::new(State {
             well_known: self.well_known.clone(),
@@ -321,7 +320,7 @@ impl State {
     }
 }
 
-/// Where a request says that it goes.
+/// Destination that a request names.
 struct Place {
     tls_name: Option<String>,
     hosts: Vec<String>,
@@ -361,7 +360,7 @@ fn delegation(server: &str) -> Reply {
     Reply::json(200, &json!({ "m.server": server }))
 }
 
-/// The host part of a server name, with the brackets of an IPv6 literal.
+/// Host part of a server name, with the brackets of an IPv6 literal.
 fn host_of(server_name: &str) -> String {
     let authority: Authority = server_name.parse().expect("a server name");
     authority.host().to_owned()
@@ -371,7 +370,7 @@ fn unbracketed(host: &str) -> &str {
     host.trim_matches(['[', ']'])
 }
 
-/// The value, if the query has `access_token` once and nothing else.
+/// Value of `access_token`, if the query has that once and nothing else.
 fn only_access_token(query: &str) -> Option<String> {
     let mut pairs = form_urlencoded::parse(query.as_bytes());
     let (name, token) = pairs.next()?;

@@ -1,9 +1,9 @@
 //! A homeserver and an SFU that are as strict as the real ones, for the tests and for `cargo xtask dev`.
 //!
-//! - [`Homeserver`] answers federation requests, [`DelayedEvents`] is its client-server API, [`Sfu`] is LiveKit's.
-//! - Each listens where it is asked to: the tests give them public addresses of a network namespace, `dev` ports of loopback.
-//! - They refuse whatever they don't expect, and note it as a breach ([`Strictness`]): a test fails for it.
-//! - They record what they were asked, for a test to look at.
+//! - [`Homeserver`] is a federation API, [`DelayedEvents`] a client-server API, [`Sfu`] LiveKit's server API.
+//! - Each listens at the address that it is given: public ones of a network namespace in tests, loopback's in `dev`.
+//! - An unexpected request is refused, and noted as a breach ([`Strictness`]), for which a test fails.
+//! - Requests are recorded, for tests to compare.
 
 #![allow(
     clippy::expect_used,
@@ -34,7 +34,7 @@ pub use sfu::Sfu;
 pub use strictness::Strictness;
 pub use webhook::{Algorithm, Webhook, WebhookReceiver};
 
-/// The addresses of names.
+/// Addresses of names.
 pub trait Names {
     /// Returns the address of a DNS name or of an IP literal.
     fn address_of(&self, host: &str) -> IpAddr;

@@ -1,10 +1,11 @@
-//! `stand-ins WORKER`: a homeserver and an SFU on loopback, and a client to play with, for `cargo xtask dev`.
+//! `stand-ins WORKER`: a homeserver and an SFU on loopback, and a client to try, for `cargo xtask dev`.
 //!
-//! - What they answer is what real ones would; they are the tests' fakes.
-//! - Alice's client is played too: `POST /join` and `POST /leave` connect it to the SFU and end its connection. The SFU's
-//!   webhooks go to the worker, signed, and the answer says what the worker did then.
-//! - Each request of the worker's is a line on standard error, without tokens and delay ids.
-//! - The path of the certificate to trust is the only line on standard output. The end of standard input ends the program.
+//! - They are the tests' fakes, and respond as real servers do.
+//! - Alice's client is simulated: `POST /join` and `POST /leave` connect it to the SFU and end its connection. The
+//!   SFU's webhooks are sent to the worker, signed, and the response reports the worker's reaction.
+//! - Each request of the worker is a line on standard error, without tokens and delay ids.
+//! - The path of the certificate to trust is the only line on standard output. The end of standard input ends the
+//!   program.
 
 #![allow(clippy::expect_used, clippy::unwrap_used, reason = "stand-ins that can't do their part end")]
 
@@ -57,7 +58,7 @@ async fn main() {
     let _ = tokio::io::stdin().read_to_end(&mut Vec::new()).await;
 }
 
-/// The call that Alice is in, or isn't.
+/// Alice's connection to the call, if she has one.
 struct Call {
     worker: Worker,
     events: DelayedEvents,
@@ -97,7 +98,7 @@ impl Call {
         Reply::json(200, &json!({ "participant_left": status, "delayed leave sent": sent }))
     }
 
-    /// Whether `holds` does within ten seconds.
+    /// Waits until `holds` returns true, for ten seconds at most, and returns whether it did.
     async fn soon(&self, holds: impl Fn() -> bool) -> bool {
         let poll = async {
             while !holds() {
@@ -108,7 +109,7 @@ impl Call {
     }
 }
 
-/// The worker that webhooks are sent to.
+/// Worker that receives the webhooks.
 struct Worker(SocketAddr);
 
 impl WebhookReceiver for Worker {
@@ -135,7 +136,7 @@ impl WebhookReceiver for Worker {
     }
 }
 
-/// Every name is this machine.
+/// Resolves every name to this machine.
 struct Loopback;
 
 impl Names for Loopback {
@@ -160,7 +161,7 @@ fn loopback(port: u16) -> SocketAddr {
     SocketAddr::from((Ipv4Addr::LOCALHOST, port))
 }
 
-/// The name on the SFU, as the service derives it: SHA-256 of the canonical JSON array, in base64.
+/// Name on the SFU, as the service derives it: SHA-256 of the canonical JSON array, in base64.
 fn hash(parts: &[&str]) -> String {
     STANDARD_NO_PAD.encode(Sha256::digest(json!(parts).to_string()))
 }
@@ -180,7 +181,7 @@ const DEVICE: &str = "DEVICE";
 const MEMBER: &str = "member-1";
 const OPENID_TOKEN: &str = "alices-openid-token";
 const DELAY_ID: &str = "alices-leave";
-/// Longer than anyone plays: a request with a shorter `delay_timeout` is restarted all the same.
+/// Longer than any session: an event with a shorter `delay_timeout` in its request is restarted all the same.
 const DELAY: Duration = Duration::from_secs(86_400);
 const POLL: Duration = Duration::from_millis(10);
 const PATIENCE: Duration = Duration::from_secs(10);

@@ -9,49 +9,49 @@ use serde_json::{Value, json};
 
 use crate::Webhook;
 
-/// A connection of a participant to a room of the SFU's, from its beginning to its end.
+/// Connection of a participant to a room of the SFU, from its beginning to its end.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Participant {
-    /// The room's name.
+    /// Name of the room.
     pub room: String,
-    /// Who it is.
+    /// Identity of the participant.
     pub identity: String,
-    /// Of this connection.
+    /// SID of this connection.
     pub sid: String,
-    /// When it began, in ms since 1970.
+    /// Time of its beginning, in ms since 1970.
     pub joined_at_ms: i64,
 }
 
-/// Why a connection ends.
+/// Reason for the end of a connection.
 pub type Departure = DisconnectReason;
 
-/// What the SFU was asked about participants.
+/// Query for participants that the SFU has received.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Question {
     /// GetParticipant.
     Get {
-        /// In which room.
+        /// Room of the query.
         room: String,
-        /// Who.
+        /// Identity of the participant.
         identity: String,
     },
     /// ListParticipants.
     List {
-        /// In which room.
+        /// Room of the query.
         room: String,
     },
 }
 
-/// What the SFU was told to do to participants, and did.
+/// Removal of participants that the SFU has performed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Removal {
     /// RemoveParticipant.
     Participant {
-        /// From which room.
+        /// Room of the removal.
         room: String,
-        /// Who.
+        /// Identity of the participant.
         identity: String,
-        /// Whether they were there.
+        /// Whether the participant was connected.
         there: bool,
     },
     /// DeleteRoom.
@@ -59,7 +59,7 @@ pub enum Removal {
 }
 
 impl Question {
-    /// The room that it is about.
+    /// Room of the query.
     pub fn room(&self) -> &str {
         match self {
             Self::Get { room, .. } | Self::List { room } => room,
@@ -68,22 +68,22 @@ impl Question {
 }
 
 impl Participant {
-    /// The webhook that says that it has joined.
+    /// Builds the webhook of its joining.
     pub fn joined(&self) -> Webhook {
         Webhook::new(&self.event("participant_joined"))
     }
 
-    /// The webhook that says that it has left.
+    /// Builds the webhook of its leaving.
     pub fn left(&self, why: Departure) -> Webhook {
         Webhook::new(&self.departure("participant_left", why))
     }
 
-    /// The webhook that says that it went away without ever having been connected.
+    /// Builds the webhook of a connection that ended before media was connected.
     pub fn aborted(&self) -> Webhook {
         Webhook::new(&self.departure("participant_connection_aborted", Departure::JoinFailure))
     }
 
-    /// An event about it, in protojson: 64-bit integers are strings.
+    /// Builds an event of it in protojson: 64-bit integers are strings.
     pub fn event(&self, event: &str) -> Value {
         let now_ms = milliseconds_since_1970();
         json!({
@@ -109,7 +109,7 @@ impl Participant {
     }
 }
 
-/// The webhook that says that a room is closed.
+/// Builds the webhook of the closing of a room.
 pub(crate) fn room_finished(room: &str) -> Webhook {
     Webhook::new(&json!({
         "event": "room_finished",
@@ -119,7 +119,7 @@ pub(crate) fn room_finished(room: &str) -> Webhook {
     }))
 }
 
-/// Who is connected to the SFU, and was.
+/// Connections to the SFU, open and closed.
 #[derive(Default)]
 pub(crate) struct Participants {
     connections: Vec<Connection>,
@@ -134,7 +134,7 @@ struct Connection {
 }
 
 impl Participants {
-    /// A new connection; an older one of the same identity ends.
+    /// Opens a connection; an older one of the same identity ends.
     pub(crate) fn join(&mut self, room: &str, identity: &str) -> Participant {
         let participant = Participant {
             room: room.to_owned(),
@@ -177,7 +177,7 @@ impl Participants {
         &self.removals
     }
 
-    /// Ends a participant's connection. False if there is none.
+    /// Ends a participant's connection. Returns false if there is none.
     pub(crate) fn remove(&mut self, request: RoomParticipantIdentity) -> bool {
         let RoomParticipantIdentity { room, identity, .. } = request;
         let there = self.end(&room, Some(&identity));
@@ -204,7 +204,7 @@ impl Participants {
         ended
     }
 
-    /// Who is connected to the room now, by identity.
+    /// Participants that are connected to the room now, by identity.
     fn present(&self, room: &str) -> BTreeMap<&str, ParticipantInfo> {
         let of_room = |connection: &&Connection| connection.participant.room == room && connection.until.is_none();
         let present = self.connections.iter().filter(of_room).map(|connection| &connection.participant);
@@ -237,7 +237,7 @@ impl Participant {
     }
 }
 
-/// Reads a message that has no field which this protocol doesn't know.
+/// Decodes a message, and refuses one with a field that isn't in the schema.
 pub(crate) fn decode<M: Message + Default>(body: &bytes::Bytes) -> Option<M> {
     M::decode(body.clone()).ok().filter(|message| message.encode_to_vec() == *body)
 }

@@ -9,7 +9,7 @@ use hyper::body::Frame;
 use serde_json::Value;
 use tokio::sync::watch;
 
-/// What a fake answers.
+/// Reply of a fake.
 #[derive(Clone)]
 pub struct Reply {
     status: u16,
@@ -25,45 +25,45 @@ enum Body {
     Stalled(Bytes),
 }
 
-/// Holds replies back until it is opened.
+/// Gate that holds replies back until it is opened.
 #[derive(Clone)]
 pub struct Gate(watch::Sender<bool>);
 
 impl Reply {
-    /// JSON, as `application/json`.
+    /// Builds a reply of JSON, as `application/json`.
     pub fn json(status: u16, body: &Value) -> Self {
         Self::new(status, "application/json", body.to_string())
     }
 
-    /// A page for people, as proxies send.
+    /// Builds a page for people, as proxies send.
     pub fn html(status: u16) -> Self {
         Self::new(status, "text/html", format!("<html><body><h1>{status}</h1></body></html>"))
     }
 
-    /// A redirect.
+    /// Builds a redirect.
     pub fn redirect(status: u16, location: &str) -> Self {
         Self::new(status, "text/plain", "").header("location", location)
     }
 
-    /// Any content.
+    /// Builds a reply of any content.
     pub fn new(status: u16, content_type: &str, body: impl Into<Bytes>) -> Self {
         Self { status, headers: Vec::new(), body: Body::Whole(body.into()), gate: None }
             .header("content-type", content_type)
     }
 
-    /// With one more header.
+    /// Adds a header.
     pub fn header(mut self, name: &str, value: &str) -> Self {
         self.headers.push((name.to_owned(), value.to_owned()));
         self
     }
 
-    /// Without any header of that name.
+    /// Removes all headers of that name.
     pub fn without_header(mut self, name: &str) -> Self {
         self.headers.retain(|(known, _)| !known.eq_ignore_ascii_case(name));
         self
     }
 
-    /// The same content in chunks of `size` bytes, its length not said beforehand.
+    /// Sends the content in chunks of `size` bytes, without `Content-Length`.
     pub fn in_chunks_of(mut self, size: usize) -> Self {
         if let Body::Whole(whole) = &self.body {
             self.body = Body::Chunked(whole.chunks(size).map(Bytes::copy_from_slice).collect());
@@ -71,7 +71,7 @@ impl Reply {
         self
     }
 
-    /// With white space after the content, so that it is `size` bytes long.
+    /// Pads the content with white space to `size` bytes.
     pub fn padded_to(mut self, size: usize) -> Self {
         if let Body::Whole(whole) = &self.body {
             let mut padded = whole.to_vec();
@@ -81,7 +81,7 @@ impl Reply {
         self
     }
 
-    /// The headers and the content arrive, but the end never does.
+    /// Sends headers and content, but never the end of the body.
     pub fn that_never_ends(mut self) -> Self {
         if let Body::Whole(whole) = self.body {
             self.body = Body::Stalled(whole);
@@ -89,13 +89,13 @@ impl Reply {
         self
     }
 
-    /// Not before the gate is open.
+    /// Sends the reply once the gate is open.
     pub fn behind(mut self, gate: &Gate) -> Self {
         self.gate = Some(gate.clone());
         self
     }
 
-    /// Its HTTP status.
+    /// HTTP status.
     pub fn status(&self) -> u16 {
         self.status
     }
@@ -122,12 +122,12 @@ impl Reply {
 }
 
 impl Gate {
-    /// A closed gate. One that is never opened holds its replies for ever.
+    /// Creates a closed gate. One that is never opened holds its replies for ever.
     pub fn closed() -> Self {
         Self(watch::Sender::new(false))
     }
 
-    /// Lets everything through, now and later.
+    /// Opens the gate, for held and later replies.
     pub fn open(&self) {
         self.0.send_replace(true);
     }

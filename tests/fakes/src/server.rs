@@ -19,58 +19,58 @@ use tokio_rustls::TlsAcceptor;
 
 use crate::{Certificate, Reply};
 
-/// A request as a fake got it, whole.
+/// Complete request, as a fake has received it.
 #[derive(Clone, Debug)]
 pub struct Request {
-    /// `GET`, …
+    /// Method.
     pub method: String,
-    /// Without the query.
+    /// Path without the query.
     pub path: String,
-    /// What follows the question mark.
+    /// Query without the question mark.
     pub query: Option<String>,
-    /// All of them.
+    /// All headers.
     pub headers: HeaderMap,
-    /// The body, empty if there was none.
+    /// Body, empty if there was none.
     pub body: Bytes,
-    /// The name that the TLS handshake asked for.
+    /// Name that the TLS handshake has requested.
     pub tls_name: Option<String>,
 }
 
 impl Request {
-    /// A header's text, empty if it isn't there.
+    /// Text of a header, empty if it is missing.
     pub fn header(&self, name: HeaderName) -> &str {
         self.headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default()
     }
 }
 
-/// An HTTP/1.1 server that ends, with its open connections, when it is dropped.
+/// HTTP/1.1 server. Dropping it ends it and its open connections.
 pub struct Server {
     accepting: JoinHandle<()>,
     connections: Arc<AtomicUsize>,
 }
 
-/// Answers a request.
+/// Handler of requests.
 pub type Handler = Arc<dyn Fn(Request) -> Pin<Box<dyn Future<Output = Reply> + Send>> + Send + Sync>;
 
-/// What happens on a connection.
+/// Behaviour of a connection.
 #[derive(Clone)]
 pub enum Serving {
-    /// HTTP as it should be.
+    /// Correct HTTP.
     Http(Handler),
-    /// These bytes after the head of the first request, whatever they are, and the end of the connection.
+    /// These bytes after the head of the first request, then the end of the connection.
     Raw(Bytes),
 }
 
-/// Is shown every request, with the status of its answer.
+/// Observer of every request, with the status of its response.
 pub type Observer = fn(&Request, u16);
 
 impl Server {
-    /// Shows all requests to all fakes of this process to the observer. The first one stays.
+    /// Passes all requests to all fakes of this process to the observer. The first observer stays.
     pub fn observe(observer: Observer) {
         let _ = OBSERVER.set(observer);
     }
 
-    /// Listens at `address`, under TLS if there is a certificate.
+    /// Listens at `address`, with TLS if there is a certificate.
     pub async fn start(address: SocketAddr, certificate: Option<Certificate>, serving: Serving) -> Self {
         let listener = TcpListener::bind(address)
             .await
@@ -87,13 +87,13 @@ impl Server {
         Self { accepting, connections }
     }
 
-    /// Ends, and gives the address free.
+    /// Ends the server and frees its address.
     pub async fn end(mut self) {
         self.accepting.abort();
         let _ = (&mut self.accepting).await;
     }
 
-    /// How many connections there have been, whatever came over them.
+    /// Number of connections, with or without requests.
     pub fn connections(&self) -> usize {
         self.connections.load(Ordering::SeqCst)
     }
@@ -126,7 +126,7 @@ where
                 let answer = answer(request, tls_name.clone(), handler.clone());
                 async { Ok::<_, Infallible>(answer.await.into_response().await) }
             });
-            // Ends with an error when the client goes away, which is the client's business.
+            // Ends with an error when the client disconnects, which is no failure of the fake.
             let _ = http1::Builder::new().serve_connection(TokioIo::new(stream), service).await;
         }
         Serving::Raw(bytes) => {

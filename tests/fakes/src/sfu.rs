@@ -16,12 +16,12 @@ use crate::participants::{self, Participants};
 use crate::server::{Server, Serving};
 use crate::{Certificate, Participant, Question, Removal, Reply, Request, Strictness, Webhook};
 
-/// LiveKit's RoomService, as far as this service calls it: CreateRoom, GetParticipant, ListParticipants, RemoveParticipant and
-/// DeleteRoom over Twirp, in protobuf; and what the doctor asks besides: whether it is LiveKit, ListRooms, CreateRoom and
-/// DeleteRoom in JSON, and whether a client may join.
+/// LiveKit's RoomService, as far as the service calls it: CreateRoom, GetParticipant, ListParticipants,
+/// RemoveParticipant and DeleteRoom over Twirp, in protobuf. For the doctor also LiveKit's `OK` at `/`, ListRooms,
+/// CreateRoom and DeleteRoom in JSON, and the validation of a client's token.
 ///
-/// It knows the keys that it was given, verifies tokens with LiveKit's own crate, and takes a message only when that message
-/// decodes and encodes to the same bytes again, so that a field it doesn't know is a breach.
+/// It verifies tokens with LiveKit's own crate and its configured keys, and accepts a message only if it decodes and
+/// encodes to the same bytes again: an unknown field is a breach.
 pub struct Sfu {
     state: Arc<Mutex<State>>,
     address: SocketAddr,
@@ -45,13 +45,13 @@ struct State {
 }
 
 impl Sfu {
-    /// LiveKit as `livekit-server --dev` starts it.
+    /// Starts an SFU with the key pair of `livekit-server --dev`.
     pub async fn start(strictness: Strictness) -> Self {
         let address = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 7880);
         Self::start_at(address, None, "", strictness).await
     }
 
-    /// The API under a path prefix, with TLS if there is a certificate.
+    /// Starts an SFU whose API has a path prefix, with TLS if there is a certificate.
     pub async fn start_at(
         address: SocketAddr,
         certificate: Option<Certificate>,
@@ -81,73 +81,73 @@ impl Sfu {
         Self { state, address, prefix: prefix.to_owned(), _server: server }
     }
 
-    /// What `LIVEKIT_URL` is for it, without TLS.
+    /// `LIVEKIT_URL` for this SFU, without TLS.
     pub fn url(&self) -> String {
         format!("ws://{}{}", self.address, self.prefix)
     }
 
-    /// The key that it knows from the beginning, and its secret.
+    /// First key, and its secret.
     pub fn credentials() -> (&'static str, &'static str) {
         (KEY, SECRET)
     }
 
-    /// Replaces the keys it knows.
+    /// Replaces its keys.
     pub fn set_keys(&self, keys: &[(&str, &str)]) {
         self.state.lock().unwrap().keys =
             keys.iter().map(|(key, secret)| ((*key).to_owned(), (*secret).to_owned())).collect();
     }
 
-    /// From now on, whoever joins a room creates it.
+    /// Switches `auto_create` on: every client can create a room by joining it.
     pub fn set_auto_create(&self) {
         self.state.lock().unwrap().auto_create = true;
     }
 
-    /// From now on, what opens a WebSocket arrives as an ordinary request, as through a proxy that knows none.
+    /// Turns requests to open a WebSocket into ordinary ones, like a proxy that doesn't support them.
     pub fn drop_upgrades(&self) {
         self.state.lock().unwrap().drops_upgrades = true;
     }
 
-    /// From now on, its clock is so many seconds before everybody else's, or behind.
+    /// Sets its clock this many seconds ahead of real time, or behind.
     pub fn set_clock_ahead(&self, seconds: i64) {
         self.state.lock().unwrap().clock_ahead_s = seconds;
     }
 
-    /// The rooms that the doctor has created and not deleted.
+    /// Rooms that the doctor has created and not deleted.
     pub fn test_rooms(&self) -> BTreeSet<String> {
         self.state.lock().unwrap().test_rooms.clone()
     }
 
-    /// From now on, what it answers to everything.
+    /// Sets the reply to every request.
     pub fn fail(&self, reply: Reply) {
         self.state.lock().unwrap().failure = Some(reply);
     }
 
-    /// From now on, what it answers to every call of the server API.
+    /// Sets the reply to every call of the server API.
     pub fn fail_calls(&self, reply: Reply) {
         self.state.lock().unwrap().failure_of_calls = Some(reply);
     }
 
-    /// From now on, what it answers to requests for a path with this end.
+    /// Sets the reply to requests for a path with this end.
     pub fn fail_at(&self, path_end: &'static str, reply: Reply) {
         self.state.lock().unwrap().failures_at.insert(path_end, reply);
     }
 
-    /// From now on, it works again.
+    /// Ends the replies that were set: it works again.
     pub fn recover(&self) {
         self.state.lock().unwrap().failure = None;
     }
 
-    /// A participant connects. It takes the place of an older connection of the same identity.
+    /// Connects a participant, in place of an older connection of the same identity.
     pub fn join(&self, room: &str, identity: &str) -> Participant {
         self.state.lock().unwrap().participants.join(room, identity)
     }
 
-    /// A connection ends.
+    /// Ends a connection.
     pub fn leave(&self, participant: &Participant) {
         self.state.lock().unwrap().participants.leave(participant);
     }
 
-    /// The webhook that says that a room is closed.
+    /// Builds the webhook of the closing of a room.
     pub fn room_finished(&self, room: &str) -> Webhook {
         participants::room_finished(room)
     }
@@ -157,22 +157,22 @@ impl Sfu {
         self.state.lock().unwrap().participants.was_connected(room, identity, at)
     }
 
-    /// What it was asked about participants and did answer, in order.
+    /// Queries for participants that it has answered, in order.
     pub fn questions(&self) -> Vec<Question> {
         self.state.lock().unwrap().participants.questions().to_vec()
     }
 
-    /// What it was told to do to participants and did, in order. Webhooks of it are the test's to send.
+    /// Removals that it has performed, in order. Their webhooks are sent by the test.
     pub fn removals(&self) -> Vec<Removal> {
         self.state.lock().unwrap().participants.removals().to_vec()
     }
 
-    /// How often it was asked for anything.
+    /// Number of all requests.
     pub fn requests(&self) -> usize {
         self.state.lock().unwrap().requests
     }
 
-    /// The CreateRoom requests that it granted.
+    /// CreateRoom requests that have succeeded.
     pub fn created(&self) -> Vec<CreateRoomRequest> {
         self.state.lock().unwrap().created.clone()
     }
@@ -265,7 +265,7 @@ impl State {
         })
     }
 
-    /// What LiveKit has for clients.
+    /// LiveKit's paths for clients.
     fn answer_get(&self, request: &Request, strictness: &Strictness) -> Reply {
         match request.path.strip_prefix(&self.prefix) {
             Some("/") => Reply::new(200, "text/plain", "OK"),
@@ -320,7 +320,7 @@ impl State {
         }
     }
 
-    /// The refusals are in LiveKit's own words.
+    /// Texts of refusals are LiveKit's.
     fn verified(&self, token: &str) -> Result<Claims, Reply> {
         let refused = |text: &str| Reply::new(401, "text/plain", text.to_owned());
         let issuer = Claims::from_unverified(token).map_err(|_| refused("invalid authorization token"))?.iss;
@@ -369,5 +369,5 @@ const KEY: &str = "devkey";
 const SECRET: &str = "the-secret-of-devkey-nobody-may-see";
 const PROTOBUF: &str = "application/protobuf";
 const SHORT_LIVED: usize = 600;
-/// By which LiveKit lets clocks differ.
+/// LiveKit's leeway for different clocks.
 const LEEWAY_S: i64 = 60;

@@ -1,6 +1,6 @@
 use std::sync::{Arc, Mutex};
 
-/// What the fakes of a setup were asked that nobody should ask them.
+/// Breaches: requests to the fakes of a test setup that no correct worker sends.
 #[derive(Clone, Default)]
 pub struct Strictness(Arc<Mutex<Vec<String>>>);
 
@@ -17,9 +17,9 @@ impl Strictness {
         }
     }
 
-    /// Fails the test if there was any.
+    /// Fails the test if there was a breach.
     pub fn assert_kept(&self) {
         let breaches = self.0.lock().unwrap();
-        assert!(breaches.is_empty(), "the worker asked what it must not:\n{}", breaches.join("\n"));
+        assert!(breaches.is_empty(), "the worker sent requests that it must not send:\n{}", breaches.join("\n"));
     }
 }

@@ -12,7 +12,7 @@ use sha2::{Digest, Sha256, Sha512};
 
 use crate::Sfu;
 
-/// A webhook as LiveKit sends it (protocol 6.1), or with one thing wrong with it.
+/// Webhook as LiveKit sends it (`docs/protocol.md#webhooks`), or with one mistake.
 #[derive(Clone)]
 pub struct Webhook {
     body: Bytes,
@@ -23,9 +23,9 @@ pub struct Webhook {
     scheme: &'static str,
 }
 
-/// The worker, as webhooks reach it.
+/// Worker that receives webhooks.
 pub trait WebhookReceiver {
-    /// Its answer.
+    /// Its response.
     type Answer;
 
     /// Returns the absolute URL of a path.
@@ -34,30 +34,30 @@ pub trait WebhookReceiver {
     /// Sends the request.
     fn receive(&self, request: Request<Full<Bytes>>) -> impl Future<Output = Self::Answer>;
 
-    /// Sends the request to a worker that may be killed meanwhile; then there is no answer.
+    /// Sends the request to a worker that may be killed meanwhile; then there is no response.
     fn try_receive(&self, request: Request<Full<Bytes>>) -> impl Future<Output = Option<Self::Answer>>;
 }
 
-/// How the token of a webhook is signed.
+/// Signature of a webhook's token.
 #[derive(Clone, Copy, Debug)]
 pub enum Algorithm {
-    /// LiveKit's.
+    /// HS256, as LiveKit signs.
     Hs256,
-    /// Another one, with the same secret.
+    /// HS512, with the same secret.
     Hs512,
-    /// Not at all: `alg: none` and no signature.
+    /// None: `alg: none` and no signature.
     None,
-    /// As `Hs256`, and the header says `none`.
+    /// As `Hs256`, with a header that says `none`.
     Hs256CalledNone,
 }
 
 impl Webhook {
-    /// An event, signed as the setup's SFU signs: now, for five minutes.
+    /// Creates an event, signed as the test setup's SFU signs: now, for five minutes.
     pub fn new(event: &Value) -> Self {
         Self::of_bytes(event.to_string())
     }
 
-    /// Any body, with a signature that fits it.
+    /// Creates a webhook of any body, with a signature that matches it.
     pub fn of_bytes(body: impl Into<Bytes>) -> Self {
         let body = body.into();
         let now = seconds_since_1970();
@@ -76,50 +76,50 @@ impl Webhook {
         }
     }
 
-    /// With another key and secret.
+    /// Replaces key and secret.
     pub fn signed_with(mut self, key: &str, secret: &str) -> Self {
         self.key = key.to_owned();
         self.secret = secret.to_owned();
         self
     }
 
-    /// Signed in another way.
+    /// Replaces the kind of signature.
     pub fn algorithm(mut self, algorithm: Algorithm) -> Self {
         self.algorithm = algorithm;
         self
     }
 
-    /// With a time claim (`exp`, `nbf`) so many seconds from now.
+    /// Sets a time claim (`exp`, `nbf`) to this many seconds from now.
     pub fn claim_from_now(mut self, claim: &str, seconds: i64) -> Self {
         self.claims[claim] = (seconds_since_1970() + seconds).into();
         self
     }
 
-    /// With another value of a claim.
+    /// Replaces the value of a claim.
     pub fn claim(mut self, claim: &str, value: impl Into<Value>) -> Self {
         self.claims[claim] = value.into();
         self
     }
 
-    /// Without a claim.
+    /// Removes a claim.
     pub fn without_claim(mut self, claim: &str) -> Self {
         self.claims.as_object_mut().expect("claims are an object").remove(claim);
         self
     }
 
-    /// With another body under the same signature.
+    /// Replaces the body under the same signature.
     pub fn replace_body(mut self, body: impl Into<Bytes>) -> Self {
         self.body = body.into();
         self
     }
 
-    /// With `Bearer ` before the token.
+    /// Puts `Bearer ` before the token.
     pub fn with_bearer(mut self) -> Self {
         self.scheme = "Bearer ";
         self
     }
 
-    /// What the `Authorization` header is.
+    /// `Authorization` header.
     pub fn authorization(&self) -> String {
         let mut claims = self.claims.clone();
         claims["iss"] = self.key.as_str().into();
@@ -157,7 +157,7 @@ impl Webhook {
         receiver.receive(self.request(receiver, authorization)).await
     }
 
-    /// POSTs it to a worker that may be killed meanwhile; then there is no answer.
+    /// POSTs it to a worker that may be killed meanwhile; then there is no response.
     pub async fn try_send<R: WebhookReceiver>(&self, receiver: &R) -> Option<R::Answer> {
         receiver.try_receive(self.request(receiver, Some(&self.authorization()))).await
     }
@@ -166,7 +166,7 @@ impl Webhook {
         self.request_to(&receiver.url("/sfu_webhook"), authorization)
     }
 
-    /// The request that brings it to this URL.
+    /// Builds the request of it to this URL.
     pub fn request_to(&self, url: &str, authorization: Option<&str>) -> Request<Full<Bytes>> {
         let mut request = Request::post(url).header(CONTENT_TYPE, "application/webhook+json");
         if let Some(authorization) = authorization {
