@@ -1,11 +1,11 @@
-//! The engine of a room, driven by a script of everything that may happen to it.
+//! The engine of a room, driven by a script of commands, outcomes and times.
 //!
 //! How it works:
-//! - the first byte configures the engine; then each step is a letter and a fixed number of arguments of one byte, so that
-//!   seeds can be written by hand: see [`Room::step`];
+//! - the first byte configures the engine; then each step is a letter and a fixed number of arguments of one byte, so
+//!   that seeds can be written by hand: see [`Room::step`];
 //! - after each step the room acts as its object does: it takes what is due, six actions at a time;
 //! - rows are stored in maps, through JSON, and a crash loads the engine from them;
-//! - in the end all servers answer that there is nothing, and the room has to become empty.
+//! - in the end all servers respond that there is nothing, and the room has to become empty.
 
 use std::collections::{BTreeMap, HashSet};
 use std::time::Duration;
@@ -79,7 +79,8 @@ impl Room {
     /// Takes one step of the script; `None` at its end.
     fn step(&mut self, script: &mut Script<'_>) -> Option<()> {
         match script.next()? {
-            // Delegate: member (bit 5: with a legacy identity, bit 4: of an event that others delegate too), delay, homeserver.
+            // Delegate: member (bit 5: with a legacy identity, bit 4: an event that others delegate too), delay,
+            // homeserver.
             b'D' => {
                 let (who, delay, server) = (script.next()?, span(script.next()?), script.next()? % 3);
                 let delay = u64::try_from(delay.as_millis()).unwrap_or(u64::MAX);
@@ -294,7 +295,7 @@ impl Room {
         self.store();
     }
 
-    /// Lets all servers answer that there is nothing, once all tokens have expired.
+    /// Lets all servers respond that there is nothing, once all tokens have expired.
     fn end(&mut self) {
         self.now = self.latest + YEAR + YEAR;
         self.latest = self.now;
