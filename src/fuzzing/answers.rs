@@ -1,4 +1,4 @@
-//! Answers of other servers: homeservers, resolvers and the SFU.
+//! Responses of other servers: homeservers, resolvers and the SFU.
 
 use std::time::Duration;
 
@@ -55,8 +55,8 @@ pub fn cache_headers(data: &[u8]) {
     let _ = from_header(date, now_ms);
 }
 
-/// Reads the first line as a server name, the second as the name that it delegates to, and the rest as a resolver's answer for
-/// both SRV records.
+/// Reads the first line as a server name, the second as the name that it delegates to, and the rest as a resolver's
+/// response for both SRV records.
 pub fn discovery(data: &[u8]) {
     let Some((name, rest)) = first_line(data) else { return };
     let Some((delegated, dns)) = first_line(rest) else { return };
@@ -80,7 +80,7 @@ pub fn discovery(data: &[u8]) {
     }
 }
 
-/// A network that is what the input says.
+/// Network with the well-known file and the SRV records of the input.
 struct Given {
     delegated: Option<ServerName>,
     srv: Option<SrvAnswer>,
@@ -96,7 +96,7 @@ impl Network for Given {
     }
 }
 
-/// Reads the input as a homeserver's answers to questions: whose token, which members, which delayed event.
+/// Reads the input as a homeserver's responses to queries of a token, of members, and of a delayed event.
 pub fn homeserver_answers(data: &[u8]) {
     if let Ok(server) = ServerName::parse("example.com")
         && let Ok(user) = subject(data, &server)
@@ -115,8 +115,8 @@ pub fn homeserver_answers(data: &[u8]) {
     }
 }
 
-/// Reads the first line as the status of an answer to a restart or a send, the second as its `Retry-After`, the rest as its
-/// body.
+/// Reads the first line as the status of a response to a restart or a send, the second as its `Retry-After`, the rest
+/// as its body.
 pub fn delayed_event_answers(data: &[u8]) {
     let Some((status, rest)) = first_line(data) else { return };
     let Some((retry_after, body)) = first_line(rest) else { return };
@@ -137,7 +137,7 @@ pub fn delayed_event_answers(data: &[u8]) {
     }
 }
 
-/// Reads the input as the SFU's answers: as lists of participants, as one, and as an error.
+/// Reads the input as the SFU's responses: a list of participants, one participant, and an error.
 pub fn sfu_answers(data: &[u8]) {
     if let Ok(answer) = decode::<ListParticipantsResponse>(data) {
         assert!(answer.participants.len() <= data.len());

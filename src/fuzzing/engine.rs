@@ -1,11 +1,11 @@
-//! The engine of a room, driven by a script of everything that may happen to it.
+//! The engine of a room, driven by a script of commands, outcomes and times.
 //!
 //! How it works:
-//! - the first byte configures the engine; then each step is a letter and a fixed number of arguments of one byte, so that
-//!   seeds can be written by hand: see [`Room::step`];
+//! - the first byte configures the engine; then each step is a letter and a fixed number of arguments of one byte, so
+//!   that seeds can be written by hand: see [`Room::step`];
 //! - after each step the room acts as its object does: it takes what is due, six actions at a time;
 //! - rows are stored in maps, through JSON, and a crash loads the engine from them;
-//! - in the end all servers answer that there is nothing, and the room has to become empty.
+//! - in the end all servers respond that there is nothing, and the room has to become empty.
 
 use std::collections::{BTreeMap, HashSet};
 use std::time::Duration;
@@ -13,9 +13,9 @@ use std::time::Duration;
 use delegated_leaves::{
     Action, Change, DelayId, DelayTimeout, DelayedEventsUrl, Delegate, DelegationId, DelegationRow, DisconnectReason,
     EngineConfig, HomeserverAnswer, Identity, Input, InvalidDelayId, Jitter, MatrixRoomId, MembersAnswer, Occurrence,
-    Outcome, Participant, ParticipantRef, ParticipantSid, ParticipantState, RemovalAnswer, Request, RoomCommand,
-    RoomEngine, RoomName, RoomRow, Rows, ServerAnswer, ServerName, SfuAnswer, Timestamp, Track, TrackedId, TrackedRow,
-    UserId, WebhookEvent,
+    Outcome, Participant, ParticipantRef, ParticipantSid, ParticipantState, RemovalAnswer, Request, RoomAnswer,
+    RoomCommand, RoomEngine, RoomName, RoomRow, Rows, ServerAnswer, ServerName, SfuAnswer, Timestamp, Track, TrackedId,
+    TrackedRow, UserId, WebhookEvent,
 };
 
 /// Reads the input as a script.
@@ -79,12 +79,13 @@ impl Room {
     /// Takes one step of the script; `None` at its end.
     fn step(&mut self, script: &mut Script<'_>) -> Option<()> {
         match script.next()? {
-            // Delegate: member (bit 5: with a legacy identity, bit 4: of an event that others delegate too), delay, homeserver.
+            // Delegate: member (bit 5: with a legacy identity, bit 4: an event that others delegate too), delay,
+            // homeserver.
             b'D' => {
                 let (who, delay, server) = (script.next()?, span(script.next()?), script.next()? % 3);
                 let delay = u64::try_from(delay.as_millis()).unwrap_or(u64::MAX);
                 if let (Some(delay_timeout), Ok(delay_id)) = (DelayTimeout::from_millis(delay), delay_id(who)) {
-                    self.command(RoomCommand::Delegate(Delegate {
+                    let _ = self.command(RoomCommand::Delegate(Delegate {
                         room: RoomName::new("room"),
                         identity: identity(who % MEMBERS),
                         legacy_identity: (who & 0x20 != 0).then(|| identity(who % MEMBERS + MEMBERS)),
@@ -101,7 +102,7 @@ impl Room {
             // Track: identity, Matrix room, lifetime of its token.
             b'T' => {
                 let (who, room, lifetime) = (script.next()?, script.next()? % 2, span(script.next()?));
-                self.command(RoomCommand::Track(Track {
+                let _ = self.command(RoomCommand::Track(Track {
                     room: RoomName::new("room"),
                     matrix_room_id: MatrixRoomId::new(format!("!{room}:example.com")),
                     user_id: user(who),
@@ -132,7 +133,12 @@ impl Room {
                 let created_at = self.instant(script.next()?);
                 self.webhook(created_at, Occurrence::RoomFinished);
             }
-            b'W' => self.command(RoomCommand::Wake),
+            b'W' => _ = self.command(RoomCommand::Wake),
+            // Many memberships of one user: how many, and of which homeserver.
+            b'B' => {
+                let (many, server) = (script.next()? % 32, script.next()? % 3);
+                (0..many).for_each(|member| self.membership_of_one_user(member, server));
+            }
             // Outcome: of which action, and what.
             b'O' => {
                 let (index, what) = (script.next()?, script.next()?);
@@ -159,7 +165,12 @@ impl Room {
             }
             // The clock is set back.
             b'<' => self.now = self.now - span(script.next()?).min(YEAR),
-            b'C' => self.crash(),
+            b'C' => self.load(None),
+            // The object is evicted while it waits for its alarm.
+            b'G' => {
+                let waits = self.in_flight.is_empty() && !self.engine.has_actions_in_flight();
+                self.load(self.engine.next_due().filter(|due| waits && *due > self.now));
+            }
             _ => {}
         }
         self.latest = self.latest.max(self.now);
@@ -193,8 +204,8 @@ impl Room {
                 Outcome::Sfu(SfuAnswer::Participants(participants()))
             }
             Request::JoinedMembers { .. } => Outcome::Members(match what % 8 {
+                5 => MembersAnswer::Unreadable,
                 6 => MembersAnswer::Forbidden,
-                7 => MembersAnswer::Unreadable,
                 _ => MembersAnswer::Joined((0..MEMBERS).filter(|who| what >> who & 1 != 0).map(user).collect()),
             }),
             Request::IsServerJoined { .. } | Request::IsUserJoined { .. } => {
@@ -207,14 +218,48 @@ impl Room {
         }
     }
 
-    fn command(&mut self, command: RoomCommand) {
+    /// Delegates, and issues a token, for one of the memberships that count together.
+    fn membership_of_one_user(&mut self, member: u8, server: u8) {
+        let (identity, user_id) = (Identity::new(format!("another {member}")), UserId::new("@a:example.com"));
+        let (Some(delay_timeout), Ok(delay_id)) =
+            (DelayTimeout::from_millis(8_000), DelayId::new(format!("syd_another_{member}")))
+        else {
+            return;
+        };
+        let delegated = self.command(RoomCommand::Delegate(Delegate {
+            room: RoomName::new("room"),
+            identity: identity.clone(),
+            legacy_identity: None,
+            server_name: ServerName::new(format!("{server}.example.com")),
+            delayed_events_url: DelayedEventsUrl::new("https://example.com/delayed_events"),
+            owner: None,
+            user_id: user_id.clone(),
+            restricted: false,
+            delay_id,
+            delay_timeout,
+        }));
+        let tracked = self.command(RoomCommand::Track(Track {
+            room: RoomName::new("room"),
+            matrix_room_id: MatrixRoomId::new("!0:example.com"),
+            user_id,
+            identity,
+            expires_at: self.now + Duration::from_secs(3600),
+        }));
+        let first_ones = usize::from(member) < MOST_OF_ONE_USER;
+        assert!(!first_ones || self.delegations.len() >= MOST_OF_ONE_USER || delegated != RoomAnswer::Full);
+        assert!(!first_ones || self.tracked.len() >= MOST_OF_ONE_USER || tracked != RoomAnswer::Full);
+    }
+
+    fn command(&mut self, command: RoomCommand) -> RoomAnswer {
         super::assert_crosses_to_the_object(&command);
-        self.engine.handle(self.now, Input::Command(command));
-        self.store();
+        let answer = self.engine.handle(self.now, Input::Command(command));
+        let written = self.store();
+        assert!(answer != RoomAnswer::Full || written == 0, "a command that is refused changes something");
+        answer
     }
 
     fn webhook(&mut self, created_at: Option<Timestamp>, occurrence: Occurrence) {
-        self.command(RoomCommand::Webhook(WebhookEvent { created_at, occurrence }));
+        let _ = self.command(RoomCommand::Webhook(WebhookEvent { created_at, occurrence }));
     }
 
     fn complete(&mut self, action: &Action, outcome: Outcome, jitter: u8) {
@@ -254,10 +299,12 @@ impl Room {
         assert!(self.engine.next_due_after(now).is_none_or(|due| due > now));
     }
 
-    fn store(&mut self) {
+    /// Stores the changes, and returns their number.
+    fn store(&mut self) -> usize {
         let changes = self.engine.take_changes();
         let _ = self.engine.take_log_events();
-        assert!(changes.len() <= MAX_ROWS, "one input writes {} rows", changes.len());
+        let written = changes.len();
+        assert!(written <= MAX_ROWS, "one input writes {written} rows");
         for change in changes {
             match change {
                 Change::Delete(id) => _ = self.delegations.remove(&id),
@@ -272,15 +319,18 @@ impl Room {
         }
         assert_eq!(self.delegations.len(), self.engine.len());
         assert_eq!(self.delegations.is_empty() && self.tracked.is_empty(), self.engine.is_empty());
-        assert!(self.delegations.len() <= usize::from(MEMBERS), "a member has two delegations");
-        assert!(self.tracked.len() <= usize::from(MEMBERS) * 2, "an identity is tracked twice");
+        let (delegations, tracked) = (self.delegations.len(), self.tracked.len());
+        assert!(delegations <= usize::from(MEMBERS) + MOST_OF_ONE_USER, "{delegations} delegations");
+        assert!(tracked <= usize::from(MEMBERS) * 2 + MOST_OF_ONE_USER, "{tracked} tracked participants");
         let sids = self.delegations.values().map(|row| &row.ended_sids);
         for sids in sids.chain(self.tracked.values().map(|row| &row.ended_sids)) {
             assert!(sids.split(' ').count() <= MAX_SIDS, "a row grows");
         }
+        written
     }
 
-    fn crash(&mut self) {
+    /// Loads the engine from the rows, with the alarm set for that time.
+    fn load(&mut self, alarm: Option<Timestamp>) {
         let stored =
             (self.delegations.values().collect::<Vec<_>>(), self.tracked.values().collect::<Vec<_>>(), self.row);
         let stored = serde_json::to_string(&stored).unwrap_or_default();
@@ -288,13 +338,13 @@ impl Room {
         assert!(read.is_some(), "what is stored can't be read");
         let Some((delegations, tracked, room)) = read else { return };
         assert!(delegations.iter().eq(self.delegations.values()) && tracked.iter().eq(self.tracked.values()));
-        self.engine = RoomEngine::load(self.config, self.now, Rows { delegations, tracked, room }, None);
+        self.engine = RoomEngine::load(self.config, self.now, Rows { delegations, tracked, room }, alarm);
         self.in_flight.clear();
         self.late.clear();
         self.store();
     }
 
-    /// Lets all servers answer that there is nothing, once all tokens have expired.
+    /// Lets all servers respond that there is nothing, once all tokens have expired.
     fn end(&mut self) {
         self.now = self.latest + YEAR + YEAR;
         self.latest = self.now;
@@ -382,7 +432,9 @@ const CONCURRENT_ACTIONS: usize = 6;
 const MAX_STEPS: usize = 500;
 const MAX_LAST_STEPS: usize = 1_000;
 /// The most rows that one input may write: each of the room's, once deleted and once put.
-const MAX_ROWS: usize = 2 * 3 * MEMBERS as usize + 1;
+const MAX_ROWS: usize = 2 * (3 * MEMBERS as usize + 2 * MOST_OF_ONE_USER) + 1;
+/// Delegations of one user, and tracked participants.
+const MOST_OF_ONE_USER: usize = 20;
 const MAX_SIDS: usize = 16;
 const TOO_LONG: Duration = Duration::from_secs(30);
 const YEAR: Duration = Duration::from_secs(365 * 24 * 3600);

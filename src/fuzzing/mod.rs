@@ -1,10 +1,11 @@
-//! Fuzz targets: everything that parses bytes from outside, as functions that take bytes.
+//! Fuzz targets for everything that parses bytes from outside.
 //!
 //! How it works:
 //! - [`TARGETS`] lists them; `fuzz/fuzz_targets/` has a libFuzzer program for each, built with the feature `fuzzing`;
-//! - a target calls the parsers with its input, and asserts what holds for every input: what is accepted is well-formed and
-//!   within its bounds, and an error quotes no secret;
-//! - inputs are text wherever the format is: headers are lines before the body, so that a seed can be read and written by hand;
+//! - a target calls the parsers with its input, and asserts what holds for every input: an accepted value is
+//!   well-formed and within its bounds, and an error quotes no secret;
+//! - inputs are text wherever the format is: headers are lines before the body, so that a seed can be read and written
+//!   by hand;
 //! - a test runs all seeds of `fuzz/corpus/` through their targets, so that `cargo test` guards what fuzzing has found.
 //!
 //! Neither the deployed worker nor any other build has this module: it needs the feature, or a test.
@@ -28,7 +29,7 @@ pub use self::webhooks::{webhook_event, webhook_header, webhook_signed};
 /// A function that panics if the input shows a mistake.
 pub type Target = fn(&[u8]);
 
-/// All targets, by their names.
+/// All targets with their names.
 pub const TARGETS: [(&str, Target); 16] = [
     ("cache_headers", cache_headers),
     ("client_bodies", client_bodies),

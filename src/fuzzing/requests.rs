@@ -110,7 +110,8 @@ fn check_membership(membership: &Membership) {
     assert_eq!(read.map(|request| request.user_id).as_deref(), Some(alice.as_str()));
 }
 
-/// Asserts that an error is the caller's own fault, and quotes no value of the body. The names of unknown fields may be quoted.
+/// Asserts that an error is the caller's own fault, and quotes no value of the body. The names of unknown fields may be
+/// quoted.
 fn check_error(error: &ApiError, body: &[u8]) {
     assert!(matches!(error.status(), 400 | 401), "{}", error.status());
     let texts = format!("{}{}", error.body(), error.cause().unwrap_or_default());

@@ -10,8 +10,8 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
-/// Reads the input as a command to a room's object, as its answer, and as rows: `{"delegations": [], "tracked": [], "room": {}}`.
-/// An engine is loaded from the rows, and has to find its next step.
+/// Reads the input as a command to a room's object, as its answer, and as rows: `{"delegations": [], "tracked": [],
+/// "room": {}}`. An engine is loaded from the rows, and has to find its next step.
 pub fn stored(data: &[u8]) {
     let Ok(json) = serde_json::from_slice::<Value>(data) else { return };
     check_round_trip::<RoomCommand>(&json);

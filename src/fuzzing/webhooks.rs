@@ -19,8 +19,8 @@ pub fn webhook_header(data: &[u8]) {
     }
 }
 
-/// Reads the first line as the header of a JWT, and the rest as its claims, and signs both with a key of ours: as the SFU does, or
-/// anybody who knows the secret. This is the way to the checks behind the signature's.
+/// Reads the first line as the header of a JWT, and the rest as its claims, and signs both with a known key, as the SFU
+/// does. So the checks behind the signature's are reached.
 pub fn webhook_signed(data: &[u8]) {
     let (Some((header, claims)), Some(keys)) = (first_line(data), keys()) else { return };
     let signed = [header.as_bytes(), claims].map(Base64UrlUnpadded::encode_string).join(".");

@@ -19,6 +19,12 @@ use crate::ids::RoomName;
 use crate::time::Timestamp;
 
 impl RoomEngine {
+    /// Notes the time of a call. A poll isn't put off for longer than usual where the clock has been set back.
+    pub(crate) fn set_now(&mut self, now: Timestamp) {
+        self.latest = now;
+        self.next_poll = self.next_poll.min(now + POLL_INTERVAL);
+    }
+
     /// Starts the poll of the SFU that covers all that is due: `GetParticipant` for one participant,
     /// `ListParticipants` for several.
     pub(crate) fn take_due_poll(&mut self, now: Timestamp) -> Option<Action> {

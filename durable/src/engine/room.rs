@@ -43,7 +43,7 @@ pub struct RoomEngine {
     pub(crate) in_flight: InFlight,
     pub(crate) sanity_check_due: Option<Timestamp>,
     /// Time of the latest call.
-    latest: Timestamp,
+    pub(crate) latest: Timestamp,
     /// When the SFU may be polled again.
     pub(crate) next_poll: Timestamp,
     newest: DelegationId,
@@ -121,7 +121,7 @@ impl RoomEngine {
     /// Handles an input. It starts no action: see [`take_due`](Self::take_due). The answer is that to a command; where
     /// it is [`RoomAnswer::Full`], nothing has changed.
     pub fn handle(&mut self, now: Timestamp, input: Input) -> RoomAnswer {
-        self.latest = now;
+        self.set_now(now);
         match input {
             Input::Command(RoomCommand::Delegate(request)) => {
                 if self.is_full_for(&request) {
@@ -157,7 +157,7 @@ impl RoomEngine {
     /// outcome is handed in. It is to be called again after each outcome, until it returns nothing and nothing is in
     /// flight.
     pub fn take_due(&mut self, now: Timestamp, limit: usize) -> Vec<Action> {
-        self.latest = now;
+        self.set_now(now);
         for (id, action) in self.in_flight.timed_out(now) {
             let outcome = action.request.failed();
             self.outcome(now, id, action, outcome, Jitter::MIDDLE);
@@ -264,7 +264,7 @@ impl RoomEngine {
     fn dues(&self) -> impl Iterator<Item = Timestamp> {
         let polls = self.poll_dues().map(|due| Some(due.max(self.next_poll)));
         let polling = self.in_flight.polling();
-        let others = self.delegations.values().flat_map(Delegation::dues);
+        let others = self.delegations.values().flat_map(|delegation| delegation.dues(self.latest));
         polls
             .filter(move |_| !polling)
             .chain(others)

@@ -21,6 +21,7 @@ pub struct Call {
     pub rows_written: usize,
     pub logged: Vec<LogEventKind>,
     pub endings: Vec<Ending>,
+    pub jitter: f64,
     room_row: RoomRow,
     config: EngineConfig,
     in_flight: VecDeque<Action>,
@@ -65,6 +66,7 @@ impl Call {
             rows_written: 0,
             logged: Vec::new(),
             endings: Vec::new(),
+            jitter: 0.5,
             room_row: RoomRow::default(),
             config,
             in_flight: VecDeque::new(),
@@ -278,7 +280,7 @@ impl Call {
     pub fn outcome(&mut self, wanted: impl Fn(&Request) -> bool, outcome: Outcome) {
         let index = self.in_flight.iter().position(|action| wanted(&action.request)).expect("no such action");
         let Action { id, .. } = self.in_flight.remove(index).unwrap();
-        self.handle(Input::Outcome { id, outcome, jitter: Jitter::new(0.5) });
+        self.handle(Input::Outcome { id, outcome, jitter: Jitter::new(self.jitter) });
     }
 
     fn handle(&mut self, input: Input) -> RoomAnswer {

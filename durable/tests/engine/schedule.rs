@@ -162,3 +162,37 @@ fn answering(server_name: &str, call: &mut Call) {
     call.acts();
     call.homeserver(DONE);
 }
+
+/// The SFU is polled once a second at most: an absence that isn't fresh any more waits for the next poll.
+#[test]
+fn a_leave_that_was_held_back_waits_for_the_next_poll() {
+    let mut call = Call::with_alice(3600);
+    call.wait(60.0);
+    call.left("alice", "PA_1");
+    assert_eq!(call.acts(), ["send alice"]);
+    call.wait(2.05);
+    call.delegate("bob", 3600);
+    assert_eq!(call.acts(), ["get bob"], "nothing is known of alice while her leave is being sent");
+    call.sfu(&[]);
+    call.wait(0.05);
+    call.jitter = 0.0;
+    call.homeserver(FAILED);
+    call.wait(0.92);
+    assert_eq!(call.acts(), [""; 0], "she was seen to be gone 3.02 s ago, and the last poll is 0.97 s old");
+    assert!((call.wait_for_due() - 0.03).abs() < 0.001);
+    assert_eq!(call.acts(), ["list participants"]);
+}
+
+#[test]
+fn a_clock_that_is_set_back_does_not_keep_the_sfu_from_being_polled() {
+    let mut call = Call::new();
+    call.delegate("alice", 3600);
+    assert_eq!(call.acts(), ["get alice"]);
+    call.sfu(&[]);
+    call.now = call.now - Duration::from_secs(86_400);
+    call.delegate("bob", 3600);
+    assert_eq!(call.due_in(), 1.0);
+    assert_eq!(call.acts(), [""; 0]);
+    assert_eq!(call.wait_for_due(), 1.0);
+    assert_eq!(call.acts(), ["get bob"]);
+}

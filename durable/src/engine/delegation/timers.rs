@@ -13,9 +13,11 @@ impl Delegation {
         self.state_timeout().filter(|(at, _)| *at <= now).map(|(_, signal)| signal)
     }
 
-    /// Times at which there is something to do or to decide, polls and actions in flight apart.
-    pub(crate) fn dues(&self) -> [Option<Timestamp>; 3] {
-        [self.state_timeout().map(|(at, _)| at), self.restart_at(), self.send_at()]
+    /// Times at which there is something to do or to decide, polls and actions in flight apart. A `send` that was held
+    /// back until `now` waits for the next poll, if the evidence of the absence isn't fresh any more.
+    pub(crate) fn dues(&self, now: Timestamp) -> [Option<Timestamp>; 3] {
+        let send_at = self.send_at().filter(|at| self.is_absent_at(now.max(*at)));
+        [self.state_timeout().map(|(at, _)| at), self.restart_at(), send_at]
     }
 
     /// When the next `restart` is due.
