@@ -25,7 +25,7 @@ use crate::config::reader::Reader;
 pub use crate::config::reader::{ConfigErrors, Problem, Unreadable};
 use crate::config::table::configuration;
 pub use crate::config::table::{Presence, Variable};
-pub use crate::config::values::FullAccess;
+pub use crate::config::values::HomeserverList;
 use crate::config::values::{
     parse_address_policy, parse_bool, parse_interval, parse_level, parse_location_hint, parse_overrides,
     parse_resolver, parse_sfu_url, parse_token_ttl,
@@ -42,7 +42,7 @@ configuration! {
     "LIVEKIT_URL" => sfu: SfuUrl = required(parse_sfu_url);
 
     /// server names, by commas or spaces, whose users create rooms; `*` alone: all
-    "LIVEKIT_FULL_ACCESS_HOMESERVERS" => full_access: FullAccess = required(FullAccess::parse);
+    "LIVEKIT_FULL_ACCESS_HOMESERVERS" => full_access: HomeserverList = required(HomeserverList::parse);
 
     /// seconds between two checks that connected participants are on the SFU; `0`: once an hour
     "LIVEKIT_SANITY_CHECK_INTERVAL_SECONDS" => sanity_check_interval: Option<Duration> = default("0", parse_interval);
@@ -250,7 +250,7 @@ mod tests {
             (MEMBERSHIP_CHECK_INTERVAL_SECONDS, "0"),
         ])
         .unwrap();
-        assert_eq!(config.full_access, FullAccess::Everybody);
+        assert_eq!(config.full_access, HomeserverList::All);
         assert_eq!(config.sanity_check_interval, Some(Duration::from_secs(30)));
         assert_eq!(config.log_level, Level::Warn);
         let urls: Vec<_> = config.cs_api_url_overrides.values().map(Url::as_str).collect();
