@@ -60,6 +60,14 @@ pub(super) fn parse_interval(text: &str) -> Result<Option<Duration>, String> {
     }
 }
 
+pub(super) fn parse_seconds(text: &str) -> Result<u32, String> {
+    text.trim().parse().map_err(|_| "is not a whole number of seconds".to_owned())
+}
+
+pub(super) fn parse_number(text: &str) -> Result<u32, String> {
+    text.trim().parse().map_err(|_| "is not a whole number".to_owned())
+}
+
 pub(super) fn parse_level(text: &str) -> Result<Level, String> {
     Level::parse(text.trim()).ok_or_else(|| "must be debug, info, warn or error".to_owned())
 }
