@@ -19,7 +19,7 @@ use thiserror::Error;
 
 use crate::clock;
 use crate::fetch::{Deadline, FetchError, FetchRequest, FetchResponse, MAX_ERROR_BODY, Method};
-use crate::matrix::homeserver::client_api::{ClientApis, escaped};
+use crate::matrix::homeserver::client_api::{self, ClientApis, escaped};
 use crate::matrix::homeserver::{ApplicationService, Homeserver, HomeserverError, read};
 use crate::matrix::ids::server_name::ServerName;
 use crate::matrix::ids::user_id::UserId;
@@ -100,7 +100,7 @@ impl Action {
             Some((homeserver, owner)) => {
                 let path = self.below(homeserver.api().delayed_events_path(), &event.delay_id);
                 let path = format!("{path}?user_id={}", escaped(owner.as_str()));
-                homeserver.post(&path, b"{}", &Deadline::after(TIMEOUT)).await?
+                homeserver.post(&path, b"{}", &Deadline::after(TIMEOUT)).await
             }
             None => {
                 let found = apis.find(&server, &discovery).await;
@@ -110,10 +110,17 @@ impl Action {
                 };
                 let url = self.below(base.as_str(), &event.delay_id);
                 let method = Method::Post { content_type: "application/json", authorization: None, body: b"{}" };
-                fetcher.send(FetchRequest { url: &url, method, deadline: &Deadline::after(TIMEOUT) }).await?
+                fetcher.send(FetchRequest { url: &url, method, deadline: &Deadline::after(TIMEOUT) }).await
             }
         };
-        Self::outcome(response).await
+        let outcome = match response {
+            Ok(response) => Self::outcome(response).await,
+            Err(error) => Err(error.into()),
+        };
+        if outcome.as_ref().is_err_and(|error| *error != DelayedEventError::Unrecognized) {
+            client_api::doubt(&server);
+        }
+        outcome
     }
 
     /// Reads a response by the table in `docs/protocol.md#delayed-events`. Only the homeserver's own word ends a delegation: a

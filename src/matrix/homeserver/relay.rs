@@ -22,7 +22,7 @@ impl Homeserver<'_> {
     pub async fn relay(&self, destination: &ServerName, path: &str, body: &Value) -> Result<Relayed, HomeserverError> {
         let request = json!({"destination": destination.as_str(), "method": "POST", "path": path, "body": body});
         let deadline = Deadline::after(TIMEOUT);
-        let response = self.post(self.api().fed_proxy_path(), request.to_string().as_bytes(), &deadline).await?;
+        let response = self.post_once(self.api().fed_proxy_path(), request.to_string().as_bytes(), &deadline).await?;
         let mut relayed = read(response).await?;
         let status = relayed["status"].as_u64().and_then(|status| status.try_into().ok());
         let content = relayed.get_mut("content").map(Value::take).unwrap_or_default();
