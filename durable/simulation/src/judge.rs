@@ -255,7 +255,7 @@ impl Judge {
             over_at: None,
             joined_as: None,
             joined_at: None,
-            armed_at: row.accepted_at,
+            armed_at: row.armed_at,
             connections: [None; 2],
             reported: Vec::new(),
             reported_ends: Vec::new(),

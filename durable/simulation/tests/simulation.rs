@@ -72,6 +72,7 @@ broken_by! {
     polling_one_by_one: PollOneByOne breaks Limited;
     believing_a_stale_arming: BelieveStaleArming breaks AcknowledgedIsKept;
     skipping_missed_restarts: SkipMissedRestarts breaks KeptAlive;
+    trusting_an_early_restart: TrustEarlyRestart breaks KeptAlive;
 }
 
 /// The promise that an engine with that mutant is first found to break.

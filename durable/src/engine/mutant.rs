@@ -80,6 +80,8 @@ pub enum Mutant {
     BelieveStaleArming,
     /// Restarts that came due before a load count as done.
     SkipMissedRestarts,
+    /// A restart before the acceptance stands for the one on connecting, however long ago it was.
+    TrustEarlyRestart,
 }
 
 #[cfg(feature = "mutants")]
@@ -93,7 +95,7 @@ mod switch {
 
     impl Mutant {
         /// All mutants.
-        pub const ALL: [Self; 35] = [
+        pub const ALL: [Self; 36] = [
             Self::IgnoreSid,
             Self::ForgetEndedConnections,
             Self::BelieveReconnecting,
@@ -129,6 +131,7 @@ mod switch {
             Self::PollOneByOne,
             Self::BelieveStaleArming,
             Self::SkipMissedRestarts,
+            Self::TrustEarlyRestart,
         ];
 
         /// Runs `body` with this mutant in the engines on this thread.

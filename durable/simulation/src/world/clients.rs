@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use delegated_leaves::{
-    DelayTimeout, DelayedEventsUrl, Delegate, DisconnectReason, RoomCommand, RoomName, ServerName, Timestamp, UserId,
+    DelayTimeout, DelayedEventsUrl, Delegate, DisconnectReason, HomeserverAnswer, RoomCommand, RoomName, ServerName,
+    Timestamp, UserId,
 };
 
 use crate::homeserver::DelayedLeave;
@@ -118,7 +119,9 @@ impl World {
 
     fn delegate(&mut self, index: usize, tries: u32, then_join: bool) -> Verdict {
         let Member { server, timeout, has_legacy, event, .. } = self.members[index];
-        let Some(delay_id) = event.and_then(DelayedLeave::id) else { return Ok(()) };
+        let Some((event, delay_id)) = event.zip(event.and_then(DelayedLeave::id)) else { return Ok(()) };
+        let requested_at = self.now - self.weather.latency(&mut self.dice);
+        let answer = self.restart_before_acceptance(event);
         let command = RoomCommand::Delegate(Delegate {
             room: RoomName::new("room"),
             identity: MemberAlias { member: index, legacy: false }.identity(),
@@ -130,11 +133,12 @@ impl World {
             restricted: false,
             delay_id,
             delay_timeout: timeout,
+            restarted_at: (answer == Some(HomeserverAnswer::Done)).then_some(requested_at),
         });
-        let acknowledged = self.fetch(command, None)?;
-        if acknowledged {
+        let refused = answer == Some(HomeserverAnswer::Gone);
+        if !refused && self.fetch(command, None)? {
             self.judge.acknowledged(index);
-        } else if tries < 3 {
+        } else if !refused && tries < 3 {
             let delay = millis(&mut self.dice, 500, 5_000);
             self.after(delay, Event::Step(index, Step::Delegate { tries: tries + 1, then_join }));
             return Ok(());
@@ -145,6 +149,14 @@ impl World {
             self.after(delay, Event::Step(index, Step::Join));
         }
         Ok(())
+    }
+
+    /// Restarts an event, as the worker does before it accepts a delegation, but an older worker doesn't.
+    fn restart_before_acceptance(&mut self, event: usize) -> Option<HomeserverAnswer> {
+        let server = self.homeservers.events.get(event).filter(|_| self.dice.bool())?.server;
+        let (answer, _) = self.query_homeserver(server, Some(event), true);
+        self.log(|_| format!("worker: restart leave-{event} before its acceptance: {answer:?}"));
+        answer
     }
 
     /// Returns whether the member has a valid token: a new one, because it is in the Matrix room, or one that it has

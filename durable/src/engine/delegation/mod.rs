@@ -57,8 +57,8 @@ pub(crate) struct Progress {
     pub(crate) due: Timestamp,
     /// Number of failures of the homeserver running.
     pub(crate) failures: u32,
-    /// When the homeserver's timer was last started, at the earliest: the sending of the last successful `restart`, or
-    /// the acceptance.
+    /// When the homeserver's timer was last started, at the earliest: the sending of the last successful `restart`, be
+    /// it one before the acceptance, or the acceptance.
     pub(crate) armed_at: Timestamp,
     pub(crate) connections: Connections,
 }
@@ -146,11 +146,14 @@ pub(crate) enum AbsenceEvidence {
 
 impl Delegation {
     pub(crate) fn new(id: DelegationId, request: Delegate, now: Timestamp) -> Self {
+        // Not later than now, whatever the clock of the machine says that made the restart.
+        let restarted_at = request.restarted_at.map(|at| at.min(now));
+        let request = Delegate { restarted_at, ..request };
         let progress = Progress {
             state: State::Waiting,
             due: now + request.delay_timeout.wait(),
             failures: 0,
-            armed_at: now,
+            armed_at: restarted_at.unwrap_or(now),
             connections: Connections::default(),
         };
         Self::resume(id, request, now, progress, now, Timestamp::default())
@@ -312,7 +315,13 @@ impl Delegation {
 
     fn connect(&mut self, now: Timestamp) {
         self.progress.state = State::Connected;
-        self.call_homeserver_from(now);
+        let trusted = |at: &Timestamp| now < *at + JUST_NOW || Mutant::TrustEarlyRestart.is_injected();
+        let due = match self.request.restarted_at.filter(|at| *at <= now).filter(trusted) {
+            Some(_) if Mutant::TrustEarlyRestart.is_injected() => now + self.restart_after(),
+            Some(restarted_at) => restarted_at + self.restart_after(),
+            None => now,
+        };
+        self.call_homeserver_from(due);
         self.overtake_poll();
     }
 
@@ -434,6 +443,9 @@ const HOURLY_SLACK: Duration = Duration::from_secs(600);
 
 /// Time in which the participant may come back after DUPLICATE_IDENTITY and MIGRATION.
 const RECONNECT_WINDOW: Duration = Duration::from_secs(15);
+
+/// Time for which a restart that was made before the acceptance stands for the one on connecting.
+const JUST_NOW: Duration = Duration::from_secs(1);
 
 /// Time from DUPLICATE_IDENTITY and MIGRATION to the first poll.
 const FIRST_POLL: Duration = Duration::from_secs(2);
