@@ -90,6 +90,7 @@
 //! | `Left` | wait 15 s at most | `Leaving` | `Leaving` | |
 //! | `MaybeLeft` | wait 15 s at most | `Suspected` | poll | |
 //! | `Reconnecting` | wait 15 s at most | `Suspected` for 15 s | `Suspected` for 15 s | |
+//! | `LeftEarly` | wait 15 s at most | `Suspected` for 1 s | `Suspected` for 1 s | |
 //! | `NotFound` | poll later | `Leaving` | `Leaving` from `believed_from` on, else poll later | `send` |
 //! | `OneIdentityNotFound` | poll later | `Suspected` | poll later | poll later; `send` at the end of the window |
 //! | `Inconclusive` | poll later | | poll later | poll later; `send` at the end of the window |

@@ -93,8 +93,10 @@ pub(crate) enum Signal {
     MaybeLeft,
     /// The connection has ended to make room for the next.
     Reconnecting,
-    /// The SFU doesn't have the participant.
-    NotFound,
+    /// The client has ended the connection soon after its beginning, and may change it for another.
+    LeftEarly,
+    /// The SFU didn't have the participant when it was polled at that time.
+    NotFound { polled_at: Timestamp },
     /// The SFU doesn't have one of the participant's identities.
     OneIdentityNotFound,
     /// The poll failed, or the participant is just connecting.
@@ -215,26 +217,27 @@ impl Delegation {
 
         match (self.progress.state, signal) {
             (Waiting, Joined) => self.connect(now),
-            (Waiting, Left | MaybeLeft | Reconnecting) => {
+            (Waiting, Left | LeftEarly | MaybeLeft | Reconnecting) => {
                 self.progress.due = self.progress.due.min(now + RECONNECT_WINDOW);
                 self.poll_from(now);
             }
             (Waiting, MaybeJoined) => self.poll_from(now),
-            (Waiting, NotFound | OneIdentityNotFound | Inconclusive) => self.poll_again(now, None),
+            (Waiting, NotFound { .. } | OneIdentityNotFound | Inconclusive) => self.poll_again(now, None),
             (Waiting, StateTimeout) => self.leave(now, AbsenceEvidence::Unproven),
 
             (Connected, Joined | MaybeJoined) => self.overtake_poll(),
-            (Connected, Left | NotFound) => self.leave(now, AbsenceEvidence::Seen(now)),
+            (Connected, Left | NotFound { .. }) => self.leave(now, AbsenceEvidence::Seen(now)),
             (Connected, MaybeLeft | OneIdentityNotFound) => self.suspect(now),
-            (Connected | Suspected { .. }, Reconnecting) => self.await_reconnect(now),
+            (Connected | Suspected { .. }, Reconnecting) => self.await_reconnect(now, RECONNECT_WINDOW, FIRST_POLL),
+            (Connected | Suspected { .. }, LeftEarly) => self.await_reconnect(now, CHANGE_WINDOW, CHANGE_WINDOW),
 
             (Suspected { .. }, Joined) => self.trust(),
             (Suspected { .. }, Left) => self.leave(now, AbsenceEvidence::Seen(now)),
             (Suspected { .. }, MaybeJoined | MaybeLeft) => self.poll_from(now),
-            (Suspected { believed_from, .. }, NotFound) if now >= believed_from => {
+            (Suspected { believed_from, .. }, NotFound { polled_at }) if polled_at >= believed_from => {
                 self.leave(now, AbsenceEvidence::Seen(now))
             }
-            (Suspected { believed_from, .. }, NotFound | OneIdentityNotFound | Inconclusive) => {
+            (Suspected { believed_from, .. }, NotFound { .. } | OneIdentityNotFound | Inconclusive) => {
                 self.poll_again(now, Some(believed_from));
             }
             (Suspected { .. }, StateTimeout) => self.leave(now, AbsenceEvidence::Unproven),
@@ -245,7 +248,7 @@ impl Delegation {
                 self.absence = AbsenceEvidence::Unproven;
                 self.poll_from(now);
             }
-            (Leaving { .. }, NotFound) => self.absence = AbsenceEvidence::Seen(now),
+            (Leaving { .. }, NotFound { .. }) => self.absence = AbsenceEvidence::Seen(now),
             (Leaving { since }, OneIdentityNotFound | Inconclusive) if now >= self.send_until(since) => {
                 self.absence = AbsenceEvidence::Presumed;
             }
@@ -275,7 +278,7 @@ impl Delegation {
             (Connected | Suspected { .. }, DelayElapsed) => return Some(Ending::GaveUp),
 
             // It has left already.
-            (Leaving { .. }, Left | MaybeLeft | Reconnecting) => {}
+            (Leaving { .. }, Left | LeftEarly | MaybeLeft | Reconnecting) => {}
             // A sanity check without a result.
             (Connected, Inconclusive | StateTimeout) => {}
             // Outcomes of actions that were in flight when the state changed, and timeouts of another state.
@@ -335,9 +338,9 @@ impl Delegation {
         self.poll_from(now);
     }
 
-    fn await_reconnect(&mut self, now: Timestamp) {
-        self.progress.state = State::Suspected { since: now, believed_from: now + RECONNECT_WINDOW };
-        self.poll_from(now + FIRST_POLL);
+    fn await_reconnect(&mut self, now: Timestamp, window: Duration, first_poll: Duration) {
+        self.progress.state = State::Suspected { since: now, believed_from: now + window };
+        self.poll_from(now + first_poll);
         self.poll.count = 1;
     }
 
@@ -441,11 +444,14 @@ const INSTANT: Duration = Duration::from_millis(1);
 /// Time after which an hourly poll that may have been missed isn't made up for: the next one is as good.
 const HOURLY_SLACK: Duration = Duration::from_secs(600);
 
-/// Time in which the participant may come back after DUPLICATE_IDENTITY and MIGRATION.
+/// Time in which the participant may come back where the SFU has announced it.
 const RECONNECT_WINDOW: Duration = Duration::from_secs(15);
+
+/// Time in which a client changes its connection for another.
+const CHANGE_WINDOW: Duration = Duration::from_secs(1);
 
 /// Time for which a restart that was made before the acceptance stands for the one on connecting.
 const JUST_NOW: Duration = Duration::from_secs(1);
 
-/// Time from DUPLICATE_IDENTITY and MIGRATION to the first poll.
+/// Time from that announcement to the first poll.
 const FIRST_POLL: Duration = Duration::from_secs(2);
