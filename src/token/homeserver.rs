@@ -114,6 +114,7 @@ impl HomeserverMode<'_> {
             restricted: false,
             delay_id,
             delay_timeout: event.delay,
+            restarted_at: None,
         };
         self.tokens.register_leave(delegate).await?;
         Ok(json!({}))

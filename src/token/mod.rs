@@ -177,6 +177,7 @@ impl TokenService<'_> {
             restricted: !caller.full_access,
             delay_id: leave.id,
             delay_timeout: leave.timeout,
+            restarted_at: None,
         })
     }
 
