@@ -40,6 +40,9 @@ pub enum ApiError {
     /// Our homeserver left out this header, which names the requesting user or server.
     #[error("{0} is missing")]
     NoRequester(&'static str),
+    /// The operator has not allowed users of this homeserver.
+    #[error("Users of this homeserver may not use this service")]
+    HomeserverNotAllowed(String),
     /// The user, or a server, isn't in the Matrix room.
     #[error("Only members of the room may join its calls, and only on SFUs of its members' homeservers")]
     NotJoined,
@@ -125,7 +128,7 @@ impl ApiError {
                 400
             }
             Self::Unauthorized(_) | Self::Webhook(_) | Self::NotTheHomeserver(_) | Self::NoRequester(_) => 401,
-            Self::DelegationForbidden | Self::NotJoined | Self::NotOfOrigin => 403,
+            Self::DelegationForbidden | Self::HomeserverNotAllowed(_) | Self::NotJoined | Self::NotOfOrigin => 403,
             Self::Unrecognized => 404,
             Self::MethodNotAllowed(_) => 405,
             Self::TooLarge => 413,
@@ -146,7 +149,9 @@ impl ApiError {
             Self::Unauthorized(_) | Self::Webhook(_) | Self::NoRequester(_) => "M_UNAUTHORIZED",
             Self::NotTheHomeserver(HomeserverTokenError::Missing) => "M_MISSING_TOKEN",
             Self::NotTheHomeserver(HomeserverTokenError::Wrong) => "M_UNKNOWN_TOKEN",
-            Self::DelegationForbidden | Self::NotJoined | Self::NotOfOrigin => "M_FORBIDDEN",
+            Self::DelegationForbidden | Self::HomeserverNotAllowed(_) | Self::NotJoined | Self::NotOfOrigin => {
+                "M_FORBIDDEN"
+            }
             Self::Unrecognized | Self::MethodNotAllowed(_) => "M_UNRECOGNIZED",
             Self::TooLarge => "M_TOO_LARGE",
             Self::RateLimited(_) | Self::RoomFull => "M_LIMIT_EXCEEDED",
@@ -187,6 +192,7 @@ impl ApiError {
             Self::Webhook(cause) => Some(cause.to_string()),
             Self::NoClientApi(cause) => Some(cause.to_string()),
             Self::RateLimited(cause) => Some(cause.to_string()),
+            Self::HomeserverNotAllowed(server) => Some(format!("{server} is not among LIVEKIT_ALLOWED_HOMESERVERS")),
             Self::NotStored(cause) | Self::NotRelayed(cause) => Some(cause.clone()),
             Self::MembershipUnknown(cause) | Self::DelayedEventUnknown(cause) => Some(cause.to_string()),
             _ => None,

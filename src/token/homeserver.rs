@@ -82,6 +82,7 @@ impl HomeserverMode<'_> {
         let started = clock::now_ms();
         let user = UserId::parse(&request.user_id).ok().filter(|user| user.server_name() == origin.as_str());
         let user = user.ok_or(ApiError::NotOfOrigin)?;
+        self.tokens.expect_allowed(&origin)?;
         self.tokens.limits.check_user(&user).await?;
         let homeserver = self.homeserver().await.map_err(|error| ApiError::MembershipUnknown(error.into()))?;
         let membership = request.membership;

@@ -33,6 +33,7 @@ use crate::log::{Level, Log};
 use crate::matrix::federation::Federation;
 use crate::matrix::federation::openid::OpenIdToken;
 use crate::matrix::homeserver::client_api::ClientApis;
+use crate::matrix::ids::server_name::ServerName;
 use crate::matrix::ids::user_id::UserId;
 use crate::rate_limit::RateLimits;
 use crate::room::client::RoomClient;
@@ -149,11 +150,21 @@ impl TokenService<'_> {
 
     async fn verify(&self, token: &OpenIdToken, claim: &ClaimedIdentity) -> Result<VerifiedCaller, ApiError> {
         let started = clock::now_ms();
+        // Before any request to that homeserver.
+        self.expect_allowed(&token.server)?;
         let user = token.verify(self.federation).await?;
         let identity = claim.identity_of(&user)?;
         self.limits.check_user(&user).await?;
         let full_access = self.config.full_access.includes(&token.server);
         Ok(VerifiedCaller { user, identity, full_access, verified_in_ms: clock::now_ms().saturating_sub(started) })
+    }
+
+    /// Fails for users of a homeserver that the operator has not allowed.
+    fn expect_allowed(&self, server: &ServerName) -> Result<(), ApiError> {
+        match self.config.allows(server) {
+            true => Ok(()),
+            false => Err(ApiError::HomeserverNotAllowed(server.to_string())),
+        }
     }
 
     async fn build_delegation(
@@ -184,7 +195,8 @@ impl TokenService<'_> {
     /// Creates the room. Where a leave is to be registered, the object of the room is woken in parallel. The leave
     /// itself waits until the room exists: otherwise a client whose request fails would have delegated it.
     async fn create_room(&self, room: &RoomName, delegating: bool) -> Result<(), ApiError> {
-        let sfu = RoomService { fetchers: self.fetchers, sfu: &self.config.sfu, key: self.config.keys.signing() };
+        let (sfu, key) = (&self.config.sfu, self.config.keys.signing());
+        let sfu = RoomService { fetchers: self.fetchers, sfu, key, rooms: self.config.room_settings() };
         if delegating {
             let (created, _) = join(sfu.create_room(room), self.rooms.send(room, &RoomCommand::Wake)).await;
             return Ok(created?);
