@@ -5,7 +5,7 @@
 //! - the header is `X-Matrix-User-Identifier` for a client, and `X-Matrix-Origin` for another homeserver; our
 //!   homeserver sets it, and a missing or malformed one is an error;
 //! - all three bodies share [`MembershipBody`]; each endpoint takes at most one field more;
-//! - unknown fields are ignored, unlike in the bodies of `docs/protocol.md#request-bodies`, because homeservers may add some;
+//! - unknown fields are ignored, because homeservers may add some;
 //! - wrong types are reported first, then missing fields, then malformed values.
 
 use delegated_leaves::{DelayId, Identity, RoomName};

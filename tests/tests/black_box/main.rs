@@ -13,6 +13,7 @@
 #![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used, reason = "a failure ends the test")]
 
 mod addresses;
+mod bodies;
 mod certificates;
 mod configuration;
 mod counts;
