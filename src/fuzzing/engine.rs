@@ -96,6 +96,7 @@ impl Room {
                         restricted: who & 0x40 != 0,
                         delay_id,
                         delay_timeout,
+                        restarted_at: None,
                     }));
                 }
             }
@@ -237,6 +238,7 @@ impl Room {
             restricted: false,
             delay_id,
             delay_timeout,
+            restarted_at: None,
         }));
         let tracked = self.command(RoomCommand::Track(Track {
             room: RoomName::new("room"),

@@ -19,6 +19,8 @@ use delegated_leaves::{DelayId, DelayTimeout, Identity, RoomName};
 
 /// A request for a LiveKit token, from either endpoint.
 pub struct TokenRequest {
+    /// The identifier of the Matrix room, unparsed: only where membership is required does its form matter.
+    pub matrix_room: String,
     /// The LiveKit room.
     pub room: RoomName,
     /// The claimed identity of the caller.
@@ -27,6 +29,17 @@ pub struct TokenRequest {
     pub openid_token: OpenIdToken,
     /// The delayed leave to delegate with it, if there is one.
     pub delayed_leave: Option<DelayedLeave>,
+    /// The meaning of a refusal of that leave.
+    pub if_leave_refused: IfLeaveRefused,
+}
+
+/// Meaning of a homeserver's refusal of a delayed leave, by the endpoint.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum IfLeaveRefused {
+    /// The token is issued without it: clients of `/get_token` take a failure for the end of the call.
+    IssueWithout,
+    /// The request is rejected: clients of `/sfu/get` repeat it without the leave, and restart the event themselves.
+    Reject,
 }
 
 impl TokenRequest {
@@ -34,10 +47,12 @@ impl TokenRequest {
     pub fn from_get_token(body: &[u8]) -> Result<Self, ApiError> {
         let request = MemberRequest::parse(body)?;
         Ok(Self {
+            matrix_room: request.matrix_room,
             room: request.room,
             claim: ClaimedIdentity::Member(request.member),
             openid_token: request.openid_token?,
             delayed_leave: request.delayed_leave,
+            if_leave_refused: IfLeaveRefused::IssueWithout,
         })
     }
 
@@ -50,15 +65,19 @@ impl TokenRequest {
         let delayed_leave = body.delayed_leave.checked()?;
         Ok(Self {
             room: RoomName::of_slot(&room_id, LEGACY_SLOT),
+            matrix_room: room_id,
             claim: ClaimedIdentity::Device { device_id },
             openid_token: openid_token(&server_name, access_token)?,
             delayed_leave,
+            if_leave_refused: IfLeaveRefused::Reject,
         })
     }
 }
 
 /// A request to delegate the delayed leave of a member who is in the call already: `POST /delegate_delayed_leave`.
 pub struct DelegationRequest {
+    /// The identifier of the Matrix room, unparsed.
+    pub matrix_room: String,
     /// The LiveKit room.
     pub room: RoomName,
     /// The claimed identity of the caller.
@@ -77,6 +96,7 @@ impl DelegationRequest {
         let request = MemberRequest::parse(body)?;
         let missing = || ApiError::BadJson("delay_id is missing or empty".to_owned());
         Ok(Self {
+            matrix_room: request.matrix_room,
             room: request.room,
             member: request.member,
             delayed_leave: request.delayed_leave.ok_or_else(missing)?,
@@ -89,6 +109,7 @@ impl DelegationRequest {
 /// Common part of `/get_token` and `/delegate_delayed_leave`. The token is a `Result` because an error in it is
 /// reported after all others.
 struct MemberRequest {
+    matrix_room: String,
     room: RoomName,
     member: Member,
     openid_token: Result<OpenIdToken, ApiError>,
@@ -110,6 +131,7 @@ impl MemberRequest {
         };
         Ok(Self {
             room: RoomName::of_slot(&room_id, &slot_id),
+            matrix_room: room_id,
             member,
             openid_token: openid_token(&server_name, access_token),
             delayed_leave: body.delayed_leave.checked()?,

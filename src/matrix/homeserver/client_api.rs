@@ -101,6 +101,7 @@ impl ClientApis {
             delayed_events: has("org.matrix.msc4140.stable"),
             is_joined: has("io.element.msc4502.stable"),
             fed_proxy: has("io.element.msc4512.stable"),
+            no_delayed_events: !has("org.matrix.msc4140") && !has("org.matrix.msc4140.stable"),
         })
     }
 }
@@ -119,12 +120,18 @@ struct StableForms {
     delayed_events: bool,
     is_joined: bool,
     fed_proxy: bool,
+    no_delayed_events: bool,
 }
 
 impl ClientApi {
     /// Returns the URL of `path` below `/_matrix/client/`, always on this homeserver.
     pub fn url(&self, path: &str) -> String {
         format!("{}/_matrix/client/{path}", self.base)
+    }
+
+    /// Whether the homeserver has reported that it has no delayed events. One that reports nothing may have them.
+    pub fn lacks_delayed_events(&self) -> bool {
+        self.stable.no_delayed_events
     }
 
     /// Returns the URL of delayed events.

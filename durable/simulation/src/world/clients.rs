@@ -130,6 +130,7 @@ impl World {
             restricted: false,
             delay_id,
             delay_timeout: timeout,
+            restarted_at: None,
         });
         let acknowledged = self.fetch(command, None)?;
         if acknowledged {
