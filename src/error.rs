@@ -41,6 +41,9 @@ pub enum ApiError {
     /// Our homeserver left out this header, which names the requesting user or server.
     #[error("{0} is missing")]
     NoRequester(&'static str),
+    /// The operator has not allowed users of this homeserver.
+    #[error("Users of this homeserver may not use this service")]
+    HomeserverNotAllowed(String),
     /// The user, or a server, isn't in the Matrix room.
     #[error("Only members of the room may join its calls, and only on SFUs of its members' homeservers")]
     NotJoined,
@@ -69,9 +72,6 @@ pub enum ApiError {
     /// The caller may not delegate leaves.
     #[error("Users of this homeserver may not delegate leaves here")]
     DelegationForbidden,
-    /// Users of the homeserver receive no tokens here.
-    #[error("Users of this homeserver may not use this service")]
-    NotAllowed,
     /// The homeserver doesn't let this service keep the delayed leave.
     #[error("delay_id can't be used: this service can't restart the delayed event at its homeserver")]
     LeaveRefused(Refusal),
@@ -138,7 +138,7 @@ impl ApiError {
             | Self::LeaveRefused(_)
             | Self::Unreadable => 400,
             Self::Unauthorized(_) | Self::Webhook(_) | Self::NotTheHomeserver(_) | Self::NoRequester(_) => 401,
-            Self::DelegationForbidden | Self::NotAllowed | Self::NotJoined | Self::NotOfOrigin => 403,
+            Self::DelegationForbidden | Self::HomeserverNotAllowed(_) | Self::NotJoined | Self::NotOfOrigin => 403,
             Self::Unrecognized => 404,
             Self::MethodNotAllowed(_) => 405,
             Self::TooLarge => 413,
@@ -159,7 +159,9 @@ impl ApiError {
             Self::Unauthorized(_) | Self::Webhook(_) | Self::NoRequester(_) => "M_UNAUTHORIZED",
             Self::NotTheHomeserver(HomeserverTokenError::Missing) => "M_MISSING_TOKEN",
             Self::NotTheHomeserver(HomeserverTokenError::Wrong) => "M_UNKNOWN_TOKEN",
-            Self::DelegationForbidden | Self::NotAllowed | Self::NotJoined | Self::NotOfOrigin => "M_FORBIDDEN",
+            Self::DelegationForbidden | Self::HomeserverNotAllowed(_) | Self::NotJoined | Self::NotOfOrigin => {
+                "M_FORBIDDEN"
+            }
             Self::Unrecognized | Self::MethodNotAllowed(_) => "M_UNRECOGNIZED",
             Self::TooLarge => "M_TOO_LARGE",
             Self::RateLimited(_) | Self::RoomFull => "M_LIMIT_EXCEEDED",
@@ -202,6 +204,7 @@ impl ApiError {
             Self::NoClientApi(cause) => Some(cause.to_string()),
             Self::LeaveRefused(cause) => Some(cause.to_string()),
             Self::RateLimited(cause) => Some(cause.to_string()),
+            Self::HomeserverNotAllowed(server) => Some(format!("{server} is not among LIVEKIT_ALLOWED_HOMESERVERS")),
             Self::NotStored(cause) | Self::NotRelayed(cause) => Some(cause.clone()),
             Self::MembershipUnknown(cause) | Self::DelayedEventUnknown(cause) => Some(cause.to_string()),
             _ => None,

@@ -31,6 +31,7 @@ use crate::config::values::{
     parse_resolver, parse_seconds, parse_sfu_url, parse_token_ttl,
 };
 use crate::livekit::keys::ApiKeys;
+use crate::livekit::room_service::RoomSettings;
 use crate::livekit::sfu_url::SfuUrl;
 use crate::log::Level;
 use crate::matrix::federation::discovery::AddressPolicy;
@@ -131,6 +132,21 @@ impl Config {
     /// Fails with every variable that is missing or wrong.
     pub fn from_lookup(lookup: impl Fn(&str) -> Option<String>) -> Result<Self, ConfigErrors> {
         Self::from_source(|variable| Ok(lookup(variable)))
+    }
+
+    /// Returns the settings of the rooms that the service creates.
+    pub fn room_settings(&self) -> RoomSettings {
+        RoomSettings {
+            empty_timeout_s: self.room_empty_timeout_s,
+            departure_timeout_s: self.room_departure_timeout_s,
+            max_participants: self.room_max_participants,
+        }
+    }
+
+    /// Whether users of `server` may receive tokens: users with full access and those of our own homeserver always may.
+    pub fn allows(&self, server: &ServerName) -> bool {
+        let is_ours = || self.application_service.as_ref().is_some_and(|service| service.server_name() == server);
+        self.allowed_homeservers.includes(server) || self.full_access.includes(server) || is_ours()
     }
 
     /// Reads the configuration from a `source` that may fail to return an existing value. No default takes the place

@@ -29,6 +29,19 @@ pub struct RoomService<'a> {
     pub sfu: &'a SfuUrl,
     /// The key that signs the requests.
     pub key: &'a ApiKey,
+    /// Settings of the rooms that it creates.
+    pub rooms: RoomSettings,
+}
+
+/// Settings of a room, which the SFU takes when it is created. For each, 0 is the SFU's own setting.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RoomSettings {
+    /// Time in s after which a room that was never joined is closed.
+    pub empty_timeout_s: u32,
+    /// Time in s after which a room that every participant has left is closed.
+    pub departure_timeout_s: u32,
+    /// Participants at a time.
+    pub max_participants: u32,
 }
 
 impl RoomService<'_> {
@@ -36,9 +49,9 @@ impl RoomService<'_> {
     pub async fn create_room(&self, name: &RoomName) -> Result<(), RoomServiceError> {
         let request = CreateRoomRequest {
             name: name.to_string(),
-            empty_timeout: EMPTY_TIMEOUT_S,
-            max_participants: 0,
-            departure_timeout: DEPARTURE_TIMEOUT_S,
+            empty_timeout: self.rooms.empty_timeout_s,
+            max_participants: self.rooms.max_participants,
+            departure_timeout: self.rooms.departure_timeout_s,
         };
         self.call("CreateRoom", Grant::CreateRoom, request.encode_to_vec()).await?.discard();
         Ok(())
@@ -315,8 +328,6 @@ impl From<ParticipantInfo> for Participant {
 }
 
 const PROTOBUF: &str = "application/protobuf";
-const EMPTY_TIMEOUT_S: u32 = 300;
-const DEPARTURE_TIMEOUT_S: u32 = 20;
 /// Limit for a list of participants in bytes: room for a thousand of them with their metadata.
 const MAX_ANSWER: usize = 8 * 1024 * 1024;
 const TIMEOUT: Duration = Duration::from_secs(10);

@@ -90,6 +90,7 @@ impl HomeserverMode<'_> {
         if user.server_name() != origin.as_str() {
             return Err(ApiError::NotOfOrigin);
         }
+        self.tokens.expect_allowed(&origin)?;
         self.tokens.limits.check_user(&user).await?;
         let homeserver = self.homeserver().await.map_err(|error| ApiError::MembershipUnknown(error.into()))?;
         let (are_we_joined, is_user_joined) = join(

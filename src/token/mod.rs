@@ -75,7 +75,6 @@ impl TokenService<'_> {
             let text = "delay_id can't be used: users of this homeserver may not delegate leaves here";
             return Err(ApiError::BadJson(text.to_owned()));
         }
-        self.check_allowed(&caller)?;
         let membership = self.expect_member(&caller, &request.matrix_room).await?;
         let leave = match request.delayed_leave {
             None => None,
@@ -106,7 +105,6 @@ impl TokenService<'_> {
         if !self.may_delegate(&caller, &request.room).await? {
             return Err(ApiError::DelegationForbidden);
         }
-        self.check_allowed(&caller)?;
         self.expect_member(&caller, &request.matrix_room).await?;
         let leave = request.delayed_leave;
         let found = self.find_leave(&caller, &request.room, request.matrix_room, leave, legacy_device).await?;
@@ -179,6 +177,8 @@ impl TokenService<'_> {
 
     async fn verify(&self, token: &OpenIdToken, claim: &ClaimedIdentity) -> Result<VerifiedCaller, ApiError> {
         let started = clock::now_ms();
+        // Before any request to that homeserver.
+        self.expect_allowed(&token.server)?;
         let user = token.verify(self.federation).await?;
         let identity = claim.identity_of(&user)?;
         self.limits.check_user(&user).await?;
@@ -197,10 +197,11 @@ impl TokenService<'_> {
         Ok(self.config.restricted_can_delegate && self.sfu().has_room(room).await?)
     }
 
-    fn check_allowed(&self, caller: &VerifiedCaller) -> Result<(), ApiError> {
-        match caller.full_access || self.config.allowed_homeservers.includes(&caller.homeserver) {
+    /// Fails for users of a homeserver that the operator has not allowed.
+    fn expect_allowed(&self, server: &ServerName) -> Result<(), ApiError> {
+        match self.config.allows(server) {
             true => Ok(()),
-            false => Err(ApiError::NotAllowed),
+            false => Err(ApiError::HomeserverNotAllowed(server.to_string())),
         }
     }
 
@@ -303,7 +304,8 @@ impl TokenService<'_> {
     }
 
     fn sfu(&self) -> RoomService<'_> {
-        RoomService { fetchers: self.fetchers, sfu: &self.config.sfu, key: self.config.keys.signing() }
+        let (sfu, key) = (&self.config.sfu, self.config.keys.signing());
+        RoomService { fetchers: self.fetchers, sfu, key, rooms: self.config.room_settings() }
     }
 
     /// Registers the participant with the room's object: the token is worth no more than its user's membership in the

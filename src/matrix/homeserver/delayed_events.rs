@@ -108,7 +108,7 @@ impl Candidate<'_> {
     ///
     /// An answer that isn't the homeserver's own, or none at all, is no reason to refuse.
     pub async fn restart_once(&self, apis: &ClientApis) -> Result<Acceptance, Refusal> {
-        if self.api.lacks_delayed_events() {
+        if self.api.has_delayed_events() == Some(false) {
             return Err(Refusal::NoDelayedEvents);
         }
         let restarted_at = Timestamp::from_millis(clock::now_ms());
