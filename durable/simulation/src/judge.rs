@@ -5,7 +5,8 @@ use std::fmt;
 use std::time::Duration;
 
 use delegated_leaves::{
-    Action, AliasColumn, DelegationId, DelegationRow, FRESH, Occurrence, ROUNDING, Request, StateColumn, Timestamp,
+    Action, AliasColumn, DelegationId, DelegationRow, DisconnectReason, FRESH, Occurrence, ROUNDING, Request,
+    StateColumn, Timestamp,
 };
 
 use crate::clock::START;
@@ -133,7 +134,10 @@ impl Judge {
                     }
                     case.reported_ends.push(about.name);
                     let counted = matches!(case.state, StateColumn::Connected | StateColumn::Suspected);
-                    if reason.is_reconnecting() && counted {
+                    let changes = *reason == DisconnectReason::ClientInitiated
+                        && webhook.at.since(about.began) <= EARLY
+                        && !webhook.event.is_stale(now);
+                    if (reason.is_reconnecting() || changes) && counted {
                         case.reported_reconnects.push((about.name, now));
                     }
                 }
@@ -255,7 +259,7 @@ impl Judge {
             over_at: None,
             joined_as: None,
             joined_at: None,
-            armed_at: row.accepted_at,
+            armed_at: row.armed_at,
             connections: [None; 2],
             reported: Vec::new(),
             reported_ends: Vec::new(),
@@ -340,7 +344,8 @@ impl Case {
         }
         let displacing = sfu.connections_of(self.member).filter_map(|next| Some((next.succeeds?, next.alias)));
         let migrating = sfu.migrating_of(self.member).map(|connection| (connection.name, connection.alias));
-        for (from, _) in displacing.chain(migrating).filter(|(_, alias)| known_as(*alias)) {
+        let returning = sfu.returning_of(self.member).map(|connection| (connection.name, connection.alias));
+        for (from, _) in displacing.chain(migrating).chain(returning).filter(|(_, alias)| known_as(*alias)) {
             let reported =
                 self.reported_reconnects.iter().any(|(name, at)| *name == from && now < *at + RECONNECT_WINDOW);
             if reported && sfu.active(self.member).is_none() {
@@ -384,6 +389,9 @@ fn member_of(row: &DelegationRow) -> Option<usize> {
 
 /// Time for which a connection may be unknown: a webhook may be [`FRESH`], and a poll under way.
 const UNSEEN: Duration = Duration::from_secs(FRESH.as_secs() + 6);
+
+/// Age up to which a connection that its client ends may be changed for another.
+const EARLY: Duration = Duration::from_secs(5);
 
 /// As long as the specification gives it.
 const RECONNECT_WINDOW: Duration = Duration::from_secs(15);
