@@ -147,7 +147,7 @@ async fn the_stable_path_of_the_other_side_comes_second() {
     let [stable, _, unstable] = FEDERATION.forms();
 
     assert!(!stage.forward(CLIENT, &body).await.jwt().is_empty());
-    assert_eq!(paths(), [unstable.clone()]);
+    assert_eq!(paths(), std::slice::from_ref(&unstable));
 
     stage.own.others_lack("unstable");
     assert!(!stage.forward(CLIENT, &body).await.jwt().is_empty());
