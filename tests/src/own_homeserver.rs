@@ -70,6 +70,8 @@ struct State {
     proxy: Option<Destination>,
     asked: Vec<(Question, String)>,
     relayed: Vec<Value>,
+    takes_user_id: bool,
+    missing_federation_path: Option<String>,
 }
 
 /// Worker, with the `hs_token` of its homeserver.
@@ -133,6 +135,16 @@ impl OwnHomeserver {
         self.lock().replies.insert(question, reply);
     }
 
+    /// Takes the user of `is_joined` as `user_id` from now on, in place of `mxid`.
+    pub fn takes_user_id(&self) {
+        self.lock().takes_user_id = true;
+    }
+
+    /// Lets other homeservers not have federation paths with this part.
+    pub fn others_lack(&self, part_of_path: &str) {
+        self.lock().missing_federation_path = Some(part_of_path.to_owned());
+    }
+
     /// Lets its federation requests reach another homeserver, whose application service is that worker.
     pub fn federates_with(&self, other: &Self, worker: &Service) {
         let destination = Destination { worker: worker.url(""), hs_token: other.hs_token().to_owned() };
@@ -185,19 +197,20 @@ impl HomeserverPath {
     /// All paths.
     pub const ALL: [Self; 3] = [Self::ClientGetToken, Self::FederationGetToken, Self::Delegate];
 
-    /// Path in its stable and in its unstable form.
-    pub fn forms(self) -> [String; 2] {
+    /// Path in its stable and in its unstable forms.
+    pub fn forms(self) -> [String; 3] {
         let (api, name) = match self {
             Self::ClientGetToken => ("client", "get_token"),
             Self::FederationGetToken => ("federation", "get_token"),
             Self::Delegate => ("client", "delegate_delayed_leave"),
         };
-        ["v1", "unstable/io.element.msc4195"].map(|form| format!("/_matrix/{api}/{form}/rtc/livekit/{name}"))
+        ["v1", "unstable/org.matrix.msc4195", "unstable/io.element.msc4195"]
+            .map(|form| format!("/_matrix/{api}/{form}/rtc/livekit/{name}"))
     }
 
     /// Path in the form that is deployed.
     pub fn path(self) -> String {
-        let [_, unstable] = self.forms();
+        let [_, _, unstable] = self.forms();
         unstable
     }
 }
@@ -238,7 +251,7 @@ impl State {
             return ready(reply.clone());
         }
         match question {
-            Question::IsUserJoined | Question::IsServerJoined => ready(state.is_joined(rest, request)),
+            Question::IsUserJoined | Question::IsServerJoined => ready(state.is_joined(rest, request, strictness)),
             Question::JoinedMembers => ready(state.joined_members(rest)),
             Question::FedProxy => {
                 let relay = state.relay(strictness);
@@ -268,11 +281,16 @@ impl State {
         format!("@_matrixrtc:{}", self.server_name)
     }
 
-    fn is_joined(&self, rest: &str, request: &Request) -> Reply {
+    /// To Synapse `user_id` is the user on whose behalf the request is made, so it then misses `mxid`.
+    fn is_joined(&self, rest: &str, request: &Request, strictness: &Strictness) -> Reply {
         let room = self.rooms.get(&room_of(rest).expect("a room"));
         let query = request.query.as_deref().unwrap_or_default();
         let (name, value) = form_urlencoded::parse(query.as_bytes()).next().expect("a question");
-        let is = |user: &String| if name == "mxid" { *user == value } else { server_of(user) == value };
+        strictness.expect(name != "user_id" || self.takes_user_id, || format!("it wants mxid: {request:?}"));
+        if name == if self.takes_user_id { "mxid" } else { "user_id" } {
+            return error(400, "M_MISSING_PARAM");
+        }
+        let is = |user: &String| if name == "server_name" { server_of(user) == value } else { *user == value };
         Reply::json(200, &json!({ "joined": room.is_some_and(|users| users.iter().any(is)) }))
     }
 
@@ -293,10 +311,14 @@ impl State {
         let (path, destination) = (text("path"), text("destination"));
         let is_whole = request["method"] == "POST" && path.starts_with("/_matrix/federation/");
         strictness.expect(is_whole && request["body"].is_object(), || format!("not to be relayed: {request}"));
+        let is_missing = self.missing_federation_path.as_ref().is_some_and(|part| path.contains(part));
         let destination = self.reachable.get(&destination).cloned();
         let origin = self.server_name.clone();
         async move {
             let Some(destination) = destination else { return error(502, "M_UNKNOWN") };
+            if is_missing {
+                return Reply::json(200, &json!({ "status": 404, "content": { "errcode": "M_UNRECOGNIZED" } }));
+            }
             let body = Bytes::from(request["body"].to_string());
             let forwarded = destination.post(&path, ("x-matrix-origin", origin), body).await;
             let (status, body) = forwarded.expect("the other worker answers");
@@ -353,7 +375,7 @@ impl Question {
         let is_stable = rest.starts_with("v3/");
         match (rest.rsplit('/').next()?, pairs.next(), pairs.next()) {
             ("joined_members", None, None) if is_stable => Some(Self::JoinedMembers),
-            ("is_joined", Some((name, _)), None) if name == "mxid" => Some(Self::IsUserJoined),
+            ("is_joined", Some((name, _)), None) if name == "mxid" || name == "user_id" => Some(Self::IsUserJoined),
             ("is_joined", Some((name, _)), None) if name == "server_name" => Some(Self::IsServerJoined),
             _ => None,
         }
