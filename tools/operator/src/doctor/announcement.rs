@@ -13,9 +13,20 @@ use crate::doctor::service_url::ServiceUrl;
 use crate::doctor::trust::Trust;
 use crate::doctor::web::{ORIGIN, Response, Web};
 
-/// Returns the entry to add to the file, as JSON: the key and its value.
-pub fn fragment(service: &ServiceUrl) -> Value {
-    json!({ KEY: [{ "type": LIVEKIT, "livekit_service_url": service.as_str() }] })
+/// Returns the entry by which clients find `service`, for both places.
+///
+/// In homeserver mode, `sfu_url` is the SFU's URL. The entry has both keys then: Element Call prefers `url` from 0.28.1
+/// on, and earlier versions take no entry without `livekit_service_url`.
+pub fn entry(service: &ServiceUrl, sfu_url: Option<&str>) -> Value {
+    match sfu_url {
+        Some(sfu_url) => json!({ "type": LIVEKIT, "url": sfu_url, SERVICE_KEY: service.as_str() }),
+        None => json!({ "type": LIVEKIT, SERVICE_KEY: service.as_str() }),
+    }
+}
+
+/// Returns the part of the well-known file that has this entry: the key and its value.
+pub fn fragment(entry: &Value) -> Value {
+    json!({ KEY: [entry] })
 }
 
 /// Fetches the file of `server_name` and judges whether clients find `service` by it.
@@ -63,7 +74,7 @@ pub(crate) async fn check(web: &Web, service: &ServiceUrl, server_name: &ServerN
 /// `Err` with a problem, `Ok` with a warning or with none.
 pub fn judge(file: &[u8], service: &ServiceUrl) -> Result<Outcome, Outcome> {
     let problem = |seen: Cow<'static, str>| {
-        Err(Outcome::problem(seen, format!("in .well-known/matrix/client, set \"{KEY}\": {}", fragment(service)[KEY])))
+        Err(Outcome::problem(seen, format!("in .well-known/matrix/client, set \"{KEY}\": [{}]", entry(service, None))))
     };
     let Ok(file) = serde_json::from_slice::<Value>(file) else {
         return problem("the file isn't JSON".into());
@@ -80,7 +91,7 @@ pub fn judge(file: &[u8], service: &ServiceUrl) -> Result<Outcome, Outcome> {
     if livekit.is_empty() {
         return problem(format!("{KEY} has no entry of the type {LIVEKIT}").into());
     }
-    let urls: Vec<Option<&str>> = livekit.iter().map(|focus| focus["livekit_service_url"].as_str()).collect();
+    let urls: Vec<Option<&str>> = livekit.iter().map(|focus| focus[SERVICE_KEY].as_str()).collect();
     let readings: Vec<Reading> =
         urls.iter().map(|url| url.map_or(Reading::Missing, |url| Reading::of(url, service))).collect();
     match readings.as_slice() {
@@ -153,6 +164,8 @@ pub const TITLE: &str = "homeserver: announces the service";
 /// Key in the file (MSC4143).
 pub const KEY: &str = "org.matrix.msc4143.rtc_foci";
 const LIVEKIT: &str = "livekit";
+/// Key of the service's URL in an entry.
+pub const SERVICE_KEY: &str = "livekit_service_url";
 const PATH: &str = "/.well-known/matrix/client";
 const MAX_SHOWN: usize = 200;
 
@@ -176,7 +189,7 @@ mod tests {
 
     #[test]
     fn what_is_printed_is_what_is_wanted() {
-        let outcome = judged(&fragment(&service()));
+        let outcome = judged(&fragment(&entry(&service(), None)));
         assert_eq!(outcome, Outcome::ok("https://rtc.example.com/livekit/jwt"));
     }
 
