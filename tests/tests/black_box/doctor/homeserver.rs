@@ -16,7 +16,7 @@ async fn no_announcement() {
         "announcement",
         "https://example.org/.well-known/matrix/client doesn't exist (the response is 404)",
     );
-    World::assert_skipped(&report, &["client-api", "delayed-events"]);
+    World::assert_skipped(&report, &["client-api", "delayed-events", "rtc-transports"]);
 }
 
 #[tokio::test]
@@ -210,7 +210,7 @@ async fn a_client_api_that_is_not_there() {
     let report = world.examine().await;
 
     World::assert_problem(&report, "client-api", "connection refused");
-    World::assert_skipped(&report, &["delayed-events"]);
+    World::assert_skipped(&report, &["delayed-events", "rtc-transports"]);
 }
 
 #[tokio::test]

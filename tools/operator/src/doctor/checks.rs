@@ -23,7 +23,7 @@ use crate::doctor::report::Verdict;
 use crate::doctor::sfu::Sfu;
 use crate::doctor::subject::Subject;
 use crate::doctor::web::{Response, Web};
-use crate::doctor::{announcement, client_api, federation, homeserver_mode, service, webhook};
+use crate::doctor::{announcement, client_api, federation, homeserver_mode, service, transports, webhook};
 
 /// One check of a deployment.
 pub(crate) struct Check {
@@ -86,13 +86,13 @@ pub(crate) const CHECKS: &[Check] = &[
         id: "service-certificate",
         title: "service: certificate",
         needs: &[REACHABLE],
-        run: |round| Box::pin(async { Ok(service::certificate(&round.web, &round.subject.service).await) }),
+        run: |round| Box::pin(async { Ok(service::certificate(&round.client, &round.subject.service).await) }),
     },
     Check {
         id: "healthz",
         title: "service: /healthz",
         needs: &[TRUSTED],
-        run: |round| Box::pin(async { Ok(service::healthz(&round.web, &round.subject.service).await) }),
+        run: |round| Box::pin(async { Ok(service::healthz(&round.client, &round.subject.service).await) }),
     },
     Check {
         id: "endpoints",
@@ -100,7 +100,7 @@ pub(crate) const CHECKS: &[Check] = &[
         needs: &[HEALTHY],
         run: |round| {
             Box::pin(async {
-                let verdict = service::endpoints(&round.web, &round.subject.service).await;
+                let verdict = service::endpoints(&round.client, &round.subject.service).await;
                 Ok(keep(verdict, &mut round.errors))
             })
         },
@@ -109,13 +109,13 @@ pub(crate) const CHECKS: &[Check] = &[
         id: "slashes",
         title: "service: doubled slashes",
         needs: &[HEALTHY],
-        run: |round| Box::pin(async { Ok(service::slashes(&round.web, &round.subject.service).await) }),
+        run: |round| Box::pin(async { Ok(service::slashes(&round.client, &round.subject.service).await) }),
     },
     Check {
         id: "preflight",
         title: "service: CORS, preflight",
         needs: &[HEALTHY],
-        run: |round| Box::pin(async { Ok(service::preflight(&round.web, &round.subject.service).await) }),
+        run: |round| Box::pin(async { Ok(service::preflight(&round.client, &round.subject.service).await) }),
     },
     Check {
         id: "cors-on-errors",
@@ -129,7 +129,7 @@ pub(crate) const CHECKS: &[Check] = &[
         needs: &[Need::ServerName],
         run: |round| {
             Box::pin(async {
-                let verdict = announcement::check(&round.web, &round.subject.service, round.server_name()?).await;
+                let verdict = announcement::check(&round.client, &round.subject.service, round.server_name()?).await;
                 Ok(keep(verdict, &mut round.well_known))
             })
         },
@@ -169,11 +169,25 @@ pub(crate) const CHECKS: &[Check] = &[
         run: |round| Box::pin(async { Ok(client_api::delayed_events(&round.web, found(&round.client_api)?).await) }),
     },
     Check {
+        id: "rtc-transports",
+        title: "homeserver: rtc/transports",
+        needs: &[CLIENT_API],
+        run: |round| {
+            Box::pin(async {
+                let Subject { service, as_token, .. } = round.subject;
+                let api = found(&round.client_api)?;
+                Ok((transports::check(&round.client, api, service, as_token.as_ref().ok()).await, Some(())))
+            })
+        },
+    },
+    Check {
         id: "ping",
         title: "homeserver mode: ping",
         needs: &[Need::HsToken, HEALTHY],
         run: |round| {
-            Box::pin(async { Ok(homeserver_mode::ping(&round.web, &round.subject.service, round.hs_token()?).await) })
+            Box::pin(async {
+                Ok(homeserver_mode::ping(&round.client, &round.subject.service, round.hs_token()?).await)
+            })
         },
     },
     Check {
@@ -237,7 +251,7 @@ pub(crate) const CHECKS: &[Check] = &[
         run: |round| {
             Box::pin(async {
                 let key = round.credentials()?.key();
-                Ok(webhook::is_accepted(&round.web, &round.subject.service, key).await)
+                Ok(webhook::is_accepted(&round.client, &round.subject.service, key).await)
             })
         },
     },
@@ -248,7 +262,7 @@ pub(crate) const CHECKS: &[Check] = &[
         run: |round| {
             Box::pin(async {
                 let Subject { service, credentials, .. } = round.subject;
-                Ok(webhook::forgery_is_refused(&round.web, service, credentials.as_ref()).await)
+                Ok(webhook::forgery_is_refused(&round.client, service, credentials.as_ref()).await)
             })
         },
     },
@@ -258,6 +272,9 @@ pub(crate) const CHECKS: &[Check] = &[
 pub(crate) struct Round<'a> {
     /// Deployment to examine.
     pub(crate) subject: &'a Subject,
+    /// Sends requests of clients.
+    client: Web,
+    /// Sends requests in place of the service's.
     web: Web,
     /// Errors returned by the client endpoints, by path.
     errors: Option<Vec<(&'static str, Response)>>,
@@ -269,8 +286,8 @@ pub(crate) struct Round<'a> {
 impl<'a> Round<'a> {
     /// Starts a round without results.
     pub(crate) fn new(subject: &'a Subject) -> Self {
-        let web = Web { trust: subject.trust.clone() };
-        Self { subject, web, errors: None, well_known: None, federation: None, client_api: None }
+        let (client, web) = (Web::as_client(subject.trust.clone()), Web::as_service(subject.trust.clone()));
+        Self { subject, client, web, errors: None, well_known: None, federation: None, client_api: None }
     }
 
     /// Reason for skipping a check that needs an option which isn't given. Needs of earlier checks are met here.
