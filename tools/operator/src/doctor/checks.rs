@@ -129,7 +129,7 @@ pub(crate) const CHECKS: &[Check] = &[
         needs: &[Need::ServerName],
         run: |round| {
             Box::pin(async {
-                let verdict = announcement::check(&round.client, &round.subject.service, round.server_name()?).await;
+                let verdict = announcement::check(&round.web, &round.subject.service, round.server_name()?).await;
                 Ok(keep(verdict, &mut round.well_known))
             })
         },
@@ -272,7 +272,7 @@ pub(crate) const CHECKS: &[Check] = &[
 pub(crate) struct Round<'a> {
     /// Deployment to examine.
     pub(crate) subject: &'a Subject,
-    /// Sends requests of clients.
+    /// Sends requests that only clients make.
     client: Web,
     /// Sends requests in place of the service's.
     web: Web,

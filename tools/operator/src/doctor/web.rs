@@ -431,3 +431,22 @@ const RESOLVE_TIMEOUT: Duration = Duration::from_secs(5);
 const DOCTOR: &str = concat!("matrixrtc-doctor/", env!("CARGO_PKG_VERSION"));
 /// `User-Agent` of the service, whose crate has the same version.
 const SERVICE: &str = concat!("matrixrtc-edge/", env!("CARGO_PKG_VERSION"));
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn requests_in_place_of_the_service_have_its_user_agent() {
+        let url = Url::parse("https://example.com/_matrix/client/versions").unwrap();
+        let request = Request::get(url.as_str(), &[]);
+        for (web, name) in [
+            (Web::as_service(Trust::new(&[]).unwrap()), "matrixrtc-edge/"),
+            (Web::as_client(Trust::new(&[]).unwrap()), "matrixrtc-doctor/"),
+        ] {
+            let sent = to_hyper(&url, &request, web.user_agent).unwrap();
+            let user_agent = sent.headers()["user-agent"].to_str().unwrap();
+            assert_eq!(user_agent.strip_prefix(name), Some(env!("CARGO_PKG_VERSION")));
+        }
+    }
+}
