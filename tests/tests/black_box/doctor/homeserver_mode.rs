@@ -1,8 +1,8 @@
-use black_box::{HomeserverQuestion as Question, Reply};
+use black_box::{HomeserverQuestion as Question, Operation, Reply};
 use operator::doctor::Status;
 use serde_json::{Value, json};
 
-use super::{World, entry, error};
+use super::{MADE_UP, World, entry, error};
 
 #[tokio::test]
 async fn nothing_is_wrong_with_homeserver_mode_as_it_should_be() {
@@ -44,6 +44,17 @@ async fn a_token_that_is_not_told() {
     assert_eq!(World::skipped(&report), ["ping"]);
     World::assert_well(&report);
     assert!(World::finding(&report, "ping").outcome.seen.contains("--hs-token"));
+}
+
+#[tokio::test]
+async fn delayed_events_that_need_a_login() {
+    let world = World::in_homeserver_mode().await;
+    world.own.events.answer_always(MADE_UP, Operation::Restart, error(401, "M_MISSING_TOKEN"));
+
+    let report = world.examine().await;
+
+    assert_eq!(report.count(Status::Ok), report.findings.len(), "{:#?}", report.findings);
+    assert!(World::finding(&report, "delayed-events").outcome.seen.contains("requires a login (401)"));
 }
 
 #[tokio::test]

@@ -166,7 +166,12 @@ pub(crate) const CHECKS: &[Check] = &[
         id: "delayed-events",
         title: "homeserver: delayed events",
         needs: &[CLIENT_API],
-        run: |round| Box::pin(async { Ok(client_api::delayed_events(&round.web, found(&round.client_api)?).await) }),
+        run: |round| {
+            Box::pin(async {
+                let homeserver_mode = round.as_token().is_ok();
+                Ok(client_api::delayed_events(&round.web, found(&round.client_api)?, homeserver_mode).await)
+            })
+        },
     },
     Check {
         id: "rtc-transports",

@@ -85,8 +85,8 @@ pub(crate) async fn find(web: &Web, subject: &Subject, well_known: &Response) ->
     }
 }
 
-/// Requests the restart of a delayed event that doesn't exist.
-pub(crate) async fn delayed_events(web: &Web, api: &ClientApi) -> Verdict<()> {
+/// Requests the restart of a delayed event that doesn't exist, without a login. In homeserver mode the service has one.
+pub(crate) async fn delayed_events(web: &Web, api: &ClientApi, homeserver_mode: bool) -> Verdict<()> {
     let Some(form) = api.delayed_events else {
         let seen = "the homeserver doesn't announce delayed events (org.matrix.msc4140) in /versions: the user of a crashed client stays in \
                     the call";
@@ -106,16 +106,22 @@ pub(crate) async fn delayed_events(web: &Web, api: &ClientApi) -> Verdict<()> {
                 "the homeserver announces delayed events, but has no `restart` without a login",
                 "update the homeserver (Synapse: 1.143 or newer); if it has workers, route delayed_events to one that serves them",
             ),
+            (401 | 403, _) if homeserver_mode => Outcome::ok(format!(
+                "available; `restart` requires a login ({}), which the service has for this homeserver's users",
+                response.status
+            )),
             (401 | 403, _) => Outcome::problem(
                 format!(
-                    "the homeserver requires a login for `restart` ({}), which this service doesn't have",
+                    "the homeserver requires a login for `restart` ({}), which this service doesn't have: it refuses to take leaves over",
                     response.status
                 ),
-                "update the homeserver (Synapse: 1.143 or newer): the id of a delayed event is all that `restart` requires there",
+                "set up homeserver mode, in which the service has a login (docs/guides/homeserver-mode.md), or give its tokens to the doctor; \
+                 Synapse before 1.143: update it",
             ),
             (429, _) => Outcome::warning(
                 "the homeserver limits the rate of requests for delayed events (429), for all of this service's leaves together",
-                "Synapse: raise rc_delayed_event_mgmt in homeserver.yaml",
+                "Synapse: in homeserver.yaml, raise rc_delayed_event_mgmt (per_second: 50, burst_count: 500); in homeserver mode, set \
+                 rate_limited: false in the registration file, too",
             ),
             (status, _) => Outcome::problem(
                 format!("the response to POST …/delayed_events/…/restart is {status}; 404 M_NOT_FOUND is expected"),
