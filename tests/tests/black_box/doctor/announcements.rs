@@ -1,6 +1,6 @@
 //! Both places of the announcement, `.well-known/matrix/client` and the homeserver's `rtc/transports`, in both modes.
 
-use black_box::{HomeserverQuestion as Question, Reply};
+use black_box::{HomeserverQuestion as Question, Reply, TestSetup};
 use operator::doctor::Status;
 use serde_json::{Value, json};
 
@@ -125,6 +125,20 @@ async fn a_well_known_with_a_byte_order_mark_is_read() {
 
     World::assert_warning(&report, "announcement", "byte order mark");
     assert_eq!(World::finding(&report, "client-api").outcome.status, Status::Ok);
+}
+
+#[tokio::test]
+async fn the_well_known_of_a_name_with_a_port_may_be_at_the_name_alone() {
+    let setup = TestSetup::new().await;
+    let named = setup.homeserver("example.net:8449").federation_at("matrix.example.net", 443).browsed().start().await;
+    named.set_client_well_known(well_known(&announcement(SERVICE_URL)));
+    let mut world = World::with(setup, |deployment| deployment).await;
+    world.set("--server-name", "example.net:8449");
+
+    let report = world.examine().await;
+
+    assert_eq!(World::finding(&report, "announcement").outcome.status, Status::Ok, "{:#?}", report.findings);
+    assert_eq!(World::finding(&report, "client-api").outcome.status, Status::Ok, "{:#?}", report.findings);
 }
 
 /// List of transports, as a homeserver serves it.
