@@ -30,7 +30,7 @@ pub fn fragment(entry: &Value) -> Value {
 
 /// Fetches the file of `server_name` and judges whether clients find `service` by it.
 pub async fn examine(trust: Trust, service: &ServiceUrl, server_name: &ServerName) -> Outcome {
-    check(&Web::as_service(trust), service, server_name).await.0
+    check(&Web { trust }, service, server_name).await.0
 }
 
 /// Fetches the file of `server_name`, judges it and returns it for the checks that read other keys of it.

@@ -85,13 +85,13 @@ pub(crate) const CHECKS: &[Check] = &[
         id: "service-certificate",
         title: "service: certificate",
         needs: &[REACHABLE],
-        run: |round| Box::pin(async { Ok(service::certificate(&round.client, &round.subject.service).await) }),
+        run: |round| Box::pin(async { Ok(service::certificate(&round.web, &round.subject.service).await) }),
     },
     Check {
         id: "healthz",
         title: "service: /healthz",
         needs: &[TRUSTED],
-        run: |round| Box::pin(async { Ok(service::healthz(&round.client, &round.subject.service).await) }),
+        run: |round| Box::pin(async { Ok(service::healthz(&round.web, &round.subject.service).await) }),
     },
     Check {
         id: "endpoints",
@@ -99,7 +99,7 @@ pub(crate) const CHECKS: &[Check] = &[
         needs: &[HEALTHY],
         run: |round| {
             Box::pin(async {
-                let verdict = service::endpoints(&round.client, &round.subject.service).await;
+                let verdict = service::endpoints(&round.web, &round.subject.service).await;
                 Ok(keep(verdict, &mut round.errors))
             })
         },
@@ -108,13 +108,13 @@ pub(crate) const CHECKS: &[Check] = &[
         id: "slashes",
         title: "service: doubled slashes",
         needs: &[HEALTHY],
-        run: |round| Box::pin(async { Ok(service::slashes(&round.client, &round.subject.service).await) }),
+        run: |round| Box::pin(async { Ok(service::slashes(&round.web, &round.subject.service).await) }),
     },
     Check {
         id: "preflight",
         title: "service: CORS, preflight",
         needs: &[HEALTHY],
-        run: |round| Box::pin(async { Ok(service::preflight(&round.client, &round.subject.service).await) }),
+        run: |round| Box::pin(async { Ok(service::preflight(&round.web, &round.subject.service).await) }),
     },
     Check {
         id: "cors-on-errors",
@@ -181,7 +181,7 @@ pub(crate) const CHECKS: &[Check] = &[
             Box::pin(async {
                 let Subject { service, as_token, .. } = round.subject;
                 let api = found(&round.client_api)?;
-                Ok((transports::check(&round.client, api, service, as_token.as_ref().ok()).await, Some(())))
+                Ok((transports::check(&round.web, api, service, as_token.as_ref().ok()).await, Some(())))
             })
         },
     },
@@ -190,9 +190,7 @@ pub(crate) const CHECKS: &[Check] = &[
         title: "homeserver mode: ping",
         needs: &[Need::HsToken, HEALTHY],
         run: |round| {
-            Box::pin(async {
-                Ok(homeserver_mode::ping(&round.client, &round.subject.service, round.hs_token()?).await)
-            })
+            Box::pin(async { Ok(homeserver_mode::ping(&round.web, &round.subject.service, round.hs_token()?).await) })
         },
     },
     Check {
@@ -256,7 +254,7 @@ pub(crate) const CHECKS: &[Check] = &[
         run: |round| {
             Box::pin(async {
                 let key = round.credentials()?.key();
-                Ok(webhook::is_accepted(&round.client, &round.subject.service, key).await)
+                Ok(webhook::is_accepted(&round.web, &round.subject.service, key).await)
             })
         },
     },
@@ -267,7 +265,7 @@ pub(crate) const CHECKS: &[Check] = &[
         run: |round| {
             Box::pin(async {
                 let Subject { service, credentials, .. } = round.subject;
-                Ok(webhook::forgery_is_refused(&round.client, service, credentials.as_ref()).await)
+                Ok(webhook::forgery_is_refused(&round.web, service, credentials.as_ref()).await)
             })
         },
     },
@@ -277,9 +275,6 @@ pub(crate) const CHECKS: &[Check] = &[
 pub(crate) struct Round<'a> {
     /// Deployment to examine.
     pub(crate) subject: &'a Subject,
-    /// Sends requests that only clients make.
-    client: Web,
-    /// Sends requests in place of the service's.
     web: Web,
     /// Errors returned by the client endpoints, by path.
     errors: Option<Vec<(&'static str, Response)>>,
@@ -291,8 +286,8 @@ pub(crate) struct Round<'a> {
 impl<'a> Round<'a> {
     /// Starts a round without results.
     pub(crate) fn new(subject: &'a Subject) -> Self {
-        let (client, web) = (Web::as_client(subject.trust.clone()), Web::as_service(subject.trust.clone()));
-        Self { subject, client, web, errors: None, well_known: None, federation: None, client_api: None }
+        let web = Web { trust: subject.trust.clone() };
+        Self { subject, web, errors: None, well_known: None, federation: None, client_api: None }
     }
 
     /// Reason for skipping a check that needs an option which isn't given. Needs of earlier checks are met here.

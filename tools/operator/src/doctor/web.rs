@@ -38,8 +38,8 @@ use crate::doctor::trust::{Presented, Trust};
 /// HTTP client.
 #[derive(Debug)]
 pub(crate) struct Web {
-    trust: Trust,
-    user_agent: &'static str,
+    /// Trusted certificates.
+    pub(crate) trust: Trust,
 }
 
 /// HTTP request.
@@ -103,16 +103,6 @@ impl Response {
 }
 
 impl Web {
-    /// Requests of clients, and the doctor's own.
-    pub(crate) fn as_client(trust: Trust) -> Self {
-        Self { trust, user_agent: DOCTOR }
-    }
-
-    /// Requests in place of the service's: proxies may treat them by their `User-Agent`.
-    pub(crate) fn as_service(trust: Trust) -> Self {
-        Self { trust, user_agent: SERVICE }
-    }
-
     /// Sends `request` and reads the response, for ten seconds at most.
     pub(crate) async fn send(&self, request: &Request<'_>) -> Result<Response, Failure> {
         timeout(TIMEOUT, self.exchange(request)).await.unwrap_or(Err(Failure::TimedOut))
@@ -146,8 +136,8 @@ impl Web {
         let (to_host, to_port) = request.via.unwrap_or((host, port));
         let stream = connect(to_host, to_port).await?;
         match url.scheme() {
-            "https" => exchange_over(self.secure(stream, host).await?, &url, request, self.user_agent).await,
-            _ => exchange_over(stream, &url, request, self.user_agent).await,
+            "https" => exchange_over(self.secure(stream, host).await?, &url, request).await,
+            _ => exchange_over(stream, &url, request).await,
         }
     }
 
@@ -164,14 +154,14 @@ impl Web {
     }
 }
 
-async fn exchange_over<S>(stream: S, url: &Url, request: &Request<'_>, user_agent: &str) -> Result<Response, Failure>
+async fn exchange_over<S>(stream: S, url: &Url, request: &Request<'_>) -> Result<Response, Failure>
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
     let not_http = |error: hyper::Error| Failure::NotHttp(error.to_string());
     let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(not_http)?;
     let exchange = async {
-        let response = sender.send_request(to_hyper(url, request, user_agent)?).await.map_err(not_http)?;
+        let response = sender.send_request(to_hyper(url, request)?).await.map_err(not_http)?;
         let (head, body) = response.into_parts();
         let body = match Limited::new(body, MAX_BODY).collect().await {
             Ok(body) => body.to_bytes().to_vec(),
@@ -190,14 +180,14 @@ where
     }
 }
 
-fn to_hyper(url: &Url, request: &Request<'_>, user_agent: &str) -> Result<hyper::Request<Full<Bytes>>, Failure> {
+fn to_hyper(url: &Url, request: &Request<'_>) -> Result<hyper::Request<Full<Bytes>>, Failure> {
     let target = &url[url::Position::BeforePath..url::Position::AfterQuery];
     let authority = &url[url::Position::BeforeHost..url::Position::AfterPort];
     let mut assembled = hyper::Request::builder()
         .method(request.method)
         .uri(target)
         .header("host", authority)
-        .header("user-agent", user_agent);
+        .header("user-agent", USER_AGENT);
     for (name, value) in request.headers {
         assembled = assembled.header(*name, *value);
     }
@@ -427,26 +417,5 @@ const MAX_REDIRECTS: usize = 5;
 const TIMEOUT: Duration = Duration::from_secs(10);
 const DIAL_TIMEOUT: Duration = Duration::from_secs(5);
 const RESOLVE_TIMEOUT: Duration = Duration::from_secs(5);
-/// `User-Agent` of the doctor.
-const DOCTOR: &str = concat!("matrixrtc-doctor/", env!("CARGO_PKG_VERSION"));
-/// `User-Agent` of the service, whose crate has the same version.
-const SERVICE: &str = concat!("matrixrtc-edge/", env!("CARGO_PKG_VERSION"));
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn requests_in_place_of_the_service_have_its_user_agent() {
-        let url = Url::parse("https://example.com/_matrix/client/versions").unwrap();
-        let request = Request::get(url.as_str(), &[]);
-        for (web, name) in [
-            (Web::as_service(Trust::new(&[]).unwrap()), "matrixrtc-edge/"),
-            (Web::as_client(Trust::new(&[]).unwrap()), "matrixrtc-doctor/"),
-        ] {
-            let sent = to_hyper(&url, &request, web.user_agent).unwrap();
-            let user_agent = sent.headers()["user-agent"].to_str().unwrap();
-            assert_eq!(user_agent.strip_prefix(name), Some(env!("CARGO_PKG_VERSION")));
-        }
-    }
-}
+/// That of the service, so that the doctor is refused where the service is.
+const USER_AGENT: &str = concat!("matrixrtc-edge/", env!("CARGO_PKG_VERSION"));
