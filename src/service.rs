@@ -228,6 +228,8 @@ fn report(log: &Log, error: &ApiError, endpoint: Option<Endpoint>) {
         ApiError::DelayedEventUnknown(_) => (Level::Warn, "delayed event lookup failed"),
         ApiError::NotRelayed(_) => (Level::Warn, "token relay failed"),
         ApiError::NoClientApi(_) => (Level::Warn, "client-server API not found"),
+        ApiError::LeaveRefused(_) => (Level::Warn, "delayed leave not taken over"),
+        ApiError::OutOfTime => (Level::Warn, "response out of time"),
         ApiError::RateLimited(_) => (Level::Warn, "rate limit reached"),
         ApiError::HomeserverNotAllowed(_) => (Level::Info, "homeserver not allowed"),
         ApiError::RoomFull => (Level::Warn, "room full"),

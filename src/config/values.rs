@@ -30,6 +30,13 @@ impl HomeserverList {
         }
     }
 
+    /// Returns the entry that differs from `server` by capital letters only. Server names are compared exactly, so it
+    /// is likely a mistake.
+    pub fn in_other_capitals(&self, server: &ServerName) -> Option<&ServerName> {
+        let Self::Listed(servers) = self else { return None };
+        servers.iter().find(|entry| *entry != server && entry.as_str().eq_ignore_ascii_case(server.as_str()))
+    }
+
     pub(super) fn parse(text: &str) -> Result<Self, String> {
         let entries: Vec<&str> =
             text.split(|c: char| c == ',' || c.is_whitespace()).filter(|entry| !entry.is_empty()).collect();

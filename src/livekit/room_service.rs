@@ -57,6 +57,14 @@ impl RoomService<'_> {
         Ok(())
     }
 
+    /// Whether the SFU has the room `name`.
+    pub async fn has_room(&self, name: &RoomName) -> Result<bool, RoomServiceError> {
+        let request = ListRoomsRequest { names: vec![name.to_string()] };
+        let response = self.call("ListRooms", Grant::ListRooms, request.encode_to_vec()).await?;
+        let response: ListRoomsResponse = decode(&response.body(MAX_ANSWER).await?)?;
+        Ok(response.rooms.iter().any(|room| room.name == name.as_str()))
+    }
+
     /// Queries one participant of a room. `None` where the SFU reports that it has no such participant.
     pub async fn participant(
         &self,
@@ -76,13 +84,18 @@ impl RoomService<'_> {
         Ok(response.participants.into_iter().map(Participant::from).collect())
     }
 
-    /// Ends the connections of one participant of a room. It can join again with a token that is still valid.
+    /// Ends the connections of one participant of a room. Where the SFU knows how, tokens issued until now admit it no
+    /// more; otherwise it can join again with one that is still valid.
     pub async fn remove_participant(
         &self,
         room: &RoomName,
         identity: &Identity,
     ) -> Result<RemovalAnswer, RoomServiceError> {
-        let request = RoomParticipantIdentity { room: room.to_string(), identity: identity.to_string() };
+        let request = RemoveParticipantRequest {
+            room: room.to_string(),
+            identity: identity.to_string(),
+            revoke_token_ts: i64::try_from(clock::now_ms() / 1000).unwrap_or_default(),
+        };
         let grant = Grant::Administer { room: room.as_str() };
         self.remove("RemoveParticipant", grant, request.encode_to_vec()).await
     }
@@ -239,6 +252,34 @@ struct RoomParticipantIdentity {
     room: String,
     #[prost(string, tag = "2")]
     identity: String,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct RemoveParticipantRequest {
+    #[prost(string, tag = "1")]
+    room: String,
+    #[prost(string, tag = "2")]
+    identity: String,
+    #[prost(int64, tag = "3")]
+    revoke_token_ts: i64,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct ListRoomsRequest {
+    #[prost(string, repeated, tag = "1")]
+    names: Vec<String>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+pub(crate) struct ListRoomsResponse {
+    #[prost(message, repeated, tag = "1")]
+    rooms: Vec<Room>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct Room {
+    #[prost(string, tag = "2")]
+    name: String,
 }
 
 #[derive(Clone, PartialEq, Message)]

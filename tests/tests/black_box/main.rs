@@ -14,6 +14,7 @@
 
 mod addresses;
 mod allowed_homeservers;
+mod bodies;
 mod certificates;
 mod cloudflare_errors;
 mod configuration;
