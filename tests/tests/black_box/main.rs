@@ -47,6 +47,7 @@ mod srv_connection;
 mod surface;
 mod tokens;
 mod unit;
+mod user_agent;
 mod verification;
 mod webhooks;
 mod well_known;
