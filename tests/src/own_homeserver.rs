@@ -67,6 +67,7 @@ struct State {
     replies: HashMap<Question, Reply>,
     reachable: HashMap<String, Destination>,
     transports: Vec<Value>,
+    transports_without_login: Option<Reply>,
     proxy: Option<Destination>,
     asked: Vec<(Question, String)>,
     relayed: Vec<Value>,
@@ -151,9 +152,19 @@ impl OwnHomeserver {
         self.lock().reachable.insert(other.server_name().to_owned(), destination);
     }
 
-    /// Announces this SFU.
-    pub fn announces(&self, sfu_url: &str) {
-        self.lock().transports.push(json!({ "type": "livekit", "url": sfu_url }));
+    /// Adds this entry to the list of transports, which clients read with a login.
+    pub fn announces(&self, entry: &Value) {
+        self.lock().transports.push(entry.clone());
+    }
+
+    /// Empties that list.
+    pub fn announces_nothing(&self) {
+        self.lock().transports.clear();
+    }
+
+    /// Sets the reply to requests for the list without a login, which is a 401 by default.
+    pub fn answer_transports_without_login(&self, reply: Reply) {
+        self.lock().transports_without_login = Some(reply);
     }
 
     /// Forwards users' requests to this URL with this token, as by its registration file.
@@ -229,11 +240,23 @@ impl State {
         }
         let ready =
             |reply: Reply| -> Option<Pin<Box<dyn Future<Output = Reply> + Send>>> { Some(Box::pin(async { reply })) };
+        // Clients' pages read the list of transports.
+        let is_transports = TRANSPORTS.contains(&rest) && request.method == "GET" && request.query.is_none();
         for unwanted in [COOKIE, ORIGIN] {
-            strictness.expect(!request.headers.contains_key(&unwanted), || format!("{unwanted} in {request:?}"));
+            let wanted = is_transports && unwanted == ORIGIN;
+            strictness
+                .expect(wanted || !request.headers.contains_key(&unwanted), || format!("{unwanted} in {request:?}"));
         }
         let mut state = state.lock().unwrap();
         let given = request.header(AUTHORIZATION);
+        if is_transports && rest != TRANSPORTS[0] {
+            // As merged, which is deployed nowhere.
+            return ready(error(404, "M_UNRECOGNIZED"));
+        }
+        if is_transports && given.is_empty() {
+            let reply = state.transports_without_login.clone();
+            return ready(reply.unwrap_or_else(|| error(401, "M_MISSING_TOKEN")));
+        }
         if given != bearer(&state.as_token) {
             strictness.expect(!given.is_empty(), || format!("no token in {request:?}"));
             return ready(error(401, "M_UNKNOWN_TOKEN"));
@@ -258,8 +281,13 @@ impl State {
                 Some(Box::pin(relay))
             }
             Question::WhoAmI => ready(Reply::json(200, &json!({ "user_id": state.sender() }))),
-            Question::Transports if state.transports.is_empty() => ready(Reply::json(200, &json!({}))),
-            Question::Transports => ready(Reply::json(200, &json!({ "rtc_transports": state.transports }))),
+            Question::Transports => {
+                let body = match state.transports.as_slice() {
+                    [] => json!({}),
+                    entries => json!({ "rtc_transports": entries }),
+                };
+                ready(Reply::json(200, &body).header("access-control-allow-origin", "*"))
+            }
             Question::Proxied => match state.proxy.clone() {
                 None => ready(error(404, "M_UNRECOGNIZED")),
                 Some(proxy) => {
@@ -367,7 +395,7 @@ impl Question {
         }
         match (rest, &request.query) {
             ("v3/account/whoami", None) => return Some(Self::WhoAmI),
-            ("unstable/org.matrix.msc4143/rtc/transports", None) => return Some(Self::Transports),
+            (path, None) if path == TRANSPORTS[0] => return Some(Self::Transports),
             _ => room_of(rest)?,
         };
         let query = request.query.as_deref().unwrap_or_default();
@@ -381,6 +409,9 @@ impl Question {
         }
     }
 }
+
+/// Paths of the list of transports, as deployed and as merged.
+const TRANSPORTS: [&str; 2] = ["unstable/org.matrix.msc4143/rtc/transports", "v1/rtc/transports"];
 
 /// Room in the middle of a path, in one segment.
 fn room_of(rest: &str) -> Option<String> {

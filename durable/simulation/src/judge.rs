@@ -35,6 +35,8 @@ pub(crate) struct Case {
     pub(crate) acknowledged: bool,
     pub(crate) replaced: bool,
     state: StateColumn,
+    /// When the state last changed, and the one before.
+    former: (Timestamp, StateColumn),
     on_disk: bool,
     over_at: Option<Timestamp>,
     /// Whether the identity under which it has known its participant connected is the legacy one.
@@ -133,7 +135,10 @@ impl Judge {
                         continue;
                     }
                     case.reported_ends.push(about.name);
-                    let counted = matches!(case.state, StateColumn::Connected | StateColumn::Suspected);
+                    // What the webhook itself has changed by now doesn't matter.
+                    let (changed_at, former) = case.former;
+                    let state = if changed_at == now { former } else { case.state };
+                    let counted = matches!(state, StateColumn::Connected | StateColumn::Suspected);
                     let changes = *reason == DisconnectReason::ClientInitiated
                         && webhook.at.since(about.began) <= EARLY
                         && !webhook.event.is_stale(now);
@@ -210,6 +215,8 @@ impl Judge {
             StateColumn::Waiting => {
                 Some(now.max(case.accepted_at + case.timeout.min(Duration::from_secs(3600)) + SLACK))
             }
+            // It was taken to have connected by a webhook of the second in which it was delegated.
+            StateColumn::Connected if !connected && !sanity_check => None,
             _ if sanity_check || !connected => Some(now),
             _ => None,
         }
@@ -255,6 +262,7 @@ impl Judge {
             acknowledged: false,
             replaced: false,
             state: row.state,
+            former: (row.accepted_at, row.state),
             on_disk: true,
             over_at: None,
             joined_as: None,
@@ -309,6 +317,7 @@ impl Case {
             self.reported.push((ConnectionName { sid, migrations }, now));
         }
         if row.state != self.state {
+            self.former = (now, self.state);
             self.stimuli += 1;
             self.not_before = None;
         }

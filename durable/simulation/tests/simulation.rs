@@ -37,7 +37,7 @@ macro_rules! broken_by {
 }
 
 broken_by! {
-    ignoring_sids: IgnoreSid breaks NeverEarly;
+    ignoring_sids: IgnoreSid breaks ComingBack;
     forgetting_ended_connections: ForgetEndedConnections breaks NeverLost;
     believing_who_is_coming_back: BelieveReconnecting breaks ComingBack;
     believing_stale_webhooks: BelieveStaleWebhooks breaks NeverEarly;

@@ -135,7 +135,7 @@ _CLIENT = Path("node_modules/livekit-client/dist/livekit-client.umd.js")
 FILES = {
     "index.html": (_E2E / "page/index.html", "text/html"),
     "client.js": (_E2E / "page/client.js", "text/javascript"),
-    "livekit-client.js": (_E2E.parents[1] / _CLIENT, "text/javascript"),
+    "livekit-client.js": (_E2E / _CLIENT, "text/javascript"),
 }
 FLAGS = [
     "--headless",

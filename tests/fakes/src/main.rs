@@ -50,7 +50,7 @@ async fn main() {
         let call = Arc::clone(&call);
         Box::pin(async move { call.play(&request).await }) as _
     });
-    let _client = Server::start(loopback(CLIENT_PORT), None, Serving::Http(handler)).await;
+    let _client = Server::start(loopback(CLIENT_PORT), None, Serving::Public(handler)).await;
 
     Server::observe(show);
     println!("{}", authority.pem().display());
