@@ -21,7 +21,7 @@ use thiserror::Error;
 
 use crate::clock;
 use crate::fetch::{Deadline, FetchError, FetchRequest, FetchResponse, Fetcher, MAX_ERROR_BODY, Method};
-use crate::matrix::homeserver::client_api::{ClientApi, ClientApis, escaped};
+use crate::matrix::homeserver::client_api::{self, ClientApi, ClientApis, escaped};
 use crate::matrix::homeserver::{ApplicationService, Homeserver, HomeserverError, read};
 use crate::matrix::ids::server_name::ServerName;
 use crate::matrix::ids::user_id::UserId;
@@ -213,15 +213,22 @@ impl Action {
         let response = match (found, service.zip(event.owner.as_ref())) {
             (Ok(api), Some((service, owner))) => {
                 let homeserver = service.at(api, apis);
-                self.request_for(&homeserver, &event.delay_id, owner.as_str(), &Deadline::after(TIMEOUT)).await?
+                self.request_for(&homeserver, &event.delay_id, owner.as_str(), &Deadline::after(TIMEOUT)).await
             }
-            (Ok(api), None) => self.request(apis, &api, &event.delay_id, &Deadline::after(TIMEOUT)).await?,
+            (Ok(api), None) => self.request(apis, &api, &event.delay_id, &Deadline::after(TIMEOUT)).await,
             (Err(_), _) => {
                 let url = self.below(event.url.as_str(), &event.delay_id);
-                self.post(apis.fetchers.internet(), &url, &Deadline::after(TIMEOUT)).await?
+                self.post(apis.fetchers.internet(), &url, &Deadline::after(TIMEOUT)).await
             }
         };
-        Self::outcome(response).await
+        let outcome = match response {
+            Ok(response) => Self::outcome(response).await,
+            Err(error) => Err(error.into()),
+        };
+        if outcome.as_ref().is_err_and(|error| *error != DelayedEventError::Unrecognized) {
+            client_api::doubt(&server);
+        }
+        outcome
     }
 
     /// Sends the request, for which the delay id alone is enough.
