@@ -10,8 +10,9 @@ import asyncio
 import dataclasses
 import ssl
 import threading
+import time
 from collections.abc import Callable, Coroutine, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar
 
@@ -32,8 +33,10 @@ class Exchange:
     url: URL
     headers: Mapping[str, str]
     body: bytes
+    arrived_at: float = field(default_factory=time.time)
+    """Time of the request's arrival, in seconds since 1970."""
     status: int | None = None
-    response_headers: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    response_headers: Mapping[str, str] = field(default_factory=dict)
     response: bytes = b""
 
 
