@@ -6,6 +6,7 @@
 //!   private addresses;
 //! - every request has a [`Deadline`], which covers the response's body; the platform aborts the request when it
 //!   passes;
+//! - every request has a `User-Agent`: none leaves a worker by itself, and many sites refuse requests without one;
 //! - redirects are never followed: they are responses like others, so that no secret travels to another host;
 //! - a body is read up to a limit, by its declared length where that can be trusted and as a stream otherwise; a
 //!   response whose body isn't read must be discarded, to free its connection.
@@ -70,28 +71,22 @@ impl Fetcher {
         let init = RequestInit::new();
         init.set_redirect(RequestRedirect::Manual);
         init.set_signal(Some(&request.deadline.signal));
-        match request.method {
-            Method::Get { accept: None, authorization: None } => {}
-            Method::Get { accept, authorization } => {
-                let headers = web_sys::Headers::new()?;
-                for (name, value) in [("Accept", accept), ("Authorization", authorization)] {
-                    if let Some(value) = value {
-                        headers.set(name, value)?;
-                    }
-                }
-                init.set_headers(&headers);
-            }
+        let headers = web_sys::Headers::new()?;
+        headers.set("User-Agent", USER_AGENT)?;
+        let (name, value, authorization) = match request.method {
+            Method::Get { accept, authorization } => ("Accept", accept, authorization),
             Method::Post { content_type, authorization, body } => {
                 init.set_method("POST");
                 init.set_body(&Uint8Array::from(body));
-                let headers = web_sys::Headers::new()?;
-                headers.set("Content-Type", content_type)?;
-                if let Some(authorization) = authorization {
-                    headers.set("Authorization", authorization)?;
-                }
-                init.set_headers(&headers);
+                ("Content-Type", Some(content_type), authorization)
+            }
+        };
+        for (name, value) in [(name, value), ("Authorization", authorization)] {
+            if let Some(value) = value {
+                headers.set(name, value)?;
             }
         }
+        init.set_headers(&headers);
         let response = JsFuture::from(self.fetch(request.url, &init)?).await?;
         Ok(FetchResponse(response.unchecked_into()))
     }
@@ -239,6 +234,8 @@ impl From<JsValue> for FetchError {
     }
 }
 
+/// `User-Agent` of every request.
+pub const USER_AGENT: &str = concat!("matrixrtc-edge/", env!("CARGO_PKG_VERSION"));
 /// Limit for the body of a JSON response in bytes, unless a longer one is expected.
 pub const MAX_JSON_BODY: usize = 64 * 1024;
 /// Limit for the body of an error in bytes.

@@ -61,6 +61,10 @@ pub struct Delegate {
     pub delay_id: DelayId,
     /// Time from its last restart until the homeserver sends it by itself, in ms.
     pub delay_timeout: DelayTimeout,
+    /// The instant just before a restart that succeeded, made before the acceptance: the event's time counts from
+    /// there. `None` where none did.
+    #[serde(default)]
+    pub restarted_at: Option<Timestamp>,
 }
 
 fn unknown_user() -> UserId {
@@ -104,6 +108,7 @@ mod tests {
                 restricted: true,
                 delay_id: DelayId::new("x").unwrap(),
                 delay_timeout: DelayTimeout::from_millis(8_000).unwrap(),
+                restarted_at: Some(Timestamp::from_secs(7)),
             }),
             RoomCommand::Track(Track {
                 room: RoomName::new("r"),

@@ -51,6 +51,7 @@
 //!     restricted: false,
 //!     delay_id: DelayId::new("syd_1")?,
 //!     delay_timeout: DelayTimeout::try_from(8_000)?,
+//!     restarted_at: None,
 //! };
 //! engine.handle(now, Input::Command(RoomCommand::Delegate(delegate)));
 //! let mut disk = engine.take_changes();
@@ -89,6 +90,7 @@
 //! | `Left` | wait 15 s at most | `Leaving` | `Leaving` | |
 //! | `MaybeLeft` | wait 15 s at most | `Suspected` | poll | |
 //! | `Reconnecting` | wait 15 s at most | `Suspected` for 15 s | `Suspected` for 15 s | |
+//! | `LeftEarly` | wait 15 s at most | `Suspected` for 1 s | `Suspected` for 1 s | |
 //! | `NotFound` | poll later | `Leaving` | `Leaving` from `believed_from` on, else poll later | `send` |
 //! | `OneIdentityNotFound` | poll later | `Suspected` | poll later | poll later; `send` at the end of the window |
 //! | `Inconclusive` | poll later | | poll later | poll later; `send` at the end of the window |
@@ -99,7 +101,8 @@
 //! | `DelayElapsed` | | ends: `GaveUp` | ends: `GaveUp` | |
 //! | `Finalised` | ends | ends | ends | ends |
 //!
-//! `Waiting` begins with a poll, `Connected` with a `restart` (unless it follows `Suspected`), `Leaving` with a
+//! `Waiting` begins with a poll, `Connected` with a `restart` (unless it follows `Suspected`, or a restart that was made
+//! for the acceptance within the last second), `Leaving` with a
 //! `send`, before which the SFU is polled unless the participant was seen to be gone in the last three seconds.
 //! `Waiting` lasts `min(T, 1 h)`, `Suspected` an hour at most, and `Leaving` until `T`, or ten seconds if that is longer,
 //! has passed since the last restart, but a second at least and an hour at most.

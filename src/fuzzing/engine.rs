@@ -79,7 +79,8 @@ impl Room {
     /// Takes one step of the script; `None` at its end.
     fn step(&mut self, script: &mut Script<'_>) -> Option<()> {
         match script.next()? {
-            // Delegate: member (bit 5: with a legacy identity, bit 4: an event that others delegate too), delay,
+            // Delegate: member (bit 7: the event was restarted just now, bit 5: with a legacy identity, bit 4: an event that
+            // others delegate too), delay,
             // homeserver.
             b'D' => {
                 let (who, delay, server) = (script.next()?, span(script.next()?), script.next()? % 3);
@@ -96,6 +97,7 @@ impl Room {
                         restricted: who & 0x40 != 0,
                         delay_id,
                         delay_timeout,
+                        restarted_at: (who & 0x80 != 0).then_some(self.now),
                     }));
                 }
             }
@@ -237,6 +239,7 @@ impl Room {
             restricted: false,
             delay_id,
             delay_timeout,
+            restarted_at: None,
         }));
         let tracked = self.command(RoomCommand::Track(Track {
             room: RoomName::new("room"),

@@ -10,15 +10,18 @@ pub enum Invariant {
     /// Excepted are an event that the homeserver is sending by itself at that time, and a member that connects under
     /// its other identity while it is still connected under the first, if the webhook of that is lost.
     NeverEarly,
-    /// No `send` goes out while the participant is about to connect again after a reported DUPLICATE_IDENTITY or
-    /// MIGRATION; with the same exceptions.
+    /// No `send` goes out while the participant is about to connect again after a reported DUPLICATE_IDENTITY,
+    /// MIGRATION, STATE_MISMATCH or SERVER_SHUTDOWN, or after a CLIENT_INITIATED within five seconds of the connection's
+    /// beginning that the next follows within a second; with the same exceptions.
     ComingBack,
     /// The homeserver doesn't send the event by itself while the participant is connected and the engine knows it,
     /// after a minute in which process and homeserver did their work.
     KeptAlive,
     /// Minutes after the participant has left for good, its leave has been sent, by us or by the homeserver, provided
     /// that a webhook reported its end or the sanity check is on. (With that webhook lost and the sanity check off,
-    /// the event goes on being restarted: nothing tells the participant from a silent one.) One that never connected
+    /// the event goes on being restarted: nothing tells the participant from a silent one. Likewise where a
+    /// connection began and ended in the second before the delegation was made, and only its beginning was reported
+    /// afterwards.) One that never connected
     /// leaves when the wait is over.
     NeverLost,
     /// No action is started for a delegation that has been replaced, and the outcomes of those in flight change

@@ -5,7 +5,8 @@ use std::fmt;
 use std::time::Duration;
 
 use delegated_leaves::{
-    Action, AliasColumn, DelegationId, DelegationRow, FRESH, Occurrence, ROUNDING, Request, StateColumn, Timestamp,
+    Action, AliasColumn, DelegationId, DelegationRow, DisconnectReason, FRESH, Occurrence, ROUNDING, Request,
+    StateColumn, Timestamp,
 };
 
 use crate::clock::START;
@@ -34,6 +35,8 @@ pub(crate) struct Case {
     pub(crate) acknowledged: bool,
     pub(crate) replaced: bool,
     state: StateColumn,
+    /// When the state last changed, and the one before.
+    former: (Timestamp, StateColumn),
     on_disk: bool,
     over_at: Option<Timestamp>,
     /// Whether the identity under which it has known its participant connected is the legacy one.
@@ -132,8 +135,14 @@ impl Judge {
                         continue;
                     }
                     case.reported_ends.push(about.name);
-                    let counted = matches!(case.state, StateColumn::Connected | StateColumn::Suspected);
-                    if reason.is_reconnecting() && counted {
+                    // What the webhook itself has changed by now doesn't matter.
+                    let (changed_at, former) = case.former;
+                    let state = if changed_at == now { former } else { case.state };
+                    let counted = matches!(state, StateColumn::Connected | StateColumn::Suspected);
+                    let changes = *reason == DisconnectReason::ClientInitiated
+                        && webhook.at.since(about.began) <= EARLY
+                        && !webhook.event.is_stale(now);
+                    if (reason.is_reconnecting() || changes) && counted {
                         case.reported_reconnects.push((about.name, now));
                     }
                 }
@@ -206,6 +215,8 @@ impl Judge {
             StateColumn::Waiting => {
                 Some(now.max(case.accepted_at + case.timeout.min(Duration::from_secs(3600)) + SLACK))
             }
+            // It was taken to have connected by a webhook of the second in which it was delegated.
+            StateColumn::Connected if !connected && !sanity_check => None,
             _ if sanity_check || !connected => Some(now),
             _ => None,
         }
@@ -251,11 +262,12 @@ impl Judge {
             acknowledged: false,
             replaced: false,
             state: row.state,
+            former: (row.accepted_at, row.state),
             on_disk: true,
             over_at: None,
             joined_as: None,
             joined_at: None,
-            armed_at: row.accepted_at,
+            armed_at: row.armed_at,
             connections: [None; 2],
             reported: Vec::new(),
             reported_ends: Vec::new(),
@@ -305,6 +317,7 @@ impl Case {
             self.reported.push((ConnectionName { sid, migrations }, now));
         }
         if row.state != self.state {
+            self.former = (now, self.state);
             self.stimuli += 1;
             self.not_before = None;
         }
@@ -340,7 +353,8 @@ impl Case {
         }
         let displacing = sfu.connections_of(self.member).filter_map(|next| Some((next.succeeds?, next.alias)));
         let migrating = sfu.migrating_of(self.member).map(|connection| (connection.name, connection.alias));
-        for (from, _) in displacing.chain(migrating).filter(|(_, alias)| known_as(*alias)) {
+        let returning = sfu.returning_of(self.member).map(|connection| (connection.name, connection.alias));
+        for (from, _) in displacing.chain(migrating).chain(returning).filter(|(_, alias)| known_as(*alias)) {
             let reported =
                 self.reported_reconnects.iter().any(|(name, at)| *name == from && now < *at + RECONNECT_WINDOW);
             if reported && sfu.active(self.member).is_none() {
@@ -384,6 +398,9 @@ fn member_of(row: &DelegationRow) -> Option<usize> {
 
 /// Time for which a connection may be unknown: a webhook may be [`FRESH`], and a poll under way.
 const UNSEEN: Duration = Duration::from_secs(FRESH.as_secs() + 6);
+
+/// Age up to which a connection that its client ends may be changed for another.
+const EARLY: Duration = Duration::from_secs(5);
 
 /// As long as the specification gives it.
 const RECONNECT_WINDOW: Duration = Duration::from_secs(15);

@@ -15,6 +15,8 @@ use crate::weather::chance;
 pub(crate) struct Sfu {
     connections: Vec<Connection>,
     migrating: Vec<Connection>,
+    /// Ended connections whose clients connect again at once.
+    returning: Vec<Connection>,
     /// For each ended connection, its member and its end.
     ended: Vec<(usize, Timestamp)>,
     next_sid: u32,
@@ -73,6 +75,8 @@ impl Sfu {
         let displaced =
             self.connections.iter().find(|connection| connection.alias == alias).map(|displaced| displaced.name);
         let webhook = displaced.and_then(|name| self.end(now, name, DisconnectReason::DuplicateIdentity));
+        let returned = self.returning.extract_if(.., |connection| connection.alias == alias).last();
+        let displaced = displaced.or(returned.map(|returned| returned.name));
         let name = ConnectionName { sid: self.next_sid, migrations: 0 };
         let connection = Connection { name, alias, began: now, active_since: None, succeeds: displaced };
         self.connections.push(connection);
@@ -90,8 +94,28 @@ impl Sfu {
         Some((connection, self.webhook(now, connection, Occurrence::ParticipantJoined)))
     }
 
-    /// Ends a connection.
+    /// Ends a connection, whose client doesn't connect again at once.
     pub(crate) fn end(&mut self, now: Timestamp, name: ConnectionName, reason: DisconnectReason) -> Option<Webhook> {
+        self.end_and(now, name, reason, false)
+    }
+
+    /// Ends a connection, whose client connects again at once.
+    pub(crate) fn send_round(
+        &mut self,
+        now: Timestamp,
+        name: ConnectionName,
+        reason: DisconnectReason,
+    ) -> Option<Webhook> {
+        self.end_and(now, name, reason, true)
+    }
+
+    fn end_and(
+        &mut self,
+        now: Timestamp,
+        name: ConnectionName,
+        reason: DisconnectReason,
+        returns: bool,
+    ) -> Option<Webhook> {
         let index = self.connections.iter().position(|connection| connection.name == name)?;
         let connection = self.connections.swap_remove(index);
         let occurrence = |participant| match connection.active_since {
@@ -101,6 +125,9 @@ impl Sfu {
         if reason == DisconnectReason::Migration {
             self.migrating.push(connection);
         } else {
+            if connection.active_since.is_some() && returns {
+                self.returning.push(connection);
+            }
             self.ended.push((connection.alias.member, now));
         }
         Some(self.webhook(now, connection, occurrence))
@@ -138,6 +165,21 @@ impl Sfu {
     /// The member's connections that are migrating.
     pub(crate) fn migrating_of(&self, member: usize) -> impl Iterator<Item = &Connection> {
         self.migrating.iter().filter(move |connection| connection.alias.member == member)
+    }
+
+    /// The member's ended connections whose clients connect again at once.
+    pub(crate) fn returning_of(&self, member: usize) -> impl Iterator<Item = &Connection> {
+        self.returning.iter().filter(move |connection| connection.alias.member == member)
+    }
+
+    /// Records that the member's client doesn't connect again at once after all.
+    pub(crate) fn stays_away(&mut self, member: usize) {
+        self.returning.retain(|connection| connection.alias.member != member);
+    }
+
+    /// All connections with media.
+    pub(crate) fn all_active(&self) -> Vec<Connection> {
+        self.connections.iter().filter(|connection| connection.active_since.is_some()).copied().collect()
     }
 
     /// The member's connection with media, the oldest if there are two.

@@ -199,6 +199,7 @@ impl Siege {
             restricted,
             delay_id,
             delay_timeout: timeout,
+            restarted_at: None,
         };
         self.after(at, Event::Command(RoomCommand::Delegate(delegate)));
         if joins {

@@ -20,6 +20,10 @@ pub(crate) struct Weather {
     pub(crate) sfu_failure: f64,
     pub(crate) homeserver_failure: f64,
     pub(crate) sfu_outages: u32,
+    /// Times that the SFU sends all its clients round.
+    pub(crate) sfu_shutdowns: u32,
+    /// Clients that change their connection while they join.
+    pub(crate) change: f64,
     pub(crate) homeserver_outages: u32,
     pub(crate) crashes: u32,
     pub(crate) crash_at_commit: f64,
@@ -75,6 +79,8 @@ impl Weather {
             token_lifetime: Duration::from_secs([60, 300, 1200, 3600][dice.usize(..4)]),
             unreadable: dice.u8(..5) == 0,
             torn_commit: pick(dice, [0.0, 0.0, 0.01, 0.05]),
+            sfu_shutdowns: [0, 0, 1, 3][dice.usize(..4)],
+            change: pick(dice, [0.0, 0.0, 0.2, 0.5]),
             calm: false,
         }
     }

@@ -37,7 +37,7 @@ macro_rules! broken_by {
 }
 
 broken_by! {
-    ignoring_sids: IgnoreSid breaks NeverEarly;
+    ignoring_sids: IgnoreSid breaks ComingBack;
     forgetting_ended_connections: ForgetEndedConnections breaks NeverLost;
     believing_who_is_coming_back: BelieveReconnecting breaks ComingBack;
     believing_stale_webhooks: BelieveStaleWebhooks breaks NeverEarly;
@@ -72,6 +72,10 @@ broken_by! {
     polling_one_by_one: PollOneByOne breaks Limited;
     believing_a_stale_arming: BelieveStaleArming breaks AcknowledgedIsKept;
     skipping_missed_restarts: SkipMissedRestarts breaks KeptAlive;
+    trusting_an_early_restart: TrustEarlyRestart breaks KeptAlive;
+    believing_who_is_sent_round: BelieveSentRound breaks ComingBack;
+    believing_who_changes_connections: BelieveEarlyEnd breaks ComingBack;
+    believing_a_finished_room_anyway: BelieveFinishedAnyway breaks ComingBack;
 }
 
 /// The promise that an engine with that mutant is first found to break.

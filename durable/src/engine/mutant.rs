@@ -12,7 +12,7 @@ pub enum Mutant {
     IgnoreSid,
     /// Ended connections aren't remembered.
     ForgetEndedConnections,
-    /// DUPLICATE_IDENTITY and MIGRATION are believed at once.
+    /// Reasons that mean coming back are believed at once.
     BelieveReconnecting,
     /// A `participant_left` that took minutes is believed without a poll of the SFU.
     BelieveStaleWebhooks,
@@ -80,6 +80,14 @@ pub enum Mutant {
     BelieveStaleArming,
     /// Restarts that came due before a load count as done.
     SkipMissedRestarts,
+    /// A restart before the acceptance stands for the one on connecting, however long ago it was.
+    TrustEarlyRestart,
+    /// STATE_MISMATCH and SERVER_SHUTDOWN are believed at once.
+    BelieveSentRound,
+    /// CLIENT_INITIATED is believed at once, however young the connection.
+    BelieveEarlyEnd,
+    /// `room_finished` is believed, although participants are about to connect again.
+    BelieveFinishedAnyway,
 }
 
 #[cfg(feature = "mutants")]
@@ -93,7 +101,7 @@ mod switch {
 
     impl Mutant {
         /// All mutants.
-        pub const ALL: [Self; 35] = [
+        pub const ALL: [Self; 39] = [
             Self::IgnoreSid,
             Self::ForgetEndedConnections,
             Self::BelieveReconnecting,
@@ -129,6 +137,10 @@ mod switch {
             Self::PollOneByOne,
             Self::BelieveStaleArming,
             Self::SkipMissedRestarts,
+            Self::TrustEarlyRestart,
+            Self::BelieveSentRound,
+            Self::BelieveEarlyEnd,
+            Self::BelieveFinishedAnyway,
         ];
 
         /// Runs `body` with this mutant in the engines on this thread.

@@ -394,7 +394,7 @@ impl RoomEngine {
                 delegation.poll.action_id = None;
                 Some(match participants {
                     Some(participants) => delegation.read_participants(started.0, scope, participants),
-                    None if Mutant::FailedPollMeansAbsent.is_injected() => Signal::NotFound,
+                    None if Mutant::FailedPollMeansAbsent.is_injected() => Signal::NotFound { polled_at: started.0 },
                     None => Signal::Inconclusive,
                 })
             });

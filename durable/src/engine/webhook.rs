@@ -44,12 +44,19 @@ pub struct ParticipantRef {
 /// LiveKit's `DisconnectReason`, as far as it makes a difference here.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum DisconnectReason {
+    /// `CLIENT_INITIATED`: the client has ended the connection.
+    ClientInitiated,
     /// `DUPLICATE_IDENTITY`: another connection of the same participant took its place.
     DuplicateIdentity,
+    /// `SERVER_SHUTDOWN`: the node goes down, and its clients connect to another, or to the same again.
+    ServerShutdown,
+    /// `STATE_MISMATCH`: the SFU has sent the client round, to connect anew.
+    StateMismatch,
     /// `MIGRATION`: the SFU moves the participant to another node.
     Migration,
     /// Any other, or none.
     #[default]
+    #[serde(other)]
     Other,
 }
 
@@ -57,7 +64,10 @@ impl DisconnectReason {
     /// Converts the number of the protobuf enum.
     pub fn from_number(number: i64) -> Self {
         match number {
+            1 => Self::ClientInitiated,
             2 => Self::DuplicateIdentity,
+            3 => Self::ServerShutdown,
+            6 => Self::StateMismatch,
             8 => Self::Migration,
             _ => Self::Other,
         }
@@ -66,7 +76,10 @@ impl DisconnectReason {
     /// Converts the name in protojson.
     pub fn from_name(name: &str) -> Self {
         match name {
+            "CLIENT_INITIATED" => Self::ClientInitiated,
             "DUPLICATE_IDENTITY" => Self::DuplicateIdentity,
+            "SERVER_SHUTDOWN" => Self::ServerShutdown,
+            "STATE_MISMATCH" => Self::StateMismatch,
             "MIGRATION" => Self::Migration,
             _ => Self::Other,
         }
@@ -74,6 +87,11 @@ impl DisconnectReason {
 
     /// Returns whether the same participant is about to connect again.
     pub fn is_reconnecting(self) -> bool {
+        self.is_replaced() || matches!(self, Self::ServerShutdown | Self::StateMismatch)
+    }
+
+    /// Returns whether the SFU has another connection of the same participant, or the same one on another node.
+    pub fn is_replaced(self) -> bool {
         matches!(self, Self::DuplicateIdentity | Self::Migration)
     }
 }
@@ -107,13 +125,36 @@ mod tests {
     use super::*;
 
     #[test]
-    fn two_reasons_mean_coming_back() {
+    fn four_reasons_mean_coming_back() {
         for number in 0..=16 {
-            assert_eq!(DisconnectReason::from_number(number).is_reconnecting(), number == 2 || number == 8, "{number}");
+            let reconnecting = DisconnectReason::from_number(number).is_reconnecting();
+            assert_eq!(reconnecting, [2, 3, 6, 8].contains(&number), "{number}");
         }
-        assert!(DisconnectReason::from_name("DUPLICATE_IDENTITY").is_reconnecting());
-        assert!(DisconnectReason::from_name("MIGRATION").is_reconnecting());
-        assert!(!DisconnectReason::from_name("CLIENT_INITIATED").is_reconnecting());
+    }
+
+    #[test]
+    fn a_reason_is_its_number_or_its_name() {
+        for (number, name) in [
+            (0, "UNKNOWN_REASON"),
+            (1, "CLIENT_INITIATED"),
+            (2, "DUPLICATE_IDENTITY"),
+            (3, "SERVER_SHUTDOWN"),
+            (4, "PARTICIPANT_REMOVED"),
+            (6, "STATE_MISMATCH"),
+            (8, "MIGRATION"),
+            (14, "CONNECTION_TIMEOUT"),
+        ] {
+            assert_eq!(DisconnectReason::from_number(number), DisconnectReason::from_name(name), "{name}");
+        }
+    }
+
+    /// Worker and object may be of different versions for a while.
+    #[test]
+    fn a_reason_of_a_newer_worker_is_any_other() {
+        let read = |text: &str| serde_json::from_str::<DisconnectReason>(text).unwrap();
+        assert_eq!(read(r#""Migration""#), DisconnectReason::Migration);
+        assert_eq!(read(r#""Other""#), DisconnectReason::Other);
+        assert_eq!(read(r#""SomethingNew""#), DisconnectReason::Other);
     }
 
     #[test]

@@ -368,6 +368,7 @@ mod tests {
                 restricted: false,
                 delay_id: DelayId::new(delay_id).unwrap(),
                 delay_timeout: DelayTimeout::from_millis(8_000).unwrap(),
+                restarted_at: None,
             }))
         };
         let now = Timestamp::from_secs(1_790_000_000);

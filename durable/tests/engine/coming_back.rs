@@ -1,11 +1,15 @@
-use delegated_leaves::DisconnectReason::{DuplicateIdentity, Migration};
-use delegated_leaves::{Occurrence, StateColumn};
+use std::time::Duration;
+
+use delegated_leaves::DisconnectReason::{
+    ClientInitiated, DuplicateIdentity, Migration, ServerShutdown, StateMismatch,
+};
+use delegated_leaves::{Occurrence, ParticipantRef, ParticipantState, StateColumn};
 
 use crate::call::{Call, DONE, participant};
 
 #[test]
 fn who_is_coming_back_is_looked_for_after_two_seconds_and_gone_after_fifteen() {
-    for reason in [DuplicateIdentity, Migration] {
+    for reason in [DuplicateIdentity, Migration, StateMismatch, ServerShutdown] {
         let mut call = Call::with_alice(3600);
         call.left_because("alice", "PA_1", reason);
         let mut waits = Vec::new();
@@ -105,4 +109,100 @@ fn who_left_after_a_restart_of_everything_is_asked_for_at_once() {
     assert_eq!(call.acts(), ["get alice"]);
     call.sfu(&[]);
     assert_eq!(call.acts(), ["send alice"]);
+}
+
+#[test]
+fn who_is_sent_round_by_the_sfu_has_not_left() {
+    for reason in [StateMismatch, ServerShutdown] {
+        let mut call = Call::with_alice(3600);
+        call.wait(60.0);
+        call.left_because("alice", "PA_1", reason);
+        assert_eq!(call.acts(), [""; 0]);
+        call.wait(1.0);
+        call.joined("alice", "PA_2");
+        assert_eq!(call.state("alice"), Some(StateColumn::Connected));
+        assert_eq!(call.acts(), [""; 0], "nothing is sent");
+        call.left("alice", "PA_1");
+        assert_eq!(call.state("alice"), Some(StateColumn::Connected));
+    }
+}
+
+/// A node that goes down reports the end of its participants, and then of its rooms.
+#[test]
+fn the_end_of_the_room_does_not_hasten_the_leave_of_those_that_are_coming_back() {
+    let mut call = Call::with_alice(3600);
+    call.wait(60.0);
+    call.left_because("alice", "PA_1", ServerShutdown);
+    call.room_finished();
+    assert_eq!(call.state("alice"), Some(StateColumn::Suspected));
+    call.wait(14.0);
+    call.room_finished();
+    assert_eq!(call.state("alice"), Some(StateColumn::Suspected));
+    call.wait(2.0);
+    call.room_finished();
+    assert_eq!(call.state("alice"), Some(StateColumn::Leaving));
+}
+
+#[test]
+fn a_connection_ended_soon_after_its_beginning_is_asked_about_first() {
+    let mut call = Call::with_alice(3600);
+    call.wait(4.0);
+    call.left_because("alice", "PA_1", ClientInitiated);
+    assert_eq!(call.acts(), [""; 0]);
+    assert_eq!(call.wait_for_due(), 1.0);
+    assert_eq!(call.acts(), ["get alice"]);
+    call.sfu_shows(&[("alice", "PA_2", ParticipantState::Joining)]);
+    assert_eq!(call.state("alice"), Some(StateColumn::Suspected));
+    call.joined("alice", "PA_2");
+    assert_eq!(call.state("alice"), Some(StateColumn::Connected));
+    call.wait(60.0);
+    call.left_because("alice", "PA_2", ClientInitiated);
+    assert_eq!(call.acts(), ["send alice"], "later it is believed");
+}
+
+#[test]
+fn who_hangs_up_soon_after_joining_leaves_a_second_later() {
+    let mut call = Call::with_alice(3600);
+    call.wait(3.0);
+    call.left_because("alice", "PA_1", ClientInitiated);
+    assert_eq!(call.wait_for_due(), 1.0);
+    assert_eq!(call.acts(), ["get alice"]);
+    call.sfu(&[]);
+    assert_eq!(call.acts(), ["send alice"]);
+}
+
+/// Polled before the second was over, and answered after it: that says nothing about the client's next connection.
+#[test]
+fn an_absence_counts_from_the_time_of_the_poll() {
+    let mut call = Call::with_alice(3600);
+    call.wait(3.0);
+    call.left_because("alice", "PA_1", ClientInitiated);
+    call.delegate("bob", 3600);
+    assert_eq!(call.acts(), ["list participants"], "together with bob");
+    call.wait(1.2);
+    call.sfu(&[]);
+    assert_eq!(call.state("alice"), Some(StateColumn::Suspected));
+    assert!(call.next_acts().contains(&"list participants".to_owned()));
+    call.sfu(&[]);
+    assert_eq!(call.acts(), ["send alice"]);
+}
+
+/// The beginning is the webhook's own, or when the connection was first seen.
+#[test]
+fn a_connection_of_unknown_age_that_its_client_ends_has_ended() {
+    let mut call = Call::new();
+    call.delegate("alice", 3600);
+    let beginning = ParticipantRef { joined_at: None, ..participant("alice", "PA_1") };
+    let joined = Occurrence::ParticipantJoined(beginning.clone());
+    call.event(delegated_leaves::WebhookEvent { created_at: None, occurrence: joined });
+    call.acts();
+    let left = Occurrence::ParticipantLeft(beginning, ClientInitiated);
+    call.event(delegated_leaves::WebhookEvent { created_at: None, occurrence: left.clone() });
+    assert_eq!(call.state("alice"), Some(StateColumn::Leaving), "believed, as before");
+
+    let mut call = Call::with_alice(3600);
+    call.wait(30.0);
+    let young = ParticipantRef { joined_at: Some(call.now - Duration::from_secs(5)), ..participant("alice", "PA_1") };
+    call.webhook(call.now, Occurrence::ParticipantLeft(young, ClientInitiated));
+    assert_eq!(call.state("alice"), Some(StateColumn::Suspected));
 }

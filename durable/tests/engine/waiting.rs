@@ -1,6 +1,8 @@
-use delegated_leaves::{Occurrence, ParticipantState, StateColumn};
+use std::time::Duration;
 
-use crate::call::{Call, participant};
+use delegated_leaves::{Delegate, Occurrence, ParticipantState, StateColumn};
+
+use crate::call::{Call, FAILED, participant, request};
 
 #[test]
 fn the_sfu_is_asked_at_once_and_then_less_and_less_often() {
@@ -180,4 +182,47 @@ fn a_join_older_than_the_delegation_is_looked_into() {
     assert_eq!(call.next_acts(), ["get alice"]);
     call.sfu(&[("alice", "PA_1")]);
     assert_eq!(call.state("alice"), Some(StateColumn::Connected));
+}
+
+/// The worker restarts the event before it accepts the delegation.
+#[test]
+fn the_delay_counts_from_the_restart_before_the_acceptance() {
+    let mut call = Call::new();
+    let restarted_at = Some(call.now);
+    call.wait(2.0);
+    call.delegate_as(Delegate { restarted_at, ..request("alice", 60) });
+    call.joined("alice", "PA_1");
+    call.acts();
+    call.homeserver(FAILED);
+    let mut last = call.now;
+    while call.endings.is_empty() {
+        call.wait_for_due();
+        last = call.now;
+        if call.acts().contains(&"restart alice".to_owned()) {
+            call.homeserver(FAILED);
+        }
+    }
+    assert_eq!(restarted_at.map(|at| at + Duration::from_secs(60)), Some(last));
+}
+
+#[test]
+fn a_restart_of_the_same_second_is_not_repeated_on_connecting() {
+    for (wait, due_in) in [(0.9, 47.1), (1.0, 0.0), (30.0, 0.0)] {
+        let mut call = Call::new();
+        let restarted_at = Some(call.now);
+        call.delegate_as(Delegate { restarted_at, ..request("alice", 60) });
+        assert_eq!(call.acts(), ["get alice"]);
+        call.sfu(&[]);
+        call.wait(wait);
+        call.joined("alice", "PA_1");
+        assert_eq!(call.due_in(), due_in, "after {wait} s");
+    }
+}
+
+#[test]
+fn a_restart_in_the_future_counts_as_none() {
+    let mut call = Call::new();
+    let restarted_at = Some(call.now + Duration::from_secs(3600));
+    call.delegate_as(Delegate { restarted_at, ..request("alice", 60) });
+    assert_eq!(call.rows.values().next().map(|row| row.armed_at), Some(call.now));
 }

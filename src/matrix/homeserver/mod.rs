@@ -64,7 +64,12 @@ impl ApplicationService {
         deadline: &Deadline,
     ) -> Result<Homeserver<'a>, ClientApiError> {
         let api = apis.find(&self.server_name, deadline).await?;
-        Ok(Homeserver { server_name: &self.server_name, api, fetchers: &apis.fetchers, as_token: &self.as_token })
+        Ok(self.at(api, apis))
+    }
+
+    /// Returns a client of the homeserver, whose client-server API is known to be `api`.
+    fn at<'a>(&'a self, api: ClientApi, apis: &'a ClientApis) -> Homeserver<'a> {
+        Homeserver { server_name: &self.server_name, api, fetchers: &apis.fetchers, as_token: &self.as_token }
     }
 }
 

@@ -59,6 +59,7 @@ struct State {
     userinfo_requests: usize,
     client_well_known: Option<Reply>,
     client_well_known_requests: usize,
+    client_versions: Option<Reply>,
 }
 
 impl Homeserver {
@@ -102,6 +103,11 @@ impl Homeserver {
     /// Lets the client well-known file name this client-server API.
     pub fn has_client_api(&self, base_url: &str) {
         self.set_client_well_known(Reply::json(200, &json!({ "m.homeserver": { "base_url": base_url } })));
+    }
+
+    /// Sets the reply of `/versions` at the server name itself, which has no client-server API by default.
+    pub fn set_client_versions(&self, reply: Reply) {
+        self.state.lock().unwrap().client_versions = Some(reply);
     }
 
     /// Number of requests for the client well-known file.
@@ -289,6 +295,10 @@ impl<'a> HomeserverPlan<'a> {
                 for_pages.check(&request, &strictness);
                 state.client_well_known_requests += 1;
                 state.client_well_known.clone().unwrap_or_else(|| Reply::html(404))
+            } else if let Some(path) = request.path.strip_prefix("/_matrix/client/") {
+                for_pages.check(&request, &strictness);
+                let versions = state.client_versions.clone().filter(|_| path == "versions");
+                versions.unwrap_or_else(|| Reply::html(404))
             } else {
                 federation.check(&request, &strictness);
                 let reply = state.userinfo(&request, &strictness);

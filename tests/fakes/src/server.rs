@@ -8,7 +8,7 @@ use std::sync::{Arc, OnceLock};
 use bytes::Bytes;
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
-use hyper::header::{HeaderMap, HeaderName};
+use hyper::header::{HeaderMap, HeaderName, USER_AGENT};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
@@ -55,8 +55,11 @@ pub type Handler = Arc<dyn Fn(Request) -> Pin<Box<dyn Future<Output = Reply> + S
 /// Behaviour of a connection.
 #[derive(Clone)]
 pub enum Serving {
-    /// Correct HTTP.
+    /// Correct HTTP, for the service and the doctor: a request without their `User-Agent` is refused, as many sites
+    /// refuse one without any.
     Http(Handler),
+    /// Correct HTTP for any client.
+    Public(Handler),
     /// These bytes after the head of the first request, then the end of the connection.
     Raw(Bytes),
 }
@@ -121,9 +124,9 @@ where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     match serving {
-        Serving::Http(handler) => {
+        Serving::Http(_) | Serving::Public(_) => {
             let service = service_fn(move |request| {
-                let answer = answer(request, tls_name.clone(), handler.clone());
+                let answer = answer(request, tls_name.clone(), serving.clone());
                 async { Ok::<_, Infallible>(answer.await.into_response().await) }
             });
             // Ends with an error when the client disconnects, which is no failure of the fake.
@@ -143,7 +146,12 @@ where
     }
 }
 
-async fn answer(request: hyper::Request<Incoming>, tls_name: Option<String>, handler: Handler) -> Reply {
+async fn answer(request: hyper::Request<Incoming>, tls_name: Option<String>, serving: Serving) -> Reply {
+    let handler = match serving {
+        Serving::Http(handler) if is_ours(request.headers()) => handler,
+        Serving::Public(handler) => handler,
+        Serving::Http(_) | Serving::Raw(_) => return Reply::html(403),
+    };
     let (head, body) = request.into_parts();
     let body = match body.collect().await {
         Ok(body) => body.to_bytes(),
@@ -161,6 +169,12 @@ async fn answer(request: hyper::Request<Incoming>, tls_name: Option<String>, han
     let reply = handler(request.clone()).await;
     observe(&request, reply.status());
     reply
+}
+
+/// Whether the `User-Agent` is that of the service, with a version.
+fn is_ours(headers: &HeaderMap) -> bool {
+    let agent = headers.get(USER_AGENT).and_then(|agent| agent.to_str().ok()).unwrap_or_default();
+    agent.strip_prefix("matrixrtc-edge/").is_some_and(|version| version.starts_with(|c: char| c.is_ascii_digit()))
 }
 
 static OBSERVER: OnceLock<Observer> = OnceLock::new();

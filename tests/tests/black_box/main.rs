@@ -13,6 +13,8 @@
 #![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used, reason = "a failure ends the test")]
 
 mod addresses;
+mod allowed_homeservers;
+mod bodies;
 mod certificates;
 mod configuration;
 mod counts;
@@ -20,6 +22,7 @@ mod discovery;
 mod doctor;
 mod edge;
 mod errors;
+mod federation_overrides;
 mod first_minute;
 mod homeserver_mode;
 mod hostile_callers;
@@ -34,6 +37,7 @@ mod patience;
 mod proxies;
 mod random_bytes;
 mod rate_limits;
+mod room_settings;
 mod rooms;
 mod secrets_store;
 mod srv_connection;

@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use delegated_leaves::{
-    DelayTimeout, DelayedEventsUrl, Delegate, DisconnectReason, RoomCommand, RoomName, ServerName, Timestamp, UserId,
+    DelayTimeout, DelayedEventsUrl, Delegate, DisconnectReason, HomeserverAnswer, RoomCommand, RoomName, ServerName,
+    Timestamp, UserId,
 };
 
 use crate::homeserver::DelayedLeave;
@@ -105,7 +106,7 @@ impl World {
         member.connection = Some(connection.name);
         member.last_began = Some(self.now);
         if member.gone {
-            self.after(Duration::from_secs(1), Event::Vanish(connection.name));
+            self.after(Duration::from_secs(1), Event::Vanish(connection.name, DisconnectReason::Other));
         }
     }
 
@@ -118,7 +119,9 @@ impl World {
 
     fn delegate(&mut self, index: usize, tries: u32, then_join: bool) -> Verdict {
         let Member { server, timeout, has_legacy, event, .. } = self.members[index];
-        let Some(delay_id) = event.and_then(DelayedLeave::id) else { return Ok(()) };
+        let Some((event, delay_id)) = event.zip(event.and_then(DelayedLeave::id)) else { return Ok(()) };
+        let requested_at = self.now - self.weather.latency(&mut self.dice);
+        let answer = self.restart_before_acceptance(event);
         let command = RoomCommand::Delegate(Delegate {
             room: RoomName::new("room"),
             identity: MemberAlias { member: index, legacy: false }.identity(),
@@ -130,11 +133,12 @@ impl World {
             restricted: false,
             delay_id,
             delay_timeout: timeout,
+            restarted_at: (answer == Some(HomeserverAnswer::Done)).then_some(requested_at),
         });
-        let acknowledged = self.fetch(command, None)?;
-        if acknowledged {
+        let refused = answer == Some(HomeserverAnswer::Gone);
+        if !refused && self.fetch(command, None)? {
             self.judge.acknowledged(index);
-        } else if tries < 3 {
+        } else if !refused && tries < 3 {
             let delay = millis(&mut self.dice, 500, 5_000);
             self.after(delay, Event::Step(index, Step::Delegate { tries: tries + 1, then_join }));
             return Ok(());
@@ -145,6 +149,14 @@ impl World {
             self.after(delay, Event::Step(index, Step::Join));
         }
         Ok(())
+    }
+
+    /// Restarts an event, as the worker does before it accepts a delegation, but an older worker doesn't.
+    fn restart_before_acceptance(&mut self, event: usize) -> Option<HomeserverAnswer> {
+        let server = self.homeservers.events.get(event).filter(|_| self.dice.bool())?.server;
+        let (answer, _) = self.query_homeserver(server, Some(event), true);
+        self.log(|_| format!("worker: restart leave-{event} before its acceptance: {answer:?}"));
+        answer
     }
 
     /// Returns whether the member has a valid token: a new one, because it is in the Matrix room, or one that it has
@@ -202,6 +214,7 @@ impl World {
             return Ok(());
         }
         if !self.obtains_token(index)? {
+            self.sfu.stays_away(index);
             if self.members[index].steps < MOST_STEPS {
                 let delay = millis(&mut self.dice, 1_000, 60_000);
                 self.after(delay, Event::Step(index, Step::Join));
@@ -217,13 +230,18 @@ impl World {
         self.members[index].last_began = Some(self.now);
         if let Some(other) = other {
             let delay = millis(&mut self.dice, 0, 10_000);
-            self.after(delay, Event::Vanish(other));
+            self.after(delay, Event::Vanish(other, DisconnectReason::Other));
         }
         let delay = millis(&mut self.dice, 200, 3_000);
         if chance(&mut self.dice, 0.08) {
             self.after(delay, Event::Abort(connection.name));
         } else {
             self.after(delay, Event::Activate(connection.name));
+            if chance(&mut self.dice, self.weather.change) {
+                let longest = u64::try_from(LATEST_CHANGE.saturating_sub(delay).as_millis()).unwrap_or_default();
+                let delay = (delay + millis(&mut self.dice, 1, longest)).max(REST);
+                self.after(delay, Event::Change(connection.name));
+            }
         }
         let longest = u64::try_from(self.weather.rough_for.as_millis()).unwrap_or(u64::MAX) / 4;
         let stay =
@@ -245,8 +263,16 @@ impl World {
             0..=14 => self.leave_for_good(index),
             // Drops out, and comes back.
             15..=39 => {
-                let webhook = self.sfu.end(self.now, name, DisconnectReason::Other);
+                let reason = [DisconnectReason::Other, DisconnectReason::StateMismatch][self.dice.usize(..2)];
+                let webhook = match reason {
+                    DisconnectReason::StateMismatch => self.sfu.send_round(self.now, name, reason),
+                    reason => self.sfu.end(self.now, name, reason),
+                };
                 self.emit(webhook);
+                if reason == DisconnectReason::StateMismatch {
+                    let away = millis(&mut self.dice, 100, 10_000);
+                    return self.after(away, Event::Step(index, Step::Join));
+                }
                 self.room_may_finish();
                 let away = if self.dice.bool() { soon } else { millis(&mut self.dice, 6_000, 60_000) };
                 self.after(away, Event::Step(index, Step::Join));
@@ -295,15 +321,73 @@ impl World {
         }
     }
 
+    /// Changes a connection for another under the same identity.
+    pub(crate) fn change_connection(&mut self, name: ConnectionName) {
+        let Some(connection) = self.connection(name).filter(|connection| connection.active_since.is_some()) else {
+            return;
+        };
+        let index = connection.alias.member;
+        let member = &self.members[index];
+        if member.gone || member.connection != Some(name) || self.sfu.connections_of(index).count() > 1 {
+            return;
+        }
+        let webhook = self.sfu.send_round(self.now, name, DisconnectReason::ClientInitiated);
+        self.emit(webhook);
+        self.refresh_token(index);
+        let delay = millis(&mut self.dice, 0, 900);
+        self.after(delay, Event::Follow(index));
+    }
+
+    /// Begins the connection for which the former was changed.
+    pub(crate) fn follow(&mut self, index: usize) {
+        let Some(former) = self.sfu.returning_of(index).next().copied() else { return };
+        let (connection, _) = self.sfu.begin(self.now, former.alias);
+        self.refresh_token(index);
+        self.members[index].connection = Some(connection.name);
+        self.members[index].last_began = Some(self.now);
+        let delay = millis(&mut self.dice, 200, 3_000);
+        self.after(delay, Event::Activate(connection.name));
+    }
+
+    /// Lets the SFU end all connections. Its clients connect again, and it finishes the room.
+    pub(crate) fn shut_down(&mut self) {
+        if self.weather.calm || self.sfu.down_until > self.now {
+            return;
+        }
+        let down = millis(&mut self.dice, 100, 3_000);
+        self.log(|_| format!("sfu: shuts down for {down:?}"));
+        for connection in self.sfu.all_active() {
+            let index = connection.alias.member;
+            self.refresh_token(index);
+            let current = self.members[index].connection == Some(connection.name) && !self.members[index].gone;
+            let webhook = match current {
+                true => self.sfu.send_round(self.now, connection.name, DisconnectReason::ServerShutdown),
+                false => self.sfu.end(self.now, connection.name, DisconnectReason::ServerShutdown),
+            };
+            self.emit(webhook);
+            if current {
+                let delay = down + millis(&mut self.dice, 100, 5_000);
+                self.after(delay, Event::Step(index, Step::Join));
+            }
+        }
+        self.after(SHUTDOWN_REPORTED, Event::FinishRoom);
+        self.sfu.down_until = self.now + down;
+        self.sfu_trouble = self.sfu_trouble.max(self.now + down);
+    }
+
     /// Hangs up, or its device dies and the SFU notices after a while.
     fn leave_for_good(&mut self, index: usize) {
         self.log(|_| format!("m{index}: leaves for good"));
         self.members[index].gone = true;
         let silent = self.dice.u8(..3) == 0;
         let names: Vec<_> = self.sfu.connections_of(index).map(|connection| connection.name).collect();
+        self.sfu.stays_away(index);
         for name in names {
-            let delay = if silent { millis(&mut self.dice, 10_000, 20_000) } else { Duration::ZERO };
-            self.after(delay, Event::Vanish(name));
+            let (delay, reason) = match silent {
+                true => (millis(&mut self.dice, 10_000, 20_000), DisconnectReason::Other),
+                false => (Duration::ZERO, DisconnectReason::ClientInitiated),
+            };
+            self.after(delay, Event::Vanish(name, reason));
         }
         self.room_may_finish();
     }
@@ -322,6 +406,12 @@ impl World {
             .copied()
     }
 }
+
+/// Age of a connection that its client changes for another, at most.
+const LATEST_CHANGE: Duration = Duration::from_millis(4_900);
+
+/// Time after which the end of the room is reported, so that those of its connections come before, mostly.
+const SHUTDOWN_REPORTED: Duration = Duration::from_millis(300);
 
 /// Most steps of one client.
 const MOST_STEPS: u32 = 24;

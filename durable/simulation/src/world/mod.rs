@@ -51,7 +51,13 @@ pub(crate) enum Event {
     Step(usize, Step),
     Activate(ConnectionName),
     Abort(ConnectionName),
-    Vanish(ConnectionName),
+    Vanish(ConnectionName, DisconnectReason),
+    /// The client changes its connection for another while it joins.
+    Change(ConnectionName),
+    /// Begins the other connection.
+    Follow(usize),
+    /// The SFU goes down for a moment, and all its clients connect again.
+    Shutdown,
     Arrive {
         from: ConnectionName,
         same_sid: bool,
@@ -173,10 +179,13 @@ impl World {
                 }
             }
             Event::Abort(name) => self.abort(name),
-            Event::Vanish(name) => {
-                let webhook = self.sfu.end(self.now, name, DisconnectReason::Other);
+            Event::Vanish(name, reason) => {
+                let webhook = self.sfu.end(self.now, name, reason);
                 self.emit(webhook);
             }
+            Event::Change(name) => self.change_connection(name),
+            Event::Follow(member) => self.follow(member),
+            Event::Shutdown => self.shut_down(),
             Event::Arrive { from, same_sid } => {
                 if let Some((connection, webhook)) = self.sfu.arrive(self.now, from, same_sid) {
                     self.judge.connected(connection);
@@ -302,6 +311,10 @@ impl World {
             let at = millis(&mut self.dice, 0, rough_ms);
             let length = millis(&mut self.dice, 1_000, rough_ms / 3);
             self.after(at, Event::SfuOutage(length.min(LONGEST_OUTAGE)));
+        }
+        for _ in 0..self.weather.sfu_shutdowns {
+            let at = millis(&mut self.dice, 0, rough_ms);
+            self.after(at, Event::Shutdown);
         }
         for _ in 0..self.weather.homeserver_outages {
             let at = millis(&mut self.dice, 0, rough_ms);

@@ -173,7 +173,7 @@ impl World {
     }
 
     /// Returns the homeserver's answer, if one reaches us, and whether the request took effect.
-    fn query_homeserver(
+    pub(crate) fn query_homeserver(
         &mut self,
         server: usize,
         event: Option<usize>,

@@ -57,8 +57,8 @@ pub(crate) struct Progress {
     pub(crate) due: Timestamp,
     /// Number of failures of the homeserver running.
     pub(crate) failures: u32,
-    /// When the homeserver's timer was last started, at the earliest: the sending of the last successful `restart`, or
-    /// the acceptance.
+    /// When the homeserver's timer was last started, at the earliest: the sending of the last successful `restart`, be
+    /// it one before the acceptance, or the acceptance.
     pub(crate) armed_at: Timestamp,
     pub(crate) connections: Connections,
 }
@@ -93,8 +93,10 @@ pub(crate) enum Signal {
     MaybeLeft,
     /// The connection has ended to make room for the next.
     Reconnecting,
-    /// The SFU doesn't have the participant.
-    NotFound,
+    /// The client has ended the connection soon after its beginning, and may change it for another.
+    LeftEarly,
+    /// The SFU didn't have the participant when it was polled at that time.
+    NotFound { polled_at: Timestamp },
     /// The SFU doesn't have one of the participant's identities.
     OneIdentityNotFound,
     /// The poll failed, or the participant is just connecting.
@@ -146,11 +148,14 @@ pub(crate) enum AbsenceEvidence {
 
 impl Delegation {
     pub(crate) fn new(id: DelegationId, request: Delegate, now: Timestamp) -> Self {
+        // Not later than now, whatever the clock of the machine says that made the restart.
+        let restarted_at = request.restarted_at.map(|at| at.min(now));
+        let request = Delegate { restarted_at, ..request };
         let progress = Progress {
             state: State::Waiting,
             due: now + request.delay_timeout.wait(),
             failures: 0,
-            armed_at: now,
+            armed_at: restarted_at.unwrap_or(now),
             connections: Connections::default(),
         };
         Self::resume(id, request, now, progress, now, Timestamp::default())
@@ -212,26 +217,27 @@ impl Delegation {
 
         match (self.progress.state, signal) {
             (Waiting, Joined) => self.connect(now),
-            (Waiting, Left | MaybeLeft | Reconnecting) => {
+            (Waiting, Left | LeftEarly | MaybeLeft | Reconnecting) => {
                 self.progress.due = self.progress.due.min(now + RECONNECT_WINDOW);
                 self.poll_from(now);
             }
             (Waiting, MaybeJoined) => self.poll_from(now),
-            (Waiting, NotFound | OneIdentityNotFound | Inconclusive) => self.poll_again(now, None),
+            (Waiting, NotFound { .. } | OneIdentityNotFound | Inconclusive) => self.poll_again(now, None),
             (Waiting, StateTimeout) => self.leave(now, AbsenceEvidence::Unproven),
 
             (Connected, Joined | MaybeJoined) => self.overtake_poll(),
-            (Connected, Left | NotFound) => self.leave(now, AbsenceEvidence::Seen(now)),
+            (Connected, Left | NotFound { .. }) => self.leave(now, AbsenceEvidence::Seen(now)),
             (Connected, MaybeLeft | OneIdentityNotFound) => self.suspect(now),
-            (Connected | Suspected { .. }, Reconnecting) => self.await_reconnect(now),
+            (Connected | Suspected { .. }, Reconnecting) => self.await_reconnect(now, RECONNECT_WINDOW, FIRST_POLL),
+            (Connected | Suspected { .. }, LeftEarly) => self.await_reconnect(now, CHANGE_WINDOW, CHANGE_WINDOW),
 
             (Suspected { .. }, Joined) => self.trust(),
             (Suspected { .. }, Left) => self.leave(now, AbsenceEvidence::Seen(now)),
             (Suspected { .. }, MaybeJoined | MaybeLeft) => self.poll_from(now),
-            (Suspected { believed_from, .. }, NotFound) if now >= believed_from => {
+            (Suspected { believed_from, .. }, NotFound { polled_at }) if polled_at >= believed_from => {
                 self.leave(now, AbsenceEvidence::Seen(now))
             }
-            (Suspected { believed_from, .. }, NotFound | OneIdentityNotFound | Inconclusive) => {
+            (Suspected { believed_from, .. }, NotFound { .. } | OneIdentityNotFound | Inconclusive) => {
                 self.poll_again(now, Some(believed_from));
             }
             (Suspected { .. }, StateTimeout) => self.leave(now, AbsenceEvidence::Unproven),
@@ -242,7 +248,7 @@ impl Delegation {
                 self.absence = AbsenceEvidence::Unproven;
                 self.poll_from(now);
             }
-            (Leaving { .. }, NotFound) => self.absence = AbsenceEvidence::Seen(now),
+            (Leaving { .. }, NotFound { .. }) => self.absence = AbsenceEvidence::Seen(now),
             (Leaving { since }, OneIdentityNotFound | Inconclusive) if now >= self.send_until(since) => {
                 self.absence = AbsenceEvidence::Presumed;
             }
@@ -272,7 +278,7 @@ impl Delegation {
             (Connected | Suspected { .. }, DelayElapsed) => return Some(Ending::GaveUp),
 
             // It has left already.
-            (Leaving { .. }, Left | MaybeLeft | Reconnecting) => {}
+            (Leaving { .. }, Left | LeftEarly | MaybeLeft | Reconnecting) => {}
             // A sanity check without a result.
             (Connected, Inconclusive | StateTimeout) => {}
             // Outcomes of actions that were in flight when the state changed, and timeouts of another state.
@@ -312,7 +318,13 @@ impl Delegation {
 
     fn connect(&mut self, now: Timestamp) {
         self.progress.state = State::Connected;
-        self.call_homeserver_from(now);
+        let trusted = |at: &Timestamp| now < *at + JUST_NOW || Mutant::TrustEarlyRestart.is_injected();
+        let due = match self.request.restarted_at.filter(|at| *at <= now).filter(trusted) {
+            Some(_) if Mutant::TrustEarlyRestart.is_injected() => now + self.restart_after(),
+            Some(restarted_at) => restarted_at + self.restart_after(),
+            None => now,
+        };
+        self.call_homeserver_from(due);
         self.overtake_poll();
     }
 
@@ -326,9 +338,9 @@ impl Delegation {
         self.poll_from(now);
     }
 
-    fn await_reconnect(&mut self, now: Timestamp) {
-        self.progress.state = State::Suspected { since: now, believed_from: now + RECONNECT_WINDOW };
-        self.poll_from(now + FIRST_POLL);
+    fn await_reconnect(&mut self, now: Timestamp, window: Duration, first_poll: Duration) {
+        self.progress.state = State::Suspected { since: now, believed_from: now + window };
+        self.poll_from(now + first_poll);
         self.poll.count = 1;
     }
 
@@ -432,8 +444,14 @@ const INSTANT: Duration = Duration::from_millis(1);
 /// Time after which an hourly poll that may have been missed isn't made up for: the next one is as good.
 const HOURLY_SLACK: Duration = Duration::from_secs(600);
 
-/// Time in which the participant may come back after DUPLICATE_IDENTITY and MIGRATION.
+/// Time in which the participant may come back where the SFU has announced it.
 const RECONNECT_WINDOW: Duration = Duration::from_secs(15);
 
-/// Time from DUPLICATE_IDENTITY and MIGRATION to the first poll.
+/// Time in which a client changes its connection for another.
+const CHANGE_WINDOW: Duration = Duration::from_secs(1);
+
+/// Time for which a restart that was made before the acceptance stands for the one on connecting.
+const JUST_NOW: Duration = Duration::from_secs(1);
+
+/// Time from that announcement to the first poll.
 const FIRST_POLL: Duration = Duration::from_secs(2);

@@ -165,6 +165,7 @@ impl DelegationRow {
             restricted: self.restricted != 0,
             delay_id: self.delay_id,
             delay_timeout: self.delay_timeout,
+            restarted_at: None,
         };
         Delegation::resume(self.id, request, self.accepted_at, progress, now, handled_until)
     }

@@ -3,13 +3,15 @@
 //! A webhook may be about a connection that ended long ago, or be minutes old itself. So it is only believed where it
 //! can't be out of date; otherwise it is a reason to poll the SFU.
 
+use std::time::Duration;
+
 use crate::command::Delegate;
 use crate::engine::action::{HomeserverAnswer, Participant, ParticipantState};
 use crate::engine::backoff::{self, Jitter};
 use crate::engine::connection::{Alias, Beginning, Connection, End};
 use crate::engine::delegation::{Delegation, Ending, Signal, State};
 use crate::engine::mutant::Mutant;
-use crate::engine::webhook::{DisconnectReason, Occurrence, ParticipantRef, WebhookEvent};
+use crate::engine::webhook::{DisconnectReason, Occurrence, ParticipantRef, ROUNDING, WebhookEvent};
 use crate::ids::Identity;
 use crate::time::Timestamp;
 
@@ -53,7 +55,7 @@ impl Delegation {
         if here.is_empty() {
             return match scope {
                 Scope::One(_) if self.request.legacy_identity.is_some() => Signal::OneIdentityNotFound,
-                Scope::One(_) | Scope::All => Signal::NotFound,
+                Scope::One(_) | Scope::All => Signal::NotFound { polled_at: asked_at },
             };
         }
         // Where both of a delegation's identities are connected, the known one stays the one.
@@ -151,7 +153,15 @@ impl Delegation {
         {
             return None;
         }
-        let returning = reason.is_reconnecting() && !Mutant::BelieveReconnecting.is_injected();
+        let returning = reason.is_reconnecting()
+            && !Mutant::BelieveReconnecting.is_injected()
+            && (reason.is_replaced() || !Mutant::BelieveSentRound.is_injected());
+        let began = latest.filter(|latest| participant.sid.is_none() || participant.sid == latest.sid);
+        let began = participant.joined_at.or_else(|| began.and_then(|latest| latest.since));
+        let ended = event.created_at.unwrap_or(now);
+        let early = reason == DisconnectReason::ClientInitiated
+            && began.is_some_and(|began| ended <= began + EARLY + ROUNDING)
+            && !Mutant::BelieveEarlyEnd.is_injected();
         let for_good = reason != DisconnectReason::Migration && !Mutant::ForgetEndedConnections.is_injected();
         let end = match self.progress.connections.end(alias, participant, for_good) {
             End::Older if Mutant::IgnoreSid.is_injected() => End::Latest,
@@ -164,6 +174,7 @@ impl Delegation {
             }
             End::Older => None,
             End::Later | End::Latest if returning => Some(Signal::Reconnecting),
+            End::Later | End::Latest if early && !is_doubtful(event, now) => Some(Signal::LeftEarly),
             End::Latest if !contested && !is_doubtful(event, now) => Some(Signal::Left),
             End::Later | End::Latest => Some(Signal::MaybeLeft),
         }
@@ -175,6 +186,13 @@ impl Delegation {
         if latest.since.is_some_and(|since| event.happened_before(since) == Some(true)) {
             return None;
         }
+        // All clients of a node that goes down leave its rooms empty, and are coming back.
+        if let State::Suspected { believed_from, .. } = self.progress.state
+            && now < believed_from
+            && !Mutant::BelieveFinishedAnyway.is_injected()
+        {
+            return None;
+        }
         Some(if is_doubtful(event, now) { Signal::MaybeLeft } else { Signal::Left })
     }
 
@@ -182,6 +200,10 @@ impl Delegation {
         self.progress.state == State::Waiting
     }
 }
+
+/// Age up to which a connection that its client ends may be followed by another at once: Element Call changes its
+/// connection while it joins.
+const EARLY: Duration = Duration::from_secs(5);
 
 fn is_doubtful(event: &WebhookEvent, now: Timestamp) -> bool {
     event.is_stale(now) && !Mutant::BelieveStaleWebhooks.is_injected()

@@ -260,7 +260,7 @@ impl Tracked {
                 // A participant that is displaced or migrates is as good as connected. One whose connection was
                 // aborted had no media, but the SFU has given it a token.
                 let aborted = matches!(event.occurrence, Occurrence::ParticipantConnectionAborted(..));
-                if reason.is_reconnecting() || (aborted && !self.is_connected()) {
+                if reason.is_replaced() || (aborted && !self.is_connected()) {
                     // Not later than now, whatever the SFU's clock says: the record is kept for as long as the token may be
                     // valid.
                     return Some(Signal::TokenRefreshed(event.created_at.map_or(now, |created| created.min(now))));

@@ -58,7 +58,8 @@ async fn a_participant_that_migrates_keeps_its_connection() {
 
 #[tokio::test]
 async fn who_was_to_come_back_and_does_not_leaves() {
-    for why in [Departure::DuplicateIdentity, Departure::Migration] {
+    for why in [Departure::DuplicateIdentity, Departure::Migration, Departure::StateMismatch, Departure::ServerShutdown]
+    {
         let stage = Stage::new().await;
         let (delay_id, participant) = stage.connected(&alice(), LONG).await;
 
@@ -72,15 +73,49 @@ async fn who_was_to_come_back_and_does_not_leaves() {
 }
 
 #[tokio::test]
+async fn a_client_that_the_sfu_sends_round_comes_back_without_having_left() {
+    for why in [Departure::StateMismatch, Departure::ServerShutdown] {
+        let stage = Stage::new().await;
+        let (delay_id, first) = stage.connected(&alice(), SHORT).await;
+
+        stage.setup.sfu.leave(&first);
+        stage.deliver(&first.left(why)).await;
+        stage.restarted_again(&delay_id).await;
+        let second = stage.join(EntryPoint::GetToken, &alice()).await;
+
+        stage.restarted_again(&delay_id).await;
+        assert_eq!(stage.events.sends(&delay_id), 0, "{why:?}");
+        stage.leave(&second).await;
+        stage.events.sent(&delay_id).await;
+    }
+}
+
+/// Element Call does that while it joins.
+#[tokio::test]
+async fn a_client_that_changes_its_connection_while_it_joins_has_not_left() {
+    let stage = Stage::new().await;
+    let (delay_id, first) = stage.connected(&alice(), SHORT).await;
+
+    stage.setup.sfu.leave(&first);
+    // The second connection, without a webhook.
+    let second = stage.setup.sfu.join(&alice().room(), &alice().identity(EntryPoint::GetToken));
+    stage.deliver(&first.left(Departure::ClientInitiated)).await;
+
+    stage.restarted_again(&delay_id).await;
+    stage.restarted_again(&delay_id).await;
+    assert_eq!(stage.events.sends(&delay_id), 0);
+    stage.setup.sfu.leave(&second);
+    stage.deliver(&second.left(Departure::ClientInitiated)).await;
+    stage.events.sent(&delay_id).await;
+}
+
+#[tokio::test]
 async fn every_other_reason_is_a_departure() {
     let stage = Stage::new().await;
     for (number, why) in [
         Departure::UnknownReason,
-        Departure::ClientInitiated,
-        Departure::ServerShutdown,
         Departure::ParticipantRemoved,
         Departure::RoomDeleted,
-        Departure::StateMismatch,
         Departure::JoinFailure,
         Departure::SignalClose,
         Departure::RoomClosed,
