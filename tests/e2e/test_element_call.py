@@ -20,6 +20,7 @@ import pytest
 
 from conftest import Deployment
 from parts.element_call import MODES, ElementCall
+from parts.federation import Federation
 from parts.process import eventually
 from parts.secrecy import secret
 from parts.synapse import Synapse
@@ -62,14 +63,13 @@ class Call:
         if self.alice in members:
             eventually(lambda: self.alice.participants() == len(expected), "Alice's page shows it")
 
-    def left_at(self, user_id: str) -> float | None:
-        """Time of the user's leave, by its event, in seconds since 1970. None for a member."""
-        times = {
-            event["sender"]: event["origin_server_ts"] / 1000
+    def left_at(self, user_id: str) -> float:
+        """Time of the user's last leave, by its event, in seconds since 1970."""
+        return max(
+            event["origin_server_ts"] / 1000
             for event in self._memberships()
-            if "application" not in event["content"]
-        }
-        return times.get(user_id)
+            if event["sender"] == user_id and "application" not in event["content"]
+        )
 
     def _open(self, name: str, homeserver: Synapse) -> ElementCall:
         element_call = ElementCall(name, homeserver, self.mode, self._directory)
@@ -107,16 +107,15 @@ class Observed:
         found = [it for it in self.requests(element_call) if "delay_id" in fields(it)]
         return [it for it in found if it.status == HTTPStatus.OK]
 
-    def given_up_at(self, identity: str) -> float | None:
-        """Time of the last webhook that reports that a participant has left."""
-        times = [
+    def given_up_at(self, identity: str) -> float:
+        """Time of the last webhook that reports that a participant has left, in seconds since 1970."""
+        return max(
             it.arrived_at
             for it in self._completed()
             if it.url.path == "/sfu_webhook"
             and json.loads(it.body)["event"] == "participant_left"
             and json.loads(it.body)["participant"]["identity"] == identity
-        ]
-        return times[-1] if times else None
+        )
 
     def _completed(self) -> list[Exchange]:
         completed = [exchange for exchange in self._exchanges if exchange.status is not None]
@@ -186,27 +185,54 @@ def test_a_user_is_back_after_a_reload(call: Call, observed: Observed) -> None:
     call.wait_for_members(call.alice, call.bob)
 
 
-def test_a_killed_browser_has_left_as_soon_as_the_sfu_gives_it_up(
-    call: Call, observed: Observed
+def test_killed_browsers_have_left_as_soon_as_the_sfu_gives_them_up(
+    call: Call, deployment: Deployment, observed: Observed
 ) -> None:
-    bob = call.bob
-    bob.wait_until_sees_and_hears()
-    delegation = eventually(lambda: observed.delegations(bob), "Bob's leave is delegated")[-1]
-    user_id = bob.user().id
+    # Rita is a restricted user, of another homeserver.
+    bob, rita = call.bob, call.enter("Rita", deployment.restricted)
+    bob.wait_until_sees_and_hears(others=2)
+    call.wait_for_members(call.alice, bob, rita)
+    killed = {}
+    for browser in (bob, rita):
+        delegation = eventually(lambda: observed.delegations(browser), "the leave is delegated")[-1]
+        killed[browser.user().id] = identity(delegation)
 
     bob.kill()
+    rita.kill()
 
     call.wait_for_members(call.alice)
-    given_up_at, left_at = observed.given_up_at(identity(delegation)), call.left_at(user_id)
-    assert given_up_at is not None and left_at is not None
-    # Not before: that would have been the client's own leave.
-    assert 0 <= left_at - given_up_at < LEAVE_WITHIN_SECONDS
+    for user_id, participant in killed.items():
+        given_up_at, left_at = observed.given_up_at(participant), call.left_at(user_id)
+        # A leave from before would be the client's own, and not be due to the service.
+        assert 0 <= left_at - given_up_at < LEAVE_WITHIN_SECONDS
 
 
 def test_the_button_leaves_the_call(call: Call) -> None:
     call.alice.leave()
 
     call.wait_for_members()
+
+
+def test_users_of_two_homeservers_in_homeserver_mode(
+    federation: Federation, tmp_path: Path
+) -> None:
+    near, far = federation.near, federation.far
+    with ExitStack() as running:
+        # The other mode needs sticky events from before Fred's joining, which Synapse doesn't pass on.
+        call = Call("compatibility", near.homeserver, tmp_path, running)
+        fred = call.enter("Fred", far.homeserver)
+
+        # Each of them publishes on the SFU of the own homeserver.
+        fred.wait_until_sees_and_hears()
+        call.alice.wait_until_sees_and_hears()
+        call.wait_for_members(call.alice, fred)
+        for site in (near, far):
+            eventually(lambda: site.worker.log_lines("delayed leave delegated"), "a leave is delegated")
+
+        fred.kill()
+        call.wait_for_members(call.alice)
+        call.alice.leave()
+        call.wait_for_members()
 
 
 def fields(request: Exchange) -> tuple[str, ...]:

@@ -6,6 +6,7 @@ other one (`docs/protocol.md#homeserver-mode`). Bans in the Matrix room show the
 
 import os
 import subprocess
+import uuid
 from pathlib import Path
 
 from synapse.appservice import Scopes
@@ -14,7 +15,7 @@ from synapse.config.appservice import load_appservices
 from parts import doctor
 from parts.delayed_leave import DelayedLeave
 from parts.federation import INTERVAL_SECONDS, Federation, Site
-from parts.member import HomeserverMember
+from parts.member import HomeserverMember, LegacyMember, MemberType
 from parts.participant import Join, Participant
 from parts.process import eventually
 
@@ -55,19 +56,32 @@ def test_the_doctor_finds_homeserver_and_service_wired(federation: Federation) -
     assert "hasn't read" in findings(LIVEKIT_AS_TOKEN="another")["as-token"]["seen"]
 
 
-def test_nobody_publishes_on_the_sfu_of_another_homeserver(
+def test_a_user_without_an_sfu_at_home_publishes_on_that_of_another_homeserver(
     federation: Federation, join: Join
 ) -> None:
     near, room_id = federation.near, federation.shared_room()
     host = HomeserverMember(federation.nora, room_id)
     guest = HomeserverMember(federation.fred, room_id)
-    connect(join, near, host)
-    guest_listens = connect(join, near, guest)
+    host_listens, guest_speaks = connect(join, near, host), connect(join, near, guest)
+
+    guest_speaks.publish_audio()
+
+    assert host_listens.hears() == guest.identity
+
+
+def test_no_remote_user_publishes_where_only_others_may(
+    federation: Federation, join: Join
+) -> None:
+    far, room_id = federation.far, federation.shared_room()
+    host = HomeserverMember(federation.fred, room_id)
+    guest = HomeserverMember(federation.nora, room_id)
+    connect(join, far, host)
+    guest_listens = connect(join, far, guest)
 
     guest_listens.publish_audio()
 
     guest_listens.wait_until_silenced()
-    assert near.sfu.may_publish(guest.livekit_room) == {host.identity}
+    assert far.sfu.may_publish(guest.livekit_room) == {host.identity}
 
 
 def test_synapse_reads_the_registration_file_that_configure_writes(tmp_path: Path) -> None:
@@ -94,6 +108,37 @@ def test_who_is_not_in_the_room_gets_no_token(federation: Federation) -> None:
 
     assert federation.near.refusal(stranger) == (403, "M_FORBIDDEN")
     assert federation.far.refusal(stranger) == (403, "M_FORBIDDEN")
+
+
+def test_openid_clients_have_to_be_in_the_room_too(
+    member_type: MemberType, federation: Federation
+) -> None:
+    near, room_id = federation.near, federation.shared_room()
+    stranger = member_type(federation.far.homeserver.register(f"stranger-{uuid.uuid4()}"), room_id)
+    member = member_type(federation.nora, room_id)
+
+    refusal = near.worker.ask(stranger, stranger.user.openid_token())
+
+    assert (refusal.status_code, refusal.json()["errcode"]) == (403, "M_FORBIDDEN")
+    near.worker.admit(member)
+
+
+def test_a_leave_of_an_openid_client_is_managed_as_its_owner(
+    federation: Federation, join: Join
+) -> None:
+    near, room_id = federation.near, federation.shared_room()
+    member = LegacyMember(federation.nora, room_id)
+    leave = DelayedLeave(federation.nora, room_id, HOUR_MS)
+    request = member.request(federation.nora.openid_token()) | leave.delegation
+    response = near.worker.post(member.path, request)
+    assert response.status_code == 200, response.text
+    participant = join(response.json())
+    participant.wait_until_connected()
+
+    participant.leave()
+
+    # The homeserver refuses management without a login.
+    eventually(leave.is_sent, "the leave is in the room's state", within=2)
 
 
 def test_the_leave_is_sent_when_the_client_leaves(federation: Federation, join: Join) -> None:

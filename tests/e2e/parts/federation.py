@@ -1,6 +1,7 @@
 """Homeserver mode (MSC4195): federating homeservers, each with a worker and an SFU of its own."""
 
 import os
+from collections.abc import Mapping
 from contextlib import ExitStack, closing
 from pathlib import Path
 
@@ -10,6 +11,7 @@ from .livekit_server import LivekitServer
 from .member import HomeserverMember
 from .service import configuration, serve
 from .synapse import Synapse, transport
+from .wire import Exchange, Wire
 
 
 class Site:
@@ -22,6 +24,8 @@ class Site:
         authority: Authority,
         directory: Path,
         running: ExitStack,
+        behind: int | None = None,
+        variables: Mapping[str, str] | None = None,
     ) -> None:
         worker_port = first_port + 1
         worker_url = f"http://127.0.0.1:{worker_port}"
@@ -37,6 +41,7 @@ class Site:
                     authority,
                     directory,
                     transport(worker_url, self.sfu.url),
+                    behind,
                     application_service=registration,
                 )
             )
@@ -45,6 +50,7 @@ class Site:
             configuration(self.sfu, self.homeserver)
             | registration.variables()
             | {"LIVEKIT_MEMBERSHIP_CHECK_INTERVAL_SECONDS": str(INTERVAL_SECONDS)}
+            | dict(variables or {})
         )
         self.worker = running.enter_context(
             closing(serve(worker_port, self.variables, authority, directory))
@@ -73,14 +79,28 @@ class Site:
 
 
 class Federation:
-    """Two sites with a user each, and Matrix rooms that both users are in."""
+    """Two sites with a user each, and Matrix rooms that both users are in.
+
+    - `near` lets every remote user publish, which is the default. Its homeserver manages delayed events for their owners
+      only: it is behind a proxy that refuses the others, as later versions of Synapse are going to.
+    - `far` lets no remote user publish.
+    """
 
     def __init__(self, directory: Path, running: ExitStack) -> None:
         self.authority = Authority(directory)
-        self.near, self.far = (
-            Site(host, port, self.authority, directory, running)
-            for host, port in (("localhost", 8500), (os.environ["E2E_ADDRESS"], 8600))
+        self.near = Site("localhost", 8500, self.authority, directory, running, behind=NEAR_SYNAPSE)
+        wire = running.enter_context(closing(Wire(lambda exchange: None)))
+        wire.tap(
+            "homeserver",
+            8500,
+            f"https://localhost:{NEAR_SYNAPSE}",
+            self.near.homeserver.certificate,
+            self.authority.pem,
+            refuse_strangers,
         )
+        address = os.environ["E2E_ADDRESS"]
+        nobody = {"LIVEKIT_REMOTE_CAN_PUBLISH_HOMESERVERS": f"{address}:8600"}
+        self.far = Site(address, 8600, self.authority, directory, running, variables=nobody)
         self.near.wait_until_ready()
         self.far.wait_until_ready()
         self.nora = self.near.homeserver.register("nora")
@@ -92,5 +112,14 @@ class Federation:
         return room_id
 
 
+def refuse_strangers(exchange: Exchange) -> tuple[int, dict[str, str]] | None:
+    """Refuses requests without a login that restart, send or cancel a delayed event."""
+    manages = exchange.method == "POST" and "/delayed_events/" in exchange.url.path
+    if not manages or "Authorization" in exchange.headers:
+        return None
+    return 401, {"errcode": "M_MISSING_TOKEN", "error": "Missing access token"}
+
+
+NEAR_SYNAPSE = 8502
 INTERVAL_SECONDS = 3
 """Interval at which the workers check the members."""
