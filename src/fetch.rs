@@ -11,6 +11,7 @@
 //! - a body is read up to a limit, by its declared length where that can be trusted and as a stream otherwise; a
 //!   response whose body isn't read must be discarded, to free its connection.
 
+use std::cell::Cell;
 use std::fmt;
 use std::pin::pin;
 use std::rc::Rc;
@@ -39,9 +40,12 @@ impl Fetchers {
     /// Takes both from the environment. Where there is no binding for configured destinations (on the edge), both are
     /// the global `fetch`.
     pub fn from_env(env: &Env) -> Self {
-        let internet: Fetcher = js_sys::global().unchecked_into();
+        let internet: PlatformFetcher = js_sys::global().unchecked_into();
         let configured = Reflect::get(env, &CONFIGURED_BINDING.into()).ok().filter(JsValue::is_object);
         let configured = configured.map_or_else(|| internet.clone(), JsCast::unchecked_into);
+        let repeats_left = Rc::new(Cell::new(REPEATS_OF_AN_INVOCATION));
+        let [internet, configured] =
+            [internet, configured].map(|platform| Fetcher { platform, repeats_left: Rc::clone(&repeats_left) });
         Self(Rc::new(Destinations { internet, configured }))
     }
 
@@ -60,10 +64,16 @@ impl Fetchers {
 extern "C" {
     /// Object with a `fetch` method: the global scope, or a service binding.
     #[derive(Clone)]
-    pub type Fetcher;
+    type PlatformFetcher;
 
     #[wasm_bindgen(method, catch, js_name = fetch)]
-    fn fetch(this: &Fetcher, url: &str, init: &RequestInit) -> Result<Promise, JsValue>;
+    fn fetch(this: &PlatformFetcher, url: &str, init: &RequestInit) -> Result<Promise, JsValue>;
+}
+
+/// One exit. The repeated requests of both are counted together.
+pub struct Fetcher {
+    platform: PlatformFetcher,
+    repeats_left: Rc<Cell<u32>>,
 }
 
 impl Fetcher {
@@ -72,7 +82,10 @@ impl Fetcher {
     pub async fn send(&self, request: FetchRequest<'_>) -> Result<FetchResponse, FetchError> {
         match self.send_once(&request).await {
             // A server closes an idle connection just as it is used again.
-            Err(FetchError::Lost(_)) if !request.deadline.passed() => self.send_once(&request).await,
+            Err(FetchError::Lost(_)) if !request.deadline.passed() && self.repeats_left.get() > 0 => {
+                self.repeats_left.set(self.repeats_left.get().saturating_sub(1));
+                self.send_once(&request).await
+            }
             outcome => outcome,
         }
     }
@@ -98,7 +111,7 @@ impl Fetcher {
             }
         }
         init.set_headers(&headers);
-        let response = JsFuture::from(self.fetch(request.url, &init)?).await?;
+        let response = JsFuture::from(self.platform.fetch(request.url, &init)?).await?;
         FetchResponse(response.unchecked_into()).of_the_server()
     }
 }
@@ -291,6 +304,9 @@ pub const MAX_JSON_BODY: usize = 64 * 1024;
 pub const MAX_ERROR_BODY: usize = 16 * 1024;
 /// Start of the runtime's message about a connection that the server has closed.
 const CONNECTION_LOST: &str = "Network connection lost";
+/// Repeated requests of one invocation. An alarm performs nine actions with up to five requests each, and the free plan
+/// allows fifty.
+const REPEATS_OF_AN_INVOCATION: u32 = 5;
 const CONFIGURED_BINDING: &str = "CONFIGURED";
 /// Start of the message that the runtime sends in place of the cause; in workerd alone, the runtime has logged the
 /// cause under the reference that follows.
