@@ -101,6 +101,14 @@ impl<V: Weigh + Clone + 'static> SingleFlightCache<V> {
         self.0.borrow_mut().remove(name);
     }
 
+    /// Drops the outcome for `name` after `lifetime`, unless it is dropped sooner.
+    pub fn forget_after(&self, name: &ServerName, lifetime: Duration) {
+        let latest = clock::now_ms() + u64::try_from(lifetime.as_millis()).unwrap_or(u64::MAX / 2);
+        if let Some(Known::Found { until, .. }) = self.0.borrow_mut().get_mut(name) {
+            *until = latest.min(*until);
+        }
+    }
+
     fn start(
         lookups: &'static LocalKey<Self>,
         name: &ServerName,

@@ -6,7 +6,8 @@
 //!   all requests of the isolate;
 //! - a direct destination is requested with `fetch`; one from an SRV record needs [`srv_socket`], with its targets
 //!   tried in order;
-//! - when a destination doesn't respond, its resolution is dropped: the server may have moved;
+//! - when a destination doesn't respond, its resolution is dropped: the server may have moved; when it doesn't respond
+//!   as a homeserver does, a minute later;
 //! - every step has its own limit, so that all of them fit into the 10 s of a verification.
 
 pub mod discovery;
@@ -72,6 +73,12 @@ impl Federation {
                 cause,
             }
         })
+    }
+
+    /// Notes that the destination of `server` doesn't answer as a homeserver does. It is looked up again a minute later:
+    /// an operator who has just corrected it doesn't wait for the end of its lifetime.
+    pub fn doubt(&self, server: &ServerName) {
+        RESOLUTIONS.with(|known| known.forget_after(server, well_known::MIN_LIFETIME));
     }
 
     async fn resolve(&self, server: &ServerName, deadline: &Deadline) -> Result<Resolution, FederationError> {

@@ -2,9 +2,11 @@
 //! (`docs/protocol.md#finding-the-client-server-api`).
 //!
 //! How it works:
-//! - the base URL comes from `LIVEKIT_CS_API_URL_OVERRIDES`, or else from the client well-known of the server name;
+//! - the base URL comes from `LIVEKIT_CS_API_URL_OVERRIDES`, or else from the client well-known of the server name, or
+//!   else it is the host of that name, if it answers as a homeserver does;
 //! - `/versions` then reports which MSCs are available under stable paths; for the others the unstable path is used;
-//! - the result is shared by all requests of the isolate, for 4 hours or more; after a failure for a minute;
+//! - the result is shared by all requests of the isolate, for 4 hours or more; after a failure, and once the API stops
+//!   answering as a homeserver does, for a minute;
 //! - a configured URL may be private; a URL from well-known is checked against the address policy, and requested
 //!   through the `internet` exit.
 
@@ -58,19 +60,33 @@ impl ClientApis {
             Some(url) => (url.clone(), true, LIFETIME),
             None => match self.by_well_known(server).await {
                 Ok((url, lifetime)) => (url, false, lifetime),
+                Err(ClientApiError::WellKnown(error)) => return self.by_host(server, error).await,
                 Err(error) => return (Err(error), FAILURE_LIFETIME),
             },
         };
         let base = base.as_str().trim_end_matches('/').to_owned();
         let mut api = ClientApi { base, configured, features: None };
         api.features = self.features(&api).await;
-        let lifetime = match api.has_delayed_events() {
-            Some(true) => lifetime,
-            // An operator who has just switched them on mustn't wait for long.
-            Some(false) => lifetime.min(WITHOUT_DELAYED_EVENTS_LIFETIME),
-            None => FAILURE_LIFETIME,
-        };
+        let lifetime = api.lifetime(lifetime);
         (Ok(api), lifetime)
+    }
+
+    /// Tries the host of the server name itself, which has no well-known for this reason. It counts only if it answers as
+    /// a homeserver does, and no longer than a missing well-known.
+    async fn by_host(
+        &self,
+        server: &ServerName,
+        missing: WellKnownError,
+    ) -> (Result<ClientApi, ClientApiError>, Duration) {
+        let mut api = ClientApi { base: format!("https://{}", server.host()), configured: false, features: None };
+        api.features = self.features(&api).await;
+        match api.features {
+            Some(_) => {
+                let lifetime = api.lifetime(missing.lifetime());
+                (Ok(api), lifetime)
+            }
+            None => (Err(ClientApiError::WellKnown(missing)), FAILURE_LIFETIME),
+        }
     }
 
     async fn by_well_known(&self, server: &ServerName) -> Result<(Url, Duration), ClientApiError> {
@@ -138,6 +154,16 @@ impl Features {
 }
 
 impl ClientApi {
+    /// Returns the time for which this may be kept, where its URL may be kept for `lifetime`.
+    fn lifetime(&self, lifetime: Duration) -> Duration {
+        match self.has_delayed_events() {
+            Some(true) => lifetime,
+            // An operator who has just switched them on mustn't wait for long.
+            Some(false) => lifetime.min(WITHOUT_DELAYED_EVENTS_LIFETIME),
+            None => FAILURE_LIFETIME,
+        }
+    }
+
     /// Returns the URL of `path` below `/_matrix/client/`, always on this homeserver.
     pub fn url(&self, path: &str) -> String {
         format!("{}/_matrix/client/{path}", self.base)
@@ -184,6 +210,11 @@ impl ClientApi {
     }
 }
 
+/// Notes that the API of `server` doesn't answer as a homeserver does. It is looked up again a minute later.
+pub fn doubt(server: &ServerName) {
+    CLIENT_APIS.with(|known| known.forget_after(server, FAILURE_LIFETIME));
+}
+
 /// Escapes `text` for one segment of a path, or one value in a query.
 pub fn escaped(text: &str) -> PercentEncode<'_> {
     utf8_percent_encode(text, RESERVED)
@@ -192,7 +223,7 @@ pub fn escaped(text: &str) -> PercentEncode<'_> {
 /// Reason for a missing client-server API.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 pub enum ClientApiError {
-    /// No override, and no valid client well-known.
+    /// No override, no valid client well-known, and no homeserver at the host itself.
     #[error(fmt = explain)]
     WellKnown(WellKnownError),
     /// A private address.
@@ -205,8 +236,13 @@ pub enum ClientApiError {
 
 fn explain(well_known: &WellKnownError, f: &mut fmt::Formatter<'_>) -> fmt::Result {
     f.write_str(match well_known {
-        WellKnownError::Unreachable => "/.well-known/matrix/client can't be reached",
-        WellKnownError::Absent => "/.well-known/matrix/client has no valid m.homeserver.base_url",
+        WellKnownError::Unreachable => {
+            "/.well-known/matrix/client can't be reached, and the host itself doesn't answer as a homeserver does"
+        }
+        WellKnownError::Absent => {
+            "/.well-known/matrix/client has no valid m.homeserver.base_url, and the host itself doesn't answer as a \
+             homeserver does"
+        }
     })
 }
 

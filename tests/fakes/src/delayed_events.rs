@@ -244,6 +244,16 @@ impl DelayedEvents {
         self.lock().events[delay_id].fate()
     }
 
+    /// From now on closes idle connections just as they are used again.
+    pub fn cut_idle_connections(&self) {
+        self.server.iter().for_each(Server::cut_idle_connections);
+    }
+
+    /// Number of connections that were closed so.
+    pub fn cut(&self) -> usize {
+        self.server.as_ref().map_or(0, Server::cut)
+    }
+
     /// Number of requests for `/versions`.
     pub fn versions_requests(&self) -> usize {
         self.lock().versions_requests
@@ -306,6 +316,9 @@ impl State {
     fn answer(&mut self, prefix: &str, request: Request, strictness: &Strictness) -> Reply {
         for unwanted in [COOKIE, ORIGIN] {
             strictness.expect(!request.headers.contains_key(&unwanted), || format!("{unwanted} in {request:?}"));
+        }
+        if request.path.starts_with("/.well-known/matrix/") {
+            return Reply::html(404);
         }
         let path = request.path.strip_prefix(prefix).unwrap_or_default().to_owned();
         let user_id = match self.speaks_as(&request, strictness) {

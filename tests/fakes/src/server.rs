@@ -1,8 +1,8 @@
-use std::convert::Infallible;
 use std::future::Future;
+use std::io;
 use std::net::SocketAddr;
 use std::pin::Pin;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
@@ -47,6 +47,14 @@ impl Request {
 pub struct Server {
     accepting: JoinHandle<()>,
     connections: Arc<AtomicUsize>,
+    cutting: Arc<Cutting>,
+}
+
+/// Whether connections are closed as they are used again, and how many were.
+#[derive(Default)]
+struct Cutting {
+    on: AtomicBool,
+    cut: AtomicUsize,
 }
 
 /// Handler of requests.
@@ -80,20 +88,32 @@ impl Server {
             .unwrap_or_else(|error| panic!("a fake can't listen at {address}: {error}"));
         let connections = Arc::new(AtomicUsize::new(0));
         let counter = connections.clone();
+        let cutting = Arc::<Cutting>::default();
+        let cuts = cutting.clone();
         let accepting = tokio::spawn(async move {
             let mut open = tokio::task::JoinSet::new();
             while let Ok((stream, _)) = listener.accept().await {
                 counter.fetch_add(1, Ordering::SeqCst);
-                open.spawn(connection(stream, certificate.clone(), serving.clone()));
+                open.spawn(connection(stream, certificate.clone(), serving.clone(), cuts.clone()));
             }
         });
-        Self { accepting, connections }
+        Self { accepting, connections, cutting }
     }
 
     /// Ends the server and frees its address.
     pub async fn end(mut self) {
         self.accepting.abort();
         let _ = (&mut self.accepting).await;
+    }
+
+    /// From now on closes an idle connection just as it is used again: the request gets no answer, and isn't noted.
+    pub fn cut_idle_connections(&self) {
+        self.cutting.on.store(true, Ordering::SeqCst);
+    }
+
+    /// Number of connections that were closed so.
+    pub fn cut(&self) -> usize {
+        self.cutting.cut.load(Ordering::SeqCst)
     }
 
     /// Number of connections, with or without requests.
@@ -108,26 +128,34 @@ impl Drop for Server {
     }
 }
 
-async fn connection(stream: TcpStream, certificate: Option<Certificate>, serving: Serving) {
+async fn connection(stream: TcpStream, certificate: Option<Certificate>, serving: Serving, cutting: Arc<Cutting>) {
     let Some(Certificate(config)) = certificate else {
-        return serve(stream, None, serving).await;
+        return serve(stream, None, serving, &cutting).await;
     };
     // A client that doesn't trust the certificate leaves here.
     if let Ok(stream) = TlsAcceptor::from(config).accept(stream).await {
         let name = stream.get_ref().1.server_name().map(str::to_owned);
-        serve(stream, name, serving).await;
+        serve(stream, name, serving, &cutting).await;
     }
 }
 
-async fn serve<S>(mut stream: S, tls_name: Option<String>, serving: Serving)
+async fn serve<S>(mut stream: S, tls_name: Option<String>, serving: Serving, cutting: &Cutting)
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     match serving {
         Serving::Http(_) | Serving::Public(_) => {
-            let service = service_fn(move |request| {
+            let used = AtomicBool::new(false);
+            let service = service_fn(|request| {
+                let is_cut = used.swap(true, Ordering::SeqCst) && cutting.on.load(Ordering::SeqCst);
                 let answer = answer(request, tls_name.clone(), serving.clone());
-                async { Ok::<_, Infallible>(answer.await.into_response().await) }
+                async move {
+                    if is_cut {
+                        cutting.cut.fetch_add(1, Ordering::SeqCst);
+                        return Err(io::Error::from(io::ErrorKind::ConnectionReset));
+                    }
+                    Ok(answer.await.into_response().await)
+                }
             });
             // Ends with an error when the client disconnects, which is no failure of the fake.
             let _ = http1::Builder::new().serve_connection(TokioIo::new(stream), service).await;

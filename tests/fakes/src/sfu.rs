@@ -26,7 +26,7 @@ pub struct Sfu {
     state: Arc<Mutex<State>>,
     address: SocketAddr,
     prefix: String,
-    _server: Server,
+    server: Server,
 }
 
 struct State {
@@ -80,7 +80,7 @@ impl Sfu {
             Box::pin(async { reply }) as _
         });
         let server = Server::start(address, certificate, Serving::Http(handler)).await;
-        Self { state, address, prefix: prefix.to_owned(), _server: server }
+        Self { state, address, prefix: prefix.to_owned(), server }
     }
 
     /// `LIVEKIT_URL` for this SFU, without TLS.
@@ -167,6 +167,16 @@ impl Sfu {
     /// Removals that it has performed, in order. Their webhooks are sent by the test.
     pub fn removals(&self) -> Vec<Removal> {
         self.state.lock().unwrap().participants.removals().to_vec()
+    }
+
+    /// From now on closes idle connections just as they are used again.
+    pub fn cut_idle_connections(&self) {
+        self.server.cut_idle_connections();
+    }
+
+    /// Number of connections that were closed so.
+    pub fn cut(&self) -> usize {
+        self.server.cut()
     }
 
     /// Number of all requests.
