@@ -204,7 +204,7 @@ def test_killed_browsers_have_left_as_soon_as_the_sfu_gives_them_up(
     bob.kill()
     rita.kill()
 
-    # The page of Alice isn't asked: in compatibility mode, this version misses one of two leaves at once.
+    # Alice's page doesn't count: in compatibility mode, this version misses one of two leaves at once.
     call.wait_for_members(call.alice)
     for user_id, participant in killed.items():
         given_up_at, left_at = observed.given_up_at(participant), call.left_at(user_id)
