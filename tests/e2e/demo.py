@@ -28,7 +28,7 @@ from parts.participant import Participant
 from parts.process import Process
 from parts.secrecy import redact
 from parts.service import configuration, serve
-from parts.synapse import Synapse
+from parts.synapse import Synapse, transport
 from parts.wire import Exchange, Wire
 
 
@@ -79,12 +79,19 @@ class Demo:
 
         *ports, synapse_port, livekit_port, worker_port = free_ports(6)
         homeserver_port, sfu_port, service_port = ports
+        service_url = f"http://127.0.0.1:{service_port}"
         self._homeserver = running.enter_context(
             closing(
-                Synapse("localhost", homeserver_port, self._authority, directory, behind=synapse_port)
+                Synapse(
+                    "localhost",
+                    homeserver_port,
+                    self._authority,
+                    directory,
+                    transport(service_url),
+                    behind=synapse_port,
+                )
             )
         )
-        service_url = f"http://127.0.0.1:{service_port}"
         livekit = running.enter_context(
             closing(
                 LivekitServer(livekit_port, [f"{service_url}/sfu_webhook"], directory, "127.0.0.1")
@@ -116,7 +123,11 @@ class Demo:
         self._room_id = alice.create_room()
         member = Member(alice, self._room_id)
 
-        step("Her client requests an OpenID token, which proves her identity and nothing else.")
+        step("Her client requests from the homeserver where the service is.")
+        transports = alice.request("GET", TRANSPORTS)["rtc_transports"]
+        assert transports == [transport(self._service.url)], "the service isn't announced"
+
+        step("It requests an OpenID token, which proves her identity and nothing else.")
         openid_token = alice.openid_token()
 
         step(
@@ -230,6 +241,7 @@ def free_ports(count: int) -> list[int]:
 
 
 CONNECTED = "the client connects, for which LiveKit's needs a network interface beside loopback"
+TRANSPORTS = "/_matrix/client/unstable/org.matrix.msc4143/rtc/transports"
 HOUR_MS = 3_600_000
 LOG_LINES = 20
 ENDINGS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)

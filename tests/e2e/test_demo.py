@@ -72,6 +72,7 @@ def test_the_demo_tells_its_story_and_stays_for_a_look_around(start: Start) -> N
 
     story, invitation = demo.output().split("Everything keeps running")
     for expected in (
+        '"livekit_service_url": "http://127.0.0.1:',
         "/openid/request_token",
         "service → homeserver  GET https://localhost:",
         '"roomJoin": true',

@@ -89,7 +89,7 @@ const obey = async () => {
       outcome = { error: String(error) };
     }
     await fetch("/outcome", { method: "POST", body: JSON.stringify(outcome) });
-    // The next page asks for the next order.
+    // The next page requests the next order.
     if (action === "go" || action === "reload") {
       return;
     }
