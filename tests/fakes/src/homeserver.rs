@@ -306,15 +306,12 @@ impl<'a> HomeserverPlan<'a> {
                 strictness.expect(request.query.is_none(), || format!("well-known with a query: {request:?}"));
                 state.well_known_requests += 1;
                 state.well_known.clone().unwrap_or_else(|| Reply::html(404))
-            } else if request.path == "/_matrix/client/versions" {
-                // Its client-server API, if it has one, is elsewhere.
-                website.check(&request, &strictness);
-                Reply::html(404)
             } else if request.path == "/.well-known/matrix/client" {
                 for_pages.check(&request, &strictness);
                 state.client_well_known_requests += 1;
                 state.client_well_known.clone().unwrap_or_else(|| Reply::html(404))
             } else if let Some(path) = request.path.strip_prefix("/_matrix/client/") {
+                // By default its client-server API, if it has one, is elsewhere.
                 for_pages.check(&request, &strictness);
                 let versions = state.client_versions.clone().filter(|_| path == "versions");
                 versions.unwrap_or_else(|| Reply::html(404))
