@@ -59,10 +59,10 @@ impl RoomService<'_> {
 
     /// Whether the SFU has the room `name`.
     pub async fn has_room(&self, name: &RoomName) -> Result<bool, RoomServiceError> {
-        let request = ListRoomsRequest { names: vec![name.to_string()] };
+        let request = ListRoomsRequest { name: name.to_string() };
         let response = self.call("ListRooms", Grant::ListRooms, request.encode_to_vec()).await?;
-        let response: ListRoomsResponse = decode(&response.body(MAX_ANSWER).await?)?;
-        Ok(response.rooms.iter().any(|room| room.name == name.as_str()))
+        // A list without rooms has no bytes, and one with rooms has this one.
+        Ok(!response.body(MAX_ANSWER).await?.is_empty())
     }
 
     /// Queries one participant of a room. `None` where the SFU reports that it has no such participant.
@@ -71,7 +71,8 @@ impl RoomService<'_> {
         room: &RoomName,
         identity: &Identity,
     ) -> Result<Option<Participant>, RoomServiceError> {
-        let request = RoomParticipantIdentity { room: room.to_string(), identity: identity.to_string() };
+        let request =
+            RoomParticipantIdentity { room: room.to_string(), identity: identity.to_string(), revoke_token_ts: 0 };
         let response = self.query("GetParticipant", room, request.encode_to_vec()).await?;
         Ok(response.map(|response| decode::<ParticipantInfo>(&response)).transpose()?.map(Participant::from))
     }
@@ -91,7 +92,7 @@ impl RoomService<'_> {
         room: &RoomName,
         identity: &Identity,
     ) -> Result<RemovalAnswer, RoomServiceError> {
-        let request = RemoveParticipantRequest {
+        let request = RoomParticipantIdentity {
             room: room.to_string(),
             identity: identity.to_string(),
             revoke_token_ts: i64::try_from(clock::now_ms() / 1000).unwrap_or_default(),
@@ -252,33 +253,15 @@ struct RoomParticipantIdentity {
     room: String,
     #[prost(string, tag = "2")]
     identity: String,
-}
-
-#[derive(Clone, PartialEq, Message)]
-struct RemoveParticipantRequest {
-    #[prost(string, tag = "1")]
-    room: String,
-    #[prost(string, tag = "2")]
-    identity: String,
+    /// Of RemoveParticipant only.
     #[prost(int64, tag = "3")]
     revoke_token_ts: i64,
 }
 
 #[derive(Clone, PartialEq, Message)]
 struct ListRoomsRequest {
-    #[prost(string, repeated, tag = "1")]
-    names: Vec<String>,
-}
-
-#[derive(Clone, PartialEq, Message)]
-pub(crate) struct ListRoomsResponse {
-    #[prost(message, repeated, tag = "1")]
-    rooms: Vec<Room>,
-}
-
-#[derive(Clone, PartialEq, Message)]
-struct Room {
-    #[prost(string, tag = "2")]
+    /// On the wire a list of one name.
+    #[prost(string, tag = "1")]
     name: String,
 }
 

@@ -67,49 +67,63 @@ pub struct TokenService<'a> {
 }
 
 impl TokenService<'_> {
-    /// Handles `request`, and returns the body of the response: `{"url", "jwt"}`. The checks run in the order of
-    /// `docs/protocol.md#errors`.
+    /// Handles `request`, and returns the body of the response: `{"url", "jwt"}`.
     pub async fn handle_token(&self, request: TokenRequest) -> Result<Value, ApiError> {
-        let caller = self.verify(&request.openid_token, &request.claim).await?;
-        if request.delayed_leave.is_some() && !self.may_delegate(&caller, &request.room).await? {
-            let text = "delay_id can't be used: users of this homeserver may not delegate leaves here";
-            return Err(ApiError::BadJson(text.to_owned()));
-        }
-        let membership = self.expect_member(&caller, &request.matrix_room).await?;
-        let leave = match request.delayed_leave {
-            None => None,
-            Some(leave) => {
-                let found = self.find_leave(&caller, &request.room, request.matrix_room, leave, None).await?;
-                Some((found, request.if_leave_refused))
-            }
-        };
-        let access = if caller.full_access { Access::Full } else { Access::Restricted(caller.homeserver) };
-        let (matrix_room, membership_ms) = membership.unzip();
-        let join = JoinGrant {
-            user: caller.user,
-            identity: caller.identity,
-            room: request.room,
-            access,
-            matrix_room,
-            leave,
-            openid_ms: Some(caller.verified_in_ms),
-            membership_ms,
-        };
+        let text = "delay_id can't be used: users of this homeserver may not delegate leaves here";
+        let join = self.check(request, None, ApiError::BadJson(text.to_owned())).await?;
         Ok(json!({"url": self.config.sfu.client(), "jwt": self.issue_token(join).await?}))
     }
 
     /// Registers the leave of a member who is in the call already. The body of the response is `{}`.
     pub async fn handle_delegation(&self, request: DelegationRequest) -> Result<Value, ApiError> {
         let legacy_device = request.is_legacy_slot.then(|| request.member.device_id.clone());
-        let caller = self.verify(&request.openid_token, &ClaimedIdentity::Member(request.member)).await?;
-        if !self.may_delegate(&caller, &request.room).await? {
-            return Err(ApiError::DelegationForbidden);
+        let request = TokenRequest {
+            matrix_room: request.matrix_room,
+            room: request.room,
+            claim: ClaimedIdentity::Member(request.member),
+            openid_token: request.openid_token,
+            delayed_leave: Some(request.delayed_leave),
+            if_leave_refused: IfLeaveRefused::Reject,
+        };
+        let join = self.check(request, legacy_device, ApiError::DelegationForbidden).await?;
+        if let Some(delegate) = self.accept(join.leave.as_ref()).await? {
+            self.register_leave(delegate).await?;
         }
-        self.expect_member(&caller, &request.matrix_room).await?;
-        let leave = request.delayed_leave;
-        let found = self.find_leave(&caller, &request.room, request.matrix_room, leave, legacy_device).await?;
-        self.register_leave(self.accept(&found).await?).await?;
         Ok(json!({}))
+    }
+
+    /// Runs all checks of a request with an OpenID token, in the order of `docs/protocol.md#errors`. `if_forbidden` is
+    /// the error for users who may not delegate.
+    async fn check(
+        &self,
+        request: TokenRequest,
+        legacy_device: Option<String>,
+        if_forbidden: ApiError,
+    ) -> Result<JoinGrant, ApiError> {
+        let TokenRequest { matrix_room, room, claim, openid_token, delayed_leave, if_leave_refused } = request;
+        let caller = self.verify(&openid_token, &claim).await?;
+        if delayed_leave.is_some() && !self.may_delegate(&caller, &room).await? {
+            return Err(if_forbidden);
+        }
+        let membership = self.expect_member(&caller, &matrix_room).await?;
+        let leave = match delayed_leave {
+            None => None,
+            Some(leave) => {
+                let found = self.find_leave(&caller, &room, matrix_room, leave, legacy_device).await?;
+                Some((found, if_leave_refused))
+            }
+        };
+        let (matrix_room, membership_ms) = membership.unzip();
+        Ok(JoinGrant {
+            access: if caller.full_access { Access::Full } else { Access::Restricted(caller.homeserver) },
+            user: caller.user,
+            identity: caller.identity,
+            room,
+            matrix_room,
+            leave,
+            openid_ms: Some(caller.verified_in_ms),
+            membership_ms,
+        })
     }
 
     /// Issues a token, whatever the entry point: creates the room where the caller may, registers the leave, and
@@ -123,12 +137,7 @@ impl TokenService<'_> {
                     false => Ok(None),
                 }
             },
-            async {
-                match &leave {
-                    Some((leave, if_refused)) => self.accept_or(leave, *if_refused).await,
-                    None => Ok(None),
-                }
-            },
+            self.accept(leave.as_ref()),
         )
         .await;
         let delegate = accepted?;
@@ -250,27 +259,24 @@ impl TokenService<'_> {
         Ok(FoundLeave { delegate, api, owner: is_ours.then(|| caller.user.clone()), matrix_room })
     }
 
-    /// Restarts the event of a leave, and returns the leave for the object of the room. Fails where the homeserver
-    /// doesn't let us keep it.
-    async fn accept(&self, leave: &FoundLeave) -> Result<Delegate, ApiError> {
+    /// Restarts the event of a leave, and returns the leave for the object of the room. Where the homeserver doesn't let
+    /// us keep it, that is an error, or the leave isn't taken over, by the endpoint.
+    async fn accept(&self, leave: Option<&(FoundLeave, IfLeaveRefused)>) -> Result<Option<Delegate>, ApiError> {
+        let Some((leave, if_refused)) = leave else { return Ok(None) };
         let candidate = Candidate {
             api: &leave.api,
             owner: self.config.application_service.as_ref().zip(leave.owner.as_ref()),
             room_id: &leave.matrix_room,
             id: &leave.delegate.delay_id,
         };
-        let acceptance = candidate.restart_once(self.client_apis).await.map_err(ApiError::LeaveRefused)?;
-        Ok(Delegate {
-            restarted_at: acceptance.restarted_at,
-            delay_timeout: acceptance.delay.unwrap_or(leave.delegate.delay_timeout),
-            ..leave.delegate.clone()
-        })
-    }
-
-    /// Does the same, and makes of a refusal what the endpoint makes of it.
-    async fn accept_or(&self, leave: &FoundLeave, if_refused: IfLeaveRefused) -> Result<Option<Delegate>, ApiError> {
-        match (self.accept(leave).await, if_refused) {
-            (Err(ApiError::LeaveRefused(cause)), IfLeaveRefused::IssueWithout) => {
+        match (candidate.restart_once(self.client_apis).await, if_refused) {
+            (Ok(acceptance), _) => Ok(Some(Delegate {
+                restarted_at: acceptance.restarted_at,
+                delay_timeout: acceptance.delay.unwrap_or(leave.delegate.delay_timeout),
+                ..leave.delegate.clone()
+            })),
+            (Err(cause), IfLeaveRefused::Reject) => Err(ApiError::LeaveRefused(cause)),
+            (Err(cause), IfLeaveRefused::IssueWithout) => {
                 let fields = json!({
                     "user": leave.delegate.user_id.as_str(),
                     "homeserver": leave.delegate.server_name.as_str(),
@@ -279,7 +285,6 @@ impl TokenService<'_> {
                 self.log.write(Level::Warn, "delayed leave not taken over", fields);
                 Ok(None)
             }
-            (accepted, _) => accepted.map(Some),
         }
     }
 
@@ -353,7 +358,7 @@ pub struct JoinGrant {
     pub membership_ms: Option<u64>,
 }
 
-/// A leave whose homeserver was found, and not yet asked about it.
+/// A leave whose homeserver was found, before any request about its event.
 pub struct FoundLeave {
     delegate: Delegate,
     api: ClientApi,

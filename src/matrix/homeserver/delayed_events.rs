@@ -113,16 +113,20 @@ impl Candidate<'_> {
         }
         let restarted_at = Timestamp::from_millis(clock::now_ms());
         let deadline = Deadline::after(ACCEPTANCE_TIMEOUT);
-        let (response, delay) = match self.owner {
-            None => (Action::Restart.request(apis, self.api, self.id, &deadline).await, None),
-            Some((service, owner)) => {
-                let homeserver = service.at(self.api.clone(), apis);
-                let restart = Action::Restart.request_for(&homeserver, self.id, owner.as_str(), &deadline);
-                let look_up = homeserver.delayed_event_within(self.id, owner, ACCEPTANCE_TIMEOUT);
-                let (response, event) = join(restart, look_up).await;
-                (response, self.delay_of(event)?)
+        let homeserver = self.owner.map(|(service, owner)| (service.at(self.api.clone(), apis), owner));
+        let owner = homeserver.as_ref().map(|(homeserver, owner)| (homeserver, owner.as_str()));
+        let restart = Action::Restart.at(self.api, owner, self.id);
+        let look_up = async {
+            match &homeserver {
+                None => Ok(None),
+                Some((homeserver, owner)) => {
+                    let event = homeserver.delayed_event_within(self.id, owner, ACCEPTANCE_TIMEOUT).await;
+                    self.delay_of(event)
+                }
             }
         };
+        let (response, delay) = join(restart.post(self.api.fetcher(&apis.fetchers), &deadline), look_up).await;
+        let delay = delay?;
         let is_done = match response {
             Ok(response) => is_restarted(response, self.owner.is_some()).await?,
             Err(_) => false,
@@ -208,20 +212,20 @@ impl Action {
         event: &DelayedEvent,
     ) -> Result<HomeserverAnswer, DelayedEventError> {
         let server = ServerName::parse(event.server_name.as_str()).map_err(|_| DelayedEventError::ServerName)?;
-        let found = apis.find(&server, &ClientApis::deadline()).await;
         let service = service.filter(|service| *service.server_name() == server);
-        let response = match (found, service.zip(event.owner.as_ref())) {
-            (Ok(api), Some((service, owner))) => {
-                let homeserver = service.at(api, apis);
-                self.request_for(&homeserver, &event.delay_id, owner.as_str(), &Deadline::after(TIMEOUT)).await
+        let found = apis.find(&server, &ClientApis::deadline()).await;
+        let (request, fetcher) = match &found {
+            Ok(api) => {
+                let homeserver = service.map(|service| service.at(api.clone(), apis));
+                let owner = homeserver.as_ref().zip(event.owner.as_ref().map(|owner| owner.as_str()));
+                (self.at(api, owner, &event.delay_id), api.fetcher(&apis.fetchers))
             }
-            (Ok(api), None) => self.request(apis, &api, &event.delay_id, &Deadline::after(TIMEOUT)).await,
-            (Err(_), _) => {
+            Err(_) => {
                 let url = self.below(event.url.as_str(), &event.delay_id);
-                self.post(apis.fetchers.internet(), &url, &Deadline::after(TIMEOUT)).await
+                (EventRequest { url, authorization: None }, apis.fetchers.internet())
             }
         };
-        let outcome = match response {
+        let outcome = match request.post(fetcher, &Deadline::after(TIMEOUT)).await {
             Ok(response) => Self::outcome(response).await,
             Err(error) => Err(error.into()),
         };
@@ -231,33 +235,16 @@ impl Action {
         outcome
     }
 
-    /// Sends the request, for which the delay id alone is enough.
-    async fn request(
-        self,
-        apis: &ClientApis,
-        api: &ClientApi,
-        id: &DelayId,
-        deadline: &Deadline,
-    ) -> Result<FetchResponse, FetchError> {
-        let url = self.below(api.delayed_events().as_str(), id);
-        self.post(api.fetcher(&apis.fetchers), &url, deadline).await
-    }
-
-    /// Sends the request to our own homeserver, on behalf of the owner of the event.
-    async fn request_for(
-        self,
-        homeserver: &Homeserver<'_>,
-        id: &DelayId,
-        owner: &str,
-        deadline: &Deadline,
-    ) -> Result<FetchResponse, FetchError> {
-        let path = self.below(homeserver.api().delayed_events_path(), id);
-        homeserver.post(&format!("{path}?user_id={}", escaped(owner)), b"{}", deadline).await
-    }
-
-    async fn post(self, fetcher: &Fetcher, url: &str, deadline: &Deadline) -> Result<FetchResponse, FetchError> {
-        let method = Method::Post { content_type: "application/json", authorization: None, body: b"{}" };
-        fetcher.send(FetchRequest { url, method, deadline }).await
+    /// Returns the request: to our own homeserver on behalf of the owner, to another one by the delay id alone.
+    fn at(self, api: &ClientApi, owner: Option<(&Homeserver<'_>, &str)>, id: &DelayId) -> EventRequest {
+        let path = self.below(api.delayed_events_path(), id);
+        match owner {
+            None => EventRequest { url: api.url(&path), authorization: None },
+            Some((homeserver, owner)) => EventRequest {
+                url: homeserver.api().url(&format!("{path}?user_id={}", escaped(owner))),
+                authorization: Some(homeserver.authorization()),
+            },
+        }
     }
 
     /// Reads a response by the table in `docs/protocol.md#delayed-events`. Only the homeserver's own word ends a delegation: a
@@ -279,6 +266,20 @@ impl Action {
 
     fn below(self, delayed_events: &str, id: &DelayId) -> String {
         format!("{delayed_events}/{}/{self}", escaped(id.secret()))
+    }
+}
+
+/// Request to act on a delayed event.
+struct EventRequest {
+    url: String,
+    authorization: Option<String>,
+}
+
+impl EventRequest {
+    async fn post(&self, fetcher: &Fetcher, deadline: &Deadline) -> Result<FetchResponse, FetchError> {
+        let authorization = self.authorization.as_deref();
+        let method = Method::Post { content_type: "application/json", authorization, body: b"{}" };
+        fetcher.send(FetchRequest { url: &self.url, method, deadline }).await
     }
 }
 

@@ -124,16 +124,10 @@ impl Homeserver<'_> {
 
     /// GETs `path` below `/_matrix/client/`.
     pub(super) async fn get(&self, path: &str, deadline: &Deadline) -> Result<FetchResponse, FetchError> {
-        let authorization = self.authorization();
-        let authorization = Some(authorization.as_str());
-        self.send(path, Method::Get { accept: None, authorization }, deadline).await
-    }
-
-    /// POSTs JSON to `path` below `/_matrix/client/`.
-    pub(super) async fn post(&self, path: &str, json: &[u8], deadline: &Deadline) -> Result<FetchResponse, FetchError> {
-        let authorization = self.authorization();
-        let authorization = Some(authorization.as_str());
-        self.send(path, Method::Post { content_type: "application/json", authorization, body: json }, deadline).await
+        let (url, authorization) = (self.api.url(path), self.authorization());
+        let method = Method::Get { accept: None, authorization: Some(&authorization) };
+        let request = FetchRequest { url: &url, method, deadline };
+        self.heeded(self.api.fetcher(self.fetchers).send(request).await)
     }
 
     /// POSTs JSON that must not arrive twice to `path` below `/_matrix/client/`.
@@ -147,11 +141,6 @@ impl Homeserver<'_> {
         let method = Method::Post { content_type: "application/json", authorization: Some(&authorization), body: json };
         let request = FetchRequest { url: &url, method, deadline };
         self.heeded(self.api.fetcher(self.fetchers).send_once(&request).await)
-    }
-
-    async fn send(&self, path: &str, method: Method<'_>, deadline: &Deadline) -> Result<FetchResponse, FetchError> {
-        let url = self.api.url(path);
-        self.heeded(self.api.fetcher(self.fetchers).send(FetchRequest { url: &url, method, deadline }).await)
     }
 
     /// Has the API looked up again, and soon, where it doesn't answer as a homeserver does.

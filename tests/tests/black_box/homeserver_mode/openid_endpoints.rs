@@ -2,7 +2,7 @@
 //! (`docs/protocol.md#the-openid-endpoints-in-homeserver-mode`): they are no way around the membership of the Matrix
 //! room, and leaves of the homeserver's own users are managed as their owner.
 //!
-//! Alice's and Bob's OpenID tokens are from their own homeservers; who is joined is what the worker's homeserver says.
+//! Alice's and Bob's OpenID tokens are from their own homeservers; the worker's homeserver reports the memberships.
 
 use black_box::{
     Answer, Departure, Deployment, EntryPoint, Homeserver, HomeserverQuestion, Member, Operation, Participant, Removal,
