@@ -311,6 +311,7 @@ impl<'a> HomeserverPlan<'a> {
                 state.client_well_known_requests += 1;
                 state.client_well_known.clone().unwrap_or_else(|| Reply::html(404))
             } else if let Some(path) = request.path.strip_prefix("/_matrix/client/") {
+                // By default its client-server API, if it has one, is elsewhere.
                 for_pages.check(&request, &strictness);
                 let versions = state.client_versions.clone().filter(|_| path == "versions");
                 versions.unwrap_or_else(|| Reply::html(404))

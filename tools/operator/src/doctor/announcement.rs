@@ -35,14 +35,14 @@ pub async fn examine(trust: Trust, service: &ServiceUrl, server_name: &ServerNam
 
 /// Fetches the file of `server_name`, judges it and returns it for the checks that read other keys of it.
 ///
-/// Of a name with a port the file may be at the name alone, too.
+/// Clients read the file of a name with a port at the name alone, too; the service doesn't, so that one isn't returned.
 pub(crate) async fn check(web: &Web, service: &ServiceUrl, server_name: &ServerName) -> Verdict<Response> {
     let verdict = check_at(web, service, server_name.as_str()).await;
     match (&verdict, server_name.port()) {
         ((_, None), Some(_)) => {
             let host = server_name.host().to_string();
             let without_port = check_at(web, service, &host).await;
-            if without_port.1.is_some() { without_port } else { verdict }
+            if without_port.1.is_some() { (without_port.0, None) } else { verdict }
         }
         _ => verdict,
     }
