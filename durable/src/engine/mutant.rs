@@ -88,6 +88,12 @@ pub enum Mutant {
     BelieveEarlyEnd,
     /// `room_finished` is believed, although participants are about to connect again.
     BelieveFinishedAnyway,
+    /// A 429 is taken to be about one delayed event only.
+    LimitOneByOne,
+    /// A restart that was refused for the homeserver's rate loses its turn.
+    LoseTurn,
+    /// That a restart is held back for the homeserver's rate isn't stored.
+    ForgetHeld,
 }
 
 #[cfg(feature = "mutants")]
@@ -101,7 +107,7 @@ mod switch {
 
     impl Mutant {
         /// All mutants.
-        pub const ALL: [Self; 39] = [
+        pub const ALL: [Self; 42] = [
             Self::IgnoreSid,
             Self::ForgetEndedConnections,
             Self::BelieveReconnecting,
@@ -141,6 +147,9 @@ mod switch {
             Self::BelieveSentRound,
             Self::BelieveEarlyEnd,
             Self::BelieveFinishedAnyway,
+            Self::LimitOneByOne,
+            Self::LoseTurn,
+            Self::ForgetHeld,
         ];
 
         /// Runs `body` with this mutant in the engines on this thread.
