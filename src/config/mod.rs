@@ -72,7 +72,7 @@ configuration! {
     /// homeserver mode: seconds that a token is valid, from `1` to `3600`
     "LIVEKIT_TOKEN_TTL_SECONDS" => token_ttl_s: u32 = default("3600", parse_token_ttl);
 
-    /// homeserver mode: seconds between two checks of the room's members; `0`: only when one connects
+    /// homeserver mode: seconds between two checks of the room's members; `0`: never
     "LIVEKIT_MEMBERSHIP_CHECK_INTERVAL_SECONDS" => membership_check_interval: Option<Duration> =
         default("60", parse_interval);
 

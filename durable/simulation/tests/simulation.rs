@@ -79,6 +79,8 @@ broken_by! {
     taking_a_limit_one_by_one: LimitOneByOne breaks InTurn;
     losing_a_turn: LoseTurn breaks InTurn;
     forgetting_what_is_held_back: ForgetHeld breaks KeptAlive;
+    checking_although_checks_are_off: CheckAnyway breaks Bounded;
+    seeking_only_the_connected: SeekOnlyConnected breaks NonMembersGo;
 }
 
 /// The promise that an engine with that mutant is first found to break.

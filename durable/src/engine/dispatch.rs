@@ -52,7 +52,7 @@ impl RoomEngine {
             })
             .map(|delegation| delegation.id)
             .collect();
-        let tracked = self.membership.poll_scopes(soon, sanity_check);
+        let tracked = self.membership.poll_scopes(now, soon, sanity_check);
         let delegations = of.iter().filter_map(|id| self.delegations.get(id)).map(|delegation| delegation.scope());
         let mut scopes = delegations.chain(tracked);
         let first = scopes.next()?;

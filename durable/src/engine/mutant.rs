@@ -94,6 +94,10 @@ pub enum Mutant {
     LoseTurn,
     /// That a restart is held back for the homeserver's rate isn't stored.
     ForgetHeld,
+    /// The members are checked when a participant connects, although the checks are off.
+    CheckAnyway,
+    /// Participants that aren't known to be connected aren't polled for.
+    SeekOnlyConnected,
 }
 
 #[cfg(feature = "mutants")]
@@ -107,7 +111,7 @@ mod switch {
 
     impl Mutant {
         /// All mutants.
-        pub const ALL: [Self; 42] = [
+        pub const ALL: [Self; 44] = [
             Self::IgnoreSid,
             Self::ForgetEndedConnections,
             Self::BelieveReconnecting,
@@ -150,6 +154,8 @@ mod switch {
             Self::LimitOneByOne,
             Self::LoseTurn,
             Self::ForgetHeld,
+            Self::CheckAnyway,
+            Self::SeekOnlyConnected,
         ];
 
         /// Runs `body` with this mutant in the engines on this thread.

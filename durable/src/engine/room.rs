@@ -61,7 +61,8 @@ pub struct EngineConfig {
     /// Interval of the sanity checks, polls of the SFU for all connected participants. `None`: no checks.
     pub sanity_check_interval: Option<Duration>,
     /// Interval of the sweeps, requests to our homeserver for the members of the Matrix room while a participant is
-    /// connected. `None`: only when a participant connects.
+    /// connected, and of polls for participants that may be. `None`: there are none, not even when a participant
+    /// connects.
     pub membership_check_interval: Option<Duration>,
 }
 
@@ -98,7 +99,7 @@ impl RoomEngine {
             delegations.remove(old);
         }
         let connected = delegations.values().any(|delegation| delegation.progress.state == State::Connected);
-        let membership = MembershipMonitor::load(config.membership_check_interval, now, tracked);
+        let membership = MembershipMonitor::load(config.membership_check_interval, now, tracked, handled_until);
         // The interval may have been changed meanwhile, or sanity checks switched on.
         let sanity_check_due = config
             .sanity_check_interval
