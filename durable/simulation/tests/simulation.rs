@@ -81,6 +81,7 @@ broken_by! {
     forgetting_what_is_held_back: ForgetHeld breaks KeptAlive;
     checking_although_checks_are_off: CheckAnyway breaks Bounded;
     seeking_only_the_connected: SeekOnlyConnected breaks NonMembersGo;
+    trusting_proxies: TrustProxies breaks AcknowledgedIsKept;
 }
 
 /// The promise that an engine with that mutant is first found to break.

@@ -98,6 +98,8 @@ pub enum Mutant {
     CheckAnyway,
     /// Participants that aren't known to be connected aren't polled for.
     SeekOnlyConnected,
+    /// A proxy's response is taken for the homeserver's own word.
+    TrustProxies,
 }
 
 #[cfg(feature = "mutants")]
@@ -111,7 +113,7 @@ mod switch {
 
     impl Mutant {
         /// All mutants.
-        pub const ALL: [Self; 44] = [
+        pub const ALL: [Self; 45] = [
             Self::IgnoreSid,
             Self::ForgetEndedConnections,
             Self::BelieveReconnecting,
@@ -156,6 +158,7 @@ mod switch {
             Self::ForgetHeld,
             Self::CheckAnyway,
             Self::SeekOnlyConnected,
+            Self::TrustProxies,
         ];
 
         /// Runs `body` with this mutant in the engines on this thread.

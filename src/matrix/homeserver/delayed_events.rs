@@ -6,7 +6,7 @@
 //! - where that is our own homeserver and the owner is known, the request is made with the `as_token` on behalf of
 //!   the owner;
 //! - the API is looked up each time; if that fails, the URL from the time of the delegation is used;
-//! - the status decides: see [`HomeserverAnswer::from_status`]. A 429 may say how long to wait;
+//! - the status decides: see [`HomeserverAnswer::of_response`]. A 429 may say how long to wait;
 //! - the look-up serves homeserver mode, where our homeserver knows the room and the delay of an event.
 
 use std::fmt;

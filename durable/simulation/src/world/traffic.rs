@@ -187,7 +187,7 @@ impl World {
         let lost = fails && self.dice.u8(..3) == 0;
         if fails && !lost {
             let reaches = self.dice.u8(..4) != 0;
-            return (reaches.then(|| Homeservers::failure(self.dice.u32(..4), self.dice.u64(0..120))), false);
+            return (reaches.then(|| Homeservers::failure(self.dice.u32(..8), self.dice.u64(0..120))), false);
         }
         let call = if restart { Call::Restart } else { Call::Send };
         let odd = self.dice.bool();
