@@ -3,8 +3,7 @@
 //! How it works:
 //! - a body with a `Content-Length` is read in one piece, or rejected by its length alone; any other is read as a
 //!   stream, up to the limit, and so is one that also has a `Transfer-Encoding`, beside which its length says nothing;
-//! - [`Fields`] is a JSON object from which an endpoint takes fields by name and type; [`Fields::expect_no_more`]
-//!   rejects the rest, so that each endpoint decides whether unknown fields are errors;
+//! - [`Fields`] is a JSON object from which an endpoint takes fields by name and type; the rest is ignored;
 //! - `null` counts as absent, because a missing field and a field of the wrong type have different error codes
 //!   (`docs/protocol.md#errors`);
 //! - errors name fields and never quote values, which may be tokens.
@@ -66,21 +65,21 @@ impl Fields {
         match self.take(name) {
             None => Ok(None),
             Some(Value::String(text)) => Ok(Some(text)),
-            Some(_) => Err(self.is(name, "of the wrong type")),
+            Some(_) => Err(self.wrong_type(name)),
         }
     }
 
     /// Takes a whole number.
     pub fn integer(&mut self, name: &str) -> Result<Option<i64>, ApiError> {
         let value = self.take(name);
-        value.map(|value| value.as_i64().ok_or_else(|| self.is(name, "of the wrong type"))).transpose()
+        value.map(|value| value.as_i64().ok_or_else(|| self.wrong_type(name))).transpose()
     }
 
     /// Drops a number that the service has no use for.
     pub fn ignore_number(&mut self, name: &str) -> Result<(), ApiError> {
         match self.take(name) {
             None | Some(Value::Number(_)) => Ok(()),
-            Some(_) => Err(self.is(name, "of the wrong type")),
+            Some(_) => Err(self.wrong_type(name)),
         }
     }
 
@@ -89,15 +88,7 @@ impl Fields {
         match self.take(name) {
             None => Ok(Self::default()),
             Some(Value::Object(fields)) => Ok(Self { within: format!("{}{name}.", self.within), fields }),
-            Some(_) => Err(self.is(name, "of the wrong type")),
-        }
-    }
-
-    /// Rejects fields that have not been taken.
-    pub fn expect_no_more(self) -> Result<(), ApiError> {
-        match self.fields.keys().next() {
-            None => Ok(()),
-            Some(unknown) => Err(self.is(unknown, "unknown")),
+            Some(_) => Err(self.wrong_type(name)),
         }
     }
 
@@ -105,9 +96,8 @@ impl Fields {
         self.fields.remove(name).filter(|value| !value.is_null())
     }
 
-    fn is(&self, name: &str, what: &str) -> ApiError {
-        let path: String = self.within.chars().chain(name.chars()).take(MAX_QUOTED_PATH).collect();
-        ApiError::NotJson(format!("{path} is {what}"))
+    fn wrong_type(&self, name: &str) -> ApiError {
+        ApiError::NotJson(format!("{}{name} is of the wrong type", self.within))
     }
 }
 
@@ -131,4 +121,3 @@ pub fn within(field: &'static str, value: String, max: usize) -> Result<String, 
 
 /// Length limit of identifiers, in bytes: that of the Matrix specification for its own.
 pub const MAX_ID: usize = 255;
-const MAX_QUOTED_PATH: usize = 80;

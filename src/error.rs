@@ -16,6 +16,7 @@ use crate::livekit::token::MintError;
 use crate::livekit::webhook::signature::SignatureError;
 use crate::matrix::federation::openid::OpenIdError;
 use crate::matrix::homeserver::client_api::ClientApiError;
+use crate::matrix::homeserver::delayed_events::Refusal;
 use crate::matrix::homeserver::{HomeserverError, HomeserverTokenError};
 use crate::rate_limit::OverLimit;
 
@@ -40,6 +41,9 @@ pub enum ApiError {
     /// Our homeserver left out this header, which names the requesting user or server.
     #[error("{0} is missing")]
     NoRequester(&'static str),
+    /// The operator has not allowed users of this homeserver.
+    #[error("Users of this homeserver may not use this service")]
+    HomeserverNotAllowed(String),
     /// The user, or a server, isn't in the Matrix room.
     #[error("Only members of the room may join its calls, and only on SFUs of its members' homeservers")]
     NotJoined,
@@ -68,6 +72,12 @@ pub enum ApiError {
     /// The caller may not delegate leaves.
     #[error("Users of this homeserver may not delegate leaves here")]
     DelegationForbidden,
+    /// The homeserver doesn't let this service keep the delayed leave.
+    #[error("delay_id can't be used: this service can't restart the delayed event at its homeserver")]
+    LeaveRefused(Refusal),
+    /// A request of the homeserver's took too long: it won't wait for the response any longer.
+    #[error("This took too long")]
+    OutOfTime,
     /// The homeserver's client-server API was not found, so its delayed events are out of reach.
     #[error("delay_id can't be used: the client-server API of openid_token.matrix_server_name was not found")]
     NoClientApi(ClientApiError),
@@ -121,17 +131,20 @@ impl ApiError {
     /// Returns the HTTP status.
     pub fn status(&self) -> u16 {
         match self {
-            Self::NotJson(_) | Self::BadJson(_) | Self::InvalidParam(_) | Self::NoClientApi(_) | Self::Unreadable => {
-                400
-            }
+            Self::NotJson(_)
+            | Self::BadJson(_)
+            | Self::InvalidParam(_)
+            | Self::NoClientApi(_)
+            | Self::LeaveRefused(_)
+            | Self::Unreadable => 400,
             Self::Unauthorized(_) | Self::Webhook(_) | Self::NotTheHomeserver(_) | Self::NoRequester(_) => 401,
-            Self::DelegationForbidden | Self::NotJoined | Self::NotOfOrigin => 403,
+            Self::DelegationForbidden | Self::HomeserverNotAllowed(_) | Self::NotJoined | Self::NotOfOrigin => 403,
             Self::Unrecognized => 404,
             Self::MethodNotAllowed(_) => 405,
             Self::TooLarge => 413,
             Self::RateLimited(_) | Self::RoomFull => 429,
             Self::Sfu(_) | Self::Mint(_) | Self::NotStored(_) => 500,
-            Self::MembershipUnknown(_) | Self::NotRelayed(_) => 502,
+            Self::MembershipUnknown(_) | Self::NotRelayed(_) | Self::OutOfTime => 502,
             Self::DelayedEventUnknown(_) | Self::Misconfigured(_) => 503,
             Self::Refused { status, .. } => *status,
         }
@@ -141,12 +154,14 @@ impl ApiError {
     pub fn errcode(&self) -> &'static str {
         match self {
             Self::NotJson(_) | Self::Unreadable => "M_NOT_JSON",
-            Self::BadJson(_) | Self::NoClientApi(_) => "M_BAD_JSON",
+            Self::BadJson(_) | Self::NoClientApi(_) | Self::LeaveRefused(_) => "M_BAD_JSON",
             Self::InvalidParam(_) => "M_INVALID_PARAM",
             Self::Unauthorized(_) | Self::Webhook(_) | Self::NoRequester(_) => "M_UNAUTHORIZED",
             Self::NotTheHomeserver(HomeserverTokenError::Missing) => "M_MISSING_TOKEN",
             Self::NotTheHomeserver(HomeserverTokenError::Wrong) => "M_UNKNOWN_TOKEN",
-            Self::DelegationForbidden | Self::NotJoined | Self::NotOfOrigin => "M_FORBIDDEN",
+            Self::DelegationForbidden | Self::HomeserverNotAllowed(_) | Self::NotJoined | Self::NotOfOrigin => {
+                "M_FORBIDDEN"
+            }
             Self::Unrecognized | Self::MethodNotAllowed(_) => "M_UNRECOGNIZED",
             Self::TooLarge => "M_TOO_LARGE",
             Self::RateLimited(_) | Self::RoomFull => "M_LIMIT_EXCEEDED",
@@ -156,6 +171,7 @@ impl ApiError {
             | Self::MembershipUnknown(_)
             | Self::DelayedEventUnknown(_)
             | Self::NotRelayed(_)
+            | Self::OutOfTime
             | Self::Misconfigured(_) => "M_UNKNOWN",
             Self::Refused { errcode, .. } => errcode,
         }
@@ -186,7 +202,9 @@ impl ApiError {
             Self::Mint(cause) => Some(cause.to_string()),
             Self::Webhook(cause) => Some(cause.to_string()),
             Self::NoClientApi(cause) => Some(cause.to_string()),
+            Self::LeaveRefused(cause) => Some(cause.to_string()),
             Self::RateLimited(cause) => Some(cause.to_string()),
+            Self::HomeserverNotAllowed(server) => Some(format!("{server} is not among LIVEKIT_ALLOWED_HOMESERVERS")),
             Self::NotStored(cause) | Self::NotRelayed(cause) => Some(cause.clone()),
             Self::MembershipUnknown(cause) | Self::DelayedEventUnknown(cause) => Some(cause.to_string()),
             _ => None,

@@ -6,10 +6,12 @@
 //!   private addresses;
 //! - every request has a [`Deadline`], which covers the response's body; the platform aborts the request when it
 //!   passes;
+//! - every request has a `User-Agent`: none leaves a worker by itself, and many sites refuse requests without one;
 //! - redirects are never followed: they are responses like others, so that no secret travels to another host;
 //! - a body is read up to a limit, by its declared length where that can be trusted and as a stream otherwise; a
 //!   response whose body isn't read must be discarded, to free its connection.
 
+use std::fmt;
 use std::pin::pin;
 use std::rc::Rc;
 use std::time::Duration;
@@ -65,35 +67,39 @@ extern "C" {
 }
 
 impl Fetcher {
-    /// Sends `request`, and waits for the head of the response.
+    /// Sends `request`, and waits for the head of the response. Where the connection breaks before that, the request
+    /// is sent once more before its deadline.
     pub async fn send(&self, request: FetchRequest<'_>) -> Result<FetchResponse, FetchError> {
+        match self.send_once(&request).await {
+            // A server closes an idle connection just as it is used again.
+            Err(FetchError::Lost(_)) if !request.deadline.passed() => self.send_once(&request).await,
+            outcome => outcome,
+        }
+    }
+
+    /// Sends a `request` that must not be repeated, and waits for the head of the response.
+    pub async fn send_once(&self, request: &FetchRequest<'_>) -> Result<FetchResponse, FetchError> {
         let init = RequestInit::new();
         init.set_redirect(RequestRedirect::Manual);
         init.set_signal(Some(&request.deadline.signal));
-        match request.method {
-            Method::Get { accept: None, authorization: None } => {}
-            Method::Get { accept, authorization } => {
-                let headers = web_sys::Headers::new()?;
-                for (name, value) in [("Accept", accept), ("Authorization", authorization)] {
-                    if let Some(value) = value {
-                        headers.set(name, value)?;
-                    }
-                }
-                init.set_headers(&headers);
-            }
+        let headers = web_sys::Headers::new()?;
+        headers.set("User-Agent", USER_AGENT)?;
+        let (name, value, authorization) = match request.method {
+            Method::Get { accept, authorization } => ("Accept", accept, authorization),
             Method::Post { content_type, authorization, body } => {
                 init.set_method("POST");
                 init.set_body(&Uint8Array::from(body));
-                let headers = web_sys::Headers::new()?;
-                headers.set("Content-Type", content_type)?;
-                if let Some(authorization) = authorization {
-                    headers.set("Authorization", authorization)?;
-                }
-                init.set_headers(&headers);
+                ("Content-Type", Some(content_type), authorization)
+            }
+        };
+        for (name, value) in [(name, value), ("Authorization", authorization)] {
+            if let Some(value) = value {
+                headers.set(name, value)?;
             }
         }
+        init.set_headers(&headers);
         let response = JsFuture::from(self.fetch(request.url, &init)?).await?;
-        Ok(FetchResponse(response.unchecked_into()))
+        FetchResponse(response.unchecked_into()).of_the_server()
     }
 }
 
@@ -160,6 +166,18 @@ impl Deadline {
 pub struct FetchResponse(Response);
 
 impl FetchResponse {
+    /// Fails for a response that Cloudflare gives in the server's place: on the edge a failed connection looks like
+    /// that, and so does anything that Cloudflare takes for an attack.
+    fn of_the_server(self) -> Result<Self, FetchError> {
+        let error = match self.status() {
+            status @ (520..=527 | 530) => FetchError::Cloudflare(status),
+            _ if self.header("cf-mitigated").is_some_and(|how| how.trim() == "challenge") => FetchError::Challenged,
+            _ => return Ok(self),
+        };
+        self.discard();
+        Err(error)
+    }
+
     /// Returns the HTTP status.
     pub fn status(&self) -> u16 {
         self.0.status()
@@ -214,12 +232,37 @@ pub enum FetchError {
     /// The deadline has passed.
     #[error("no answer in time")]
     TimedOut,
-    /// No connection, no TLS, or a broken connection; with the message of the platform.
+    /// No connection, or no TLS; with the message of the platform.
     #[error("{0}")]
     Failed(String),
+    /// The connection was closed before the head of the response; with the message of the platform.
+    #[error("{0}")]
+    Lost(String),
+    /// Cloudflare has no response of the server, with the status that it gives instead.
+    #[error(fmt = explain)]
+    Cloudflare(u16),
+    /// Cloudflare asks for a browser in place of the server's response.
+    #[error(
+        "Cloudflare challenges this service like a browser (cf-mitigated): let it pass Bot Fight Mode and the WAF of that zone"
+    )]
+    Challenged,
     /// The response is larger than the limit.
     #[error("the answer is too large")]
     TooLarge,
+}
+
+/// Writes what Cloudflare's own statuses mean ([Cloudflare, "5xx
+/// errors"](https://developers.cloudflare.com/support/troubleshooting/http-status-codes/cloudflare-5xx-errors/)).
+fn explain(status: &u16, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    let cause = match status {
+        521 => "nobody listens there",
+        522 | 523 => "its address isn't reached",
+        524 => "it takes too long",
+        525 | 526 => "its certificate isn't valid",
+        530 => "its name isn't resolved",
+        _ => "it sends no valid response",
+    };
+    write!(f, "Cloudflare has no answer of the server: {cause} ({status})")
 }
 
 impl From<JsValue> for FetchError {
@@ -232,6 +275,7 @@ impl From<JsValue> for FetchError {
                 Some(message) if message.starts_with(INTERNAL_ERROR) => Self::Failed(format!(
                     "no connection: its name isn't resolved, nobody listens, or its certificate isn't trusted (the platform says: {message})"
                 )),
+                Some(message) if message.starts_with(CONNECTION_LOST) => Self::Lost(message),
                 Some(message) if !message.contains("://") && !message.contains('?') => Self::Failed(message),
                 _ => Self::Failed("the request failed".to_owned()),
             },
@@ -239,10 +283,14 @@ impl From<JsValue> for FetchError {
     }
 }
 
+/// `User-Agent` of every request.
+pub const USER_AGENT: &str = concat!("matrixrtc-edge/", env!("CARGO_PKG_VERSION"));
 /// Limit for the body of a JSON response in bytes, unless a longer one is expected.
 pub const MAX_JSON_BODY: usize = 64 * 1024;
 /// Limit for the body of an error in bytes.
 pub const MAX_ERROR_BODY: usize = 16 * 1024;
+/// Start of the runtime's message about a connection that the server has closed.
+const CONNECTION_LOST: &str = "Network connection lost";
 const CONFIGURED_BINDING: &str = "CONFIGURED";
 /// Start of the message that the runtime sends in place of the cause; in workerd alone, the runtime has logged the
 /// cause under the reference that follows.

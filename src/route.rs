@@ -50,12 +50,16 @@ impl Endpoint {
         if let Some(matrix) = segments.iter().position(|segment| *segment == "_matrix") {
             return match &segments[matrix + 1..] {
                 ["app", "v1", "ping"] => Some(Self::Ping),
-                [api, "v1", rest @ ..] | [api, "unstable", "io.element.msc4195", rest @ ..] => match (*api, rest) {
-                    ("client", ["rtc", "livekit", "get_token"]) => Some(Self::ClientGetToken),
-                    ("federation", ["rtc", "livekit", "get_token"]) => Some(Self::FederationGetToken),
-                    ("client", ["rtc", "livekit", "delegate_delayed_leave"]) => Some(Self::ClientDelegateDelayedLeave),
-                    _ => None,
-                },
+                [api, "v1", rest @ ..] | [api, "unstable", "org.matrix.msc4195" | "io.element.msc4195", rest @ ..] => {
+                    match (*api, rest) {
+                        ("client", ["rtc", "livekit", "get_token"]) => Some(Self::ClientGetToken),
+                        ("federation", ["rtc", "livekit", "get_token"]) => Some(Self::FederationGetToken),
+                        ("client", ["rtc", "livekit", "delegate_delayed_leave"]) => {
+                            Some(Self::ClientDelegateDelayedLeave)
+                        }
+                        _ => None,
+                    }
+                }
                 _ => None,
             };
         }

@@ -174,6 +174,7 @@ impl<'a> Service<'a> {
             fetchers: fetchers.clone(),
             policy: self.config.addresses,
             dns_over_https_url: Rc::clone(&self.config.dns_over_https_url),
+            overrides: Rc::clone(&self.config.federation_url_overrides),
             wait_until: Rc::clone(&wait_until),
         };
         let client_apis = ClientApis {
@@ -227,7 +228,10 @@ fn report(log: &Log, error: &ApiError, endpoint: Option<Endpoint>) {
         ApiError::DelayedEventUnknown(_) => (Level::Warn, "delayed event lookup failed"),
         ApiError::NotRelayed(_) => (Level::Warn, "token relay failed"),
         ApiError::NoClientApi(_) => (Level::Warn, "client-server API not found"),
+        ApiError::LeaveRefused(_) => (Level::Warn, "delayed leave not taken over"),
+        ApiError::OutOfTime => (Level::Warn, "response out of time"),
         ApiError::RateLimited(_) => (Level::Warn, "rate limit reached"),
+        ApiError::HomeserverNotAllowed(_) => (Level::Info, "homeserver not allowed"),
         ApiError::RoomFull => (Level::Warn, "room full"),
         _ => (Level::Debug, "request rejected"),
     };

@@ -25,12 +25,13 @@ use crate::config::reader::Reader;
 pub use crate::config::reader::{ConfigErrors, Problem, Unreadable};
 use crate::config::table::configuration;
 pub use crate::config::table::{Presence, Variable};
-pub use crate::config::values::FullAccess;
+pub use crate::config::values::HomeserverList;
 use crate::config::values::{
-    parse_address_policy, parse_bool, parse_interval, parse_level, parse_location_hint, parse_overrides,
-    parse_resolver, parse_sfu_url, parse_token_ttl,
+    parse_address_policy, parse_bool, parse_interval, parse_level, parse_location_hint, parse_number, parse_overrides,
+    parse_resolver, parse_seconds, parse_sfu_url, parse_token_ttl,
 };
 use crate::livekit::keys::ApiKeys;
+use crate::livekit::room_service::RoomSettings;
 use crate::livekit::sfu_url::SfuUrl;
 use crate::log::Level;
 use crate::matrix::federation::discovery::AddressPolicy;
@@ -42,10 +43,11 @@ configuration! {
     "LIVEKIT_URL" => sfu: SfuUrl = required(parse_sfu_url);
 
     /// server names, by commas or spaces, whose users create rooms; `*` alone: all
-    "LIVEKIT_FULL_ACCESS_HOMESERVERS" => full_access: FullAccess = required(FullAccess::parse);
+    "LIVEKIT_FULL_ACCESS_HOMESERVERS" => full_access: HomeserverList = required(HomeserverList::parse);
 
     /// seconds between two checks that connected participants are on the SFU; `0`: once an hour
-    "LIVEKIT_SANITY_CHECK_INTERVAL_SECONDS" => sanity_check_interval: Option<Duration> = default("0", parse_interval);
+    "LIVEKIT_SANITY_CHECK_INTERVAL_SECONDS" => sanity_check_interval: Option<Duration> =
+        default("300", parse_interval);
 
     /// `debug`, `info`, `warn` or `error`
     "LIVEKIT_LOG_LEVEL" => log_level: Level = default("info", parse_level);
@@ -53,11 +55,21 @@ configuration! {
     /// `name=url,name=url`: client-server APIs that aren't looked up; may be private
     "LIVEKIT_CS_API_URL_OVERRIDES" => cs_api_url_overrides: Rc<BTreeMap<ServerName, Url>> = default("", parse_overrides);
 
+    /// `name=url,name=url`: federation APIs that aren't looked up; may be private
+    "LIVEKIT_FEDERATION_URL_OVERRIDES" => federation_url_overrides: Rc<BTreeMap<ServerName, Url>> =
+        default("", parse_overrides);
+
+    /// server names, by commas or spaces, whose users receive tokens, beside those with full access; `*` alone: all
+    "LIVEKIT_ALLOWED_HOMESERVERS" => allowed_homeservers: HomeserverList = default("*", HomeserverList::parse);
+
     /// whether participants may change their own name and metadata on the SFU
     "LIVEKIT_CAN_UPDATE_OWN_METADATA" => can_update_own_metadata: bool = default("false", parse_bool);
 
     /// whether users of other homeservers may publish media
     "LIVEKIT_RESTRICTED_CAN_PUBLISH" => restricted_can_publish: bool = default("true", parse_bool);
+
+    /// whether users of other homeservers may hand over their leaves, in rooms that exist
+    "LIVEKIT_RESTRICTED_CAN_DELEGATE" => restricted_can_delegate: bool = default("true", parse_bool);
 
     /// whether homeservers may have private addresses; for a test setup
     "LIVEKIT_ALLOW_PRIVATE_ADDRESSES" => addresses: AddressPolicy = default("false", parse_address_policy);
@@ -69,12 +81,25 @@ configuration! {
     /// where Cloudflare makes the rooms' objects: `wnam`, `enam`, `sam`, `weur`, `eeur`, `apac`, `oc`, `afr`, `me`
     "LIVEKIT_LOCATION_HINT" => location_hint: Option<LocationHint> = optional(parse_location_hint);
 
-    /// homeserver mode: seconds that a token is valid, from `1` to `3600`
+    /// seconds that a token is valid, from `1` to `3600`
     "LIVEKIT_TOKEN_TTL_SECONDS" => token_ttl_s: u32 = default("3600", parse_token_ttl);
+
+    /// seconds after which the SFU closes a room that was never joined; `0`: as the SFU is configured
+    "LIVEKIT_ROOM_EMPTY_TIMEOUT_SECONDS" => room_empty_timeout_s: u32 = default("300", parse_seconds);
+
+    /// seconds after which the SFU closes a room that every participant has left; `0`: as the SFU is configured
+    "LIVEKIT_ROOM_DEPARTURE_TIMEOUT_SECONDS" => room_departure_timeout_s: u32 = default("20", parse_seconds);
+
+    /// participants that a room takes at a time; `0`: as the SFU is configured
+    "LIVEKIT_ROOM_MAX_PARTICIPANTS" => room_max_participants: u32 = default("0", parse_number);
 
     /// homeserver mode: seconds between two checks of the room's members; `0`: never
     "LIVEKIT_MEMBERSHIP_CHECK_INTERVAL_SECONDS" => membership_check_interval: Option<Duration> =
         default("60", parse_interval);
+
+    /// homeserver mode: server names, by commas or spaces, whose users may publish on this SFU; `*` alone: all
+    "LIVEKIT_REMOTE_CAN_PUBLISH_HOMESERVERS" => remote_can_publish_homeservers: HomeserverList =
+        default("*", HomeserverList::parse);
 
     group keys: ApiKeys {
         /// the SFU's API key; required, unless `LIVEKIT_KEYS` is set
@@ -93,6 +118,11 @@ configuration! {
         /// homeserver mode: `hs_token` of the registration file (a secret)
         "LIVEKIT_HS_TOKEN";
     }
+
+    group require_membership: bool {
+        /// whether users must be joined to the Matrix room, by whichever endpoint they come; needs homeserver mode, where it is `true` by default
+        "LIVEKIT_REQUIRE_MEMBERSHIP";
+    }
 }
 
 impl Config {
@@ -102,6 +132,21 @@ impl Config {
     /// Fails with every variable that is missing or wrong.
     pub fn from_lookup(lookup: impl Fn(&str) -> Option<String>) -> Result<Self, ConfigErrors> {
         Self::from_source(|variable| Ok(lookup(variable)))
+    }
+
+    /// Returns the settings of the rooms that the service creates.
+    pub fn room_settings(&self) -> RoomSettings {
+        RoomSettings {
+            empty_timeout_s: self.room_empty_timeout_s,
+            departure_timeout_s: self.room_departure_timeout_s,
+            max_participants: self.room_max_participants,
+        }
+    }
+
+    /// Whether users of `server` may receive tokens: users with full access and those of our own homeserver always may.
+    pub fn allows(&self, server: &ServerName) -> bool {
+        let is_ours = || self.application_service.as_ref().is_some_and(|service| service.server_name() == server);
+        self.allowed_homeservers.includes(server) || self.full_access.includes(server) || is_ours()
     }
 
     /// Reads the configuration from a `source` that may fail to return an existing value. No default takes the place
@@ -141,6 +186,14 @@ mod tests {
     const SANITY_CHECK_INTERVAL_SECONDS: &str = "LIVEKIT_SANITY_CHECK_INTERVAL_SECONDS";
     const LOG_LEVEL: &str = "LIVEKIT_LOG_LEVEL";
     const CS_API_URL_OVERRIDES: &str = "LIVEKIT_CS_API_URL_OVERRIDES";
+    const FEDERATION_URL_OVERRIDES: &str = "LIVEKIT_FEDERATION_URL_OVERRIDES";
+    const ALLOWED_HOMESERVERS: &str = "LIVEKIT_ALLOWED_HOMESERVERS";
+    const RESTRICTED_CAN_DELEGATE: &str = "LIVEKIT_RESTRICTED_CAN_DELEGATE";
+    const ROOM_EMPTY_TIMEOUT_SECONDS: &str = "LIVEKIT_ROOM_EMPTY_TIMEOUT_SECONDS";
+    const ROOM_DEPARTURE_TIMEOUT_SECONDS: &str = "LIVEKIT_ROOM_DEPARTURE_TIMEOUT_SECONDS";
+    const ROOM_MAX_PARTICIPANTS: &str = "LIVEKIT_ROOM_MAX_PARTICIPANTS";
+    const REMOTE_CAN_PUBLISH_HOMESERVERS: &str = "LIVEKIT_REMOTE_CAN_PUBLISH_HOMESERVERS";
+    const REQUIRE_MEMBERSHIP: &str = "LIVEKIT_REQUIRE_MEMBERSHIP";
     const CAN_UPDATE_OWN_METADATA: &str = "LIVEKIT_CAN_UPDATE_OWN_METADATA";
     const RESTRICTED_CAN_PUBLISH: &str = "LIVEKIT_RESTRICTED_CAN_PUBLISH";
     const ALLOW_PRIVATE_ADDRESSES: &str = "LIVEKIT_ALLOW_PRIVATE_ADDRESSES";
@@ -172,7 +225,13 @@ mod tests {
         assert_eq!(config.keys.signing().name, "devkey");
         assert!(config.full_access.includes(&ServerName::parse("example.net:8448").unwrap()));
         assert!(!config.full_access.includes(&ServerName::parse("example.net").unwrap()));
-        assert_eq!(config.sanity_check_interval, None);
+        assert_eq!(config.sanity_check_interval, Some(Duration::from_secs(300)));
+        assert!(config.federation_url_overrides.is_empty());
+        assert_eq!(config.allowed_homeservers, HomeserverList::All);
+        assert_eq!(config.remote_can_publish_homeservers, HomeserverList::All);
+        assert!(config.restricted_can_delegate && !config.require_membership);
+        assert_eq!((config.room_empty_timeout_s, config.room_departure_timeout_s), (300, 20));
+        assert_eq!(config.room_max_participants, 0);
         assert!(config.restricted_can_publish && !config.can_update_own_metadata);
         assert_eq!(config.addresses, AddressPolicy::PublicOnly);
         assert!(config.application_service.is_none());
@@ -203,6 +262,18 @@ mod tests {
     }
 
     #[test]
+    fn membership_is_required_in_homeserver_mode_and_cannot_be_without_it() {
+        let mode = [(AS_TOKEN, "as"), (HS_TOKEN, "hs"), (HS_SERVER_NAME, "example.com")];
+        let required = |value| config(&[mode.as_slice(), &[(REQUIRE_MEMBERSHIP, value)]].concat());
+        assert!(required("").unwrap().require_membership && required("true").unwrap().require_membership);
+        assert!(!required("false").unwrap().require_membership);
+        assert!(!config(&[(REQUIRE_MEMBERSHIP, "false")]).unwrap().require_membership);
+        assert_eq!(config(&[(REQUIRE_MEMBERSHIP, "true")]).unwrap_err(), [REQUIRE_MEMBERSHIP]);
+        // What is wrong is homeserver mode.
+        assert_eq!(config(&[(REQUIRE_MEMBERSHIP, "true"), mode[0], mode[1]]).unwrap_err(), [HS_SERVER_NAME]);
+    }
+
+    #[test]
     fn a_wrong_value_is_an_error_that_does_not_repeat_it() {
         for (variable, value) in [
             (URL, "sfu.example.com:value"),
@@ -224,6 +295,14 @@ mod tests {
             (TOKEN_TTL_SECONDS, "3601"),
             (TOKEN_TTL_SECONDS, "-1"),
             (MEMBERSHIP_CHECK_INTERVAL_SECONDS, "value"),
+            (FEDERATION_URL_OVERRIDES, "example.com=ftp://value"),
+            (ALLOWED_HOMESERVERS, "*, value.example"),
+            (RESTRICTED_CAN_DELEGATE, "value"),
+            (ROOM_EMPTY_TIMEOUT_SECONDS, "value"),
+            (ROOM_DEPARTURE_TIMEOUT_SECONDS, "-1"),
+            (ROOM_MAX_PARTICIPANTS, "4294967296"),
+            (REMOTE_CAN_PUBLISH_HOMESERVERS, "https://value"),
+            (REQUIRE_MEMBERSHIP, "value"),
         ] {
             let lookup = |name: &str| match name == variable {
                 true => Some(value.to_owned()),
@@ -248,9 +327,16 @@ mod tests {
             (LOCATION_HINT, " weur\n"),
             (TOKEN_TTL_SECONDS, "60"),
             (MEMBERSHIP_CHECK_INTERVAL_SECONDS, "0"),
+            (FEDERATION_URL_OVERRIDES, "example.com=http://10.0.0.1:8448"),
+            (ALLOWED_HOMESERVERS, "example.org"),
+            (RESTRICTED_CAN_DELEGATE, "false"),
+            (ROOM_EMPTY_TIMEOUT_SECONDS, "0"),
+            (ROOM_DEPARTURE_TIMEOUT_SECONDS, " 60"),
+            (ROOM_MAX_PARTICIPANTS, "50"),
+            (REMOTE_CAN_PUBLISH_HOMESERVERS, "example.net example.org"),
         ])
         .unwrap();
-        assert_eq!(config.full_access, FullAccess::Everybody);
+        assert_eq!(config.full_access, HomeserverList::All);
         assert_eq!(config.sanity_check_interval, Some(Duration::from_secs(30)));
         assert_eq!(config.log_level, Level::Warn);
         let urls: Vec<_> = config.cs_api_url_overrides.values().map(Url::as_str).collect();
@@ -260,6 +346,19 @@ mod tests {
         assert_eq!(config.location_hint.map(LocationHint::as_str), Some("weur"));
         assert_eq!(config.token_ttl_s, 60);
         assert_eq!(config.membership_check_interval, None);
+        assert_eq!(
+            config.federation_url_overrides.values().map(Url::as_str).collect::<Vec<_>>(),
+            ["http://10.0.0.1:8448/"]
+        );
+        assert!(!config.restricted_can_delegate);
+        assert_eq!((config.room_empty_timeout_s, config.room_departure_timeout_s), (0, 60));
+        assert_eq!(config.room_max_participants, 50);
+        for (list, server) in
+            [(&config.allowed_homeservers, "example.org"), (&config.remote_can_publish_homeservers, "example.net")]
+        {
+            assert!(list.includes(&ServerName::parse(server).unwrap()));
+            assert!(!list.includes(&ServerName::parse("example.com").unwrap()));
+        }
     }
 
     const HOMESERVER_MODE: [&str; 3] = [AS_TOKEN, HS_TOKEN, HS_SERVER_NAME];

@@ -4,10 +4,11 @@
 //! - a source returns the text of a variable, `None`, or [`Unreadable`] for an existing secret that can't be read now;
 //! - white space alone counts as no value;
 //! - each method returns `None` after it has noted a problem, so that the caller goes on to the next variable;
-//! - the variables that only make sense together (the keys, homeserver mode) have a method of their own.
+//! - the variables that depend on others (the keys, homeserver mode and what needs it) have a method of their own.
 
 use std::fmt;
 
+use crate::config::values::parse_bool;
 use crate::livekit::keys::ApiKeys;
 use crate::matrix::homeserver::{ApplicationService, Token};
 use crate::matrix::ids::server_name::ServerName;
@@ -153,6 +154,22 @@ impl<S: Fn(&str) -> Result<Option<String>, Unreadable>> Reader<S> {
         let server_name = self.given(HS_SERVER_NAME, server_name, parse_name);
         Some(Some(ApplicationService::new(server_name?, as_token?, hs_token?)))
     }
+
+    /// Reads `LIVEKIT_REQUIRE_MEMBERSHIP`: by default `true` in homeserver mode, which alone can know members.
+    pub(super) fn require_membership(&mut self) -> Option<bool> {
+        let wanted = self.optional(REQUIRE_MEMBERSHIP, parse_bool)?;
+        let in_mode = [AS_TOKEN, HS_TOKEN, HS_SERVER_NAME].into_iter().any(|variable| match (self.source)(variable) {
+            Ok(value) => value.is_some_and(|value| !value.trim().is_empty()),
+            Err(Unreadable) => true,
+        });
+        match wanted {
+            Some(true) if !in_mode => self.problem(
+                REQUIRE_MEMBERSHIP,
+                format!("is true without homeserver mode ({AS_TOKEN}, {HS_TOKEN}, {HS_SERVER_NAME}), in which alone the members of a Matrix room are known"),
+            ),
+            _ => Some(wanted.unwrap_or(in_mode)),
+        }
+    }
 }
 
 const KEY: &str = "LIVEKIT_KEY";
@@ -161,4 +178,5 @@ const KEYS: &str = "LIVEKIT_KEYS";
 const AS_TOKEN: &str = "LIVEKIT_AS_TOKEN";
 const HS_TOKEN: &str = "LIVEKIT_HS_TOKEN";
 const HS_SERVER_NAME: &str = "LIVEKIT_HS_SERVER_NAME";
+const REQUIRE_MEMBERSHIP: &str = "LIVEKIT_REQUIRE_MEMBERSHIP";
 pub(super) const UNREADABLE: &str = "can't be read from the Secrets Store";

@@ -12,22 +12,29 @@ use crate::log::Level;
 use crate::matrix::federation::discovery::AddressPolicy;
 use crate::matrix::ids::server_name::ServerName;
 
-/// Homeservers whose users may create rooms and delegate leaves.
+/// Homeservers that a variable lists, or all of them.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum FullAccess {
+pub enum HomeserverList {
     /// All homeservers.
-    Everybody,
+    All,
     /// The listed homeservers.
     Listed(BTreeSet<ServerName>),
 }
 
-impl FullAccess {
-    /// Whether users of `server` have full access.
+impl HomeserverList {
+    /// Whether `server` is among them.
     pub fn includes(&self, server: &ServerName) -> bool {
         match self {
-            Self::Everybody => true,
+            Self::All => true,
             Self::Listed(servers) => servers.contains(server),
         }
+    }
+
+    /// Returns the entry that differs from `server` by capital letters only. Server names are compared exactly, so it
+    /// is likely a mistake.
+    pub fn in_other_capitals(&self, server: &ServerName) -> Option<&ServerName> {
+        let Self::Listed(servers) = self else { return None };
+        servers.iter().find(|entry| *entry != server && entry.as_str().eq_ignore_ascii_case(server.as_str()))
     }
 
     pub(super) fn parse(text: &str) -> Result<Self, String> {
@@ -35,7 +42,7 @@ impl FullAccess {
             text.split(|c: char| c == ',' || c.is_whitespace()).filter(|entry| !entry.is_empty()).collect();
         match entries.as_slice() {
             [] => Err("is empty".to_owned()),
-            ["*"] => Ok(Self::Everybody),
+            ["*"] => Ok(Self::All),
             entries if entries.contains(&"*") => Err("`*` must be its only entry".to_owned()),
             entries => (entries.iter().enumerate())
                 .map(|(n, entry)| ServerName::parse(entry).map_err(|error| format!("entry {} is {error}", n + 1)))
@@ -58,6 +65,14 @@ pub(super) fn parse_interval(text: &str) -> Result<Option<Duration>, String> {
         Ok(seconds) => Ok(Some(Duration::from_secs(seconds.into()))),
         Err(_) => Err("is not a whole number of seconds".to_owned()),
     }
+}
+
+pub(super) fn parse_seconds(text: &str) -> Result<u32, String> {
+    text.trim().parse().map_err(|_| "is not a whole number of seconds".to_owned())
+}
+
+pub(super) fn parse_number(text: &str) -> Result<u32, String> {
+    text.trim().parse().map_err(|_| "is not a whole number".to_owned())
 }
 
 pub(super) fn parse_level(text: &str) -> Result<Level, String> {

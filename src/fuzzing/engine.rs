@@ -97,7 +97,7 @@ impl Room {
                         restricted: who & 0x40 != 0,
                         delay_id,
                         delay_timeout,
-                        restarted_at: (who & 0x80 != 0).then(|| self.now),
+                        restarted_at: (who & 0x80 != 0).then_some(self.now),
                     }));
                 }
             }

@@ -1,7 +1,6 @@
 //! Bodies of requests for tokens, in both modes.
 
 use delegated_leaves::{DelayedEventsUrl, Delegate, RoomCommand, ServerName as LeaveServerName};
-use serde_json::Value;
 
 use super::{SECRET, assert_crosses_to_the_object, first_line};
 use crate::body::MAX_ID;
@@ -23,16 +22,16 @@ pub fn client_bodies(data: &[u8]) {
             check_token_request(request);
         }
         Err(error) => {
-            check_error(&error, data);
+            check_error(&error);
             assert!(delegation.is_err());
         }
     }
     if let Err(error) = delegation {
-        check_error(&error, data);
+        check_error(&error);
     }
     match TokenRequest::from_sfu_get(data) {
         Ok(request) => check_token_request(request),
-        Err(error) => check_error(&error, data),
+        Err(error) => check_error(&error),
     }
 }
 
@@ -79,19 +78,19 @@ pub fn homeserver_bodies(data: &[u8]) {
         assert!(service.verify(Some(header)).is_err() || token == Some(SECRET));
     }
     match ClientTokenRequest::from_body(body) {
-        Ok(request) => check_membership(&request.membership),
-        Err(error) => check_error(&error, body),
+        Ok(request) => check_membership(&request.membership, &request.url),
+        Err(error) => check_error(&error),
     }
     match FederationTokenRequest::from_body(body) {
-        Ok(request) => check_membership(&request.membership),
-        Err(error) => check_error(&error, body),
+        Ok(request) => check_membership(&request.membership, &request.url),
+        Err(error) => check_error(&error),
     }
     match LeaveRequest::from_body(body) {
-        Ok(request) => check_membership(&request.membership),
-        Err(error) => check_error(&error, body),
+        Ok(request) => check_membership(&request.membership, request.url.as_deref().unwrap_or("wss://sfu.example.com")),
+        Err(error) => check_error(&error),
     }
     if let Err(error) = check_ping(body) {
-        check_error(&error, body);
+        check_error(&error);
     }
 }
 
@@ -102,28 +101,21 @@ fn check_requester<R: Requester>(header: &str) {
 }
 
 /// Asserts that another homeserver reads a membership as it is relayed.
-fn check_membership(membership: &Membership) {
+fn check_membership(membership: &Membership, url: &str) {
     let Ok(alice) = UserId::parse("@alice:example.com") else { return };
-    assert!(membership.slot_id.len() <= MAX_ID && membership.member_id.len() <= MAX_ID && membership.url.len() <= 1024);
-    let relayed = membership.to_federation_body(&alice).to_string();
+    assert!(membership.slot_id.len() <= MAX_ID && membership.member_id.len() <= MAX_ID && url.len() <= 1024);
+    if url.is_empty() {
+        return;
+    }
+    let relayed = membership.to_federation_body(&alice, url).to_string();
     let read = FederationTokenRequest::from_body(relayed.as_bytes()).ok();
-    assert_eq!(read.as_ref().map(|request| &request.membership), Some(membership));
-    assert_eq!(read.map(|request| request.user_id).as_deref(), Some(alice.as_str()));
+    assert_eq!(read.as_ref().map(|request| (&request.membership, request.url.as_str())), Some((membership, url)));
+    assert_eq!(read.map(|request| request.user), Some(alice));
 }
 
-/// Asserts that an error is the caller's own fault, and quotes no value of the body. The names of unknown fields may be
-/// quoted.
-fn check_error(error: &ApiError, body: &[u8]) {
+/// Asserts that an error is the caller's own fault, and quotes no value of the body.
+fn check_error(error: &ApiError) {
     assert!(matches!(error.status(), 400 | 401), "{}", error.status());
     let texts = format!("{}{}", error.body(), error.cause().unwrap_or_default());
-    let names_a_secret = serde_json::from_slice(body).is_ok_and(|body: Value| has_name(&body, SECRET));
-    assert!(names_a_secret || !texts.contains(SECRET), "an error quotes a value");
-}
-
-fn has_name(value: &Value, name: &str) -> bool {
-    match value {
-        Value::Object(fields) => fields.iter().any(|(key, value)| key.contains(name) || has_name(value, name)),
-        Value::Array(values) => values.iter().any(|value| has_name(value, name)),
-        _ => false,
-    }
+    assert!(!texts.contains(SECRET), "an error quotes a value");
 }

@@ -29,6 +29,19 @@ pub struct RoomService<'a> {
     pub sfu: &'a SfuUrl,
     /// The key that signs the requests.
     pub key: &'a ApiKey,
+    /// Settings of the rooms that it creates.
+    pub rooms: RoomSettings,
+}
+
+/// Settings of a room, which the SFU takes when it is created. For each, 0 is the SFU's own setting.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RoomSettings {
+    /// Time in s after which a room that was never joined is closed.
+    pub empty_timeout_s: u32,
+    /// Time in s after which a room that every participant has left is closed.
+    pub departure_timeout_s: u32,
+    /// Participants at a time.
+    pub max_participants: u32,
 }
 
 impl RoomService<'_> {
@@ -36,12 +49,20 @@ impl RoomService<'_> {
     pub async fn create_room(&self, name: &RoomName) -> Result<(), RoomServiceError> {
         let request = CreateRoomRequest {
             name: name.to_string(),
-            empty_timeout: EMPTY_TIMEOUT_S,
-            max_participants: 0,
-            departure_timeout: DEPARTURE_TIMEOUT_S,
+            empty_timeout: self.rooms.empty_timeout_s,
+            max_participants: self.rooms.max_participants,
+            departure_timeout: self.rooms.departure_timeout_s,
         };
         self.call("CreateRoom", Grant::CreateRoom, request.encode_to_vec()).await?.discard();
         Ok(())
+    }
+
+    /// Whether the SFU has the room `name`.
+    pub async fn has_room(&self, name: &RoomName) -> Result<bool, RoomServiceError> {
+        let request = ListRoomsRequest { name: name.to_string() };
+        let response = self.call("ListRooms", Grant::ListRooms, request.encode_to_vec()).await?;
+        // A list without rooms has no bytes, and one with rooms has this one.
+        Ok(!response.body(MAX_ANSWER).await?.is_empty())
     }
 
     /// Queries one participant of a room. `None` where the SFU reports that it has no such participant.
@@ -50,7 +71,8 @@ impl RoomService<'_> {
         room: &RoomName,
         identity: &Identity,
     ) -> Result<Option<Participant>, RoomServiceError> {
-        let request = RoomParticipantIdentity { room: room.to_string(), identity: identity.to_string() };
+        let request =
+            RoomParticipantIdentity { room: room.to_string(), identity: identity.to_string(), revoke_token_ts: 0 };
         let response = self.query("GetParticipant", room, request.encode_to_vec()).await?;
         Ok(response.map(|response| decode::<ParticipantInfo>(&response)).transpose()?.map(Participant::from))
     }
@@ -63,13 +85,18 @@ impl RoomService<'_> {
         Ok(response.participants.into_iter().map(Participant::from).collect())
     }
 
-    /// Ends the connections of one participant of a room. It can join again with a token that is still valid.
+    /// Ends the connections of one participant of a room. Where the SFU knows how, tokens issued until now admit it no
+    /// more; otherwise it can join again with one that is still valid.
     pub async fn remove_participant(
         &self,
         room: &RoomName,
         identity: &Identity,
     ) -> Result<RemovalAnswer, RoomServiceError> {
-        let request = RoomParticipantIdentity { room: room.to_string(), identity: identity.to_string() };
+        let request = RoomParticipantIdentity {
+            room: room.to_string(),
+            identity: identity.to_string(),
+            revoke_token_ts: i64::try_from(clock::now_ms() / 1000).unwrap_or_default(),
+        };
         let grant = Grant::Administer { room: room.as_str() };
         self.remove("RemoveParticipant", grant, request.encode_to_vec()).await
     }
@@ -226,6 +253,16 @@ struct RoomParticipantIdentity {
     room: String,
     #[prost(string, tag = "2")]
     identity: String,
+    /// Of RemoveParticipant only.
+    #[prost(int64, tag = "3")]
+    revoke_token_ts: i64,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct ListRoomsRequest {
+    /// On the wire a list of one name.
+    #[prost(string, tag = "1")]
+    name: String,
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -274,8 +311,6 @@ impl From<ParticipantInfo> for Participant {
 }
 
 const PROTOBUF: &str = "application/protobuf";
-const EMPTY_TIMEOUT_S: u32 = 300;
-const DEPARTURE_TIMEOUT_S: u32 = 20;
 /// Limit for a list of participants in bytes: room for a thousand of them with their metadata.
 const MAX_ANSWER: usize = 8 * 1024 * 1024;
 const TIMEOUT: Duration = Duration::from_secs(10);

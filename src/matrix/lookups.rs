@@ -1,11 +1,12 @@
 //! Look-ups by server name: concurrent callers share one, and its outcome is kept for as long as it is valid.
 //!
 //! How it works:
-//! - a table per isolate has an entry for each name: a promise while the look-up runs, then the outcome with its
+//! - a table per isolate has an entry for each name: the start of the look-up while it runs, then the outcome with its
 //!   lifetime;
 //! - the look-up runs as a promise of its own, and `wait_until` keeps its invocation alive, so that it ends even if
 //!   the first caller has disconnected;
-//! - callers wait for the promise up to their own deadline, and read the outcome from the table;
+//! - the first caller waits for the promise, the others look into the table every few milliseconds, each up to its own
+//!   deadline: a promise of another request sometimes resumes its waiters within that request, where they may do no I/O;
 //! - a look-up that is still pending after 15 s died with its invocation, and is started again;
 //! - the table is bounded, in entries and in bytes, because callers choose the names and their servers the outcomes.
 
@@ -18,6 +19,7 @@ use std::time::Duration;
 use js_sys::Promise;
 use js_sys::futures::{JsFuture, future_to_promise};
 use wasm_bindgen::JsValue;
+use worker::Delay;
 
 use crate::clock;
 use crate::fetch::Deadline;
@@ -31,7 +33,7 @@ pub struct SingleFlightCache<V>(RefCell<HashMap<ServerName, Known<V>>>);
 
 #[derive(Clone)]
 enum Known<V> {
-    Pending { promise: Promise, since: u64 },
+    Pending { since: u64 },
     Found { outcome: V, until: u64 },
 }
 
@@ -64,13 +66,30 @@ impl<V: Weigh + Clone + 'static> SingleFlightCache<V> {
         look_up: impl Future<Output = (V, Duration)> + 'static,
     ) -> Option<V> {
         let now = clock::now_ms();
-        let pending = match lookups.with(|known| known.0.borrow().get(name).cloned()) {
-            Some(Known::Found { outcome, until }) if now < until => return Some(outcome),
-            Some(Known::Pending { promise, since }) if now < since + STUCK_MS => promise,
-            _ => Self::start(lookups, name, now, wait_until, look_up),
-        };
-        // The outcome is in the table.
-        let _ = deadline.bound(JsFuture::from(pending)).await?;
+        match lookups.with(|known| known.0.borrow().get(name).cloned()) {
+            Some(Known::Found { outcome, until }) if now < until => Some(outcome),
+            Some(Known::Pending { since }) if now < since + STUCK_MS => {
+                deadline.bound(Self::wait(lookups, name)).await.flatten()
+            }
+            _ => {
+                let promise = Self::start(lookups, name, now, wait_until, look_up);
+                // The outcome is in the table.
+                let _ = deadline.bound(JsFuture::from(promise)).await?;
+                Self::outcome(lookups, name)
+            }
+        }
+    }
+
+    /// Waits for the look-up of another request. Returns `None` where it has come to nothing.
+    async fn wait(lookups: &'static LocalKey<Self>, name: &ServerName) -> Option<V> {
+        let is_pending = || lookups.with(|known| matches!(known.0.borrow().get(name), Some(Known::Pending { .. })));
+        while is_pending() {
+            Delay::from(TABLE_INTERVAL).await;
+        }
+        Self::outcome(lookups, name)
+    }
+
+    fn outcome(lookups: &'static LocalKey<Self>, name: &ServerName) -> Option<V> {
         match lookups.with(|known| known.0.borrow().get(name).cloned()) {
             Some(Known::Found { outcome, .. }) => Some(outcome),
             _ => None,
@@ -80,6 +99,14 @@ impl<V: Weigh + Clone + 'static> SingleFlightCache<V> {
     /// Drops the outcome for `name`: the next caller looks it up again.
     pub fn forget(&self, name: &ServerName) {
         self.0.borrow_mut().remove(name);
+    }
+
+    /// Drops the outcome for `name` after `lifetime`, unless it is dropped sooner.
+    pub fn forget_after(&self, name: &ServerName, lifetime: Duration) {
+        let latest = clock::now_ms() + u64::try_from(lifetime.as_millis()).unwrap_or(u64::MAX / 2);
+        if let Some(Known::Found { until, .. }) = self.0.borrow_mut().get_mut(name) {
+            *until = latest.min(*until);
+        }
     }
 
     fn start(
@@ -100,10 +127,9 @@ impl<V: Weigh + Clone + 'static> SingleFlightCache<V> {
             Ok(JsValue::UNDEFINED)
         });
         wait_until(&promise);
-        let pending = Known::Pending { promise: promise.clone(), since: now };
         lookups.with(|known| {
             known.make_room(now, 0);
-            known.0.borrow_mut().insert(name.clone(), pending);
+            known.0.borrow_mut().insert(name.clone(), Known::Pending { since: now });
         });
         promise
     }
@@ -137,3 +163,5 @@ const MAX_KNOWN: usize = 1_000;
 const MAX_BYTES: usize = 1024 * 1024;
 /// A look-up that started this long ago has died with its invocation.
 const STUCK_MS: u64 = 15_000;
+/// Interval at which callers look for the outcome of another request's look-up.
+const TABLE_INTERVAL: Duration = Duration::from_millis(20);

@@ -99,7 +99,7 @@ pub fn delegated_name(body: &[u8]) -> Option<ServerName> {
         #[serde(rename = "m.server")]
         server: String,
     }
-    let body: Body = serde_json::from_slice(body).ok()?;
+    let body: Body = serde_json::from_slice(without_byte_order_mark(body)).ok()?;
     ServerName::parse(&body.server).ok()
 }
 
@@ -116,11 +116,16 @@ pub fn client_base_url(body: &[u8]) -> Option<Url> {
     struct Homeserver {
         base_url: String,
     }
-    let body: Body = serde_json::from_slice(body).ok()?;
+    let body: Body = serde_json::from_slice(without_byte_order_mark(body)).ok()?;
     let base_url = body.homeserver.base_url;
     // The path behind the base URL must stay one.
     let url = (base_url.len() <= MAX_BASE_URL).then(|| Url::parse(&base_url).ok()).flatten()?;
     (url.scheme() == "https" && url.has_host() && is_plain(&url)).then_some(url)
+}
+
+/// Skips the mark that some editors put at the start of a file. JSON has none, but browsers skip it too.
+fn without_byte_order_mark(body: &[u8]) -> &[u8] {
+    body.strip_prefix(b"\xef\xbb\xbf").unwrap_or(body)
 }
 
 /// Returns whether a URL has no more than scheme, host, port and path.
@@ -204,6 +209,15 @@ mod tests {
         {
             assert_eq!(base(body), None, "{body}");
         }
+    }
+
+    #[test]
+    fn a_byte_order_mark_is_skipped() {
+        let server = "\u{feff}{\"m.server\":\"hs.example.com:443\"}";
+        assert_eq!(delegated_name(server.as_bytes()), ServerName::parse("hs.example.com:443").ok());
+        let client = "\u{feff}{\"m.homeserver\":{\"base_url\":\"https://cs.example.com\"}}";
+        assert_eq!(client_base_url(client.as_bytes()).map(String::from), Some("https://cs.example.com/".into()));
+        assert_eq!(delegated_name("\u{feff}\u{feff}{}".as_bytes()), None);
     }
 
     #[test]

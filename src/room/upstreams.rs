@@ -54,7 +54,8 @@ pub struct WorkerUpstreams<'a> {
 
 impl Upstreams for WorkerUpstreams<'_> {
     async fn perform(&self, request: Request) -> Outcome {
-        let sfu = RoomService { fetchers: &self.fetchers, sfu: &self.config.sfu, key: self.config.keys.signing() };
+        let (sfu, key) = (&self.config.sfu, self.config.keys.signing());
+        let sfu = RoomService { fetchers: &self.fetchers, sfu, key, rooms: self.config.room_settings() };
         let service = self.config.application_service.as_ref();
         match request {
             Request::Restart(event) => {

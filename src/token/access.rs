@@ -3,62 +3,75 @@
 //! How it works:
 //! - the entry point decides: an OpenID token gives full or restricted access, by its homeserver; homeserver mode
 //!   gives local or federated access, to members of a Matrix room;
-//! - from it follow the rights to create the room and to publish, and the lifetime of the token;
-//! - in homeserver mode it also has the Matrix room, whose membership the participant must keep.
+//! - from it follow the rights to create the room and to publish;
+//! - for restricted access it also says why the room isn't created, since operators look for that.
 
-use crate::config::Config;
-use crate::matrix::ids::room_id::RoomId;
+use crate::config::{Config, HomeserverList};
+use crate::matrix::ids::server_name::ServerName;
 
 /// Permissions of a caller, by the entry point of the request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Access {
     /// OpenID token of a homeserver in `LIVEKIT_FULL_ACCESS_HOMESERVERS`.
     Full,
-    /// OpenID token of another homeserver.
-    Restricted,
-    /// Request through our homeserver, of its own user, who is a member of this room.
-    Local(RoomId),
-    /// Request through our homeserver, of another homeserver's user, who is a member of this room.
-    Federated(RoomId),
+    /// OpenID token of another homeserver, which is this one.
+    Restricted(ServerName),
+    /// Request through our homeserver, of its own user.
+    Local,
+    /// Request through our homeserver, of a user of this other one.
+    Federated(ServerName),
 }
 
 impl Access {
     pub fn name(&self) -> &'static str {
         match self {
             Self::Full => "full",
-            Self::Restricted => "restricted",
-            Self::Local(_) => "local",
+            Self::Restricted(_) => "restricted",
+            Self::Local => "local",
             Self::Federated(_) => "federated",
         }
     }
 
     pub fn creates_rooms(&self) -> bool {
-        !matches!(self, Self::Restricted)
+        !matches!(self, Self::Restricted(_))
+    }
+
+    /// Returns the reason for not creating the room, for the log.
+    pub fn why_no_room(&self, full_access: &HomeserverList) -> Option<String> {
+        let Self::Restricted(homeserver) = self else { return None };
+        Some(match full_access.in_other_capitals(homeserver) {
+            Some(entry) => {
+                format!("LIVEKIT_FULL_ACCESS_HOMESERVERS has {entry}, which differs from {homeserver} by capitals only")
+            }
+            None => format!("{homeserver} isn't in LIVEKIT_FULL_ACCESS_HOMESERVERS"),
+        })
     }
 
     pub fn can_publish(&self, config: &Config) -> bool {
         match self {
-            Self::Full | Self::Local(_) => true,
-            Self::Restricted => config.restricted_can_publish,
-            // These users publish on the SFU of their own homeserver.
-            Self::Federated(_) => false,
-        }
-    }
-
-    pub fn token_lifetime_s(&self, config: &Config) -> u32 {
-        match self {
-            Self::Full | Self::Restricted => TOKEN_LIFETIME_S,
-            Self::Local(_) | Self::Federated(_) => config.token_ttl_s,
-        }
-    }
-
-    /// Returns the Matrix room in which membership was verified.
-    pub fn matrix_room(&self) -> Option<&RoomId> {
-        match self {
-            Self::Full | Self::Restricted => None,
-            Self::Local(room) | Self::Federated(room) => Some(room),
+            Self::Full | Self::Local => true,
+            Self::Restricted(_) => config.restricted_can_publish,
+            Self::Federated(origin) => config.remote_can_publish_homeservers.includes(origin),
         }
     }
 }
 
-const TOKEN_LIFETIME_S: u32 = 3600;
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_room_that_is_not_created_has_a_reason() {
+        let name = |text| ServerName::parse(text).unwrap();
+        let listed = HomeserverList::Listed([name("Example.org"), name("example.com")].into());
+        let why = |access: Access| access.why_no_room(&listed).unwrap_or_default();
+        assert!(
+            why(Access::Restricted(name("example.org"))).contains("Example.org, which differs from example.org by")
+        );
+        let expected = "example.net isn't in LIVEKIT_FULL_ACCESS_HOMESERVERS";
+        assert_eq!(why(Access::Restricted(name("example.net"))), expected);
+        for access in [Access::Full, Access::Local, Access::Federated(name("example.net"))] {
+            assert_eq!(access.why_no_room(&listed), None);
+        }
+    }
+}

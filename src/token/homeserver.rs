@@ -9,7 +9,10 @@
 //!   ours, and the token in its response is passed on;
 //! - a request that another homeserver relays is for one of its users, who gets federated access;
 //! - a delegated leave must be a delayed event of this user in this room, looked up at our homeserver, which also has
-//!   its delay.
+//!   its delay;
+//! - the homeserver gives up after 30 s, so every response comes within 25 s, whatever the other side does.
+
+use std::time::Duration;
 
 use delegated_leaves::Delegate;
 use futures_util::future::join;
@@ -17,17 +20,17 @@ use serde_json::{Value, json};
 
 use crate::clock;
 use crate::error::ApiError;
+use crate::fetch::Deadline;
 use crate::log::Level;
 use crate::matrix::homeserver::client_api::{ClientApiError, ClientApis};
 use crate::matrix::homeserver::members::Party;
 use crate::matrix::homeserver::relay::Relayed;
 use crate::matrix::homeserver::{ApplicationService, Homeserver};
-use crate::matrix::ids::room_id::RoomId;
 use crate::matrix::ids::server_name::ServerName;
 use crate::matrix::ids::user_id::UserId;
 use crate::token::access::Access;
 use crate::token::homeserver_request::{ClientTokenRequest, FederationTokenRequest, LeaveRequest, Membership};
-use crate::token::{JoinGrant, TokenService};
+use crate::token::{JoinGrant, TokenService, expect_joined};
 
 /// A request that has proven to come from our homeserver.
 pub enum HomeserverRequest {
@@ -50,11 +53,14 @@ pub struct HomeserverMode<'a> {
 impl HomeserverMode<'_> {
     /// Returns the body of the response: `{"jwt"}` for a token, `{}` for a leave.
     pub async fn respond(&self, request: HomeserverRequest) -> Result<Value, ApiError> {
-        match request {
-            HomeserverRequest::Token(user, request) => self.token(user, request).await,
-            HomeserverRequest::FederatedToken(origin, request) => self.federated_token(origin, request).await,
-            HomeserverRequest::Leave(user, request) => self.delegate(user, request).await,
-        }
+        let response = async {
+            match request {
+                HomeserverRequest::Token(user, request) => self.token(user, request).await,
+                HomeserverRequest::FederatedToken(origin, request) => self.federated_token(origin, request).await,
+                HomeserverRequest::Leave(user, request) => self.delegate(user, request).await,
+            }
+        };
+        Deadline::after(RESPONSE_TIMEOUT).bound(response).await.unwrap_or(Err(ApiError::OutOfTime))
     }
 
     /// Issues a token for our SFU, or relays the request to the homeserver of another one.
@@ -62,42 +68,46 @@ impl HomeserverMode<'_> {
         let started = clock::now_ms();
         self.tokens.limits.check_user(&user).await?;
         let homeserver = self.homeserver().await.map_err(|error| ApiError::MembershipUnknown(error.into()))?;
-        let membership = request.membership;
+        let ClientTokenRequest { server, url, membership } = request;
         let is_user_joined = expect_joined(&homeserver, &membership.room, Party::User(&user));
-        match request.server.filter(|server| server != self.service.server_name()) {
+        match server.filter(|server| server != self.service.server_name()) {
             None => {
                 is_user_joined.await?;
-                self.issue_token(user, &membership, Access::Local(membership.room.clone()), started).await
+                self.issue_token(user, &url, membership, Access::Local, started).await
             }
             Some(server) => {
                 let is_server_joined = expect_joined(&homeserver, &membership.room, Party::Server(&server));
                 let (is_user_joined, is_server_joined) = join(is_user_joined, is_server_joined).await;
                 is_user_joined.and(is_server_joined)?;
-                self.relay(&homeserver, &user, &server, &membership, started).await
+                self.relay(&homeserver, &user, &server, &url, &membership, started).await
             }
         }
     }
 
     async fn federated_token(&self, origin: ServerName, request: FederationTokenRequest) -> Result<Value, ApiError> {
         let started = clock::now_ms();
-        let user = UserId::parse(&request.user_id).ok().filter(|user| user.server_name() == origin.as_str());
-        let user = user.ok_or(ApiError::NotOfOrigin)?;
+        let FederationTokenRequest { user, url, membership } = request;
+        if user.server_name() != origin.as_str() {
+            return Err(ApiError::NotOfOrigin);
+        }
+        self.tokens.expect_allowed(&origin)?;
         self.tokens.limits.check_user(&user).await?;
         let homeserver = self.homeserver().await.map_err(|error| ApiError::MembershipUnknown(error.into()))?;
-        let membership = request.membership;
         let (are_we_joined, is_user_joined) = join(
             expect_joined(&homeserver, &membership.room, Party::Server(self.service.server_name())),
             expect_joined(&homeserver, &membership.room, Party::User(&user)),
         )
         .await;
         are_we_joined.and(is_user_joined)?;
-        self.issue_token(user, &membership, Access::Federated(membership.room.clone()), started).await
+        self.issue_token(user, &url, membership, Access::Federated(origin), started).await
     }
 
     async fn delegate(&self, user: UserId, request: LeaveRequest) -> Result<Value, ApiError> {
         self.tokens.limits.check_user(&user).await?;
-        let LeaveRequest { membership, delay_id } = request;
-        self.expect_our_sfu(&membership)?;
+        let LeaveRequest { url, membership, delay_id } = request;
+        if let Some(url) = url {
+            self.expect_our_sfu(&url)?;
+        }
         let no_such_event = || ApiError::InvalidParam("delay_id is no delayed event of this user and room".to_owned());
         let delay_id = delay_id.ok_or_else(no_such_event)?;
         let homeserver = self.homeserver().await.map_err(|error| ApiError::DelayedEventUnknown(error.into()))?;
@@ -127,24 +137,28 @@ impl HomeserverMode<'_> {
     async fn issue_token(
         &self,
         user: UserId,
-        membership: &Membership,
+        url: &str,
+        membership: Membership,
         access: Access,
         started: u64,
     ) -> Result<Value, ApiError> {
-        self.expect_our_sfu(membership)?;
+        self.expect_our_sfu(url)?;
         let join = JoinGrant {
             identity: membership.identity_of(&user),
             user,
             room: membership.livekit_room(),
             access,
-            delegate: None,
-            checked_in_ms: clock::now_ms().saturating_sub(started),
+            matrix_room: Some(membership.room),
+            leave: None,
+            openid_ms: None,
+            membership_ms: Some(clock::now_ms().saturating_sub(started)),
         };
         Ok(json!({"jwt": self.tokens.issue_token(join).await?}))
     }
 
-    fn expect_our_sfu(&self, membership: &Membership) -> Result<(), ApiError> {
-        match membership.is_on(self.tokens.config.sfu.client()) {
+    /// Checks that `url` is that of our SFU. A slash at the end doesn't matter.
+    fn expect_our_sfu(&self, url: &str) -> Result<(), ApiError> {
+        match url.trim_end_matches('/') == self.tokens.config.sfu.client().trim_end_matches('/') {
             true => Ok(()),
             false => Err(ApiError::InvalidParam("url is not that of this homeserver's SFU".to_owned())),
         }
@@ -155,11 +169,12 @@ impl HomeserverMode<'_> {
         homeserver: &Homeserver<'_>,
         user: &UserId,
         server: &ServerName,
+        url: &str,
         membership: &Membership,
         started: u64,
     ) -> Result<Value, ApiError> {
         let checked = clock::now_ms();
-        let response = homeserver.relay(server, FEDERATION_GET_TOKEN, &membership.to_federation_body(user)).await;
+        let response = homeserver.relay(server, &FEDERATION_GET_TOKEN, &membership.to_federation_body(user, url)).await;
         let jwt = token_of(response.map_err(|error| ApiError::NotRelayed(error.to_string()))?)?;
         let fields = json!({
             "user": user.as_str(),
@@ -170,14 +185,6 @@ impl HomeserverMode<'_> {
         });
         self.tokens.log.write(Level::Info, "token relayed", fields);
         Ok(json!({"jwt": jwt}))
-    }
-}
-
-async fn expect_joined(homeserver: &Homeserver<'_>, room: &RoomId, party: Party<'_>) -> Result<(), ApiError> {
-    match homeserver.is_joined(room, party).await {
-        Ok(true) => Ok(()),
-        Ok(false) => Err(ApiError::NotJoined),
-        Err(error) => Err(ApiError::MembershipUnknown(error)),
     }
 }
 
@@ -198,8 +205,14 @@ fn token_of(response: Relayed) -> Result<String, ApiError> {
     content["jwt"].as_str().map(str::to_owned).ok_or_else(malformed)
 }
 
-/// The unstable form, which homeservers implement today.
-const FEDERATION_GET_TOKEN: &str = "/_matrix/federation/unstable/io.element.msc4195/rtc/livekit/get_token";
+/// The unstable form, which homeservers forward today, and the stable one.
+const FEDERATION_GET_TOKEN: [&str; 2] = [
+    "/_matrix/federation/unstable/io.element.msc4195/rtc/livekit/get_token",
+    "/_matrix/federation/v1/rtc/livekit/get_token",
+];
+
+/// Limit for a response, below the 30 s of the homeserver and the 25 s that are documented.
+const RESPONSE_TIMEOUT: Duration = Duration::from_secs(24);
 
 #[cfg(test)]
 mod tests {

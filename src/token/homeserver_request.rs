@@ -5,7 +5,7 @@
 //! - the header is `X-Matrix-User-Identifier` for a client, and `X-Matrix-Origin` for another homeserver; our
 //!   homeserver sets it, and a missing or malformed one is an error;
 //! - all three bodies share [`MembershipBody`]; each endpoint takes at most one field more;
-//! - unknown fields are ignored, unlike in the bodies of `docs/protocol.md#request-bodies`, because homeservers may add some;
+//! - unknown fields are ignored, because homeservers may add some;
 //! - wrong types are reported first, then missing fields, then malformed values.
 
 use delegated_leaves::{DelayId, Identity, RoomName};
@@ -50,16 +50,14 @@ impl Requester for ServerName {
     }
 }
 
-/// A member of a call, and the SFU to join.
+/// A member of a call.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Membership {
-    /// `url` of the SFU.
-    pub url: String,
     /// `room_id`: the Matrix room.
     pub room: RoomId,
     /// `slot_id`: the call in it.
     pub slot_id: String,
-    /// `member_id`.
+    /// `member_id`, or `member.id`.
     pub member_id: String,
 }
 
@@ -74,16 +72,12 @@ impl Membership {
         Identity::of_homeserver_member(user.as_str(), &self.member_id)
     }
 
-    /// Whether the SFU is the one at `url`.
-    pub fn is_on(&self, url: &str) -> bool {
-        self.url.trim_end_matches('/') == url.trim_end_matches('/')
-    }
-
-    /// Returns the body of the request by which the homeserver of `user` requests a token from another one.
-    pub fn to_federation_body(&self, user: &UserId) -> Value {
+    /// Returns the body of the request by which the homeserver of `user` requests a token from another one,
+    /// for the SFU at `url`.
+    pub fn to_federation_body(&self, user: &UserId, url: &str) -> Value {
         json!({
             "user_id": user.as_str(),
-            "url": self.url,
+            "url": url,
             "room_id": self.room.as_str(),
             "slot_id": self.slot_id,
             "member_id": self.member_id,
@@ -96,7 +90,9 @@ impl Membership {
 pub struct ClientTokenRequest {
     /// `server_name`: the homeserver that has the SFU. `None` for the own homeserver of the user.
     pub server: Option<ServerName>,
-    /// The member and the call to join.
+    /// `url` of the SFU to join.
+    pub url: String,
+    /// The member, and the call.
     pub membership: Membership,
 }
 
@@ -106,19 +102,22 @@ impl ClientTokenRequest {
         let mut fields = Fields::parse(body)?;
         let body = MembershipBody::take(&mut fields)?;
         let server_name = fields.text("server_name")?;
-        let membership = body.into_membership()?;
+        let (url, membership) = body.into_membership()?;
+        let url = required("url", url)?;
         let server = server_name.map(|name| ServerName::parse(&name)).transpose();
         let server = server.map_err(|_| ApiError::InvalidParam("server_name is malformed".to_owned()))?;
-        Ok(Self { server, membership })
+        Ok(Self { server, url, membership })
     }
 }
 
 /// Another homeserver's request for a token for one of its users.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FederationTokenRequest {
-    /// `user_id`, unparsed: a malformed one is rejected like another homeserver's user.
-    pub user_id: String,
-    /// The member and the call to join.
+    /// `user_id`.
+    pub user: UserId,
+    /// `url` of the SFU to join.
+    pub url: String,
+    /// The member, and the call.
     pub membership: Membership,
 }
 
@@ -129,14 +128,18 @@ impl FederationTokenRequest {
         let body = MembershipBody::take(&mut fields)?;
         let user_id = fields.text("user_id")?;
         let user_id = required("user_id", user_id)?;
-        let membership = body.into_membership()?;
-        Ok(Self { user_id, membership })
+        let (url, membership) = body.into_membership()?;
+        let url = required("url", url)?;
+        let user = UserId::parse(&user_id).map_err(|_| ApiError::InvalidParam("user_id is malformed".to_owned()))?;
+        Ok(Self { user, url, membership })
     }
 }
 
 /// A user's request to delegate a delayed leave.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LeaveRequest {
+    /// `url` of the SFU. The merged text of MSC4195 has none here.
+    pub url: Option<String>,
     /// The member to whom the leave belongs.
     pub membership: Membership,
     /// `delay_id`: the identifier of the delayed event. `None` for a text that is no such identifier.
@@ -150,8 +153,8 @@ impl LeaveRequest {
         let body = MembershipBody::take(&mut fields)?;
         let delay_id = fields.text("delay_id")?;
         let delay_id = DelayId::new(required("delay_id", delay_id)?).ok();
-        let membership = body.into_membership()?;
-        Ok(Self { membership, delay_id })
+        let (url, membership) = body.into_membership()?;
+        Ok(Self { url: url.filter(|url| !url.is_empty()), membership, delay_id })
     }
 }
 
@@ -172,22 +175,23 @@ struct MembershipBody {
 
 impl MembershipBody {
     fn take(fields: &mut Fields) -> Result<Self, ApiError> {
-        Ok(Self {
-            url: fields.text("url")?,
-            room_id: fields.text("room_id")?,
-            slot_id: fields.text("slot_id")?,
-            member_id: fields.text("member_id")?,
-        })
+        let (url, room_id, slot_id) = (fields.text("url")?, fields.text("room_id")?, fields.text("slot_id")?);
+        let member_id = match fields.text("member_id")? {
+            // Some clients send `member`, as to the endpoints with an OpenID token.
+            None => fields.object("member")?.text("id")?,
+            member_id => member_id,
+        };
+        Ok(Self { url, room_id, slot_id, member_id })
     }
 
-    /// Reports missing fields before malformed ones.
-    fn into_membership(self) -> Result<Membership, ApiError> {
-        let url = within("url", required("url", self.url)?, MAX_URL)?;
+    /// Reports missing fields before malformed ones. The URL may be absent, where the endpoint allows that.
+    fn into_membership(self) -> Result<(Option<String>, Membership), ApiError> {
+        let url = self.url.map(|url| within("url", url, MAX_URL)).transpose()?;
         let room_id = required_id("room_id", self.room_id)?;
         let slot_id = required_id("slot_id", self.slot_id)?;
         let member_id = required_id("member_id", self.member_id)?;
         let room = RoomId::parse(&room_id).map_err(|_| ApiError::InvalidParam("room_id is malformed".to_owned()))?;
-        Ok(Membership { url, room, slot_id, member_id })
+        Ok((url, Membership { room, slot_id, member_id }))
     }
 }
 
@@ -223,7 +227,7 @@ mod tests {
         let membership = request.membership;
         assert_eq!(membership.livekit_room().as_str(), "krj2dgxw2K6EOm9he4GfQJ6JsSVWfJ8a7BkyjZcSmxs");
         assert_eq!(membership.identity_of(&alice).as_str(), "M3VnsLXrkbxIDINXO64u8PZzFyD9ZYFiQULR2dshWYs");
-        assert!(membership.is_on("wss://sfu.example.com") && !membership.is_on("wss://sfu.example.com/x"));
+        assert_eq!(request.url, "wss://sfu.example.com/");
         assert_eq!(request.server.unwrap().as_str(), "example.org");
     }
 
@@ -241,6 +245,7 @@ mod tests {
                 let needed = match field {
                     "user_id" => [false, true, false],
                     "delay_id" => [false, false, true],
+                    "url" => [true, true, false],
                     _ => [true; 3],
                 };
                 for (outcome, needed) in outcomes.into_iter().zip(needed) {
@@ -252,6 +257,24 @@ mod tests {
                 }
             }
         }
+    }
+
+    #[test]
+    fn the_member_may_be_an_object() {
+        let with = |member: Value, member_id: Value| {
+            let mut body = body();
+            body["member"] = member;
+            body["member_id"] = member_id;
+            read(ClientTokenRequest::from_body, &body).map(|request| request.membership.member_id)
+        };
+        let member = json!({"id": "memberXYZ", "claimed_user_id": "@alice:example.com", "more": {}});
+        assert_eq!(with(member.clone(), Value::Null), Ok("memberXYZ".to_owned()));
+        assert_eq!(with(member, json!("memberABC")), Ok("memberABC".to_owned()));
+        assert_eq!(with(json!(["anything"]), json!("memberABC")), Ok("memberABC".to_owned()));
+        assert!(matches!(with(json!({}), Value::Null), Err(ApiError::BadJson(text)) if text.contains("member_id")));
+        assert!(
+            matches!(with(json!({"id": 5}), Value::Null), Err(ApiError::NotJson(text)) if text.contains("member.id"))
+        );
     }
 
     #[test]
@@ -275,6 +298,12 @@ mod tests {
             assert!(matches!(outcome, Err(ApiError::InvalidParam(text)) if text.contains(field)), "{field}");
             body["member_id"] = Value::Null;
             assert!(matches!(read(ClientTokenRequest::from_body, &body), Err(ApiError::BadJson(_))), "{field}");
+        }
+        for user_id in ["bob", "@bob", "@bob:", "https://example.com"] {
+            let mut body = body();
+            body["user_id"] = user_id.into();
+            let outcome = read(FederationTokenRequest::from_body, &body);
+            assert!(matches!(outcome, Err(ApiError::InvalidParam(text)) if text.contains("user_id")), "{user_id}");
         }
         let mut body = body();
         body["delay_id"] = "..".into();

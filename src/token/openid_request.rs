@@ -3,7 +3,8 @@
 //! How it works:
 //! - `/get_token` and `/delegate_delayed_leave` share one body, `/sfu/get` has the legacy one; both share the structs
 //!   of the OpenID token and of the delayed leave;
-//! - first the body is read field by field: wrong types and unknown fields are `M_NOT_JSON`;
+//! - first the body is read field by field: wrong types are `M_NOT_JSON`, and unknown fields are ignored at every
+//!   depth, because clients pass on what others gave them;
 //! - then fields are checked: missing ones, and a delayed leave that isn't complete, are `M_BAD_JSON`;
 //! - the name of the token's homeserver is checked last, because a malformed one is `M_UNAUTHORIZED`;
 //! - room and identity on the SFU are derived here (`docs/protocol.md#names-on-the-sfu`), the identity only once the
@@ -18,6 +19,8 @@ use delegated_leaves::{DelayId, DelayTimeout, Identity, RoomName};
 
 /// A request for a LiveKit token, from either endpoint.
 pub struct TokenRequest {
+    /// The identifier of the Matrix room, unparsed: only where membership is required does its form matter.
+    pub matrix_room: String,
     /// The LiveKit room.
     pub room: RoomName,
     /// The claimed identity of the caller.
@@ -26,6 +29,17 @@ pub struct TokenRequest {
     pub openid_token: OpenIdToken,
     /// The delayed leave to delegate with it, if there is one.
     pub delayed_leave: Option<DelayedLeave>,
+    /// The meaning of a refusal of that leave.
+    pub if_leave_refused: IfLeaveRefused,
+}
+
+/// Meaning of a homeserver's refusal of a delayed leave, by the endpoint.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum IfLeaveRefused {
+    /// The token is issued without it: clients of `/get_token` take a failure for the end of the call.
+    IssueWithout,
+    /// The request is rejected: clients of `/sfu/get` repeat it without the leave, and restart the event themselves.
+    Reject,
 }
 
 impl TokenRequest {
@@ -33,10 +47,12 @@ impl TokenRequest {
     pub fn from_get_token(body: &[u8]) -> Result<Self, ApiError> {
         let request = MemberRequest::parse(body)?;
         Ok(Self {
+            matrix_room: request.matrix_room,
             room: request.room,
             claim: ClaimedIdentity::Member(request.member),
             openid_token: request.openid_token?,
             delayed_leave: request.delayed_leave,
+            if_leave_refused: IfLeaveRefused::IssueWithout,
         })
     }
 
@@ -49,15 +65,19 @@ impl TokenRequest {
         let delayed_leave = body.delayed_leave.checked()?;
         Ok(Self {
             room: RoomName::of_slot(&room_id, LEGACY_SLOT),
+            matrix_room: room_id,
             claim: ClaimedIdentity::Device { device_id },
             openid_token: openid_token(&server_name, access_token)?,
             delayed_leave,
+            if_leave_refused: IfLeaveRefused::Reject,
         })
     }
 }
 
 /// A request to delegate the delayed leave of a member who is in the call already: `POST /delegate_delayed_leave`.
 pub struct DelegationRequest {
+    /// The identifier of the Matrix room, unparsed.
+    pub matrix_room: String,
     /// The LiveKit room.
     pub room: RoomName,
     /// The claimed identity of the caller.
@@ -76,6 +96,7 @@ impl DelegationRequest {
         let request = MemberRequest::parse(body)?;
         let missing = || ApiError::BadJson("delay_id is missing or empty".to_owned());
         Ok(Self {
+            matrix_room: request.matrix_room,
             room: request.room,
             member: request.member,
             delayed_leave: request.delayed_leave.ok_or_else(missing)?,
@@ -88,6 +109,7 @@ impl DelegationRequest {
 /// Common part of `/get_token` and `/delegate_delayed_leave`. The token is a `Result` because an error in it is
 /// reported after all others.
 struct MemberRequest {
+    matrix_room: String,
     room: RoomName,
     member: Member,
     openid_token: Result<OpenIdToken, ApiError>,
@@ -109,6 +131,7 @@ impl MemberRequest {
         };
         Ok(Self {
             room: RoomName::of_slot(&room_id, &slot_id),
+            matrix_room: room_id,
             member,
             openid_token: openid_token(&server_name, access_token),
             delayed_leave: body.delayed_leave.checked()?,
@@ -179,7 +202,7 @@ impl Member {
     }
 }
 
-// Every field is optional: missing fields are reported after unknown ones and wrong types.
+// Every field is optional: missing fields are reported after wrong types.
 
 struct MemberRequestBody {
     room_id: Option<String>,
@@ -192,15 +215,13 @@ struct MemberRequestBody {
 impl MemberRequestBody {
     fn parse(body: &[u8]) -> Result<Self, ApiError> {
         let mut fields = Fields::parse(body)?;
-        let body = Self {
+        Ok(Self {
             room_id: fields.text("room_id")?,
             slot_id: fields.text("slot_id")?,
             openid_token: OpenIdTokenBody::parse(fields.object("openid_token")?)?,
             member: MemberBody::parse(fields.object("member")?)?,
             delayed_leave: DelayedLeaveBody::take(&mut fields)?,
-        };
-        fields.expect_no_more()?;
-        Ok(body)
+        })
     }
 }
 
@@ -214,14 +235,12 @@ struct SfuGetBody {
 impl SfuGetBody {
     fn parse(body: &[u8]) -> Result<Self, ApiError> {
         let mut fields = Fields::parse(body)?;
-        let body = Self {
+        Ok(Self {
             room: fields.text("room")?,
             openid_token: OpenIdTokenBody::parse(fields.object("openid_token")?)?,
             device_id: fields.text("device_id")?,
             delayed_leave: DelayedLeaveBody::take(&mut fields)?,
-        };
-        fields.expect_no_more()?;
-        Ok(body)
+        })
     }
 }
 
@@ -235,7 +254,6 @@ impl OpenIdTokenBody {
         let (access_token, matrix_server_name) = (fields.text("access_token")?, fields.text("matrix_server_name")?);
         fields.text("token_type")?;
         fields.ignore_number("expires_in")?;
-        fields.expect_no_more()?;
         Ok(Self { access_token, matrix_server_name })
     }
 
@@ -257,7 +275,6 @@ impl MemberBody {
     fn parse(mut fields: Fields) -> Result<Self, ApiError> {
         let id = fields.text("id")?;
         let (claimed_user_id, claimed_device_id) = (fields.text("claimed_user_id")?, fields.text("claimed_device_id")?);
-        fields.expect_no_more()?;
         Ok(Self { id, claimed_user_id, claimed_device_id })
     }
 }
@@ -275,8 +292,9 @@ impl DelayedLeaveBody {
         Ok(body)
     }
 
+    /// Returns the leave, where there is one. Clients also write an absent one as an empty id with a timeout of 0.
     fn checked(self) -> Result<Option<DelayedLeave>, ApiError> {
-        if self.delay_id.is_none() && self.delay_timeout.is_none() {
+        if matches!((self.delay_id.as_deref(), self.delay_timeout), (None, None) | (Some(""), Some(0))) {
             return Ok(None);
         }
         let id = DelayId::new(required("delay_id", self.delay_id)?);
@@ -415,12 +433,12 @@ mod tests {
     }
 
     #[test]
-    fn unknown_fields_and_wrong_types_are_named_and_values_never() {
+    fn wrong_types_are_named_and_values_never() {
         for (pointer, value, named) in [
             ("/room_id", json!(["hush"]), "room_id"),
             ("/openid_token", json!("hush"), "openid_token"),
             ("/openid_token/expires_in", json!("hush"), "openid_token.expires_in"),
-            ("/member", json!({"surprise": "hush"}), "member.surprise"),
+            ("/member/id", json!({"surprise": "hush"}), "member.id"),
         ] {
             let mut body = get_token();
             *body.pointer_mut(pointer).unwrap() = value;
@@ -451,6 +469,8 @@ mod tests {
         for (id, timeout, field) in [
             (json!("syd_x"), Value::Null, "delay_timeout"),
             (Value::Null, json!(8000), "delay_id"),
+            (Value::Null, json!(0), "delay_id"),
+            (json!(""), Value::Null, "delay_id"),
             (json!(""), json!(8000), "delay_id"),
             (json!(".."), json!(8000), "delay_id"),
             (json!("x".repeat(256)), json!(8000), "delay_id"),
@@ -463,6 +483,37 @@ mod tests {
         }
         for outcome in with(json!("syd_x"), json!(1.5)) {
             assert!(matches!(outcome, Err(ApiError::NotJson(text)) if text.contains("delay_timeout")));
+        }
+    }
+
+    #[test]
+    fn unknown_fields_are_ignored_at_every_depth() {
+        let mut body = get_token();
+        for object in ["", "/openid_token", "/member"] {
+            body.pointer_mut(object).unwrap()["state"] = json!({"nested": ["hush"]});
+        }
+        let request = parse_get_token(&body).ok().unwrap();
+        assert_eq!(request.room, parse_get_token(&get_token()).ok().unwrap().room);
+        let mut body = sfu_get();
+        body["openid_token"]["state"] = "allowed".into();
+        body["room_id"] = json!(["of the other endpoint"]);
+        assert!(parse_sfu_get(&body).is_ok());
+    }
+
+    #[test]
+    fn an_empty_pair_of_delay_fields_is_absent() {
+        for (id, timeout) in [(json!(""), json!(0)), (Value::Null, Value::Null)] {
+            for mut body in [get_token(), sfu_get()] {
+                body["delay_id"] = id.clone();
+                body["delay_timeout"] = timeout.clone();
+                let outcome = if body["room"].is_null() { parse_get_token(&body) } else { parse_sfu_get(&body) };
+                assert!(outcome.ok().unwrap().delayed_leave.is_none(), "{id} {timeout}");
+            }
+            let mut body = get_token();
+            body["delay_id"] = id.clone();
+            body["delay_timeout"] = timeout;
+            let outcome = DelegationRequest::from_body(body.to_string().as_bytes());
+            assert!(matches!(outcome, Err(ApiError::BadJson(text)) if text.contains("delay_id")), "{id}");
         }
     }
 

@@ -2,6 +2,7 @@
 
 How it works:
 - `deployment` runs for the whole session: two homeservers, an SFU and the worker. Users are registered on it once.
+- So does `federation`, from its first test on: two homeservers in homeserver mode, each with an SFU and a worker.
 - `service` runs a test twice: with the worker in workerd alone, and with `wrangler dev`.
 - `member_type` runs a test twice: for clients of `/get_token`, and for those of `/sfu/get`.
 - A failure's report ends with the last log lines of all parts, without secrets.
@@ -16,36 +17,44 @@ from pathlib import Path
 import pytest
 
 from parts.authority import Authority
+from parts.federation import Federation
 from parts.livekit_server import LivekitServer
 from parts.member import LegacyMember, Member, MemberType
 from parts.participant import Join, Participant
 from parts.process import Process
 from parts.secrecy import redact
 from parts.service import Service, configuration, serve, wrangler_dev
-from parts.synapse import Synapse, User
+from parts.synapse import Synapse, User, transport
+from parts.wire import Exchange, Wire
 
 
 class Deployment:
     """Two homeservers, an SFU that posts its webhooks to the worker, and the worker in workerd alone.
 
     The users of the first homeserver have full access. One homeserver's name is a host name and the other's an
-    IP address, each with a port.
+    IP address, each with a port. Both announce the worker, behind a proxy that observes the requests. The SFU posts its
+    webhooks there, too.
     """
 
     def __init__(self, directory: Path, running: ExitStack) -> None:
         self.authority = Authority(directory)
         self.full_access = running.enter_context(
-            closing(Synapse("localhost", 8448, self.authority, directory, SERVICE_URL))
+            closing(Synapse("localhost", 8448, self.authority, directory, transport(ANNOUNCED_URL)))
         )
+        address = os.environ["E2E_ADDRESS"]
         self.restricted = running.enter_context(
-            closing(Synapse(os.environ["E2E_ADDRESS"], 8449, self.authority, directory))
+            closing(Synapse(address, 8449, self.authority, directory, transport(ANNOUNCED_URL)))
         )
-        webhook_url = f"{SERVICE_URL}/sfu_webhook"
+        webhook_url = f"{ANNOUNCED_URL}/sfu_webhook"
         self.sfu = running.enter_context(closing(LivekitServer(7880, [webhook_url], directory)))
         self.variables = configuration(self.sfu, self.full_access)
         self.worker = running.enter_context(
             closing(serve(WORKER_PORT, self.variables, self.authority, directory))
         )
+        self.observed: list[Exchange] = []
+        """Requests to the announced URL, each of them again with its response."""
+        wire = running.enter_context(closing(Wire(self.observed.append)))
+        wire.tap("service", PROXY_PORT, self.worker.url)
         for part in (self.sfu, self.worker, self.full_access, self.restricted):
             part.wait_until_ready()
 
@@ -71,6 +80,11 @@ def running() -> Iterator[ExitStack]:
 @pytest.fixture(scope="session")
 def deployment(directory: Path, running: ExitStack) -> Deployment:
     return Deployment(directory, running)
+
+
+@pytest.fixture(scope="session")
+def federation(tmp_path_factory: pytest.TempPathFactory, running: ExitStack) -> Federation:
+    return Federation(tmp_path_factory.mktemp("federation"), running)
 
 
 @pytest.fixture
@@ -146,6 +160,7 @@ def pytest_runtest_makereport(
 
 
 WORKER_PORT = 8787
-SERVICE_URL = f"http://127.0.0.1:{WORKER_PORT}"
 WRANGLER_PORT = 8788
+PROXY_PORT = 8786
+ANNOUNCED_URL = f"http://127.0.0.1:{PROXY_PORT}"
 LOG_LINES = 30

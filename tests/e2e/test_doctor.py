@@ -7,14 +7,14 @@ the real servers' responses rightly.
 import os
 import subprocess
 
-from conftest import SERVICE_URL, Deployment
+from conftest import ANNOUNCED_URL, Deployment
 from parts import doctor
 
 
 def examine(deployment: Deployment, **changes: str) -> tuple[int, dict[str, dict[str, str]]]:
     """Exit status of the doctor, and its findings by check, with these changes to the environment."""
     variables = deployment.variables | changes
-    return doctor.examine(SERVICE_URL, deployment.full_access, deployment.authority, variables)
+    return doctor.examine(ANNOUNCED_URL, deployment.full_access, deployment.authority, variables)
 
 
 def test_real_parts_are_found_well(deployment: Deployment) -> None:
@@ -57,5 +57,5 @@ def test_configure_says_what_is_wrong_with_the_announcement(deployment: Deployme
         command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=60, check=True
     )
 
-    assert f"PROBLEM  homeserver: announces the service  {SERVICE_URL} is announced" in ended.stdout
+    assert f"PROBLEM  homeserver: announces the service  {ANNOUNCED_URL} is announced" in ended.stdout
     assert '"livekit_service_url":"https://matrix-rtc.example.com"' in ended.stdout

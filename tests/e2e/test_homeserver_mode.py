@@ -6,102 +6,18 @@ other one (`docs/protocol.md#homeserver-mode`). Bans in the Matrix room show the
 
 import os
 import subprocess
-from collections.abc import Iterator
-from contextlib import ExitStack, closing
+import uuid
 from pathlib import Path
 
-import pytest
 from synapse.appservice import Scopes
 from synapse.config.appservice import load_appservices
 
 from parts import doctor
-from parts.application_service import ApplicationService
-from parts.authority import Authority
 from parts.delayed_leave import DelayedLeave
-from parts.livekit_server import LivekitServer
-from parts.member import HomeserverMember
+from parts.federation import INTERVAL_SECONDS, Federation, Site
+from parts.member import HomeserverMember, LegacyMember, MemberType
 from parts.participant import Join, Participant
 from parts.process import eventually
-from parts.service import configuration, serve
-from parts.synapse import Synapse, User
-
-
-class Site:
-    """A homeserver, the worker as its application service, and the SFU."""
-
-    def __init__(
-        self,
-        host: str,
-        first_port: int,
-        authority: Authority,
-        directory: Path,
-        running: ExitStack,
-    ) -> None:
-        worker_port = first_port + 1
-        worker_url = f"http://127.0.0.1:{worker_port}"
-        registration = ApplicationService(f"{host}:{first_port}", worker_url)
-        self.homeserver = Synapse(
-            host, first_port, authority, directory, application_service=registration
-        )
-        running.enter_context(closing(self.homeserver))
-        self.sfu = running.enter_context(
-            closing(LivekitServer(first_port + 10, [f"{worker_url}/sfu_webhook"], directory))
-        )
-        self.variables = (
-            configuration(self.sfu, self.homeserver)
-            | registration.variables()
-            | {"LIVEKIT_MEMBERSHIP_CHECK_INTERVAL_SECONDS": str(INTERVAL_SECONDS)}
-        )
-        self.worker = running.enter_context(
-            closing(serve(worker_port, self.variables, authority, directory))
-        )
-
-    def wait_until_ready(self) -> None:
-        for part in (self.homeserver, self.sfu, self.worker):
-            part.wait_until_ready()
-
-    def admit(self, member: HomeserverMember) -> dict[str, str]:
-        """URL and token with which a member joins here. Members of the other site request them over federation."""
-        is_home = member.user.homeserver is self.homeserver
-        response = member.ask_for_token(self.sfu.url, None if is_home else self.homeserver.name)
-        assert response.status_code == 200, response.text
-        return {"url": self.sfu.url} | response.json()
-
-    def refusal(self, member: HomeserverMember) -> tuple[int, str]:
-        """Status and `errcode` for a member without the right to a token for the SFU here."""
-        is_home = member.user.homeserver is self.homeserver
-        response = member.ask_for_token(self.sfu.url, None if is_home else self.homeserver.name)
-        return response.status_code, response.json()["errcode"]
-
-    def has(self, member: HomeserverMember) -> bool:
-        """Whether the member is connected to the SFU."""
-        return member.identity in self.sfu.joined(member.livekit_room)
-
-
-class Federation:
-    """Two sites with a user each, and Matrix rooms that both users are in."""
-
-    def __init__(self, directory: Path, running: ExitStack) -> None:
-        self.authority = Authority(directory)
-        self.near, self.far = (
-            Site(host, port, self.authority, directory, running)
-            for host, port in (("localhost", 8500), (os.environ["E2E_ADDRESS"], 8600))
-        )
-        self.near.wait_until_ready()
-        self.far.wait_until_ready()
-        self.nora = self.near.homeserver.register("nora")
-        self.fred = self.far.homeserver.register("fred")
-
-    def shared_room(self) -> str:
-        room_id = self.nora.create_room()
-        self.nora.invite(room_id, self.fred)
-        return room_id
-
-
-@pytest.fixture(scope="module")
-def federation(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Federation]:
-    with ExitStack() as running:
-        yield Federation(tmp_path_factory.mktemp("federation"), running)
 
 
 def connect(join: Join, site: Site, member: HomeserverMember) -> Participant:
@@ -133,27 +49,39 @@ def test_the_doctor_finds_homeserver_and_service_wired(federation: Federation) -
         return {check: found[check] for check in doctor.HOMESERVER_MODE}
 
     found = findings()
-    # These homeservers announce no transport, as the tests know the SFUs.
-    expected = dict.fromkeys(doctor.HOMESERVER_MODE, "ok") | {"transports": "warning"}
+    expected = dict.fromkeys(doctor.HOMESERVER_MODE, "ok")
     assert {check: finding["status"] for check, finding in found.items()} == expected, found
 
     assert "isn't the service's" in findings(LIVEKIT_HS_TOKEN="another")["ping"]["seen"]
     assert "hasn't read" in findings(LIVEKIT_AS_TOKEN="another")["as-token"]["seen"]
 
 
-def test_nobody_publishes_on_the_sfu_of_another_homeserver(
+def test_a_user_without_an_sfu_at_home_publishes_on_that_of_another_homeserver(
     federation: Federation, join: Join
 ) -> None:
     near, room_id = federation.near, federation.shared_room()
     host = HomeserverMember(federation.nora, room_id)
     guest = HomeserverMember(federation.fred, room_id)
-    connect(join, near, host)
-    guest_listens = connect(join, near, guest)
+    host_listens, guest_speaks = connect(join, near, host), connect(join, near, guest)
+
+    guest_speaks.publish_audio()
+
+    assert host_listens.hears() == guest.identity
+
+
+def test_no_remote_user_publishes_where_only_others_may(
+    federation: Federation, join: Join
+) -> None:
+    far, room_id = federation.far, federation.shared_room()
+    host = HomeserverMember(federation.fred, room_id)
+    guest = HomeserverMember(federation.nora, room_id)
+    connect(join, far, host)
+    guest_listens = connect(join, far, guest)
 
     guest_listens.publish_audio()
 
     guest_listens.wait_until_silenced()
-    assert near.sfu.may_publish(guest.livekit_room) == {host.identity}
+    assert far.sfu.may_publish(guest.livekit_room) == {host.identity}
 
 
 def test_synapse_reads_the_registration_file_that_configure_writes(tmp_path: Path) -> None:
@@ -180,6 +108,37 @@ def test_who_is_not_in_the_room_gets_no_token(federation: Federation) -> None:
 
     assert federation.near.refusal(stranger) == (403, "M_FORBIDDEN")
     assert federation.far.refusal(stranger) == (403, "M_FORBIDDEN")
+
+
+def test_openid_clients_have_to_be_in_the_room_too(
+    member_type: MemberType, federation: Federation
+) -> None:
+    near, room_id = federation.near, federation.shared_room()
+    stranger = member_type(federation.far.homeserver.register(f"stranger-{uuid.uuid4()}"), room_id)
+    member = member_type(federation.nora, room_id)
+
+    refusal = near.worker.ask(stranger, stranger.user.openid_token())
+
+    assert (refusal.status_code, refusal.json()["errcode"]) == (403, "M_FORBIDDEN")
+    near.worker.admit(member)
+
+
+def test_a_leave_of_an_openid_client_is_managed_as_its_owner(
+    federation: Federation, join: Join
+) -> None:
+    near, room_id = federation.near, federation.shared_room()
+    member = LegacyMember(federation.nora, room_id)
+    leave = DelayedLeave(federation.nora, room_id, HOUR_MS)
+    request = member.request(federation.nora.openid_token()) | leave.delegation
+    response = near.worker.post(member.path, request)
+    assert response.status_code == 200, response.text
+    participant = join(response.json())
+    participant.wait_until_connected()
+
+    participant.leave()
+
+    # The homeserver refuses management without a login.
+    eventually(leave.is_sent, "the leave is in the room's state", within=2)
 
 
 def test_the_leave_is_sent_when_the_client_leaves(federation: Federation, join: Join) -> None:
@@ -233,6 +192,5 @@ def test_a_homeserver_that_is_down_ends_no_call(federation: Federation, join: Jo
 
 
 HOUR_MS = 3_600_000
-INTERVAL_SECONDS = 3
 SLACK_SECONDS = 5
 CHECK_FAILED = "membership unknown"

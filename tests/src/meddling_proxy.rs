@@ -43,7 +43,7 @@ impl MeddlingProxy {
                 }
             })
         });
-        let server = Server::start(address, Some(certificate), Serving::Http(handler.clone())).await;
+        let server = Server::start(address, Some(certificate), Serving::Public(handler.clone())).await;
         Self { meddling, server: Some(server), handler, address }
     }
 
@@ -55,7 +55,7 @@ impl MeddlingProxy {
     /// Replaces the certificate, or switches TLS off.
     pub async fn show(&mut self, certificate: Option<Certificate>) {
         self.go_away().await;
-        self.server = Some(Server::start(self.address, certificate, Serving::Http(self.handler.clone())).await);
+        self.server = Some(Server::start(self.address, certificate, Serving::Public(self.handler.clone())).await);
     }
 
     /// Sends something other than HTTP, under TLS.

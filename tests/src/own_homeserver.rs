@@ -67,9 +67,12 @@ struct State {
     replies: HashMap<Question, Reply>,
     reachable: HashMap<String, Destination>,
     transports: Vec<Value>,
+    transports_without_login: Option<Reply>,
     proxy: Option<Destination>,
     asked: Vec<(Question, String)>,
     relayed: Vec<Value>,
+    takes_user_id: bool,
+    missing_federation_path: Option<String>,
 }
 
 /// Worker, with the `hs_token` of its homeserver.
@@ -133,15 +136,35 @@ impl OwnHomeserver {
         self.lock().replies.insert(question, reply);
     }
 
+    /// Takes the user of `is_joined` as `user_id` from now on, in place of `mxid`.
+    pub fn takes_user_id(&self) {
+        self.lock().takes_user_id = true;
+    }
+
+    /// Lets other homeservers not have federation paths with this part.
+    pub fn others_lack(&self, part_of_path: &str) {
+        self.lock().missing_federation_path = Some(part_of_path.to_owned());
+    }
+
     /// Lets its federation requests reach another homeserver, whose application service is that worker.
     pub fn federates_with(&self, other: &Self, worker: &Service) {
         let destination = Destination { worker: worker.url(""), hs_token: other.hs_token().to_owned() };
         self.lock().reachable.insert(other.server_name().to_owned(), destination);
     }
 
-    /// Announces this SFU.
-    pub fn announces(&self, sfu_url: &str) {
-        self.lock().transports.push(json!({ "type": "livekit", "url": sfu_url }));
+    /// Adds this entry to the list of transports, which clients read with a login.
+    pub fn announces(&self, entry: &Value) {
+        self.lock().transports.push(entry.clone());
+    }
+
+    /// Empties that list.
+    pub fn announces_nothing(&self) {
+        self.lock().transports.clear();
+    }
+
+    /// Sets the reply to requests for the list without a login, which is a 401 by default.
+    pub fn answer_transports_without_login(&self, reply: Reply) {
+        self.lock().transports_without_login = Some(reply);
     }
 
     /// Forwards users' requests to this URL with this token, as by its registration file.
@@ -185,19 +208,20 @@ impl HomeserverPath {
     /// All paths.
     pub const ALL: [Self; 3] = [Self::ClientGetToken, Self::FederationGetToken, Self::Delegate];
 
-    /// Path in its stable and in its unstable form.
-    pub fn forms(self) -> [String; 2] {
+    /// Path in its stable and in its unstable forms.
+    pub fn forms(self) -> [String; 3] {
         let (api, name) = match self {
             Self::ClientGetToken => ("client", "get_token"),
             Self::FederationGetToken => ("federation", "get_token"),
             Self::Delegate => ("client", "delegate_delayed_leave"),
         };
-        ["v1", "unstable/io.element.msc4195"].map(|form| format!("/_matrix/{api}/{form}/rtc/livekit/{name}"))
+        ["v1", "unstable/org.matrix.msc4195", "unstable/io.element.msc4195"]
+            .map(|form| format!("/_matrix/{api}/{form}/rtc/livekit/{name}"))
     }
 
     /// Path in the form that is deployed.
     pub fn path(self) -> String {
-        let [_, unstable] = self.forms();
+        let [_, _, unstable] = self.forms();
         unstable
     }
 }
@@ -216,11 +240,23 @@ impl State {
         }
         let ready =
             |reply: Reply| -> Option<Pin<Box<dyn Future<Output = Reply> + Send>>> { Some(Box::pin(async { reply })) };
+        // Clients' pages read the list of transports.
+        let is_transports = TRANSPORTS.contains(&rest) && request.method == "GET" && request.query.is_none();
         for unwanted in [COOKIE, ORIGIN] {
-            strictness.expect(!request.headers.contains_key(&unwanted), || format!("{unwanted} in {request:?}"));
+            let wanted = is_transports && unwanted == ORIGIN;
+            strictness
+                .expect(wanted || !request.headers.contains_key(&unwanted), || format!("{unwanted} in {request:?}"));
         }
         let mut state = state.lock().unwrap();
         let given = request.header(AUTHORIZATION);
+        if is_transports && rest != TRANSPORTS[0] {
+            // As merged, which is deployed nowhere.
+            return ready(error(404, "M_UNRECOGNIZED"));
+        }
+        if is_transports && given.is_empty() {
+            let reply = state.transports_without_login.clone();
+            return ready(reply.unwrap_or_else(|| error(401, "M_MISSING_TOKEN")));
+        }
         if given != bearer(&state.as_token) {
             strictness.expect(!given.is_empty(), || format!("no token in {request:?}"));
             return ready(error(401, "M_UNKNOWN_TOKEN"));
@@ -238,15 +274,20 @@ impl State {
             return ready(reply.clone());
         }
         match question {
-            Question::IsUserJoined | Question::IsServerJoined => ready(state.is_joined(rest, request)),
+            Question::IsUserJoined | Question::IsServerJoined => ready(state.is_joined(rest, request, strictness)),
             Question::JoinedMembers => ready(state.joined_members(rest)),
             Question::FedProxy => {
                 let relay = state.relay(strictness);
                 Some(Box::pin(relay))
             }
             Question::WhoAmI => ready(Reply::json(200, &json!({ "user_id": state.sender() }))),
-            Question::Transports if state.transports.is_empty() => ready(Reply::json(200, &json!({}))),
-            Question::Transports => ready(Reply::json(200, &json!({ "rtc_transports": state.transports }))),
+            Question::Transports => {
+                let body = match state.transports.as_slice() {
+                    [] => json!({}),
+                    entries => json!({ "rtc_transports": entries }),
+                };
+                ready(Reply::json(200, &body).header("access-control-allow-origin", "*"))
+            }
             Question::Proxied => match state.proxy.clone() {
                 None => ready(error(404, "M_UNRECOGNIZED")),
                 Some(proxy) => {
@@ -268,11 +309,16 @@ impl State {
         format!("@_matrixrtc:{}", self.server_name)
     }
 
-    fn is_joined(&self, rest: &str, request: &Request) -> Reply {
+    /// To Synapse `user_id` is the user on whose behalf the request is made, so it then misses `mxid`.
+    fn is_joined(&self, rest: &str, request: &Request, strictness: &Strictness) -> Reply {
         let room = self.rooms.get(&room_of(rest).expect("a room"));
         let query = request.query.as_deref().unwrap_or_default();
         let (name, value) = form_urlencoded::parse(query.as_bytes()).next().expect("a question");
-        let is = |user: &String| if name == "mxid" { *user == value } else { server_of(user) == value };
+        strictness.expect(name != "user_id" || self.takes_user_id, || format!("it wants mxid: {request:?}"));
+        if name == if self.takes_user_id { "mxid" } else { "user_id" } {
+            return error(400, "M_MISSING_PARAM");
+        }
+        let is = |user: &String| if name == "server_name" { server_of(user) == value } else { *user == value };
         Reply::json(200, &json!({ "joined": room.is_some_and(|users| users.iter().any(is)) }))
     }
 
@@ -293,10 +339,14 @@ impl State {
         let (path, destination) = (text("path"), text("destination"));
         let is_whole = request["method"] == "POST" && path.starts_with("/_matrix/federation/");
         strictness.expect(is_whole && request["body"].is_object(), || format!("not to be relayed: {request}"));
+        let is_missing = self.missing_federation_path.as_ref().is_some_and(|part| path.contains(part));
         let destination = self.reachable.get(&destination).cloned();
         let origin = self.server_name.clone();
         async move {
             let Some(destination) = destination else { return error(502, "M_UNKNOWN") };
+            if is_missing {
+                return Reply::json(200, &json!({ "status": 404, "content": { "errcode": "M_UNRECOGNIZED" } }));
+            }
             let body = Bytes::from(request["body"].to_string());
             let forwarded = destination.post(&path, ("x-matrix-origin", origin), body).await;
             let (status, body) = forwarded.expect("the other worker answers");
@@ -345,7 +395,7 @@ impl Question {
         }
         match (rest, &request.query) {
             ("v3/account/whoami", None) => return Some(Self::WhoAmI),
-            ("unstable/org.matrix.msc4143/rtc/transports", None) => return Some(Self::Transports),
+            (path, None) if path == TRANSPORTS[0] => return Some(Self::Transports),
             _ => room_of(rest)?,
         };
         let query = request.query.as_deref().unwrap_or_default();
@@ -353,12 +403,15 @@ impl Question {
         let is_stable = rest.starts_with("v3/");
         match (rest.rsplit('/').next()?, pairs.next(), pairs.next()) {
             ("joined_members", None, None) if is_stable => Some(Self::JoinedMembers),
-            ("is_joined", Some((name, _)), None) if name == "mxid" => Some(Self::IsUserJoined),
+            ("is_joined", Some((name, _)), None) if name == "mxid" || name == "user_id" => Some(Self::IsUserJoined),
             ("is_joined", Some((name, _)), None) if name == "server_name" => Some(Self::IsServerJoined),
             _ => None,
         }
     }
 }
+
+/// Paths of the list of transports, as deployed and as merged.
+const TRANSPORTS: [&str; 2] = ["unstable/org.matrix.msc4143/rtc/transports", "v1/rtc/transports"];
 
 /// Room in the middle of a path, in one segment.
 fn room_of(rest: &str) -> Option<String> {

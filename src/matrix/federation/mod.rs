@@ -1,11 +1,13 @@
 //! Client of the homeservers' federation APIs, with server discovery.
 //!
 //! How it works:
-//! - a server name is resolved by [`discover`], whose [`Network`] is implemented here, and the result is shared by
+//! - a server name in `LIVEKIT_FEDERATION_URL_OVERRIDES` needs no discovery, and its URL may be private;
+//! - any other is resolved by [`discover`], whose [`Network`] is implemented here, and the result is shared by
 //!   all requests of the isolate;
 //! - a direct destination is requested with `fetch`; one from an SRV record needs [`srv_socket`], with its targets
 //!   tried in order;
-//! - when a destination doesn't respond, its resolution is dropped: the server may have moved;
+//! - when a destination doesn't respond, its resolution is dropped: the server may have moved; when it doesn't respond
+//!   as a homeserver does, a minute later;
 //! - every step has its own limit, so that all of them fit into the 10 s of a verification.
 
 pub mod discovery;
@@ -13,6 +15,7 @@ pub mod dns;
 pub mod openid;
 pub mod srv_socket;
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::rc::Rc;
 use std::time::Duration;
@@ -20,7 +23,7 @@ use std::time::Duration;
 use thiserror::Error;
 use url::Url;
 
-use crate::fetch::{Deadline, FetchError, FetchRequest, Fetchers, MAX_JSON_BODY, Method};
+use crate::fetch::{Deadline, FetchError, FetchRequest, Fetcher, Fetchers, MAX_JSON_BODY, Method};
 use crate::matrix::federation::discovery::{
     AddressPolicy, Destination, DiscoveryError, Network, Resolution, Step, WellKnown, discover,
 };
@@ -38,6 +41,8 @@ pub struct Federation {
     pub policy: AddressPolicy,
     /// The resolver for SRV records.
     pub dns_over_https_url: Rc<Url>,
+    /// URLs that need no discovery: `LIVEKIT_FEDERATION_URL_OVERRIDES`.
+    pub overrides: Rc<BTreeMap<ServerName, Url>>,
     /// Keeps the invocation alive for a look-up that other requests wait for, even after its client has disconnected.
     pub wait_until: WaitUntil,
 }
@@ -51,6 +56,12 @@ impl Federation {
         path_and_query: &str,
         deadline: &Deadline,
     ) -> Result<(u16, Vec<u8>), FederationError> {
+        if let Some(base) = self.overrides.get(server) {
+            let url = format!("{}{path_and_query}", base.as_str().trim_end_matches('/'));
+            let response = fetch(self.fetchers.configured(), &url, deadline).await;
+            return response
+                .map_err(|cause| FederationError::OverrideUnreachable(base.origin().ascii_serialization(), cause));
+        }
         let resolution = self.resolve(server, deadline).await?;
         let outcome = self.get_from(&resolution.destination, path_and_query, deadline).await;
         outcome.map_err(|cause| {
@@ -62,6 +73,12 @@ impl Federation {
                 cause,
             }
         })
+    }
+
+    /// Notes that the destination of `server` doesn't answer as a homeserver does. It is looked up again a minute later:
+    /// an operator who has just corrected it doesn't wait for the end of its lifetime.
+    pub fn doubt(&self, server: &ServerName) {
+        RESOLUTIONS.with(|known| known.forget_after(server, well_known::MIN_LIFETIME));
     }
 
     async fn resolve(&self, server: &ServerName, deadline: &Deadline) -> Result<Resolution, FederationError> {
@@ -86,11 +103,7 @@ impl Federation {
         match destination {
             Destination::Direct { host, port } => {
                 let url = format!("https://{host}:{port}{path_and_query}");
-                let method = Method::Get { accept: None, authorization: None };
-                let call = FetchRequest { url: &url, method, deadline };
-                let response = self.fetchers.internet().send(call).await?;
-                let status = response.status();
-                Ok((status, response.body(MAX_JSON_BODY).await?))
+                fetch(self.fetchers.internet(), &url, deadline).await
             }
             Destination::Srv { name, targets } => {
                 let mut outcome = Err(FetchError::TimedOut);
@@ -104,6 +117,13 @@ impl Federation {
             }
         }
     }
+}
+
+async fn fetch(fetcher: &Fetcher, url: &str, deadline: &Deadline) -> Result<(u16, Vec<u8>), FetchError> {
+    let method = Method::Get { accept: None, authorization: None };
+    let response = fetcher.send(FetchRequest { url, method, deadline }).await?;
+    let status = response.status();
+    Ok((status, response.body(MAX_JSON_BODY).await?))
 }
 
 impl Network for Federation {
@@ -144,6 +164,9 @@ pub enum FederationError {
     /// The name wasn't resolved in time.
     #[error("server discovery (well-known, SRV) took too long")]
     DiscoveryTimedOut,
+    /// The URL that the operator has configured doesn't respond.
+    #[error("{0} (LIVEKIT_FEDERATION_URL_OVERRIDES) doesn't answer: {1}")]
+    OverrideUnreachable(String, FetchError),
     /// The destination doesn't respond.
     #[error("{destination} (found by: {step}) doesn't answer: {cause}")]
     Unreachable {

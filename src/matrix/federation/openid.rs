@@ -10,6 +10,7 @@
 use std::time::Duration;
 
 use serde::Deserialize;
+use serde_json::Value;
 use thiserror::Error;
 
 use crate::fetch::Deadline;
@@ -32,10 +33,15 @@ impl OpenIdToken {
         let deadline = Deadline::after(TIMEOUT);
         let query: String = url::form_urlencoded::byte_serialize(self.access_token.0.as_bytes()).collect();
         let path = format!("/_matrix/federation/v1/openid/userinfo?access_token={query}");
-        match federation.get(&self.server, &path, &deadline).await? {
-            (200, body) => subject(&body, &self.server),
-            (401, _) => Err(OpenIdError::Refused),
-            (status, _) => Err(OpenIdError::Status(status)),
+        let (status, body) = federation.get(&self.server, &path, &deadline).await?;
+        if !is_homeserver_s(&body) {
+            federation.doubt(&self.server);
+            return Err(OpenIdError::NotTheHomeserver(status));
+        }
+        match status {
+            200 => subject(&body, &self.server),
+            401 => Err(OpenIdError::Refused),
+            status => Err(OpenIdError::Status(status)),
         }
     }
 }
@@ -65,12 +71,24 @@ pub enum OpenIdError {
     /// The homeserver returned any other status.
     #[error("the homeserver's userinfo endpoint answered {0}")]
     Status(u16),
+    /// The response isn't a homeserver's, but that of a web server or a proxy, with its status.
+    #[error(
+        "what answers there is no homeserver ({0}, and neither sub nor errcode): do m.server in .well-known/matrix/server \
+         and the proxy lead to its federation API?"
+    )]
+    NotTheHomeserver(u16),
     /// The response isn't `{"sub": "@user:server"}`.
     #[error("the homeserver's userinfo answer is not a JSON object with a valid sub")]
     Malformed,
     /// The homeserver returned a user of another server.
     #[error("the homeserver named a user of another server")]
     ForeignSubject,
+}
+
+/// Whether a response is a homeserver's own: a JSON object with `sub` or `errcode`.
+pub(crate) fn is_homeserver_s(body: &[u8]) -> bool {
+    let body: Value = serde_json::from_slice(body).unwrap_or_default();
+    ["sub", "errcode"].iter().any(|name| body.get(*name).is_some())
 }
 
 pub(crate) fn subject(body: &[u8], server: &ServerName) -> Result<UserId, OpenIdError> {
@@ -111,10 +129,20 @@ mod tests {
         }
     }
 
+    #[test]
+    fn a_homeserver_answers_with_a_subject_or_an_error() {
+        for body in [r#"{"sub":"@alice:example.com"}"#, r#"{"errcode":"M_UNKNOWN_TOKEN"}"#, r#"{"sub":5}"#] {
+            assert!(is_homeserver_s(body.as_bytes()), "{body}");
+        }
+        for body in ["", "<html>", "{}", "[]", "null", r#""sub""#, r#"["errcode"]"#, r#"{"error":"no"}"#] {
+            assert!(!is_homeserver_s(body.as_bytes()), "{body}");
+        }
+    }
+
     proptest! {
         #[test]
         fn any_answer_is_read_without_panic(body: Vec<u8>, sub in "@?\\PC{0,20}:?(example.com)?") {
-            let _ = subject(&body, &example());
+            let _ = (is_homeserver_s(&body), subject(&body, &example()));
             let body = serde_json::json!({"sub": sub}).to_string();
             if let Ok(user) = subject(body.as_bytes(), &example()) {
                 prop_assert_eq!(user.server_name(), "example.com");

@@ -19,7 +19,7 @@ use js_sys::{Object, Promise, Reflect};
 use wasm_bindgen::prelude::*;
 use worker::{Socket, worker_sys};
 
-use crate::fetch::{Deadline, FetchError};
+use crate::fetch::{Deadline, FetchError, USER_AGENT};
 use crate::matrix::federation::dns::SrvTarget;
 
 /// GETs `path_and_query` from `target` under the server name `name`. Returns the status and a body of at most `limit`
@@ -43,6 +43,7 @@ async fn exchange(
 ) -> Result<(u16, Vec<u8>), FetchError> {
     let request = hyper::Request::get(path_and_query)
         .header("Host", name)
+        .header("User-Agent", USER_AGENT)
         .header("Connection", "close")
         .body(Empty::<Bytes>::new())
         .map_err(failed)?;

@@ -2,9 +2,11 @@
 //! (`docs/protocol.md#finding-the-client-server-api`).
 //!
 //! How it works:
-//! - the base URL comes from `LIVEKIT_CS_API_URL_OVERRIDES`, or else from the client well-known of the server name;
+//! - the base URL comes from `LIVEKIT_CS_API_URL_OVERRIDES`, or else from the client well-known of the server name, or
+//!   else it is the host of that name, if it answers as a homeserver does;
 //! - `/versions` then reports which MSCs are available under stable paths; for the others the unstable path is used;
-//! - the result is shared by all requests of the isolate, for 4 hours or more; after a failure for a minute;
+//! - the result is shared by all requests of the isolate, for 4 hours or more; after a failure, and once the API stops
+//!   answering as a homeserver does, for a minute;
 //! - a configured URL may be private; a URL from well-known is checked against the address policy, and requested
 //!   through the `internet` exit.
 
@@ -15,6 +17,8 @@ use std::time::Duration;
 use delegated_leaves::DelayedEventsUrl;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, PercentEncode, utf8_percent_encode};
 use serde::Deserialize;
+use serde::de::IgnoredAny;
+use serde_json::Value;
 use thiserror::Error;
 use url::Url;
 
@@ -56,17 +60,32 @@ impl ClientApis {
             Some(url) => (url.clone(), true, LIFETIME),
             None => match self.by_well_known(server).await {
                 Ok((url, lifetime)) => (url, false, lifetime),
+                Err(ClientApiError::WellKnown(error)) => return self.by_host(server, error).await,
                 Err(error) => return (Err(error), FAILURE_LIFETIME),
             },
         };
         let base = base.as_str().trim_end_matches('/').to_owned();
-        let mut api = ClientApi { base, configured, stable: StableForms::default() };
-        match self.stable_forms(&api).await {
-            Some(stable) => {
-                api.stable = stable;
+        let mut api = ClientApi { base, configured, features: None };
+        api.features = self.features(&api).await;
+        let lifetime = api.lifetime(lifetime);
+        (Ok(api), lifetime)
+    }
+
+    /// Tries the host of the server name itself, which has no well-known for this reason. It counts only if it answers as
+    /// a homeserver does, and no longer than a missing well-known.
+    async fn by_host(
+        &self,
+        server: &ServerName,
+        missing: WellKnownError,
+    ) -> (Result<ClientApi, ClientApiError>, Duration) {
+        let mut api = ClientApi { base: format!("https://{}", server.host()), configured: false, features: None };
+        api.features = self.features(&api).await;
+        match api.features {
+            Some(_) => {
+                let lifetime = api.lifetime(missing.lifetime());
                 (Ok(api), lifetime)
             }
-            None => (Ok(api), FAILURE_LIFETIME),
+            None => (Err(ClientApiError::WellKnown(missing)), FAILURE_LIFETIME),
         }
     }
 
@@ -80,13 +99,8 @@ impl ClientApis {
         Ok((url, lifetime.max(LIFETIME)))
     }
 
-    /// Queries the supported stable forms; `None` where the homeserver doesn't report them.
-    async fn stable_forms(&self, api: &ClientApi) -> Option<StableForms> {
-        #[derive(Deserialize)]
-        struct Versions {
-            #[serde(default)]
-            unstable_features: BTreeMap<String, bool>,
-        }
+    /// Queries the features of the homeserver; `None` where it doesn't report them.
+    async fn features(&self, api: &ClientApi) -> Option<Features> {
         let deadline = Deadline::after(VERSIONS_TIMEOUT);
         let method = Method::Get { accept: None, authorization: None };
         let call = FetchRequest { url: &api.url("versions"), method, deadline: &deadline };
@@ -95,13 +109,7 @@ impl ClientApis {
             response.discard();
             return None;
         }
-        let versions: Versions = serde_json::from_slice(&response.body(MAX_JSON_BODY).await.ok()?).ok()?;
-        let has = |flag: &str| versions.unstable_features.get(flag) == Some(&true);
-        Some(StableForms {
-            delayed_events: has("org.matrix.msc4140.stable"),
-            is_joined: has("io.element.msc4502.stable"),
-            fed_proxy: has("io.element.msc4512.stable"),
-        })
+        Features::parse(&response.body(MAX_JSON_BODY).await.ok()?)
     }
 }
 
@@ -110,21 +118,61 @@ impl ClientApis {
 pub struct ClientApi {
     base: String,
     configured: bool,
-    stable: StableForms,
+    /// `None` where the homeserver didn't report them.
+    features: Option<Features>,
 }
 
-/// Features that the homeserver has under stable paths.
+/// Features that a homeserver reports, and those of them that it has under stable paths.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-struct StableForms {
+pub(crate) struct Features {
     delayed_events: bool,
-    is_joined: bool,
-    fed_proxy: bool,
+    stable_delayed_events: bool,
+    stable_is_joined: bool,
+    stable_fed_proxy: bool,
+}
+
+impl Features {
+    /// Parses the response of `/versions`. `None` for anything but a JSON object with a list of `versions`.
+    pub(crate) fn parse(body: &[u8]) -> Option<Self> {
+        #[derive(Deserialize)]
+        struct Versions {
+            #[serde(rename = "versions")]
+            _versions: Vec<IgnoredAny>,
+            #[serde(default)]
+            unstable_features: BTreeMap<String, Value>,
+        }
+        let versions: Versions = serde_json::from_slice(body).ok()?;
+        let has = |flag: &str| versions.unstable_features.get(flag) == Some(&Value::Bool(true));
+        let stable_delayed_events = has("org.matrix.msc4140.stable");
+        Some(Self {
+            delayed_events: stable_delayed_events || has("org.matrix.msc4140"),
+            stable_delayed_events,
+            stable_is_joined: has("io.element.msc4502.stable"),
+            stable_fed_proxy: has("io.element.msc4512.stable"),
+        })
+    }
 }
 
 impl ClientApi {
+    /// Returns the time for which this may be kept, where its URL may be kept for `lifetime`.
+    fn lifetime(&self, lifetime: Duration) -> Duration {
+        match self.has_delayed_events() {
+            Some(true) => lifetime,
+            // An operator who has just switched them on mustn't wait for long.
+            Some(false) => lifetime.min(WITHOUT_DELAYED_EVENTS_LIFETIME),
+            None => FAILURE_LIFETIME,
+        }
+    }
+
     /// Returns the URL of `path` below `/_matrix/client/`, always on this homeserver.
     pub fn url(&self, path: &str) -> String {
         format!("{}/_matrix/client/{path}", self.base)
+    }
+
+    /// Whether the homeserver has delayed events (MSC4140), where it reports its features. A "no" is at most ten
+    /// minutes old.
+    pub fn has_delayed_events(&self) -> Option<bool> {
+        self.features.map(|features| features.delayed_events)
     }
 
     /// Returns the URL of delayed events.
@@ -134,7 +182,7 @@ impl ClientApi {
 
     /// Returns the path of delayed events (MSC4140), below `/_matrix/client/`.
     pub fn delayed_events_path(&self) -> &'static str {
-        match self.stable.delayed_events {
+        match self.features.is_some_and(|features| features.stable_delayed_events) {
             true => "v1/delayed_events",
             false => "unstable/org.matrix.msc4140/delayed_events",
         }
@@ -142,7 +190,7 @@ impl ClientApi {
 
     /// Returns the path of the rooms that have `is_joined` (MSC4502), below `/_matrix/client/`.
     pub fn is_joined_rooms_path(&self) -> &'static str {
-        match self.stable.is_joined {
+        match self.features.is_some_and(|features| features.stable_is_joined) {
             true => "v3/rooms",
             false => "unstable/io.element.msc4502/rooms",
         }
@@ -150,7 +198,7 @@ impl ClientApi {
 
     /// Returns the path of the relay to other servers (MSC4512), below `/_matrix/client/`.
     pub fn fed_proxy_path(&self) -> &'static str {
-        match self.stable.fed_proxy {
+        match self.features.is_some_and(|features| features.stable_fed_proxy) {
             true => "v1/appservice/fed_proxy",
             false => "unstable/io.element.msc4512/appservice/fed_proxy",
         }
@@ -162,6 +210,11 @@ impl ClientApi {
     }
 }
 
+/// Notes that the API of `server` doesn't answer as a homeserver does. It is looked up again a minute later.
+pub fn doubt(server: &ServerName) {
+    CLIENT_APIS.with(|known| known.forget_after(server, FAILURE_LIFETIME));
+}
+
 /// Escapes `text` for one segment of a path, or one value in a query.
 pub fn escaped(text: &str) -> PercentEncode<'_> {
     utf8_percent_encode(text, RESERVED)
@@ -170,7 +223,7 @@ pub fn escaped(text: &str) -> PercentEncode<'_> {
 /// Reason for a missing client-server API.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 pub enum ClientApiError {
-    /// No override, and no valid client well-known.
+    /// No override, no valid client well-known, and no homeserver at the host itself.
     #[error(fmt = explain)]
     WellKnown(WellKnownError),
     /// A private address.
@@ -183,8 +236,13 @@ pub enum ClientApiError {
 
 fn explain(well_known: &WellKnownError, f: &mut fmt::Formatter<'_>) -> fmt::Result {
     f.write_str(match well_known {
-        WellKnownError::Unreachable => "/.well-known/matrix/client can't be reached",
-        WellKnownError::Absent => "/.well-known/matrix/client has no valid m.homeserver.base_url",
+        WellKnownError::Unreachable => {
+            "/.well-known/matrix/client can't be reached, and the host itself doesn't answer as a homeserver does"
+        }
+        WellKnownError::Absent => {
+            "/.well-known/matrix/client has no valid m.homeserver.base_url, and the host itself doesn't answer as a \
+             homeserver does"
+        }
     })
 }
 
@@ -202,5 +260,33 @@ thread_local! {
 const RESERVED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 const LIFETIME: Duration = Duration::from_secs(4 * 3600);
 const FAILURE_LIFETIME: Duration = Duration::from_secs(60);
+const WITHOUT_DELAYED_EVENTS_LIFETIME: Duration = Duration::from_secs(600);
 const LOOK_UP_TIMEOUT: Duration = Duration::from_secs(10);
 const VERSIONS_TIMEOUT: Duration = Duration::from_secs(3);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn delayed_events(body: &str) -> Option<(bool, bool)> {
+        Features::parse(body.as_bytes()).map(|features| (features.delayed_events, features.stable_delayed_events))
+    }
+
+    #[test]
+    fn a_homeserver_reports_whether_it_has_delayed_events() {
+        let with = |flags: &str| delayed_events(&format!(r#"{{"versions":["v1.1"],"unstable_features":{{{flags}}}}}"#));
+        assert_eq!(with(r#""org.matrix.msc4140":true"#), Some((true, false)));
+        assert_eq!(with(r#""org.matrix.msc4140.stable":true"#), Some((true, true)));
+        assert_eq!(with(r#""org.matrix.msc4140":false"#), Some((false, false)));
+        assert_eq!(with(r#""org.matrix.msc4140":1,"x":[]"#), Some((false, false)));
+        assert_eq!(with(""), Some((false, false)));
+        assert_eq!(delayed_events(r#"{"versions":[]}"#), Some((false, false)));
+    }
+
+    #[test]
+    fn anything_else_reports_nothing() {
+        for body in ["", "<html>", "[]", "{}", r#"{"versions":"v1.1"}"#, r#"{"errcode":"M_UNRECOGNIZED"}"#] {
+            assert_eq!(delayed_events(body), None, "{body}");
+        }
+    }
+}

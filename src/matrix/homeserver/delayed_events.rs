@@ -6,20 +6,22 @@
 //! - where that is our own homeserver and the owner is known, the request is made with the `as_token` on behalf of
 //!   the owner;
 //! - the API is looked up each time; if that fails, the URL from the time of the delegation is used;
-//! - the status decides: see [`HomeserverAnswer::of_response`]. A 429 may say how long to wait;
-//! - the look-up serves homeserver mode, where our homeserver knows the room and the delay of an event.
+//! - status and body decide: only the homeserver's own word ends a delegation. A 429 may say how long to wait;
+//! - before a delegation is accepted, [`Candidate::restart_once`] finds out whether it can be kept;
+//! - the look-up is for users of our own homeserver, which knows the room and the delay of their events.
 
 use std::fmt;
 use std::time::Duration;
 
-use delegated_leaves::{DelayId, DelayTimeout, DelayedEvent, HomeserverAnswer};
+use delegated_leaves::{DelayId, DelayTimeout, DelayedEvent, HomeserverAnswer, Timestamp};
+use futures_util::future::join;
 use serde::Deserialize;
 use serde_json::Value;
 use thiserror::Error;
 
 use crate::clock;
-use crate::fetch::{Deadline, FetchError, FetchRequest, FetchResponse, MAX_ERROR_BODY, Method};
-use crate::matrix::homeserver::client_api::{ClientApis, escaped};
+use crate::fetch::{Deadline, FetchError, FetchRequest, FetchResponse, Fetcher, MAX_ERROR_BODY, Method};
+use crate::matrix::homeserver::client_api::{self, ClientApi, ClientApis, escaped};
 use crate::matrix::homeserver::{ApplicationService, Homeserver, HomeserverError, read};
 use crate::matrix::ids::server_name::ServerName;
 use crate::matrix::ids::user_id::UserId;
@@ -34,18 +36,27 @@ pub struct Scheduled {
 }
 
 impl Homeserver<'_> {
-    /// Looks up an event of `owner`. `None` where there is no event with this id.
+    /// Looks up an event of `owner`, within 5 s. `None` where no event with this id is scheduled.
     pub async fn delayed_event(&self, id: &DelayId, owner: &UserId) -> Result<Option<Scheduled>, HomeserverError> {
+        self.delayed_event_within(id, owner, TIMEOUT).await
+    }
+
+    async fn delayed_event_within(
+        &self,
+        id: &DelayId,
+        owner: &UserId,
+        timeout: Duration,
+    ) -> Result<Option<Scheduled>, HomeserverError> {
         let events = self.api().delayed_events_path();
         let path = format!("{events}/{}?user_id={}", escaped(id.secret()), escaped(owner.as_str()));
-        let response = self.get(&path, &Deadline::after(TIMEOUT)).await?;
+        let response = self.get(&path, &Deadline::after(timeout)).await?;
         if response.status() == 404 {
             return match reports_no_event(&response.body(MAX_ERROR_BODY).await?) {
                 true => Ok(None),
                 false => Err(HomeserverError::Status(404)),
             };
         }
-        scheduled(&read(response).await?).map(Some)
+        scheduled(&read(response).await?)
     }
 }
 
@@ -56,15 +67,127 @@ pub(crate) fn reports_no_event(body: &[u8]) -> bool {
     error["errcode"].as_str().is_some_and(|errcode| errcode != "M_UNRECOGNIZED")
 }
 
-/// Parses the response to the look-up of a delayed event.
-pub(crate) fn scheduled(event: &Value) -> Result<Scheduled, HomeserverError> {
-    // Synapse has `delay_ms`, from a later revision of MSC4140.
-    let delay = ["delay", "delay_ms"].iter().find_map(|name| event[*name].as_u64());
+/// Parses the response to the look-up of a delayed event. `None` for one that is finalised: sent, cancelled or failed.
+pub(crate) fn scheduled(event: &Value) -> Result<Option<Scheduled>, HomeserverError> {
+    let is_over = !matches!(event["finalised"], Value::Null | Value::Bool(false));
+    // `delay` is that of earlier revisions of MSC4140.
+    let delay = ["delay_ms", "delay"].iter().find_map(|name| event[*name].as_u64());
     let delay = delay.and_then(DelayTimeout::from_millis);
     match (event["room_id"].as_str(), delay) {
-        (Some(room_id), Some(delay)) => Ok(Scheduled { room_id: room_id.to_owned(), delay }),
+        (Some(_), _) if is_over => Ok(None),
+        (Some(room_id), Some(delay)) => Ok(Some(Scheduled { room_id: room_id.to_owned(), delay })),
         _ => Err(HomeserverError::Malformed),
     }
+}
+
+/// A delayed event whose delegation is requested.
+pub struct Candidate<'a> {
+    /// The client-server API of its homeserver.
+    pub api: &'a ClientApi,
+    /// Our registration with that homeserver and the owner of the event, where the homeserver is ours.
+    pub owner: Option<(&'a ApplicationService, &'a UserId)>,
+    /// The Matrix room that the event has to be in.
+    pub room_id: &'a str,
+    /// The identifier of the event.
+    pub id: &'a DelayId,
+}
+
+/// Result of the restart before a delegation is accepted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Acceptance {
+    /// The instant before the restart, where that was done.
+    pub restarted_at: Option<Timestamp>,
+    /// The delay of the event, where our homeserver reports it.
+    pub delay: Option<DelayTimeout>,
+}
+
+impl Candidate<'_> {
+    /// Restarts the event once, within 2 s, and at the same time looks it up where its owner is known. A delegation
+    /// that can't be kept must not be accepted: its client would stop restarting the event
+    /// (`docs/protocol.md#acceptance`).
+    ///
+    /// An answer that isn't the homeserver's own, or none at all, is no reason to refuse.
+    pub async fn restart_once(&self, apis: &ClientApis) -> Result<Acceptance, Refusal> {
+        if self.api.has_delayed_events() == Some(false) {
+            return Err(Refusal::NoDelayedEvents);
+        }
+        let restarted_at = Timestamp::from_millis(clock::now_ms());
+        let deadline = Deadline::after(ACCEPTANCE_TIMEOUT);
+        let homeserver = self.owner.map(|(service, owner)| (service.at(self.api.clone(), apis), owner));
+        let owner = homeserver.as_ref().map(|(homeserver, owner)| (homeserver, owner.as_str()));
+        let restart = Action::Restart.at(self.api, owner, self.id);
+        let look_up = async {
+            match &homeserver {
+                None => Ok(None),
+                Some((homeserver, owner)) => {
+                    let event = homeserver.delayed_event_within(self.id, owner, ACCEPTANCE_TIMEOUT).await;
+                    self.delay_of(event)
+                }
+            }
+        };
+        let (response, delay) = join(restart.post(self.api.fetcher(&apis.fetchers), &deadline), look_up).await;
+        let delay = delay?;
+        let is_done = match response {
+            Ok(response) => is_restarted(response, self.owner.is_some()).await?,
+            Err(_) => false,
+        };
+        Ok(Acceptance { restarted_at: is_done.then_some(restarted_at), delay })
+    }
+
+    /// Returns the delay of the event that was looked up. A look-up that failed says nothing about the event.
+    fn delay_of(&self, event: Result<Option<Scheduled>, HomeserverError>) -> Result<Option<DelayTimeout>, Refusal> {
+        match event {
+            Ok(Some(event)) if event.room_id == self.room_id => Ok(Some(event.delay)),
+            Ok(_) => Err(Refusal::NotInRoom),
+            Err(_) => Ok(None),
+        }
+    }
+}
+
+/// Whether a restart before the acceptance was done. An error is the homeserver's refusal.
+async fn is_restarted(response: FetchResponse, as_owner: bool) -> Result<bool, Refusal> {
+    match response.status() {
+        status @ (401 | 403 | 405) => {
+            response.discard();
+            Err(if as_owner { Refusal::AsOwner(HomeserverError::Status(status)) } else { Refusal::Status(status) })
+        }
+        status @ (200..=299 | 404 | 409) => match response.body(MAX_BODY).await.map(|body| settled(status, &body)) {
+            Ok(Ok(HomeserverAnswer::Done)) => Ok(true),
+            Ok(Ok(HomeserverAnswer::Gone)) => Err(Refusal::Gone),
+            Ok(Err(DelayedEventError::Unrecognized)) => Err(Refusal::Unrecognized),
+            _ => Ok(false),
+        },
+        _ => {
+            response.discard();
+            Ok(false)
+        }
+    }
+}
+
+/// Reason for not taking over a delayed event, in words an operator can act on.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+pub enum Refusal {
+    /// By its `/versions`, the homeserver has no delayed events.
+    #[error("the homeserver has no delayed events (MSC4140): its /versions lists none")]
+    NoDelayedEvents,
+    /// The homeserver doesn't have the path.
+    #[error("the homeserver has no delayed events (MSC4140): it answered 404 M_UNRECOGNIZED")]
+    Unrecognized,
+    /// The homeserver doesn't restart the event for a caller without a login, or not at all.
+    #[error(
+        "the homeserver doesn't let this service restart the event ({0}): does it want a login? Then only homeserver \
+         mode, for its own users, can take over leaves"
+    )]
+    Status(u16),
+    /// Our own homeserver doesn't restart the event on behalf of its owner.
+    #[error(transparent)]
+    AsOwner(HomeserverError),
+    /// The event is sent, cancelled, or was never scheduled.
+    #[error("the homeserver doesn't have the event (any more)")]
+    Gone,
+    /// Our homeserver has no such event of the user in the room.
+    #[error("the homeserver has no such event of this user in this room")]
+    NotInRoom,
 }
 
 /// Action on a delayed event.
@@ -89,31 +212,39 @@ impl Action {
         event: &DelayedEvent,
     ) -> Result<HomeserverAnswer, DelayedEventError> {
         let server = ServerName::parse(event.server_name.as_str()).map_err(|_| DelayedEventError::ServerName)?;
-        let discovery = ClientApis::deadline();
-        let as_owner = match (service, &event.owner) {
-            (Some(service), Some(owner)) if *service.server_name() == server => {
-                service.homeserver(apis, &discovery).await.ok().zip(Some(owner))
+        let service = service.filter(|service| *service.server_name() == server);
+        let found = apis.find(&server, &ClientApis::deadline()).await;
+        let (request, fetcher) = match &found {
+            Ok(api) => {
+                let homeserver = service.map(|service| service.at(api.clone(), apis));
+                let owner = homeserver.as_ref().zip(event.owner.as_ref().map(|owner| owner.as_str()));
+                (self.at(api, owner, &event.delay_id), api.fetcher(&apis.fetchers))
             }
-            _ => None,
-        };
-        let response = match as_owner {
-            Some((homeserver, owner)) => {
-                let path = self.below(homeserver.api().delayed_events_path(), &event.delay_id);
-                let path = format!("{path}?user_id={}", escaped(owner.as_str()));
-                homeserver.post(&path, b"{}", &Deadline::after(TIMEOUT)).await?
-            }
-            None => {
-                let found = apis.find(&server, &discovery).await;
-                let (base, fetcher) = match &found {
-                    Ok(api) => (api.delayed_events(), api.fetcher(&apis.fetchers)),
-                    Err(_) => (event.url.clone(), apis.fetchers.internet()),
-                };
-                let url = self.below(base.as_str(), &event.delay_id);
-                let method = Method::Post { content_type: "application/json", authorization: None, body: b"{}" };
-                fetcher.send(FetchRequest { url: &url, method, deadline: &Deadline::after(TIMEOUT) }).await?
+            Err(_) => {
+                let url = self.below(event.url.as_str(), &event.delay_id);
+                (EventRequest { url, authorization: None }, apis.fetchers.internet())
             }
         };
-        Self::outcome(response).await
+        let outcome = match request.post(fetcher, &Deadline::after(TIMEOUT)).await {
+            Ok(response) => Self::outcome(response).await,
+            Err(error) => Err(error.into()),
+        };
+        if outcome.as_ref().is_err_and(|error| *error != DelayedEventError::Unrecognized) {
+            client_api::doubt(&server);
+        }
+        outcome
+    }
+
+    /// Returns the request: to our own homeserver on behalf of the owner, to another one by the delay id alone.
+    fn at(self, api: &ClientApi, owner: Option<(&Homeserver<'_>, &str)>, id: &DelayId) -> EventRequest {
+        let path = self.below(api.delayed_events_path(), id);
+        match owner {
+            None => EventRequest { url: api.url(&path), authorization: None },
+            Some((homeserver, owner)) => EventRequest {
+                url: homeserver.api().url(&format!("{path}?user_id={}", escaped(owner))),
+                authorization: Some(homeserver.authorization()),
+            },
+        }
     }
 
     /// Reads a response by the table in `docs/protocol.md#delayed-events`. Only the homeserver's own word ends a delegation: a
@@ -135,6 +266,20 @@ impl Action {
 
     fn below(self, delayed_events: &str, id: &DelayId) -> String {
         format!("{delayed_events}/{}/{self}", escaped(id.secret()))
+    }
+}
+
+/// Request to act on a delayed event.
+struct EventRequest {
+    url: String,
+    authorization: Option<String>,
+}
+
+impl EventRequest {
+    async fn post(&self, fetcher: &Fetcher, deadline: &Deadline) -> Result<FetchResponse, FetchError> {
+        let authorization = self.authorization.as_deref();
+        let method = Method::Post { content_type: "application/json", authorization, body: b"{}" };
+        fetcher.send(FetchRequest { url: &self.url, method, deadline }).await
     }
 }
 
@@ -199,7 +344,8 @@ pub(crate) fn from_body(body: &[u8]) -> Option<Duration> {
     Some(Duration::from_secs(limit.retry_after_ms.div_ceil(1000)))
 }
 
-/// Well-known and `/versions` have their own limits within this.
+/// Limit for the requests before an acceptance, which run beside the creation of the room.
+const ACCEPTANCE_TIMEOUT: Duration = Duration::from_secs(2);
 const TIMEOUT: Duration = Duration::from_secs(5);
 const MAX_BODY: usize = 64 * 1024;
 
@@ -207,6 +353,7 @@ const MAX_BODY: usize = 64 * 1024;
 mod tests {
     use super::*;
     use proptest::prelude::*;
+    use serde_json::json;
 
     #[test]
     fn an_id_is_one_path_segment_whatever_is_in_it() {
@@ -232,6 +379,23 @@ mod tests {
         }
         for body in ["{}", r#"{"errcode":5}"#, r#"{"error":"no"}"#] {
             assert_eq!(settled(404, body.as_bytes()), Err(DelayedEventError::NotTheHomeserver(404)), "{body}");
+        }
+    }
+
+    #[test]
+    fn an_event_is_read_in_both_forms_and_none_that_is_over() {
+        let read = |event: Value| scheduled(&event).map(|event| event.map(|event| u64::from(event.delay)));
+        assert_eq!(read(json!({"room_id": "!r", "delay_ms": 8000, "delayed_since_ts": 1})), Ok(Some(8000)));
+        assert_eq!(
+            read(json!({"room_id": "!r", "delay": 8000, "running_since": 1, "finalised": null})),
+            Ok(Some(8000))
+        );
+        assert_eq!(read(json!({"room_id": "!r", "delay_ms": 9000, "delay": 8000, "finalised": false})), Ok(Some(9000)));
+        for over in [json!({"outcome": "sent"}), json!("cancel"), json!(true), json!({})] {
+            assert_eq!(read(json!({"room_id": "!r", "delay_ms": 8000, "finalised": over})), Ok(None));
+        }
+        for event in [json!({}), json!({"delay_ms": 8000}), json!({"room_id": "!r"}), json!({"finalised": {}})] {
+            assert_eq!(read(event), Err(HomeserverError::Malformed));
         }
     }
 

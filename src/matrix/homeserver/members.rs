@@ -1,7 +1,8 @@
 //! Membership of Matrix rooms, as our own homeserver reports it (`docs/protocol.md#calls-to-the-homeserver`).
 //!
 //! How it works:
-//! - `is_joined` (MSC4502) is a small query about one user or one server, for a token;
+//! - `is_joined` (MSC4502) is a small query about one user or one server, for a token. The user is `mxid` in it, or
+//!   `user_id` where the homeserver misses that;
 //! - `joined_members` ([client-server API, "Room
 //!   membership"](https://spec.matrix.org/latest/client-server-api/#get_matrixclientv3roomsroomidjoined_members))
 //!   lists everyone, for the periodic check of a room;
@@ -16,7 +17,7 @@ use serde::Deserialize;
 use serde::de::IgnoredAny;
 use serde_json::Value;
 
-use crate::fetch::Deadline;
+use crate::fetch::{Deadline, MAX_ERROR_BODY};
 use crate::matrix::homeserver::client_api::escaped;
 use crate::matrix::homeserver::{Homeserver, HomeserverError, read};
 use crate::matrix::ids::room_id::RoomId;
@@ -36,12 +37,26 @@ impl Homeserver<'_> {
     /// Whether `party` is joined to `room`. An error means that the membership is unknown.
     pub async fn is_joined(&self, room: &RoomId, party: Party<'_>) -> Result<bool, HomeserverError> {
         let rooms = self.api().is_joined_rooms_path();
-        let (name, value) = match party {
-            Party::User(user) => ("mxid", user.as_str()),
-            Party::Server(server) => ("server_name", server.as_str()),
+        let deadline = Deadline::after(IS_JOINED_TIMEOUT);
+        let query = async |name: &str, value: &str| {
+            let path = format!("{rooms}/{}/is_joined?{name}={}", escaped(room.as_str()), escaped(value));
+            self.get(&path, &deadline).await
         };
-        let path = format!("{rooms}/{}/is_joined?{name}={}", escaped(room.as_str()), escaped(value));
-        is_joined(&read(self.get(&path, &Deadline::after(IS_JOINED_TIMEOUT)).await?).await?)
+        let response = match party {
+            Party::Server(server) => query("server_name", server.as_str()).await?,
+            Party::User(user) => {
+                let response = query("mxid", user.as_str()).await?;
+                match response.status() {
+                    // To Synapse `user_id` means the user to act for, so it comes second.
+                    400 => match misses_a_parameter(&response.body(MAX_ERROR_BODY).await?) {
+                        true => query("user_id", user.as_str()).await?,
+                        false => return Err(HomeserverError::Status(400)),
+                    },
+                    _ => response,
+                }
+            }
+        };
+        is_joined(&read(response).await?)
     }
 
     /// Returns the members of `room`, or that the homeserver refuses to list them (403).
@@ -56,6 +71,12 @@ impl Homeserver<'_> {
             }
         }
     }
+}
+
+/// Whether a 400 with this body is for a missing parameter.
+fn misses_a_parameter(body: &[u8]) -> bool {
+    let error: Value = serde_json::from_slice(body).unwrap_or_default();
+    error["errcode"] == "M_MISSING_PARAM"
 }
 
 /// Parses the response to a query of one membership.

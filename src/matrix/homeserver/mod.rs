@@ -64,7 +64,12 @@ impl ApplicationService {
         deadline: &Deadline,
     ) -> Result<Homeserver<'a>, ClientApiError> {
         let api = apis.find(&self.server_name, deadline).await?;
-        Ok(Homeserver { server_name: &self.server_name, api, fetchers: &apis.fetchers, as_token: &self.as_token })
+        Ok(self.at(api, apis))
+    }
+
+    /// Returns a client of the homeserver, whose client-server API is known to be `api`.
+    fn at<'a>(&'a self, api: ClientApi, apis: &'a ClientApis) -> Homeserver<'a> {
+        Homeserver { server_name: &self.server_name, api, fetchers: &apis.fetchers, as_token: &self.as_token }
     }
 }
 
@@ -119,21 +124,32 @@ impl Homeserver<'_> {
 
     /// GETs `path` below `/_matrix/client/`.
     pub(super) async fn get(&self, path: &str, deadline: &Deadline) -> Result<FetchResponse, FetchError> {
-        let authorization = self.authorization();
-        let authorization = Some(authorization.as_str());
-        self.send(path, Method::Get { accept: None, authorization }, deadline).await
+        let (url, authorization) = (self.api.url(path), self.authorization());
+        let method = Method::Get { accept: None, authorization: Some(&authorization) };
+        let request = FetchRequest { url: &url, method, deadline };
+        self.heeded(self.api.fetcher(self.fetchers).send(request).await)
     }
 
-    /// POSTs JSON to `path` below `/_matrix/client/`.
-    pub(super) async fn post(&self, path: &str, json: &[u8], deadline: &Deadline) -> Result<FetchResponse, FetchError> {
-        let authorization = self.authorization();
-        let authorization = Some(authorization.as_str());
-        self.send(path, Method::Post { content_type: "application/json", authorization, body: json }, deadline).await
+    /// POSTs JSON that must not arrive twice to `path` below `/_matrix/client/`.
+    pub(super) async fn post_once(
+        &self,
+        path: &str,
+        json: &[u8],
+        deadline: &Deadline,
+    ) -> Result<FetchResponse, FetchError> {
+        let (url, authorization) = (self.api.url(path), self.authorization());
+        let method = Method::Post { content_type: "application/json", authorization: Some(&authorization), body: json };
+        let request = FetchRequest { url: &url, method, deadline };
+        self.heeded(self.api.fetcher(self.fetchers).send_once(&request).await)
     }
 
-    async fn send(&self, path: &str, method: Method<'_>, deadline: &Deadline) -> Result<FetchResponse, FetchError> {
-        let url = self.api.url(path);
-        self.api.fetcher(self.fetchers).send(FetchRequest { url: &url, method, deadline }).await
+    /// Has the API looked up again, and soon, where it doesn't answer as a homeserver does.
+    fn heeded(&self, response: Result<FetchResponse, FetchError>) -> Result<FetchResponse, FetchError> {
+        let kind = response.as_ref().ok().and_then(|response| response.header("Content-Type"));
+        if !kind.is_some_and(|kind| kind.starts_with("application/json")) {
+            client_api::doubt(self.server_name);
+        }
+        response
     }
 
     fn authorization(&self) -> String {

@@ -17,12 +17,42 @@ pub struct Relayed {
     pub content: Value,
 }
 
+impl Relayed {
+    /// Whether the other homeserver doesn't have the path.
+    fn is_unrecognized(&self) -> bool {
+        self.status == 404 && self.content["errcode"] == "M_UNRECOGNIZED"
+    }
+}
+
 impl Homeserver<'_> {
-    /// POSTs `body` to `path` on the federation API of `destination`. An error means that it returned no response.
-    pub async fn relay(&self, destination: &ServerName, path: &str, body: &Value) -> Result<Relayed, HomeserverError> {
-        let request = json!({"destination": destination.as_str(), "method": "POST", "path": path, "body": body});
+    /// POSTs `body` to the first of `paths` that the federation API of `destination` has. An error means that it
+    /// returned no response.
+    pub async fn relay(
+        &self,
+        destination: &ServerName,
+        paths: &[&str],
+        body: &Value,
+    ) -> Result<Relayed, HomeserverError> {
         let deadline = Deadline::after(TIMEOUT);
-        let response = self.post(self.api().fed_proxy_path(), request.to_string().as_bytes(), &deadline).await?;
+        let mut relayed = Err(HomeserverError::Malformed);
+        for path in paths {
+            relayed = self.relay_to(destination, path, body, &deadline).await;
+            if !relayed.as_ref().is_ok_and(Relayed::is_unrecognized) {
+                break;
+            }
+        }
+        relayed
+    }
+
+    async fn relay_to(
+        &self,
+        destination: &ServerName,
+        path: &str,
+        body: &Value,
+        deadline: &Deadline,
+    ) -> Result<Relayed, HomeserverError> {
+        let request = json!({"destination": destination.as_str(), "method": "POST", "path": path, "body": body});
+        let response = self.post_once(self.api().fed_proxy_path(), request.to_string().as_bytes(), deadline).await?;
         let mut relayed = read(response).await?;
         let status = relayed["status"].as_u64().and_then(|status| status.try_into().ok());
         let content = relayed.get_mut("content").map(Value::take).unwrap_or_default();

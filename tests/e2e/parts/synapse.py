@@ -21,8 +21,8 @@ class Synapse:
     """A homeserver with client-server and federation API on one TLS port.
 
     Its name includes the port, so that server discovery needs no well-known file and no SRV record. It listens on that
-    port, or on `behind` if a proxy listens there. It announces the service at `service_url` to clients, if given,
-    federates with homeservers whose certificates come from the same authority, and proxies the requests that belong to
+    port, or on `behind` if a proxy listens there. It announces `transport` to clients in both places, if given, federates
+    with homeservers whose certificates come from the same authority, and proxies the requests that belong to
     `application_service`, if given.
     """
 
@@ -32,7 +32,7 @@ class Synapse:
         port: int,
         authority: Authority,
         directory: Path,
-        service_url: str | None = None,
+        transport: dict[str, str] | None = None,
         behind: int | None = None,
         application_service: ApplicationService | None = None,
     ) -> None:
@@ -50,17 +50,18 @@ class Synapse:
         """Files of its certificate and of the key."""
         address = LOOPBACK if host == "localhost" else host
         configuration = self._configuration(address, behind or port, *self.certificate)
-        if service_url is not None:
-            focus = {"type": "livekit", "livekit_service_url": service_url}
+        if transport is not None:
             configuration["extra_well_known_client_content"] = {
-                "org.matrix.msc4143.rtc_foci": [focus]
+                "org.matrix.msc4143.rtc_foci": [transport]
             }
+            configuration["matrix_rtc"] = {"transports": [transport]}
+            configuration["experimental_features"]["msc4143_enabled"] = True
         configuration["federation_custom_ca_list"] = [str(authority.pem)]
         if application_service:
             registration = self._directory / "registration.yaml"
             registration.write_text(yaml.safe_dump(application_service.registration()))
             configuration["app_service_config_files"] = [str(registration)]
-            configuration["experimental_features"] = HOMESERVER_MODE
+            configuration["experimental_features"] |= HOMESERVER_MODE
         (self._directory / "homeserver.yaml").write_text(yaml.safe_dump(configuration))
         (self._directory / "logging.yaml").write_text(yaml.safe_dump(LOGGING))
         with (self._directory / "signing.key").open("w") as signing_key:
@@ -163,7 +164,17 @@ class Synapse:
             "rc_delayed_event_mgmt": NO_LIMIT,
             "rc_invites": {"per_room": NO_LIMIT, "per_user": NO_LIMIT, "per_issuer": NO_LIMIT},
             "max_event_delay_duration": "24h",
+            # Sticky events, which Element Call's newer mode sends.
+            "experimental_features": {"msc4354_enabled": True},
+            # Rooms of later versions aren't created for Element Call: its power levels name the creator.
+            "default_room_version": "11",
         }
+
+
+def transport(service_url: str, sfu_url: str | None = None) -> dict[str, str]:
+    """Announcement of the service and, for homeserver mode, of its SFU beside it (`docs/protocol.md`)."""
+    announced = {"type": "livekit", "livekit_service_url": service_url}
+    return announced if sfu_url is None else announced | {"url": sfu_url}
 
 
 class User:
@@ -215,7 +226,7 @@ class User:
 
 LOOPBACK = "127.0.0.1"
 REQUEST_TIMEOUT_SECONDS = 30
-HOMESERVER_MODE = {"msc4143_enabled": True, "msc4502_enabled": True, "msc4512_enabled": True}
+HOMESERVER_MODE = {"msc4502_enabled": True, "msc4512_enabled": True}
 NO_LIMIT = {"per_second": 1000, "burst_count": 1000}
 LOGGING = {
     "version": 1,

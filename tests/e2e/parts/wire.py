@@ -10,8 +10,9 @@ import asyncio
 import dataclasses
 import ssl
 import threading
+import time
 from collections.abc import Callable, Coroutine, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar
 
@@ -32,9 +33,15 @@ class Exchange:
     url: URL
     headers: Mapping[str, str]
     body: bytes
+    arrived_at: float = field(default_factory=time.time)
+    """Time of the request's arrival, in seconds since 1970."""
     status: int | None = None
-    response_headers: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    response_headers: Mapping[str, str] = field(default_factory=dict)
     response: bytes = b""
+
+
+Refuse = Callable[[Exchange], tuple[int, dict[str, str]] | None]
+"""Function that returns status and JSON with which a request is refused, or None."""
 
 
 class Wire:
@@ -58,17 +65,19 @@ class Wire:
         target: str,
         certificate: tuple[Path, Path] | None = None,
         authority: Path | None = None,
+        refuse: Refuse | None = None,
     ) -> None:
         """Listens on `port` for a part at the URL `target`, with TLS if given a certificate and its key.
 
-        A target with TLS has a certificate from `authority`.
+        A target with TLS has a certificate from `authority`. Requests for which `refuse` returns a response don't reach
+        the part.
         """
         tls = None
         if certificate is not None:
             tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
             tls.load_cert_chain(*certificate)
         trusted = ssl.create_default_context(cafile=authority) if authority else None
-        tap = _Tap(part, URL(target), trusted, self._session, self._observe)
+        tap = _Tap(part, URL(target), trusted, self._session, self._observe, refuse)
         self._taps.append(self._run(_listen(tap, port, tls)))
 
     def close(self) -> None:
@@ -93,30 +102,39 @@ class _Tap:
         tls: ssl.SSLContext | None,
         session: aiohttp.ClientSession,
         observe: Callable[[Exchange], None],
+        refuse: Refuse | None,
     ) -> None:
         self._part = part
         self._target = target
         self._tls = tls or True
         self._session = session
         self._observe = observe
+        self._refuse = refuse
 
     async def pass_on(self, request: web.Request) -> web.StreamResponse:
         exchange = Exchange(
             self._part, request.method, request.url, request.headers, await request.read()
         )
         self._observe(exchange)
+        if self._refuse is not None and (refusal := self._refuse(exchange)) is not None:
+            status, error = refusal
+            return web.json_response(error, status=status)
         if request.headers.get("Upgrade", "").lower() == "websocket":
             return await self._join(request, exchange)
         headers = _end_to_end(request.headers) | {"Accept-Encoding": "identity"}
-        async with self._session.request(
-            request.method,
-            self._url(request),
-            headers=headers,
-            data=exchange.body,
-            allow_redirects=False,
-            ssl=self._tls,
-        ) as response:
-            body = await response.read()
+        try:
+            async with self._session.request(
+                request.method,
+                self._url(request),
+                headers=headers,
+                data=exchange.body,
+                allow_redirects=False,
+                ssl=self._tls,
+            ) as response:
+                body = await response.read()
+        except aiohttp.ClientConnectionError:
+            # The part is down, as the part of a test may be.
+            return web.Response(status=502)
         self._observe(
             dataclasses.replace(
                 exchange, status=response.status, response_headers=response.headers, response=body

@@ -1,4 +1,4 @@
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fmt::Debug;
 use std::net::SocketAddr;
 use std::pin::Pin;
@@ -92,6 +92,8 @@ struct State {
     versions_requests: usize,
     look_ups: usize,
     look_up_reply: Option<Reply>,
+    limited_first: HashSet<String>,
+    wants_login: bool,
     calls: Vec<DelayedEventCall>,
 }
 
@@ -196,6 +198,17 @@ impl DelayedEvents {
         self.lock().scripts.entry((delay_id.to_owned(), operation)).or_default().always = Some(reply);
     }
 
+    /// Answers the restart before the acceptance of a delegation with 429, and leaves it out of all counts: such a
+    /// delegation is accepted, and every restart that is counted is one for a connected participant.
+    pub fn limit_acceptance(&self, delay_id: &str) {
+        self.lock().limited_first.insert(delay_id.to_owned());
+    }
+
+    /// Refuses requests without a token from now on, as the merged MSC4140 wants it.
+    pub fn want_login(&self) {
+        self.lock().wants_login = true;
+    }
+
     /// Sets the reply to look-ups of events.
     pub fn answer_look_ups(&self, reply: Reply) {
         self.lock().look_up_reply = Some(reply);
@@ -229,6 +242,16 @@ impl DelayedEvents {
     /// Fate of an event.
     pub fn fate(&self, delay_id: &str) -> Fate {
         self.lock().events[delay_id].fate()
+    }
+
+    /// From now on closes idle connections just as they are used again.
+    pub fn cut_idle_connections(&self) {
+        self.server.iter().for_each(Server::cut_idle_connections);
+    }
+
+    /// Number of connections that were closed so.
+    pub fn cut(&self) -> usize {
+        self.server.as_ref().map_or(0, Server::cut)
     }
 
     /// Number of requests for `/versions`.
@@ -294,6 +317,9 @@ impl State {
         for unwanted in [COOKIE, ORIGIN] {
             strictness.expect(!request.headers.contains_key(&unwanted), || format!("{unwanted} in {request:?}"));
         }
+        if request.path.starts_with("/.well-known/matrix/") {
+            return Reply::html(404);
+        }
         let path = request.path.strip_prefix(prefix).unwrap_or_default().to_owned();
         let user_id = match self.speaks_as(&request, strictness) {
             Ok(user_id) => user_id,
@@ -315,10 +341,16 @@ impl State {
             strictness.breach(format!("not a request for a delayed event: {request:?}"));
             return error(404, "M_UNRECOGNIZED");
         };
+        if operation == Operation::Restart && self.limited_first.remove(&delay_id) {
+            return error(429, "M_LIMIT_EXCEEDED");
+        }
         let is_owner = |event: &Event| event.owner.as_ref().map(|(owner, _)| owner) == user_id.as_ref();
         let known = self.events.get(&delay_id).is_none_or(|event| user_id.is_none() || is_owner(event));
         strictness.expect(known, || format!("not in the owner's name: {request:?}"));
-        let reply = self.perform(&delay_id, operation, strictness);
+        let reply = match self.wants_login && user_id.is_none() {
+            true => error(401, "M_MISSING_TOKEN"),
+            false => self.perform(&delay_id, operation, strictness),
+        };
         let status = reply.status();
         let path = request.path;
         self.calls.push(DelayedEventCall { delay_id, operation, at: Instant::now(), path, user_id, status });
@@ -361,7 +393,18 @@ impl State {
         match event.map(|event| (event, &event.owner)) {
             Some((event, Some((owner, room_id)))) if owner == user_id => {
                 let delay = u64::try_from(event.delay.as_millis()).expect("a sane delay");
-                Reply::json(200, &json!({ "room_id": room_id, "delay": delay, "running_since": 1_700_000_000_000_u64 }))
+                let mut body = json!({
+                    "delay_id": request.path.rsplit('/').next(),
+                    "room_id": room_id,
+                    "type": "org.matrix.msc3401.call.member",
+                    "delay_ms": delay,
+                    "delayed_since_ts": 1_700_000_000_000_u64,
+                    "content": {},
+                });
+                if event.fate() != Fate::Scheduled {
+                    body["finalised"] = json!({ "outcome": "send" });
+                }
+                Reply::json(200, &body)
             }
             _ => error(404, "M_NOT_FOUND"),
         }

@@ -59,6 +59,7 @@ struct State {
     userinfo_requests: usize,
     client_well_known: Option<Reply>,
     client_well_known_requests: usize,
+    client_versions: Option<Reply>,
 }
 
 impl Homeserver {
@@ -104,6 +105,11 @@ impl Homeserver {
         self.set_client_well_known(Reply::json(200, &json!({ "m.homeserver": { "base_url": base_url } })));
     }
 
+    /// Sets the reply of `/versions` at the server name itself, which has no client-server API by default.
+    pub fn set_client_versions(&self, reply: Reply) {
+        self.state.lock().unwrap().client_versions = Some(reply);
+    }
+
     /// Number of requests for the client well-known file.
     pub fn client_well_known_requests(&self) -> usize {
         self.state.lock().unwrap().client_well_known_requests
@@ -137,6 +143,20 @@ impl Homeserver {
             }
         };
         timeout(Duration::from_secs(20), poll).await.expect("a request for userinfo");
+    }
+
+    /// From now on closes idle connections just as they are used again.
+    pub fn cut_idle_connections(&self) {
+        self.servers().for_each(Server::cut_idle_connections);
+    }
+
+    /// Number of connections that were closed so.
+    pub fn cut(&self) -> usize {
+        self.servers().map(Server::cut).sum()
+    }
+
+    fn servers(&self) -> impl Iterator<Item = &Server> {
+        self.website.iter().chain([&self.federation])
     }
 
     /// Number of connections to the federation API, with or without requests.
@@ -275,7 +295,8 @@ impl<'a> HomeserverPlan<'a> {
     fn handler(&self, state: Arc<Mutex<State>>) -> Handler {
         let strictness = self.strictness.clone();
         let website = Place::new(&host_of(&self.server_name), 443, false);
-        let for_pages = Place { for_pages: self.browsed, ..Place::new(&host_of(&self.server_name), 443, false) };
+        let mut for_pages = Place { for_pages: self.browsed, ..Place::new(&host_of(&self.server_name), 443, false) };
+        for_pages.hosts.push(self.server_name.clone());
         let (host, port) = &self.listens_at;
         let federation = Place::new(&self.federation_name, *port, *host != self.federation_name);
         Arc::new(move |request| {
@@ -285,10 +306,18 @@ impl<'a> HomeserverPlan<'a> {
                 strictness.expect(request.query.is_none(), || format!("well-known with a query: {request:?}"));
                 state.well_known_requests += 1;
                 state.well_known.clone().unwrap_or_else(|| Reply::html(404))
+            } else if request.path == "/_matrix/client/versions" {
+                // Its client-server API, if it has one, is elsewhere.
+                website.check(&request, &strictness);
+                Reply::html(404)
             } else if request.path == "/.well-known/matrix/client" {
                 for_pages.check(&request, &strictness);
                 state.client_well_known_requests += 1;
                 state.client_well_known.clone().unwrap_or_else(|| Reply::html(404))
+            } else if let Some(path) = request.path.strip_prefix("/_matrix/client/") {
+                for_pages.check(&request, &strictness);
+                let versions = state.client_versions.clone().filter(|_| path == "versions");
+                versions.unwrap_or_else(|| Reply::html(404))
             } else {
                 federation.check(&request, &strictness);
                 let reply = state.userinfo(&request, &strictness);

@@ -50,7 +50,7 @@ async fn main() {
         let call = Arc::clone(&call);
         Box::pin(async move { call.play(&request).await }) as _
     });
-    let _client = Server::start(loopback(CLIENT_PORT), None, Serving::Http(handler)).await;
+    let _client = Server::start(loopback(CLIENT_PORT), None, Serving::Public(handler)).await;
 
     Server::observe(show);
     println!("{}", authority.pem().display());
@@ -76,7 +76,6 @@ impl Call {
     }
 
     async fn join(&self) -> Reply {
-        self.events.schedule_as(DELAY_ID, DELAY);
         let restarts = self.events.restarts(DELAY_ID);
         let alice = self.sfu.join(&hash(&[ROOM, SLOT]), &hash(&[USER, DEVICE, MEMBER]));
         let webhook = alice.joined().signed_with(KEY, SECRET);
@@ -95,6 +94,8 @@ impl Call {
         let webhook = alice.left(Departure::ClientInitiated).signed_with(KEY, SECRET);
         let status = webhook.send(&self.worker).await;
         let sent = self.soon(|| self.events.sends(DELAY_ID) > sends).await;
+        // For the next delegation.
+        self.events.schedule_as(DELAY_ID, DELAY);
         Reply::json(200, &json!({ "participant_left": status, "delayed leave sent": sent }))
     }
 

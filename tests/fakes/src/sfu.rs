@@ -5,8 +5,8 @@ use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use hyper::header::{AUTHORIZATION, CONTENT_TYPE, UPGRADE};
 use livekit_protocol::{
-    CreateRoomRequest, DeleteRoomRequest, DeleteRoomResponse, ListParticipantsRequest, RemoveParticipantResponse, Room,
-    RoomParticipantIdentity,
+    CreateRoomRequest, DeleteRoomRequest, DeleteRoomResponse, ListParticipantsRequest, ListRoomsRequest,
+    ListRoomsResponse, RemoveParticipantResponse, Room, RoomParticipantIdentity,
 };
 use livekit_token::{Claims, TokenVerifier};
 use prost::Message;
@@ -26,7 +26,7 @@ pub struct Sfu {
     state: Arc<Mutex<State>>,
     address: SocketAddr,
     prefix: String,
-    _server: Server,
+    server: Server,
 }
 
 struct State {
@@ -38,6 +38,7 @@ struct State {
     created: Vec<CreateRoomRequest>,
     participants: Participants,
     requests: usize,
+    requests_to: HashMap<String, usize>,
     auto_create: bool,
     drops_upgrades: bool,
     clock_ahead_s: i64,
@@ -67,6 +68,7 @@ impl Sfu {
             created: Vec::new(),
             participants: Participants::default(),
             requests: 0,
+            requests_to: HashMap::new(),
             auto_create: false,
             drops_upgrades: false,
             clock_ahead_s: 0,
@@ -78,7 +80,7 @@ impl Sfu {
             Box::pin(async { reply }) as _
         });
         let server = Server::start(address, certificate, Serving::Http(handler)).await;
-        Self { state, address, prefix: prefix.to_owned(), _server: server }
+        Self { state, address, prefix: prefix.to_owned(), server }
     }
 
     /// `LIVEKIT_URL` for this SFU, without TLS.
@@ -167,9 +169,24 @@ impl Sfu {
         self.state.lock().unwrap().participants.removals().to_vec()
     }
 
+    /// From now on closes idle connections just as they are used again.
+    pub fn cut_idle_connections(&self) {
+        self.server.cut_idle_connections();
+    }
+
+    /// Number of connections that were closed so.
+    pub fn cut(&self) -> usize {
+        self.server.cut()
+    }
+
     /// Number of all requests.
     pub fn requests(&self) -> usize {
         self.state.lock().unwrap().requests
+    }
+
+    /// Number of requests for paths that end with this segment: the name of a method.
+    pub fn requests_to(&self, method: &str) -> usize {
+        self.state.lock().unwrap().requests_to.get(method).copied().unwrap_or_default()
     }
 
     /// CreateRoom requests that have succeeded.
@@ -181,6 +198,8 @@ impl Sfu {
 impl State {
     fn answer(&mut self, request: &Request, strictness: &Strictness) -> Reply {
         self.requests += 1;
+        let last = request.path.rsplit('/').next().unwrap_or_default();
+        *self.requests_to.entry(last.to_owned()).or_default() += 1;
         if let Some(failure) = &self.failure {
             return failure.clone();
         }
@@ -223,10 +242,20 @@ impl State {
                 self.created.push(message);
                 Reply::new(200, PROTOBUF, room.encode_to_vec())
             }),
+            "ListRooms" => participants::decode(&request.body).map(|message: ListRoomsRequest| {
+                if !claims.video.room_list {
+                    return permission_denied();
+                }
+                strictness.expect(!message.names.is_empty(), || String::from("ListRooms without names lists them all"));
+                let known = self.created.iter().filter(|room| message.names.contains(&room.name));
+                let rooms = known.map(|room| self.room(&room.name)).collect();
+                Reply::new(200, PROTOBUF, ListRoomsResponse { rooms }.encode_to_vec())
+            }),
             "GetParticipant" => participants::decode(&request.body).map(|message: RoomParticipantIdentity| {
                 if !administers(&message.room) {
                     return permission_denied();
                 }
+                strictness.expect(message.revoke_token_ts == 0, || String::from("GetParticipant revokes tokens"));
                 match self.participants.get(message) {
                     Some(participant) => Reply::new(200, PROTOBUF, participant.encode_to_vec()),
                     None => twirp_error(404, "not_found", "participant does not exist"),
@@ -242,6 +271,9 @@ impl State {
                 if !administers(&message.room) {
                     return permission_denied();
                 }
+                strictness.expect((message.revoke_token_ts - self.now_s()).abs() < 60, || {
+                    format!("older tokens are revoked from {} on", message.revoke_token_ts)
+                });
                 match self.participants.remove(message) {
                     true => Reply::new(200, PROTOBUF, RemoveParticipantResponse::default().encode_to_vec()),
                     false => twirp_error(404, "not_found", "participant does not exist"),

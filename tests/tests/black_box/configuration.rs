@@ -37,6 +37,15 @@ async fn a_wrong_value_is_named_but_not_repeated() {
         ("LIVEKIT_LOCATION_HINT", &["WRONG", "weur,WRONG", "fra"]),
         ("LIVEKIT_TOKEN_TTL_SECONDS", &["WRONG", "0", "3601", "-1", "60.5"]),
         ("LIVEKIT_MEMBERSHIP_CHECK_INTERVAL_SECONDS", &["WRONG", "-1"]),
+        ("LIVEKIT_FEDERATION_URL_OVERRIDES", &["WRONG", "example.org=ftp://WRONG.example"]),
+        ("LIVEKIT_ALLOWED_HOMESERVERS", &["https://WRONG.example", "*, WRONG.example"]),
+        ("LIVEKIT_RESTRICTED_CAN_DELEGATE", &["WRONG"]),
+        ("LIVEKIT_ROOM_EMPTY_TIMEOUT_SECONDS", &["WRONG", "-1"]),
+        ("LIVEKIT_ROOM_DEPARTURE_TIMEOUT_SECONDS", &["1.5WRONG"]),
+        ("LIVEKIT_ROOM_MAX_PARTICIPANTS", &["4294967296"]),
+        ("LIVEKIT_REMOTE_CAN_PUBLISH_HOMESERVERS", &["WRONG/path"]),
+        // Without homeserver mode no member is known.
+        ("LIVEKIT_REQUIRE_MEMBERSHIP", &["WRONG", "true"]),
     ] {
         let setup = TestSetup::new().await;
         for value in values {
@@ -118,6 +127,15 @@ async fn every_right_value_is_accepted() {
         ("LIVEKIT_TOKEN_TTL_SECONDS", "1"),
         ("LIVEKIT_TOKEN_TTL_SECONDS", "3600"),
         ("LIVEKIT_MEMBERSHIP_CHECK_INTERVAL_SECONDS", "0"),
+        ("LIVEKIT_FEDERATION_URL_OVERRIDES", "example.org=matrix.example.org,b.example=http://10.0.0.1:8448"),
+        ("LIVEKIT_ALLOWED_HOMESERVERS", "*"),
+        ("LIVEKIT_ALLOWED_HOMESERVERS", "a.example b.example:8448"),
+        ("LIVEKIT_RESTRICTED_CAN_DELEGATE", "false"),
+        ("LIVEKIT_ROOM_EMPTY_TIMEOUT_SECONDS", "0"),
+        ("LIVEKIT_ROOM_DEPARTURE_TIMEOUT_SECONDS", "60"),
+        ("LIVEKIT_ROOM_MAX_PARTICIPANTS", "50"),
+        ("LIVEKIT_REMOTE_CAN_PUBLISH_HOMESERVERS", "a.example"),
+        ("LIVEKIT_REQUIRE_MEMBERSHIP", "false"),
     ] {
         let service = setup.deployment().set(variable, value).start();
 
@@ -157,7 +175,7 @@ async fn assert_names(service: &Service, variables: &[&str]) {
     }
 }
 
-const ALL: [&str; 18] = [
+const ALL: [&str; 26] = [
     "LIVEKIT_URL",
     "LIVEKIT_KEY",
     "LIVEKIT_SECRET",
@@ -176,4 +194,12 @@ const ALL: [&str; 18] = [
     "LIVEKIT_HS_SERVER_NAME",
     "LIVEKIT_TOKEN_TTL_SECONDS",
     "LIVEKIT_MEMBERSHIP_CHECK_INTERVAL_SECONDS",
+    "LIVEKIT_FEDERATION_URL_OVERRIDES",
+    "LIVEKIT_ALLOWED_HOMESERVERS",
+    "LIVEKIT_RESTRICTED_CAN_DELEGATE",
+    "LIVEKIT_ROOM_EMPTY_TIMEOUT_SECONDS",
+    "LIVEKIT_ROOM_DEPARTURE_TIMEOUT_SECONDS",
+    "LIVEKIT_ROOM_MAX_PARTICIPANTS",
+    "LIVEKIT_REMOTE_CAN_PUBLISH_HOMESERVERS",
+    "LIVEKIT_REQUIRE_MEMBERSHIP",
 ];

@@ -53,6 +53,7 @@ async fn tokens_webhooks_and_leaves_work_at_every_step() {
 
         // The SFU accepts the worker's request for the room, and would accept the client's token.
         let delay_id = events.schedule(LONG);
+        events.limit_acceptance(&delay_id);
         let token = home.openid_token(&member.user_id);
         let body = member.delegation(EntryPoint::GetToken, &token, &delay_id, LONG);
         let jwt = service.post(EntryPoint::GetToken.path(), &body).await.jwt();

@@ -85,6 +85,23 @@ async fn either_announces_the_service() {
     }
 }
 
+#[tokio::test]
+async fn nginx_lists_the_transports_of_a_homeserver_that_cannot() {
+    let setup = TestSetup::new().await;
+    let block = Guide::read("docs/guides/announcing.md").block_with("nginx", &format!("location = {TRANSPORTS} {{"));
+    let (_proxy, client) = Proxy::nginx(&setup, BARE_NAME, &block).await;
+
+    for method in [Method::OPTIONS, Method::GET] {
+        let answer = client.request(method, TRANSPORTS).await;
+
+        assert_eq!(answer.status, 200, "{answer:?}");
+        assert_eq!(values(&answer, "access-control-allow-origin"), ["*"], "{answer:?}");
+        assert_eq!(values(&answer, "access-control-allow-headers"), ["Authorization, Content-Type"], "{answer:?}");
+        let entry = json!({ "type": "livekit", "livekit_service_url": format!("https://{NAME}") });
+        assert_eq!(answer.json()["rtc_transports"], json!([entry]));
+    }
+}
+
 /// The packaged service at the address that the guide's configurations assume.
 struct Stage {
     _service: Service,
@@ -148,6 +165,7 @@ fn values<'a>(answer: &'a Answer, header: &str) -> Vec<&'a str> {
     answer.headers.get_all(header).iter().map(|value| value.to_str().unwrap()).collect()
 }
 
+const TRANSPORTS: &str = "/_matrix/client/unstable/org.matrix.msc4143/rtc/transports";
 const GUIDE: &str = "docs/guides/own-machine.md";
 const NAME: &str = "matrix-rtc.example.com";
 const BARE_NAME: &str = "example.com";

@@ -128,6 +128,7 @@ impl Stage {
     async fn connected(&self) -> (String, black_box::Participant) {
         let alice = Member::of_room("!room:example.org", "@alice:example.org");
         let delay_id = self.events.schedule(DELAY);
+        self.events.limit_acceptance(&delay_id);
         let token = self.home.openid_token(&alice.user_id);
         let request = alice.delegation(EntryPoint::GetToken, &token, &delay_id, DELAY);
         let answer = self.client.post(EntryPoint::GetToken.path(), &request).await;

@@ -172,7 +172,10 @@ fn homeserver(request: &Request<Incoming>, user: &str) -> Response<Full<Bytes>> 
     let has_token = request.uri().query().is_some_and(|query| query.starts_with("access_token="));
     let bearer = is_bearer(request.headers());
     match (request.method(), request.uri().path()) {
-        (&Method::GET, "/_matrix/client/versions") => reply(StatusCode::OK, "application/json", "{}"),
+        (&Method::GET, "/_matrix/client/versions") => {
+            let versions = r#"{"versions":["v1.1"],"unstable_features":{"org.matrix.msc4140":true}}"#;
+            reply(StatusCode::OK, "application/json", versions)
+        }
         (&Method::GET, path) if bearer && path.ends_with("/is_joined") => {
             reply(StatusCode::OK, "application/json", r#"{"joined":true}"#)
         }

@@ -149,6 +149,22 @@ fn without_a_directory_the_registration_file_is_printed() {
     }
 }
 
+#[test]
+fn the_guides_set_what_configure_prints() {
+    let output = configure(&[&COMPLETE[..], &["--homeserver-mode", "example.com"]].concat());
+    let printed = text(&output.stdout);
+    for guide in ["announcing", "homeserver-mode"] {
+        let page = fs::read_to_string(workspace::root().unwrap().join(format!("docs/guides/{guide}.md"))).unwrap();
+        let blocks = page.split("```yaml\n").skip(1).filter_map(|rest| rest.split("```").next());
+        let keys = blocks.flat_map(str::lines).filter_map(|line| line.trim().trim_start_matches("- ").split_once(':'));
+        let keys: Vec<_> = keys.map(|(key, _)| key).filter(|key| !key.contains(['{', '[', '"'])).collect();
+        assert!(keys.contains(&"livekit_service_url"), "{guide}: {keys:?}");
+        for key in keys {
+            assert!(printed.contains(&format!("{key}:")), "{guide}: {key} isn't printed");
+        }
+    }
+}
+
 const COMPLETE: [&str; 8] = [
     "--route",
     "rtc.example.com/livekit/jwt",

@@ -183,7 +183,7 @@ fn steps(worker: SocketAddr) -> [Step; 4] {
             ),
         },
         Step {
-            what: "It connects to the SFU, whose webhook tells the service: the leave is restarted from now on.",
+            what: "It connects to the SFU, which notifies the service: the leave is restarted from now on.",
             command: "curl -sS -X POST http://127.0.0.1:7981/join".to_owned(),
         },
         Step {

@@ -19,7 +19,7 @@ use crate::{
     cache, debian,
     program::{OPERATOR, SERVE},
     progress,
-    tools::Tools,
+    tools::{self, Tools},
     workspace,
 };
 
@@ -43,6 +43,7 @@ pub fn run(options: &Options) -> Result<()> {
     let chromium = debian::CHROMIUM.set_up()?;
     let python = python(&tests)?;
     let livekit_server = livekit_server(&tests)?;
+    tools::npm_packages(&tests)?;
     let tools = Tools::set_up(&root)?;
     Build::make(&root)?;
     for program in [OPERATOR, SERVE] {

@@ -138,8 +138,9 @@ fn print_biggest(title: &str, sizes: &BTreeMap<String, usize>, at_most: usize) {
     }
 }
 
-/// Bytes, gzipped, WebAssembly and JavaScript together. The bounds of one room and their fairness took 22 kB of it.
-const BUDGET: usize = 480_000;
+/// Bytes, gzipped, WebAssembly and JavaScript together. The bounds of one room and their fairness took 22 kB
+/// of it; membership at all endpoints, leaves that are tried before they are accepted, and discovery that heals 14 kB.
+const BUDGET: usize = 500_000;
 const CRATES_SHOWN: usize = 20;
 const FUNCTIONS_SHOWN: usize = 20;
 const NAME_WIDTH: usize = 90;

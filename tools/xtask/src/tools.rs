@@ -3,7 +3,7 @@
 //! - `bindgen` is a program of this workspace, with wasm-bindgen's library of the version in `Cargo.lock`. It is compiled
 //!   once per machine and version.
 //! - npm brings wrangler, workerd, esbuild, binaryen and a Node that wrangler runs on, of the versions in
-//!   `package-lock.json`.
+//!   `package-lock.json`; and the web clients of the end-to-end tests, of those in `tests/e2e/package-lock.json`.
 //! - Nothing is downloaded but from package registries.
 
 use std::{
@@ -35,7 +35,7 @@ impl Tools {
     ///
     /// They can't be installed; the error carries the end of npm's log.
     pub fn set_up(root: &Path) -> Result<Self> {
-        Ok(Self { root: root.to_owned(), node_modules: node_modules(root)? })
+        Ok(Self { root: root.to_owned(), node_modules: npm_packages(root)? })
     }
 
     /// A program of the npm packages, under the pinned Node.
@@ -141,10 +141,15 @@ pub(crate) fn bindgen(root: &Path) -> Result<PathBuf> {
     Ok(dir.join("bindgen"))
 }
 
-/// Installs the npm packages of the lock file, unless they are those already: wrangler, which may have called this, runs from them.
-fn node_modules(root: &Path) -> Result<PathBuf> {
-    let modules = root.join("node_modules");
-    let lock_file = root.join("package-lock.json");
+/// Installs the npm packages of the lock file in `dir`, unless they are those already: wrangler, which may have called this,
+/// runs from them. Returns their `node_modules`.
+///
+/// # Errors
+///
+/// They can't be installed; the error carries the end of npm's log.
+pub(crate) fn npm_packages(dir: &Path) -> Result<PathBuf> {
+    let modules = dir.join("node_modules");
+    let lock_file = dir.join("package-lock.json");
     let up_to_date = || -> Result<bool> {
         let wanted = NpmPackages::read(&lock_file)?;
         Ok(NpmPackages::read(&modules.join(".package-lock.json")).is_ok_and(|installed| installed.are(&wanted)))
@@ -155,8 +160,8 @@ fn node_modules(root: &Path) -> Result<PathBuf> {
     let _lock = cache::lock(&lock_file, "node_modules")?;
     if !up_to_date()? {
         progress::run(
-            "installing the npm packages of package-lock.json",
-            Command::new("npm").args(["ci", "--no-audit", "--no-fund"]).current_dir(root),
+            &format!("installing the npm packages of {}", lock_file.display()),
+            Command::new("npm").args(["ci", "--no-audit", "--no-fund"]).current_dir(dir),
             &cache::log("npm")?,
         )?;
     }

@@ -1,5 +1,6 @@
 use black_box::TestSetup;
-use operator::configure::{Files, Plan, Route};
+use operator::configure::{Files, HomeserverMode, Plan, Route, Tokens};
+use operator::doctor::Status;
 use serde_json::{Value, json};
 
 use super::{SERVICE_URL, SFU_URL, World, well_known};
@@ -26,4 +27,29 @@ async fn what_configure_prints_is_what_the_doctor_finds_well() {
     let sfu = files.content("livekit-fragment.yaml").unwrap();
     assert!(sfu.contains(&format!("    - \"{SERVICE_URL}/sfu_webhook\"\n")), "{sfu}");
     assert!(sfu.contains("room:\n  auto_create: false\n"), "{sfu}");
+}
+
+#[tokio::test]
+async fn what_configure_announces_in_homeserver_mode_is_well_in_both_places() {
+    let world = World::in_homeserver_mode().await;
+    let route = Route::below_path("rtc.example.org/livekit/jwt").unwrap();
+    let plan = Plan::new(route, SFU_URL.to_owned(), String::from("example.org"), None, None).unwrap();
+    let mode = HomeserverMode::new(world.subject().server_name.unwrap(), Tokens::generate().unwrap());
+    let files = Files::to_print(&plan.in_homeserver_mode(mode));
+    let mut announced: Value = serde_json::from_str(files.content("well-known-fragment.json").unwrap()).unwrap();
+    let entry = announced["org.matrix.msc4143.rtc_foci"][0].clone();
+    announced["m.homeserver"] = json!({ "base_url": "https://cs.example.org" });
+    world.own.home.set_client_well_known(well_known(&announced));
+    world.own.announces_nothing();
+    world.own.announces(&entry);
+
+    let report = world.examine().await;
+
+    assert_eq!(report.count(Status::Ok), report.findings.len(), "{:#?}", report.findings);
+    let homeserver = files.content("homeserver-fragment.yaml").unwrap();
+    for (key, value) in entry.as_object().unwrap() {
+        assert!(homeserver.contains(&format!("{key}: {value}\n")), "{homeserver}");
+    }
+    let registration = files.content("matrixrtc-registration.yaml").unwrap();
+    assert!(registration.lines().any(|line| line == "rate_limited: false"));
 }

@@ -65,6 +65,7 @@ async fn what_is_not_told_is_skipped_with_the_reason() {
         "open-id",
         "client-api",
         "delayed-events",
+        "rtc-transports",
         "sfu",
         "web-sockets",
         "sfu-keys",

@@ -11,12 +11,14 @@ async fn no_announcement() {
 
     let report = world.examine().await;
 
-    World::assert_problem(
+    World::assert_finding(
         &report,
         "announcement",
+        Status::Problem,
         "https://example.org/.well-known/matrix/client doesn't exist (the response is 404)",
     );
-    World::assert_skipped(&report, &["client-api", "delayed-events"]);
+    World::assert_finding(&report, "client-api", Status::Problem, "no client-server API at https://example.org");
+    World::assert_skipped(&report, &["delayed-events", "rtc-transports"]);
 }
 
 #[tokio::test]
@@ -210,7 +212,7 @@ async fn a_client_api_that_is_not_there() {
     let report = world.examine().await;
 
     World::assert_problem(&report, "client-api", "connection refused");
-    World::assert_skipped(&report, &["delayed-events"]);
+    World::assert_skipped(&report, &["delayed-events", "rtc-transports"]);
 }
 
 #[tokio::test]
@@ -221,6 +223,20 @@ async fn something_else_in_place_of_the_client_api() {
     let report = world.examine().await;
 
     World::assert_problem(&report, "client-api", "isn't a homeserver's (200)");
+}
+
+#[tokio::test]
+async fn a_client_api_at_the_server_name_itself() {
+    let world = World::new().await;
+    world.own.home.set_client_well_known(Reply::html(404));
+    let versions = json!({ "versions": ["v1.11"], "unstable_features": {} });
+    world.own.home.set_client_versions(Reply::json(200, &versions));
+
+    let report = world.examine().await;
+
+    let found = World::finding(&report, "client-api");
+    assert!(found.outcome.status == Status::Ok && found.outcome.seen.contains("the server name itself"), "{found:?}");
+    World::assert_finding(&report, "rtc-transports", Status::Warning, "has no list of transports");
 }
 
 #[tokio::test]

@@ -1,8 +1,8 @@
-use black_box::{HomeserverQuestion as Question, Reply};
+use black_box::{HomeserverQuestion as Question, Operation, Reply};
 use operator::doctor::Status;
-use serde_json::json;
+use serde_json::{Value, json};
 
-use super::{World, error};
+use super::{MADE_UP, World, entry, error};
 
 #[tokio::test]
 async fn nothing_is_wrong_with_homeserver_mode_as_it_should_be() {
@@ -47,12 +47,24 @@ async fn a_token_that_is_not_told() {
 }
 
 #[tokio::test]
+async fn delayed_events_that_need_a_login() {
+    let world = World::in_homeserver_mode().await;
+    world.own.events.answer_always(MADE_UP, Operation::Restart, error(401, "M_MISSING_TOKEN"));
+
+    let report = world.examine().await;
+
+    assert_eq!(report.count(Status::Ok), report.findings.len(), "{:#?}", report.findings);
+    assert!(World::finding(&report, "delayed-events").outcome.seen.contains("requires a login (401)"));
+}
+
+#[tokio::test]
 async fn a_service_that_is_not_in_homeserver_mode() {
     let mut world = World::new().await;
     let (as_token, hs_token) = (world.own.as_token().to_owned(), world.own.hs_token().to_owned());
     world.set("--as-token", &as_token);
     world.set("--hs-token", &hs_token);
-    world.own.announces(super::SFU_URL);
+    world.own.announces_nothing();
+    world.own.announces(&entry(Some(super::SFU_URL)));
 
     let report = world.examine().await;
 
@@ -159,14 +171,17 @@ async fn a_homeserver_that_does_not_tell_who_is_joined() {
 #[tokio::test]
 async fn a_homeserver_that_announces_another_sfu_or_none() {
     let world = World::in_homeserver_mode().await;
-    let other = json!({ "rtc_transports": [{ "type": "livekit", "url": "wss://other.example.org" }] });
-    world.own.answer_always(Question::Transports, Reply::json(200, &other));
+    let list = |entry: Value| {
+        Reply::json(200, &json!({ "rtc_transports": [entry] })).header("access-control-allow-origin", "*")
+    };
+    world.own.answer_always(Question::Transports, list(entry(Some("wss://other.example.org"))));
     let report = world.examine().await;
     World::assert_problem(&report, "transports", "wss://other.example.org, for which the service issues no token");
 
-    for (reply, cause) in
-        [(Reply::json(200, &json!({})), "no SFU with a `url`"), (error(404, "M_UNRECOGNIZED"), "MSC4143 is off")]
-    {
+    for (reply, cause) in [
+        (list(entry(None)), "no SFU with a `url`"),
+        (Reply::json(404, &json!({ "errcode": "M_UNRECOGNIZED" })), "MSC4143 is off"),
+    ] {
         world.own.answer_always(Question::Transports, reply);
 
         let report = world.examine().await;

@@ -1,6 +1,7 @@
 //! Black-box tests of the doctor: it finds nothing wrong with a correct deployment, and names the cause of each known
 //! problem.
 
+mod announcements;
 mod configured;
 mod healthy;
 mod homeserver;
@@ -11,7 +12,7 @@ mod webhooks;
 
 use black_box::{Deployment, MeddlingProxy, Operation, OwnHomeserver, Reply, Service, Sfu, TestSetup};
 use clap::Parser;
-use operator::doctor::{Finding, Report, Status, Subject, examine};
+use operator::doctor::{Finding, Report, ServiceUrl, Status, Subject, examine};
 use serde_json::{Value, json};
 
 /// Correct deployment with all its parts and real names, in which a test breaks one part.
@@ -40,7 +41,8 @@ impl World {
         let (as_token, hs_token) = (world.own.as_token().to_owned(), world.own.hs_token().to_owned());
         world.set("--as-token", &as_token);
         world.set("--hs-token", &hs_token);
-        world.own.announces(SFU_URL);
+        world.own.announces_nothing();
+        world.own.announces(&entry(Some(SFU_URL)));
         world.own.passes_on_to(&world.service.url(""), &hs_token);
         world
     }
@@ -53,6 +55,7 @@ impl World {
         let own = setup.own_homeserver_of(setup.homeserver("example.org").browsed().start().await).await;
         own.events.answer_always(MADE_UP, Operation::Restart, error(404, "M_NOT_FOUND"));
         own.home.set_client_well_known(well_known(&announcement(SERVICE_URL)));
+        own.announces(&entry(None));
         let deployment = setup.deployment().full_access("example.org").set("LIVEKIT_URL", SFU_URL);
         let service = configure(deployment, &own).start();
         let proxy = setup.proxy("rtc.example.org", "/livekit/jwt", &service).await;
@@ -180,6 +183,11 @@ fn announcement(service_url: &str) -> Value {
         "m.homeserver": { "base_url": "https://cs.example.org" },
         "org.matrix.msc4143.rtc_foci": [{ "type": "livekit", "livekit_service_url": service_url }],
     })
+}
+
+/// Entry of both places; with both keys in homeserver mode.
+fn entry(sfu_url: Option<&str>) -> Value {
+    operator::doctor::announcement::entry(&ServiceUrl::parse(SERVICE_URL).unwrap(), sfu_url)
 }
 
 fn error(status: u16, errcode: &str) -> Reply {

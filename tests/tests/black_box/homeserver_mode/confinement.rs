@@ -98,6 +98,7 @@ async fn leaves_on_other_homeservers_go_without_it() {
     remote.has_client_api(events.base_url());
     let bob = Member::of_room(ROOM, "@bob:remote.example");
     let delay_id = events.schedule(LONG);
+    stage.own.join(ROOM, &bob.user_id);
 
     let body = bob.delegation(EntryPoint::GetToken, &remote.openid_token(&bob.user_id), &delay_id, LONG);
     assert_eq!(stage.service.post("/get_token", &body).await.status, 200);
@@ -105,22 +106,6 @@ async fn leaves_on_other_homeservers_go_without_it() {
     participant.joined().send(&stage.service).await;
 
     events.restarted(&delay_id, 1).await;
-}
-
-/// The owner of such an event is unknown: no user is impersonated for it, even on the worker's own homeserver.
-#[tokio::test]
-async fn leaves_that_came_with_an_openid_token_go_without_it() {
-    let stage = Stage::deployed(|deployment| deployment.full_access("*")).await;
-    let alice = Member::of_room(ROOM, ALICE);
-    let delay_id = stage.own.events.schedule(LONG);
-
-    let body = alice.delegation(EntryPoint::GetToken, &stage.own.home.openid_token(ALICE), &delay_id, LONG);
-    assert_eq!(stage.service.post("/get_token", &body).await.status, 200);
-    let participant = stage.setup.sfu.join(&alice.room(), &alice.identity(EntryPoint::GetToken));
-    participant.joined().send(&stage.service).await;
-
-    stage.own.events.restarted(&delay_id, 1).await;
-    assert_eq!(stage.own.events.calls()[0].user_id, None);
 }
 
 #[tokio::test]

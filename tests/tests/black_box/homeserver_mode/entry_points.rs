@@ -35,7 +35,7 @@ async fn without_homeserver_mode_there_is_nothing() {
 }
 
 #[tokio::test]
-async fn every_path_answers_in_both_forms_behind_any_prefix() {
+async fn every_path_answers_in_all_forms_behind_any_prefix() {
     let stage = Stage::with_members().await;
 
     for path in HomeserverPath::ALL {
@@ -170,12 +170,16 @@ async fn every_missing_field_is_named() {
     for path in HomeserverPath::ALL {
         let whole = stage.request(path);
         for field in whole.as_object().unwrap().keys() {
+            let is_optional = path == HomeserverPath::Delegate && field == "url";
             let mut without = whole.clone();
             without.as_object_mut().unwrap().remove(field);
             let (mut null, mut empty) = (whole.clone(), whole.clone());
             null[field] = Value::Null;
             empty[field] = "".into();
             for body in [without, null, empty] {
+                if is_optional {
+                    continue;
+                }
                 let answer = stage.forward(path, &body).await;
 
                 answer.assert_error(400, "M_BAD_JSON");
@@ -239,6 +243,7 @@ async fn both_modes_answer_at_once() {
         assert_eq!(stage.forward(path, &stage.request(path)).await.status, 200);
     }
 
+    stage.own.join("!roomid:example.com", ALICE);
     for endpoint in Endpoint::BOTH {
         let answer = stage.service.ask(endpoint, &stage.own.home.openid_token(ALICE)).await;
 

@@ -13,6 +13,8 @@ mod counts;
 mod entry_points;
 mod forms;
 mod leaves;
+mod merged;
+mod openid_endpoints;
 mod patience;
 mod relaying;
 mod removal;

@@ -51,7 +51,7 @@ async fn another_homeserver_s_worker_gives_a_token_for_its_sfu() {
     let claims = claims(&answer.jwt());
     assert_eq!(answer.json().as_object().unwrap().len(), 1);
     assert_eq!((claims.sub.as_str(), claims.video.room.as_str()), (ALICE_S_IDENTITY, LIVEKIT_ROOM));
-    assert_eq!(claims.video.can_publish, Some(false));
+    assert_eq!(claims.video.can_publish, Some(true));
     assert_eq!((ours.setup.sfu.requests(), their_sfu.created().len()), (0, 1));
     assert_eq!(theirs.asked().len(), 2);
     ours.service.log().line_with(&["token relayed", ALICE, "remote.example"]).await;

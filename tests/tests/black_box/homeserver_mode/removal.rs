@@ -160,7 +160,8 @@ async fn the_leave_of_who_is_removed_is_sent() {
 
 #[tokio::test]
 async fn a_call_that_is_over_wakes_its_object_once_more_when_the_token_has_expired() {
-    let stage = Stage::in_a_call(every_second).await;
+    let without_sanity_checks = |it| every_second(it).set("LIVEKIT_SANITY_CHECK_INTERVAL_SECONDS", "0");
+    let stage = Stage::in_a_call(without_sanity_checks).await;
     let alice = stage.setup.sfu.join(LIVEKIT_ROOM, ALICE_S_IDENTITY);
     assert_eq!(alice.joined().send(&stage.service).await.status, 200);
     stage.rounds(2).await;

@@ -1,8 +1,8 @@
 //! Acceptance and rejection of leaves (`docs/protocol.md#request-bodies`, `docs/protocol.md#errors`,
 //! `docs/protocol.md#access`).
 //!
-//! Leaves come through all three endpoints, with fields missing or wrong, for users without the right to delegate, and
-//! while the object's storage fails. A rejected leave must leave nothing behind.
+//! Leaves come through all three endpoints, with fields missing or wrong, and while the object's storage fails. A
+//! rejected leave must leave nothing behind.
 
 use black_box::{EntryPoint, Member, Reply, TestSetup};
 use hyper::Method;
@@ -92,34 +92,6 @@ async fn a_leave_that_cannot_be_one_is_refused_and_its_field_named() {
         assert_eq!(answer.status, 200, "{answer:?}");
     }
     assert!(!stage.service.log().text().contains("syd_secret"));
-}
-
-#[tokio::test]
-async fn leaves_of_restricted_users_are_refused() {
-    let stage = Stage::new().await;
-    let other = stage.setup.homeserver("restricted.example").start().await;
-    other.has_client_api(stage.events.base_url());
-    let bob = Member::of_room("!room:example.org", "@bob:restricted.example");
-    let token = other.openid_token(&bob.user_id);
-    for (entry_point, status, errcode) in [
-        (EntryPoint::GetToken, 400, "M_BAD_JSON"),
-        (EntryPoint::SfuGet, 400, "M_BAD_JSON"),
-        (EntryPoint::Delegate, 403, "M_FORBIDDEN"),
-    ] {
-        let delay_id = stage.events.schedule(LONG);
-
-        let answer =
-            stage.service.post(entry_point.path(), &bob.delegation(entry_point, &token, &delay_id, LONG)).await;
-
-        answer.assert_error(status, errcode);
-        answer.assert_cors();
-        // The worker doesn't look for the homeserver's client-server API.
-        assert_eq!(other.client_well_known_requests(), 0);
-    }
-    // Without the leave, as in Element Call's next request, the user receives a token.
-    let answer = stage.service.post("/sfu/get", &bob.request(EntryPoint::SfuGet, &token)).await;
-    assert!(!answer.jwt().is_empty());
-    assert_eq!(stage.setup.sfu.requests(), 0);
 }
 
 #[tokio::test]

@@ -101,13 +101,16 @@ async fn assert_refused(service: &Service, home: &Homeserver, what: &str) {
 #[tokio::test]
 async fn the_stable_form_is_used_where_the_server_has_it() {
     for (versions, stable) in [
-        (json!({ "versions": ["v1.1"], "unstable_features": { "org.matrix.msc4140.stable": true } }), true),
-        (json!({ "versions": ["v1.1"], "unstable_features": { "org.matrix.msc4140.stable": false } }), false),
-        (json!({ "versions": ["v1.1"], "unstable_features": { "org.matrix.msc4140": true } }), false),
-        (json!({ "versions": ["v1.1"] }), false),
+        (features(&json!({ "org.matrix.msc4140.stable": true })), true),
+        (features(&json!({ "org.matrix.msc4140": true, "org.matrix.msc4140.stable": false })), false),
+        (features(&json!({ "org.matrix.msc4140": true })), false),
     ] {
         assert_form(Reply::json(200, &versions), stable, &versions.to_string()).await;
     }
+}
+
+fn features(unstable: &serde_json::Value) -> serde_json::Value {
+    json!({ "versions": ["v1.1"], "unstable_features": unstable })
 }
 
 #[tokio::test]

@@ -74,7 +74,7 @@ async fn a_sanity_check_wakes_the_object_once_and_writes_two_rows() {
 
 #[tokio::test]
 async fn an_idle_connected_delegation_wakes_its_object_at_most_twice_an_hour() {
-    let stage = Stage::deployed(verbose).await;
+    let stage = Stage::deployed(|it| verbose(it).set("LIVEKIT_SANITY_CHECK_INTERVAL_SECONDS", "0")).await;
     let hour = Duration::from_secs(3600);
     stage.connected(&alice(), hour).await;
 

@@ -10,6 +10,7 @@
 
 mod acceptance;
 mod answers;
+mod before_acceptance;
 mod chaos;
 mod client_api;
 mod counts;
@@ -18,6 +19,7 @@ mod life;
 mod logging;
 mod outages;
 mod replacement;
+mod restricted;
 mod returning;
 mod sanity_check;
 
@@ -58,8 +60,10 @@ impl Stage {
         delay_id
     }
 
-    /// Requests the delegation of a leave, and returns the response, accepted or not.
+    /// Requests the delegation of a leave, and returns the response, accepted or not. The restart before the acceptance
+    /// isn't counted.
     async fn hand_over(&self, entry_point: EntryPoint, member: &Member, delay_id: &str, delay: Duration) -> Answer {
+        self.events.limit_acceptance(delay_id);
         let token = self.home.openid_token(&member.user_id);
         self.service.post(entry_point.path(), &member.delegation(entry_point, &token, delay_id, delay)).await
     }

@@ -169,9 +169,16 @@ impl State {
         }
         match operation {
             "restart" => {
-                let late = match event.running_since {
-                    Some(since) if event.restarted => now.saturating_duration_since(since + delay.restart_after()),
-                    _ => now.saturating_duration_since(event.connected?),
+                let Some(connected) = event.connected else {
+                    // Before the delegation is accepted.
+                    event.running_since = Some(now);
+                    return Some(());
+                };
+                // The restart on connecting is left out where the one before the acceptance was a moment ago.
+                let due = event.running_since.map(|since| since + delay.restart_after());
+                let late = match due {
+                    Some(due) if event.restarted || now >= due => now.saturating_duration_since(due),
+                    _ => now.saturating_duration_since(connected),
                 };
                 let list =
                     if event.restarted { &mut self.restarts.lateness } else { &mut self.restarts.first_lateness };

@@ -11,7 +11,8 @@ use std::{
 use anyhow::{Context, Result, bail};
 use toml_edit::{Array, DocumentMut, Item, Table, value};
 
-use crate::configure::homeserver_mode::{HOMESERVER, REGISTRATION, homeserver_fragment, quoted};
+use crate::configure::homeserver::{self, HOMESERVER};
+use crate::configure::homeserver_mode::{REGISTRATION, quoted};
 use crate::configure::plan::{Plan, SECRETS};
 use crate::doctor::announcement;
 
@@ -61,14 +62,13 @@ impl Files {
     }
 
     fn of(wrangler: File, plan: &Plan) -> Self {
-        let mut files = vec![wrangler, livekit(plan), well_known(plan)];
+        let purpose = "to be added to Synapse's homeserver.yaml; for other homeservers see docs/guides/announcing.md";
+        let homeserver = File::new(HOMESERVER, purpose, homeserver::fragment(plan));
+        let mut files = vec![wrangler, livekit(plan), well_known(plan), homeserver];
         if let Some(mode) = plan.homeserver_mode() {
             let purpose = "for the homeserver; keep it secret";
             let registration = File::new(REGISTRATION, purpose, mode.registration(plan.service_url()));
             files.push(File { secret: true, ..registration });
-            let purpose =
-                "to be added to homeserver.yaml; its last section only when clients should use homeserver mode";
-            files.push(File::new(HOMESERVER, purpose, homeserver_fragment(plan.sfu_url())));
         }
         Self(files)
     }
@@ -154,14 +154,16 @@ fn livekit(plan: &Plan) -> File {
     let secret = quoted(&format!("the same as {secret}"));
     let url = quoted(&plan.service_url().at("/sfu_webhook"));
     let content = format!(
-        "keys:\n  {key}: {secret}\n\nroom:\n  auto_create: false\n\nwebhook:\n  api_key: {key}\n  urls:\n    - {url}\n"
+        "keys:\n  {key}: {secret}\n\nroom:\n  auto_create: false\n\nwebhook:\n  api_key: {key}\n  urls:\n    - {url}\n  \
+         # Half of the requests, with LiveKit 1.13.5 or newer; earlier versions may refuse these lines.\n  \
+         filter_params:\n    include_events:\n{EVENTS}"
     );
     let purpose = "for the SFU's configuration; `livekit-server generate-keys` makes a key and a secret";
     File::new(LIVEKIT, purpose, content)
 }
 
 fn well_known(plan: &Plan) -> File {
-    let mut content = format!("{:#}", announcement::fragment(plan.service_url()));
+    let mut content = format!("{:#}", announcement::fragment(&plan.announced()));
     content.push('\n');
     let purpose =
         "to be added to https://(server name)/.well-known/matrix/client, served with `Access-Control-Allow-Origin: *`";
@@ -173,6 +175,9 @@ pub(super) fn in_directory(directory: &Path, file: &str) -> String {
     directory.join(file).display().to_string()
 }
 
+/// Webhooks that the service needs.
+const EVENTS: &str = "      - participant_joined\n      - participant_left\n      - participant_connection_aborted\n      \
+                      - room_finished\n";
 /// Complete configuration of wrangler.
 pub(super) const WRANGLER: &str = "wrangler.production.toml";
 /// Fragment of the SFU's configuration.

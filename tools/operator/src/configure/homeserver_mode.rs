@@ -1,4 +1,4 @@
-//! Homeserver mode: the registration file with its tokens, and the fragment for `homeserver.yaml`.
+//! Homeserver mode: the registration file with its tokens.
 
 use std::fmt;
 
@@ -41,22 +41,12 @@ impl HomeserverMode {
             "id: matrixrtc\n{AS_TOKEN}{}\n{HS_TOKEN}{}\nsender_localpart: _matrixrtc\nurl: null\nnamespaces:\n  users:\n    - exclusive: \
              false\n      regex: {users}\n  aliases: []\n  rooms: []\nio.element.msc4502.scopes:\n  - \
              \"urn:matrix:client:io.element.msc4502:rooms:is_joined\"\nio.element.msc4512.proxy_prefix: \
-             rtc/livekit\nio.element.msc4512.proxy_url: {}\n",
+             rtc/livekit\nio.element.msc4512.proxy_url: {}\nrate_limited: false\n",
             quoted(as_token),
             quoted(hs_token),
             quoted(service.as_str())
         )
     }
-}
-
-/// Renders the fragment for `homeserver.yaml`, for an SFU at `sfu_url`.
-pub(super) fn homeserver_fragment(sfu_url: &str) -> String {
-    format!(
-        "app_service_config_files:\n  - \"/path/to/{REGISTRATION}\"\nmax_event_delay_duration: \
-         24h\nexperimental_features:\n  msc4143_enabled: true\n  msc4502_enabled: true\n  msc4512_enabled: \
-         true\nmatrix_rtc:\n  transports:\n    - type: livekit\n      url: {}\n",
-        quoted(sfu_url)
-    )
 }
 
 impl Tokens {
@@ -106,8 +96,6 @@ fn escaped(server_name: &str) -> String {
 
 /// Name of the registration file.
 pub(super) const REGISTRATION: &str = "matrixrtc-registration.yaml";
-/// Name of the fragment for `homeserver.yaml`.
-pub(super) const HOMESERVER: &str = "homeserver-fragment.yaml";
 const AS_TOKEN: &str = "as_token: ";
 const HS_TOKEN: &str = "hs_token: ";
 const TOKEN_BYTES: usize = 32;
@@ -127,7 +115,7 @@ mod tests {
     }
 
     #[test]
-    fn a_yaml_reader_finds_what_a_homeserver_wants() {
+    fn a_yaml_reader_finds_the_keys_of_a_registration_file() {
         let tokens = Tokens::generate().unwrap();
         let read = yaml(&registration("example.com", &tokens));
         let wanted = json!({
@@ -140,17 +128,9 @@ mod tests {
             "io.element.msc4502.scopes": ["urn:matrix:client:io.element.msc4502:rooms:is_joined"],
             "io.element.msc4512.proxy_prefix": "rtc/livekit",
             "io.element.msc4512.proxy_url": "https://rtc.example.com/livekit/jwt",
+            "rate_limited": false,
         });
         assert!(read == wanted, "another registration file than wanted");
-
-        let read = yaml(&homeserver_fragment("wss://sfu.example.com"));
-        let wanted = json!({
-            "app_service_config_files": ["/path/to/matrixrtc-registration.yaml"],
-            "max_event_delay_duration": "24h",
-            "experimental_features": { "msc4143_enabled": true, "msc4502_enabled": true, "msc4512_enabled": true },
-            "matrix_rtc": { "transports": [{ "type": "livekit", "url": "wss://sfu.example.com" }] },
-        });
-        assert_eq!(read, wanted);
     }
 
     #[test]

@@ -29,6 +29,7 @@ pub use plan::Plan;
 pub use route::Route;
 
 mod files;
+mod homeserver;
 mod homeserver_mode;
 mod plan;
 mod route;

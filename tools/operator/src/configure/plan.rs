@@ -4,10 +4,11 @@ use std::collections::BTreeMap;
 
 use anyhow::Result;
 use matrixrtc_edge::config::{Config, Problem};
+use serde_json::Value;
 
 use crate::configure::homeserver_mode::HomeserverMode;
 use crate::configure::route::Route;
-use crate::doctor::ServiceUrl;
+use crate::doctor::{ServiceUrl, announcement};
 
 /// Planned deployment.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -48,6 +49,11 @@ impl Plan {
     #[must_use]
     pub fn service_url(&self) -> &ServiceUrl {
         self.route.url()
+    }
+
+    /// Entry by which clients find the service; in homeserver mode it has the SFU's URL, too.
+    pub(super) fn announced(&self) -> Value {
+        announcement::entry(self.service_url(), self.homeserver_mode.as_ref().map(|_| self.sfu_url.as_str()))
     }
 
     /// Custom domain or route of the service.

@@ -20,18 +20,18 @@ pub(super) fn steps(plan: &Plan, directory: Option<&Path>) -> String {
         steps += &format!("  npx wrangler secret put {secret}{config}\n");
     }
     let first = plan.homeservers().split(',').next().map(str::trim).filter(|name| *name != "*");
-    let (server_name, restarted) = match plan.homeserver_mode() {
+    let server_name = match plan.homeserver_mode() {
         Some(mode) => {
             steps += &format!(
                 "\nThe tokens to put are in {}, which belongs on the homeserver. Keep it secret.\n",
                 directory.map_or_else(|| String::from(REGISTRATION), |directory| in_directory(directory, REGISTRATION))
             );
-            (mode.server_name().as_str(), "the SFU and the homeserver")
+            mode.server_name().as_str()
         }
-        None => (first.unwrap_or("example.com"), "the SFU"),
+        None => first.unwrap_or("example.com"),
     };
     steps += &format!(
-        "\nand, with {restarted} restarted and the announcement in place, with {} in the environment:\n\n  \
+        "\nand, with the SFU and the homeserver restarted and the announcement in place, with {} in the environment:\n\n  \
          cargo xtask doctor {} --server-name {server_name} --sfu-url {}",
         and(&plan.secrets()),
         plan.service_url(),

@@ -1,21 +1,31 @@
-//! The announcement by which clients find the service: `org.matrix.msc4143.rtc_foci` in `.well-known/matrix/client`
-//! of the homeserver's server name (MSC4143).
-
-use std::borrow::Cow;
+//! The announcement by which clients find the service: the entries of both places, and the first of them,
+//! `org.matrix.msc4143.rtc_foci` in `.well-known/matrix/client` of the server name
+//! (`docs/protocol.md#how-clients-find-this-service`). The other is in `transports`.
 
 use matrixrtc_edge::matrix::ids::server_name::ServerName;
 use serde_json::{Value, json};
 use url::Url;
 
 use crate::doctor::proxy::allows_any_origin;
-use crate::doctor::report::{Outcome, Verdict};
+use crate::doctor::report::{Outcome, Status, Verdict};
 use crate::doctor::service_url::ServiceUrl;
 use crate::doctor::trust::Trust;
 use crate::doctor::web::{ORIGIN, Response, Web};
 
-/// Returns the entry to add to the file, as JSON: the key and its value.
-pub fn fragment(service: &ServiceUrl) -> Value {
-    json!({ KEY: [{ "type": LIVEKIT, "livekit_service_url": service.as_str() }] })
+/// Returns the entry by which clients find `service`, for both places.
+///
+/// In homeserver mode, `sfu_url` is the SFU's URL. The entry has both keys then: Element Call prefers `url` from 0.28.1
+/// on, and earlier versions take no entry without `livekit_service_url`.
+pub fn entry(service: &ServiceUrl, sfu_url: Option<&str>) -> Value {
+    match sfu_url {
+        Some(sfu_url) => json!({ "type": LIVEKIT, "url": sfu_url, SERVICE_KEY: service.as_str() }),
+        None => json!({ "type": LIVEKIT, SERVICE_KEY: service.as_str() }),
+    }
+}
+
+/// Returns the part of the well-known file that has this entry: the key and its value.
+pub fn fragment(entry: &Value) -> Value {
+    json!({ KEY: [entry] })
 }
 
 /// Fetches the file of `server_name` and judges whether clients find `service` by it.
@@ -24,15 +34,29 @@ pub async fn examine(trust: Trust, service: &ServiceUrl, server_name: &ServerNam
 }
 
 /// Fetches the file of `server_name`, judges it and returns it for the checks that read other keys of it.
+///
+/// Of a name with a port the file may be at the name alone, too.
 pub(crate) async fn check(web: &Web, service: &ServiceUrl, server_name: &ServerName) -> Verdict<Response> {
-    let url = format!("https://{server_name}{PATH}");
+    let verdict = check_at(web, service, server_name.as_str()).await;
+    match (&verdict, server_name.port()) {
+        ((_, None), Some(_)) => {
+            let host = server_name.host().to_string();
+            let without_port = check_at(web, service, &host).await;
+            if without_port.1.is_some() { without_port } else { verdict }
+        }
+        _ => verdict,
+    }
+}
+
+async fn check_at(web: &Web, service: &ServiceUrl, authority: &str) -> Verdict<Response> {
+    let url = format!("https://{authority}{PATH}");
     let put_it = format!(
         "serve the file at {url}, on the server name itself, with the content that `cargo xtask configure` prints"
     );
     let responses = match web.follow(&url, &[("origin", ORIGIN)]).await {
         Ok(responses) => responses,
         Err(failure) => {
-            let host = format!("the web server of {server_name}");
+            let host = format!("the web server of {authority}");
             return (Outcome::problem(format!("{url}: {failure}"), failure.change(&host)), None);
         }
     };
@@ -55,35 +79,68 @@ pub(crate) async fn check(web: &Web, service: &ServiceUrl, server_name: &ServerN
             }
         }
     };
-    (outcome, Some(last.clone()))
+    let body = without_byte_order_mark(&last.body).to_vec();
+    (outcome, Some(Response { body, ..last.clone() }))
 }
 
 /// Judges the content of a `.well-known/matrix/client`: whether clients find `service` by it.
 ///
 /// `Err` with a problem, `Ok` with a warning or with none.
 pub fn judge(file: &[u8], service: &ServiceUrl) -> Result<Outcome, Outcome> {
-    let problem = |seen: Cow<'static, str>| {
-        Err(Outcome::problem(seen, format!("in .well-known/matrix/client, set \"{KEY}\": {}", fragment(service)[KEY])))
+    let change = |entry: Value| format!("in .well-known/matrix/client, set \"{KEY}\": [{entry}]");
+    let problem = |seen: String| Err(Outcome::problem(seen, change(entry(service, None))));
+    let text = without_byte_order_mark(file);
+    let Ok(content) = serde_json::from_slice::<Value>(text) else {
+        return problem(String::from("the file isn't JSON"));
     };
-    let Ok(file) = serde_json::from_slice::<Value>(file) else {
-        return problem("the file isn't JSON".into());
-    };
-    let Some(foci) = file.get(KEY) else {
-        return problem(
-            format!("the file lacks {KEY} (clients report MISSING_MATRIX_RTC_FOCUS or …_TRANSPORT)").into(),
-        );
+    let Some(foci) = content.get(KEY) else {
+        return problem(format!("the file lacks {KEY} (clients report MISSING_MATRIX_RTC_FOCUS or …_TRANSPORT)"));
     };
     let Some(foci) = foci.as_array() else {
-        return problem(format!("{KEY} isn't a list").into());
+        return problem(format!("{KEY} isn't a list"));
     };
-    let livekit: Vec<&Value> = foci.iter().filter(|focus| focus["type"] == LIVEKIT).collect();
-    if livekit.is_empty() {
-        return problem(format!("{KEY} has no entry of the type {LIVEKIT}").into());
+    match judge_entries(KEY, foci, service) {
+        Ok(outcome) if outcome.status == Status::Ok && text.len() < file.len() => Ok(Outcome::warning(
+            "the file begins with a byte order mark, which not all clients skip",
+            "save it as UTF-8 without a byte order mark",
+        )),
+        Ok(outcome) => Ok(outcome),
+        Err(seen) => Err(Outcome::problem(seen, change(corrected(foci, service)))),
     }
-    let urls: Vec<Option<&str>> = livekit.iter().map(|focus| focus["livekit_service_url"].as_str()).collect();
-    let readings: Vec<Reading> =
-        urls.iter().map(|url| url.map_or(Reading::Missing, |url| Reading::of(url, service))).collect();
+}
+
+/// Judges the entries of a list, of either place; `list` is its name. `Err` with the cause of a problem.
+pub(crate) fn judge_entries(list: &str, entries: &[Value], service: &ServiceUrl) -> Result<Outcome, String> {
+    let livekit: Vec<&Value> = entries.iter().filter(|entry| is_livekit(entry)).collect();
+    if livekit.is_empty() {
+        return Err(format!("{list} has no entry of the type {LIVEKIT}"));
+    }
+    // Clients skip entries without this key, as long as they don't know `url`.
+    let announced: Vec<(&Value, &str)> =
+        livekit.iter().filter_map(|entry| Some((*entry, entry[SERVICE_KEY].as_str()?))).collect();
+    let Some((first, url)) = announced.first() else {
+        return Err(match livekit.iter().any(|entry| entry["url"].is_string()) {
+            true => format!(
+                "{list} has an entry with `url`, but without {SERVICE_KEY}: Element Call before 0.28.1, and other clients, find no \
+                 transport"
+            ),
+            false => format!("{list} has an entry without {SERVICE_KEY}"),
+        });
+    };
+    let readings: Vec<Reading> = announced.iter().map(|(_, url)| Reading::of(url, service)).collect();
     match readings.as_slice() {
+        [Reading::Same, ..] if livekit.iter().any(|entry| entry["url"].is_string() && entry[SERVICE_KEY].is_null()) => {
+            Ok(Outcome::warning(
+                format!("`url` and {SERVICE_KEY} are announced in different entries"),
+                format!("announce both in one entry: {service} beside the `url`"),
+            ))
+        }
+        [Reading::Same, ..] if first["type"] != LIVEKIT && livekit.iter().all(|entry| entry["type"] != LIVEKIT) => {
+            Ok(Outcome::warning(
+                format!("only the type {MERGED_LIVEKIT} is announced, which clients of today don't know"),
+                format!("add the same entry with the type {LIVEKIT}"),
+            ))
+        }
         [Reading::Same, ..] => Ok(Outcome::ok(format!("{service}"))),
         [Reading::SlashAtEnd, ..] => Ok(Outcome::warning(
             "the announced URL ends with a slash, so that clients request //sfu/get",
@@ -95,9 +152,25 @@ pub fn judge(file: &[u8], service: &ServiceUrl) -> Result<Outcome, Outcome> {
                 "move it to the front of the list",
             ))
         }
-        [reading, ..] => problem(reading.complaint(urls.first().copied().flatten().unwrap_or_default()).into()),
-        [] => problem("nothing is announced".into()),
+        [reading, ..] => Err(reading.complaint(url)),
+        [] => Err(format!("{list} announces nothing")),
     }
+}
+
+/// Returns the entry to announce in place of these, with the `url` of homeserver mode if they have one.
+pub(crate) fn corrected(entries: &[Value], service: &ServiceUrl) -> Value {
+    let url = entries.iter().find_map(|entry| entry["url"].as_str()).filter(|url| url.len() <= MAX_SHOWN);
+    entry(service, url)
+}
+
+/// Whether an entry is that of an SFU, as deployed or as merged.
+pub(crate) fn is_livekit(entry: &Value) -> bool {
+    entry["type"] == LIVEKIT || entry["type"] == MERGED_LIVEKIT
+}
+
+/// Returns a file's content without the byte order mark at its beginning, if it has one.
+pub(crate) fn without_byte_order_mark(file: &[u8]) -> &[u8] {
+    file.strip_prefix("\u{feff}".as_bytes()).unwrap_or(file)
 }
 
 /// An announced URL, compared with the service's.
@@ -105,7 +178,6 @@ pub fn judge(file: &[u8], service: &ServiceUrl) -> Result<Outcome, Outcome> {
 enum Reading {
     Same,
     SlashAtEnd,
-    Missing,
     NoUrl,
     SfuUrl,
     PlainHttp,
@@ -134,7 +206,6 @@ impl Reading {
     fn complaint(self, announced: &str) -> String {
         let announced: String = announced.chars().filter(|c| !c.is_control()).take(MAX_SHOWN).collect();
         match self {
-            Self::Missing => String::from("the entry has no livekit_service_url"),
             Self::NoUrl => format!("the livekit_service_url {announced:?} isn't a URL"),
             Self::SfuUrl => {
                 format!("{announced} is announced: that is an SFU's URL; the https:// URL of this service is expected")
@@ -153,13 +224,16 @@ pub const TITLE: &str = "homeserver: announces the service";
 /// Key in the file (MSC4143).
 pub const KEY: &str = "org.matrix.msc4143.rtc_foci";
 const LIVEKIT: &str = "livekit";
+/// Type of MSC4195 as merged.
+const MERGED_LIVEKIT: &str = "m.livekit";
+/// Key of the service's URL in an entry.
+pub const SERVICE_KEY: &str = "livekit_service_url";
 const PATH: &str = "/.well-known/matrix/client";
 const MAX_SHOWN: usize = 200;
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::doctor::report::Status;
     use proptest::prelude::*;
 
     fn service() -> ServiceUrl {
@@ -176,7 +250,7 @@ mod tests {
 
     #[test]
     fn what_is_printed_is_what_is_wanted() {
-        let outcome = judged(&fragment(&service()));
+        let outcome = judged(&fragment(&entry(&service(), None)));
         assert_eq!(outcome, Outcome::ok("https://rtc.example.com/livekit/jwt"));
     }
 
@@ -194,7 +268,11 @@ mod tests {
             (json!({ KEY: "https://rtc.example.com/livekit/jwt" }), "isn't a list"),
             (json!({ KEY: [] }), "no entry of the type livekit"),
             (json!({ KEY: [{ "type": "full_mesh" }, other] }), "no entry of the type livekit"),
-            (json!({ KEY: [{ "type": "livekit" }] }), "no livekit_service_url"),
+            (json!({ KEY: [{ "type": "livekit" }] }), "without livekit_service_url"),
+            (
+                json!({ KEY: [{ "type": "livekit", "url": "wss://sfu.example.com" }] }),
+                "but without livekit_service_url",
+            ),
             (announcing("rtc.example.com"), "isn't a URL"),
             (announcing("wss://sfu.example.com"), "an SFU's URL"),
             (announcing("http://rtc.example.com/livekit/jwt"), "can't send requests to http://"),
@@ -219,6 +297,31 @@ mod tests {
         file[KEY].as_array_mut().unwrap().push(ours);
         let outcome = judged(&file);
         assert!(outcome.status == Status::Warning && outcome.seen.contains("not first"), "{outcome:?}");
+    }
+
+    #[test]
+    fn both_keys_in_one_entry_are_well() {
+        let both = entry(&service(), Some("wss://sfu.example.com"));
+        assert_eq!(judged(&fragment(&both)).status, Status::Ok);
+        let url = json!({ "type": "livekit", "url": "wss://sfu.example.com" });
+        let apart = judged(&json!({ KEY: [url, entry(&service(), None)] }));
+        assert!(apart.status == Status::Warning && apart.seen.contains("different entries"), "{apart:?}");
+    }
+
+    #[test]
+    fn the_merged_type_is_read_and_alone_it_is_a_warning() {
+        let mut merged = entry(&service(), None);
+        merged["type"] = json!("m.livekit");
+        let alone = judged(&json!({ KEY: [merged] }));
+        assert!(alone.status == Status::Warning && alone.seen.contains("only the type m.livekit"), "{alone:?}");
+        assert_eq!(judged(&json!({ KEY: [merged, entry(&service(), None)] })).status, Status::Ok);
+    }
+
+    #[test]
+    fn a_byte_order_mark_is_skipped_and_is_a_warning() {
+        let file = format!("\u{feff}{}", fragment(&entry(&service(), None)));
+        let outcome = judge(file.as_bytes(), &service()).unwrap();
+        assert!(outcome.status == Status::Warning && outcome.seen.contains("byte order mark"), "{outcome:?}");
     }
 
     proptest! {

@@ -23,7 +23,7 @@ use crate::doctor::report::Verdict;
 use crate::doctor::sfu::Sfu;
 use crate::doctor::subject::Subject;
 use crate::doctor::web::{Response, Web};
-use crate::doctor::{announcement, client_api, federation, homeserver_mode, service, webhook};
+use crate::doctor::{announcement, client_api, federation, homeserver_mode, service, transports, webhook};
 
 /// One check of a deployment.
 pub(crate) struct Check {
@@ -66,7 +66,6 @@ const REACHABLE: Need = Need::Passed("service-address", "no connection to the se
 const TRUSTED: Need = Need::Passed("service-certificate", "no trusted TLS connection to the service");
 const HEALTHY: Need = Need::Passed("healthz", "the service must be healthy first");
 const ERRORS: Need = Need::Passed("endpoints", "no endpoint returns an error of the service's own");
-const WELL_KNOWN: Need = Need::Passed("announcement", "there is no .well-known/matrix/client");
 const FEDERATION: Need = Need::Passed("federation-discovery", "the federation API isn't found");
 const CLIENT_API: Need = Need::Passed("client-api", "the client-server API isn't found");
 const APPLICATION_SERVICE: Need = Need::Passed("as-token", "the homeserver must accept the as_token first");
@@ -154,10 +153,11 @@ pub(crate) const CHECKS: &[Check] = &[
     Check {
         id: "client-api",
         title: "homeserver: client API is found",
-        needs: &[WELL_KNOWN],
+        needs: &[Need::ServerName],
         run: |round| {
             Box::pin(async {
-                let verdict = client_api::find(&round.web, round.subject, found(&round.well_known)?).await;
+                let (server_name, well_known) = (round.server_name()?, round.well_known.as_ref());
+                let verdict = client_api::find(&round.web, round.subject, server_name, well_known).await;
                 Ok(keep(verdict, &mut round.client_api))
             })
         },
@@ -166,7 +166,24 @@ pub(crate) const CHECKS: &[Check] = &[
         id: "delayed-events",
         title: "homeserver: delayed events",
         needs: &[CLIENT_API],
-        run: |round| Box::pin(async { Ok(client_api::delayed_events(&round.web, found(&round.client_api)?).await) }),
+        run: |round| {
+            Box::pin(async {
+                let homeserver_mode = round.as_token().is_ok();
+                Ok(client_api::delayed_events(&round.web, found(&round.client_api)?, homeserver_mode).await)
+            })
+        },
+    },
+    Check {
+        id: "rtc-transports",
+        title: "homeserver: rtc/transports",
+        needs: &[CLIENT_API],
+        run: |round| {
+            Box::pin(async {
+                let Subject { service, as_token, .. } = round.subject;
+                let api = found(&round.client_api)?;
+                Ok((transports::check(&round.web, api, service, as_token.as_ref().ok()).await, Some(())))
+            })
+        },
     },
     Check {
         id: "ping",

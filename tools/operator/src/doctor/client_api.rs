@@ -1,7 +1,7 @@
 //! The homeserver's client-server API and its delayed events, by which the service restarts and sends delegated
 //! leaves (`docs/protocol.md#delayed-events`).
 
-use matrixrtc_edge::matrix::ids::server_name::Host;
+use matrixrtc_edge::matrix::ids::server_name::{Host, ServerName};
 use matrixrtc_edge::matrix::well_known::client_base_url;
 use url::Url;
 
@@ -43,50 +43,68 @@ enum Form {
     Unstable,
 }
 
-/// Finds the client-server API by the well-known file, and requests its `/versions`.
-pub(crate) async fn find(web: &Web, subject: &Subject, well_known: &Response) -> Verdict<ClientApi> {
-    let Some(base) = client_base_url(&well_known.body) else {
-        return (
+/// Finds the client-server API by the well-known file, or else at the server name itself, and requests its `/versions`.
+pub(crate) async fn find(
+    web: &Web,
+    subject: &Subject,
+    server_name: &ServerName,
+    well_known: Option<&Response>,
+) -> Verdict<ClientApi> {
+    if let Some(base) = well_known.and_then(|file| client_base_url(&file.body)) {
+        if let Some(Err(error)) = Host::of(&base).map(|host| subject.addresses.check(&host)) {
+            return (
+                Outcome::problem(error.to_string(), "set m.homeserver.base_url to a URL with a public host"),
+                None,
+            );
+        }
+        let base = base.as_str().trim_end_matches('/').to_owned();
+        return match versions(web, &base).await {
+            Err(failure) => (unreached(&base, &failure), None),
+            Ok(Ok(api)) => (Outcome::ok(base), Some(api)),
+            Ok(Err(status)) => (
+                Outcome::problem(
+                    format!("the response from {base}{VERSIONS} isn't a homeserver's ({status})"),
+                    "set m.homeserver.base_url to the URL of the client-server API, and let the proxy forward /_matrix to the homeserver",
+                ),
+                None,
+            ),
+        };
+    }
+    let base = format!("https://{}", server_name.host());
+    match versions(web, &base).await {
+        Ok(Ok(api)) => (Outcome::ok(format!("{base} (the server name itself, without a well-known file)")), Some(api)),
+        Ok(Err(_)) | Err(_) => (
             Outcome::problem(
-                ".well-known/matrix/client has no m.homeserver.base_url that begins with https://: leaves can't be delegated",
+                format!(
+                    ".well-known/matrix/client has no m.homeserver.base_url that begins with https://, and there is no client-server API \
+                     at {base}: leaves can't be delegated"
+                ),
                 "add \"m.homeserver\": {\"base_url\": \"https://…\"} to it; or name the URL in LIVEKIT_CS_API_URL_OVERRIDES, \
                  which only the service can check",
-            ),
-            None,
-        );
-    };
-    if let Some(Err(error)) = Host::of(&base).map(|host| subject.addresses.check(&host)) {
-        return (Outcome::problem(error.to_string(), "set m.homeserver.base_url to a URL with a public host"), None);
-    }
-    let base = base.as_str().trim_end_matches('/').to_owned();
-    let url = format!("{base}/_matrix/client/versions");
-    let response = match web.send(&Request::get(&url, &[])).await {
-        Ok(response) => response,
-        Err(failure) => return (unreached(&base, &failure), None),
-    };
-    match response.json() {
-        Some(body) if response.status == 200 && body["versions"].is_array() => {
-            let has = |feature: &str| body["unstable_features"][feature] == true;
-            let delayed_events = match (has("org.matrix.msc4140.stable"), has("org.matrix.msc4140")) {
-                (true, _) => Some(Form::Stable),
-                (_, true) => Some(Form::Unstable),
-                _ => None,
-            };
-            let is_joined = if has("io.element.msc4502.stable") { Form::Stable } else { Form::Unstable };
-            (Outcome::ok(base.clone()), Some(ClientApi { base, delayed_events, is_joined }))
-        }
-        _ => (
-            Outcome::problem(
-                format!("the response from {url} isn't a homeserver's ({})", response.status),
-                "set m.homeserver.base_url to the URL of the client-server API, and let the proxy forward /_matrix to the homeserver",
             ),
             None,
         ),
     }
 }
 
-/// Requests the restart of a delayed event that doesn't exist.
-pub(crate) async fn delayed_events(web: &Web, api: &ClientApi) -> Verdict<()> {
+/// Requests `/versions`. `Ok(Err(_))` is the status of a response that isn't a homeserver's.
+async fn versions(web: &Web, base: &str) -> Result<Result<ClientApi, u16>, Failure> {
+    let response = web.send(&Request::get(&format!("{base}{VERSIONS}"), &[])).await?;
+    let Some(body) = response.json().filter(|body| response.status == 200 && body["versions"].is_array()) else {
+        return Ok(Err(response.status));
+    };
+    let has = |feature: &str| body["unstable_features"][feature] == true;
+    let delayed_events = match (has("org.matrix.msc4140.stable"), has("org.matrix.msc4140")) {
+        (true, _) => Some(Form::Stable),
+        (_, true) => Some(Form::Unstable),
+        _ => None,
+    };
+    let is_joined = if has("io.element.msc4502.stable") { Form::Stable } else { Form::Unstable };
+    Ok(Ok(ClientApi { base: base.to_owned(), delayed_events, is_joined }))
+}
+
+/// Requests the restart of a delayed event that doesn't exist, without a login. In homeserver mode the service has one.
+pub(crate) async fn delayed_events(web: &Web, api: &ClientApi, homeserver_mode: bool) -> Verdict<()> {
     let Some(form) = api.delayed_events else {
         let seen = "the homeserver doesn't announce delayed events (org.matrix.msc4140) in /versions: the user of a crashed client stays in \
                     the call";
@@ -106,16 +124,22 @@ pub(crate) async fn delayed_events(web: &Web, api: &ClientApi) -> Verdict<()> {
                 "the homeserver announces delayed events, but has no `restart` without a login",
                 "update the homeserver (Synapse: 1.143 or newer); if it has workers, route delayed_events to one that serves them",
             ),
+            (401 | 403, _) if homeserver_mode => Outcome::ok(format!(
+                "available; `restart` requires a login ({}), which the service has for this homeserver's users",
+                response.status
+            )),
             (401 | 403, _) => Outcome::problem(
                 format!(
-                    "the homeserver requires a login for `restart` ({}), which this service doesn't have",
+                    "the homeserver requires a login for `restart` ({}), which this service doesn't have: it refuses to take leaves over",
                     response.status
                 ),
-                "update the homeserver (Synapse: 1.143 or newer): the id of a delayed event is all that `restart` requires there",
+                "set up homeserver mode, in which the service has a login (docs/guides/homeserver-mode.md), or give its tokens to the doctor; \
+                 Synapse before 1.143: update it",
             ),
             (429, _) => Outcome::warning(
                 "the homeserver limits the rate of requests for delayed events (429), for all of this service's leaves together",
-                "Synapse: raise rc_delayed_event_mgmt in homeserver.yaml",
+                "Synapse: in homeserver.yaml, raise rc_delayed_event_mgmt (per_second: 50, burst_count: 500); in homeserver mode, set \
+                 rate_limited: false in the registration file, too",
             ),
             (status, _) => Outcome::problem(
                 format!("the response to POST …/delayed_events/…/restart is {status}; 404 M_NOT_FOUND is expected"),
@@ -133,4 +157,5 @@ pub(crate) fn unreached(base: &str, failure: &Failure) -> Outcome {
     Outcome::problem(format!("{base}: {failure}"), failure.change(&server))
 }
 
+const VERSIONS: &str = "/_matrix/client/versions";
 const MADE_UP: &str = "made-up-by-matrixrtc-doctor";

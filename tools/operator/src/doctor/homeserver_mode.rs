@@ -17,11 +17,13 @@ use matrixrtc_edge::matrix::ids::server_name::ServerName;
 use matrixrtc_edge::matrix::ids::user_id::UserId;
 use serde_json::Value;
 
+use crate::doctor::announcement::is_livekit;
 use crate::doctor::client_api::{self, ClientApi};
 use crate::doctor::credentials::RegistrationToken;
 use crate::doctor::proxy::{unexpected, unreached};
 use crate::doctor::report::{Outcome, Verdict, unless_problem};
 use crate::doctor::service_url::ServiceUrl;
+use crate::doctor::transports::announced;
 use crate::doctor::web::{Failure, Request, Response, Web, is_loopback};
 
 /// Checks that the service accepts the `hs_token` and refuses another. Fails where it isn't in homeserver mode.
@@ -212,13 +214,14 @@ impl Homeserver<'_> {
 
 /// Judges the transports that a homeserver announces; those of homeserver mode have a `url`.
 fn judge_transports(body: &Value, sfu: Option<&SfuUrl>) -> Outcome {
-    let transports = body["rtc_transports"].as_array().into_iter().flatten();
-    let urls: Vec<_> =
-        transports.filter(|transport| transport["type"] == "livekit").filter_map(|one| one["url"].as_str()).collect();
+    let entries = announced(body);
+    let livekit = entries.iter().filter(|entry| is_livekit(entry));
+    let urls: Vec<_> = livekit.filter_map(|entry| entry["url"].as_str()).collect();
     let Some(first) = urls.first() else {
         return Outcome::warning(
             "the homeserver announces no SFU with a `url`: no client uses homeserver mode",
-            "to change that, add a livekit transport with LIVEKIT_URL as its url, under matrix_rtc in homeserver.yaml, and restart it",
+            "to change that, add LIVEKIT_URL as the url of the livekit transport, beside its livekit_service_url, under matrix_rtc in \
+             homeserver.yaml, and restart it",
         );
     };
     let first: String = first.chars().filter(|c| !c.is_control()).take(MAX_SHOWN).collect();
@@ -263,12 +266,14 @@ mod tests {
     fn the_transport_that_counts_is_that_of_our_sfu() {
         let other = json!({ "type": "livekit", "url": "wss://other.example.com" });
         let ours = json!({ "type": "livekit", "url": "wss://sfu.example.com/" });
+        let merged = json!({ "type": "m.livekit", "url": "wss://sfu.example.com" });
         let legacy = json!({ "type": "livekit", "livekit_service_url": "https://rtc.example.com" });
         for (transports, known, unknown) in [
             (json!([]), Status::Warning, Status::Warning),
             (json!([legacy, { "type": "other", "url": "wss://sfu.example.com" }]), Status::Warning, Status::Warning),
             (json!([other]), Status::Problem, Status::Ok),
             (json!([legacy, other, ours]), Status::Ok, Status::Ok),
+            (json!([merged]), Status::Ok, Status::Ok),
         ] {
             let body = json!({ "rtc_transports": transports });
             assert_eq!(judge_transports(&body, Some(&sfu())).status, known, "{body}");

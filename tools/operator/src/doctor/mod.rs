@@ -31,6 +31,7 @@ mod service;
 mod service_url;
 mod sfu;
 mod subject;
+mod transports;
 mod trust;
 mod watch;
 mod web;

@@ -417,4 +417,5 @@ const MAX_REDIRECTS: usize = 5;
 const TIMEOUT: Duration = Duration::from_secs(10);
 const DIAL_TIMEOUT: Duration = Duration::from_secs(5);
 const RESOLVE_TIMEOUT: Duration = Duration::from_secs(5);
-const USER_AGENT: &str = concat!("matrixrtc-doctor/", env!("CARGO_PKG_VERSION"));
+/// That of the service, so that the doctor is refused where the service is.
+const USER_AGENT: &str = concat!("matrixrtc-edge/", env!("CARGO_PKG_VERSION"));
