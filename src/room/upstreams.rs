@@ -31,6 +31,7 @@ pub fn level_of(event: LogEventKind) -> Level {
         LogEventKind::NamespaceMisconfigured => Level::Error,
         LogEventKind::RestartFailed
         | LogEventKind::SendFailed
+        | LogEventKind::RequestsLimited
         | LogEventKind::RemovalFailed
         | LogEventKind::DeletionFailed
         | LogEventKind::MembershipUnknown

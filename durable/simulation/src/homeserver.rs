@@ -63,7 +63,7 @@ impl Homeservers {
         match (event.fate, call) {
             (Fate::Pending, Call::Restart) => event.fires_at = now + event.timeout.span(),
             (Fate::Pending, Call::Send) => event.fate = Fate::Sent,
-            _ => return HomeserverAnswer::from_status(if odd { 409 } else { 404 }, None),
+            _ => return HomeserverAnswer::of_response(if odd { 409 } else { 404 }, true, None),
         }
         HomeserverAnswer::Done
     }
@@ -72,13 +72,17 @@ impl Homeservers {
         self.events.get(index).map(|event| event.fate)
     }
 
-    /// Answer of a failing homeserver: 5xx, an odd 4xx, or 429 with or without a `Retry-After`.
+    /// Answer of a failing homeserver, or of the proxy before it: 5xx, a page with 404, 409 or 200, a login that it wants,
+    /// or 429 with or without a `Retry-After`.
     pub(crate) fn failure(pick: u32, seconds: u64) -> HomeserverAnswer {
         match pick {
-            0 => HomeserverAnswer::from_status(500, None),
-            1 => HomeserverAnswer::from_status(403, None),
-            2 => HomeserverAnswer::from_status(429, None),
-            _ => HomeserverAnswer::from_status(429, Some(Duration::from_secs(seconds))),
+            0 => HomeserverAnswer::of_response(500, true, None),
+            1 => HomeserverAnswer::of_response(403, true, None),
+            2 => HomeserverAnswer::of_response(429, true, None),
+            3 => HomeserverAnswer::of_response(401, true, None),
+            4 => HomeserverAnswer::of_response(404, false, None),
+            5 => HomeserverAnswer::of_response(if seconds.is_multiple_of(2) { 200 } else { 409 }, false, None),
+            _ => HomeserverAnswer::of_response(429, true, Some(Duration::from_secs(seconds))),
         }
     }
 }

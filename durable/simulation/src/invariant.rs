@@ -52,6 +52,9 @@ pub enum Invariant {
     Fair,
     /// The leave of a participant has been sent within five seconds, whatever others do, where its homeserver works.
     LeavesSoon,
+    /// Of the delayed events of one room, at a homeserver that limits requests, none runs out while another of the same
+    /// delay is restarted twice.
+    InTurn,
     /// Actions are bounded by time and inputs, an alarm never goes off in vain twice running, and a room without
     /// delegations has none.
     Bounded,

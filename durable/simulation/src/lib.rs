@@ -10,6 +10,8 @@
 //! - Webhooks are lost, repeated, reordered and minutes late; the SFU and the homeservers fail in all their ways; the
 //!   process dies between any two steps, and its alarm is late or goes off twice. After a rough time everything works
 //!   and all members leave.
+//! - Some seeds have worlds of their own beside it: a room under siege (`siege`), and rooms that share the rate limit of
+//!   one homeserver (`limit`).
 //! - Two judges (`judge`, `removal`) watch from outside, with the truth at hand: at every step they check each
 //!   [`Invariant`] that the step could break.
 //! - Each mutant of the engine ([`delegated_leaves::Mutant`]) must break an invariant: the proof that the judges see.
@@ -18,6 +20,7 @@ mod clock;
 mod homeserver;
 mod invariant;
 mod judge;
+mod limit;
 mod matrix;
 mod member;
 mod object;

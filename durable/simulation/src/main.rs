@@ -1,5 +1,5 @@
 //! Runs simulations of the delegated-leave engine: `simulate SEEDS [FIRST]`, or `simulate --seed SEED` for one with
-//! all its events, or `simulate --mutants SEEDS` for the promise that each mutant is first found to break.
+//! all its events, or `simulate --mutants SEEDS [MUTANT]` for the promise that each mutant is first found to break.
 
 use std::process::ExitCode;
 use std::sync::Mutex;
@@ -10,11 +10,11 @@ fn main() -> ExitCode {
     let numbers: Vec<u64> = arguments.iter().filter_map(|argument| argument.parse().ok()).collect();
     match (arguments.first().map(String::as_str), numbers.as_slice()) {
         (Some("--seed"), [seed]) => trace(*seed),
-        (Some("--mutants"), [seeds]) => mutants(*seeds),
+        (Some("--mutants"), [seeds]) => mutants(*seeds, arguments.get(2).map(String::as_str)),
         (Some(_), [seeds]) if arguments.len() == 1 => run(*seeds, 0),
         (Some(_), [seeds, first]) if arguments.len() == 2 => run(*seeds, *first),
         _ => {
-            eprintln!("usage: simulate SEEDS [FIRST] | simulate --seed SEED | simulate --mutants SEEDS");
+            eprintln!("usage: simulate SEEDS [FIRST] | simulate --seed SEED | simulate --mutants SEEDS [MUTANT]");
             ExitCode::from(2)
         }
     }
@@ -43,8 +43,9 @@ fn run(seeds: u64, first: u64) -> ExitCode {
     }
 }
 
-fn mutants(seeds: u64) -> ExitCode {
-    for mutant in delegated_leaves::Mutant::ALL {
+fn mutants(seeds: u64, only: Option<&str>) -> ExitCode {
+    let wanted = |mutant: &delegated_leaves::Mutant| only.is_none_or(|only| format!("{mutant:?}") == only);
+    for mutant in delegated_leaves::Mutant::ALL.into_iter().filter(wanted) {
         let start = Instant::now();
         let failure = mutant.inject(|| (0..seeds).find_map(|seed| simulation::simulate(seed).err()));
         let found = failure.map_or("not found".to_owned(), |failure| failure.to_string().chars().take(120).collect());

@@ -130,7 +130,10 @@ impl Removals {
         match request {
             Request::JoinedMembers { .. } => {
                 self.requests += 1;
-                let rounds = age.as_secs() / interval.map_or(60, |interval| interval.as_secs());
+                let Some(interval) = interval else {
+                    return broken(Invariant::Bounded, "our homeserver has a request, although checks are off".into());
+                };
+                let rounds = age.as_secs() / interval.as_secs();
                 match self.requests > 5 + rounds + 4 * self.stimuli {
                     true => broken(Invariant::Bounded, format!("our homeserver has had {} requests", self.requests)),
                     false => Ok(()),
@@ -159,23 +162,15 @@ impl Removals {
     pub(crate) fn is_overdue(&self, now: Timestamp, connection: Overstay, intervals: Intervals) -> bool {
         let Overstay { name, active_since, left_at, trouble } = connection;
         let reported = self.reported.iter().filter(|(reported, _)| *reported == name).map(|(_, at)| *at).min();
-        let known_at = match (reported, intervals.sanity_check) {
-            (Some(reported), _) => reported,
-            // The SFU shows a connection that has migrated as the one that was checked before.
-            (None, _) if name.migrations > 0 && intervals.membership_check.is_none() => return false,
-            (None, Some(interval)) => active_since + interval,
-            (None, None) => return false,
-        };
-        let checked_by = match intervals.membership_check {
-            Some(interval) => known_at.max(left_at).max(trouble) + interval + SLACK,
-            // Only its beginning was checked, and only if nothing went wrong then.
-            None if left_at <= active_since && trouble <= active_since => known_at + SLACK,
-            None => return false,
-        };
-        // The sanity check has to work again first to find it without a webhook.
-        let found_by = match (reported, intervals.sanity_check) {
-            (None, Some(interval)) => trouble + interval + intervals.membership_check.unwrap_or_default() + SLACK,
-            _ => trouble,
+        let Some(interval) = intervals.membership_check else { return false };
+        // Without a webhook it is found by the sanity check, or by the poll for those that may be connected.
+        let poll_interval = intervals.sanity_check.map_or(interval, |sanity_check| sanity_check.min(interval));
+        let known_at = reported.unwrap_or(active_since + poll_interval);
+        let checked_by = known_at.max(left_at).max(trouble) + interval + SLACK;
+        // The poll has to work again first.
+        let found_by = match reported {
+            None => trouble + poll_interval + interval + SLACK,
+            Some(_) => trouble,
         };
         checked_by.max(found_by) <= now
     }

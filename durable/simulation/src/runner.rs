@@ -11,6 +11,7 @@ use thiserror::Error;
 
 use crate::homeserver::Fate;
 use crate::invariant::Violation;
+use crate::limit::{self, Limit};
 use crate::siege::{self, Siege};
 use crate::world::World;
 
@@ -50,6 +51,9 @@ pub fn simulate(seed: u64) -> Result<Totals, Failure> {
     let _running = Running(seed);
     if seed % siege::EVERY == siege::EVERY - 50 {
         Siege::new(seed).run().map_err(|violation| Failure { seed, violation })?;
+    }
+    if seed % limit::EVERY == limit::EVERY - 20 {
+        Limit::new(seed).run().map_err(|violation| Failure { seed, violation })?;
     }
     let mut world = World::new(seed, false);
     world.run().map_err(|violation| Failure { seed, violation })?;

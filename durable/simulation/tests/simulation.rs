@@ -76,6 +76,12 @@ broken_by! {
     believing_who_is_sent_round: BelieveSentRound breaks ComingBack;
     believing_who_changes_connections: BelieveEarlyEnd breaks ComingBack;
     believing_a_finished_room_anyway: BelieveFinishedAnyway breaks ComingBack;
+    taking_a_limit_one_by_one: LimitOneByOne breaks InTurn;
+    losing_a_turn: LoseTurn breaks InTurn;
+    forgetting_what_is_held_back: ForgetHeld breaks KeptAlive;
+    checking_although_checks_are_off: CheckAnyway breaks Bounded;
+    seeking_only_the_connected: SeekOnlyConnected breaks NonMembersGo;
+    trusting_proxies: TrustProxies breaks AcknowledgedIsKept;
 }
 
 /// The promise that an engine with that mutant is first found to break.

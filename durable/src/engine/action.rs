@@ -7,6 +7,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::delay::DelayId;
+use crate::engine::mutant::Mutant;
 use crate::ids::{DelayedEventsUrl, Identity, MatrixRoomId, ParticipantSid, RoomName, ServerName, UserId};
 use crate::time::Timestamp;
 
@@ -201,11 +202,13 @@ pub enum HomeserverAnswer {
 }
 
 impl HomeserverAnswer {
-    /// Reads a response: its status, and for a 429 its `Retry-After`, or else its `retry_after_ms` rounded up.
-    pub fn from_status(status: u16, retry_after: Option<Duration>) -> Self {
+    /// Reads a response: its status, whether it is the homeserver's own word, and for a 429 its `Retry-After`, or else its
+    /// `retry_after_ms` rounded up. A proxy's page ends nothing.
+    pub fn of_response(status: u16, own_word: bool, retry_after: Option<Duration>) -> Self {
+        let own_word = own_word || Mutant::TrustProxies.is_injected();
         match status {
-            200..=299 => Self::Done,
-            404 | 409 => Self::Gone,
+            200..=299 if own_word => Self::Done,
+            404 | 409 if own_word => Self::Gone,
             429 => Self::Limited(retry_after),
             _ => Self::Failed,
         }
@@ -308,11 +311,15 @@ mod tests {
             (429, HomeserverAnswer::Limited(wait)),
             (302, HomeserverAnswer::Failed),
             (400, HomeserverAnswer::Failed),
+            (401, HomeserverAnswer::Failed),
             (403, HomeserverAnswer::Failed),
+            (405, HomeserverAnswer::Failed),
             (500, HomeserverAnswer::Failed),
             (503, HomeserverAnswer::Failed),
         ] {
-            assert_eq!(HomeserverAnswer::from_status(status, wait), answer, "{status}");
+            assert_eq!(HomeserverAnswer::of_response(status, true, wait), answer, "{status}");
+            let of_proxy = if status == 429 { answer } else { HomeserverAnswer::Failed };
+            assert_eq!(HomeserverAnswer::of_response(status, false, wait), of_proxy, "{status}");
         }
     }
 

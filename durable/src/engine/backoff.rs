@@ -14,6 +14,9 @@ impl Jitter {
     /// Middle of the range: it neither shortens nor lengthens a wait.
     pub(crate) const MIDDLE: Self = Self(0.5);
 
+    /// Makes a wait as short as it may be.
+    pub(crate) const SHORTEST: Self = Self(0.0);
+
     /// Converts a result of `Math.random()` and its like; anything outside [0, 1) counts as the nearest inside.
     pub fn new(fraction: f64) -> Self {
         Self(if fraction.is_nan() { 0.5 } else { fraction.clamp(0.0, 1.0 - f64::EPSILON) })

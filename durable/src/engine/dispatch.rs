@@ -4,6 +4,8 @@
 //!   participants that are due.
 //! - Requests to homeservers that answer come first, in the order of their deadlines. Two of the six places are kept for
 //!   them: homeservers that don't answer share the others, whatever the number of their names and ports.
+//! - Restarts at a homeserver that limits requests keep to its rate, and to their order: see
+//!   [`pacing`](crate::engine::pacing).
 //! - The removals of the membership monitor come in between, see
 //!   [`MembershipMonitor`](crate::engine::membership::MembershipMonitor).
 
@@ -15,7 +17,7 @@ use crate::engine::delegation::{Delegation, State};
 use crate::engine::in_flight::Standing;
 use crate::engine::mutant::Mutant;
 use crate::engine::room::RoomEngine;
-use crate::ids::RoomName;
+use crate::ids::{RoomName, ServerName};
 use crate::time::Timestamp;
 
 impl RoomEngine {
@@ -50,7 +52,7 @@ impl RoomEngine {
             })
             .map(|delegation| delegation.id)
             .collect();
-        let tracked = self.membership.poll_scopes(soon, sanity_check);
+        let tracked = self.membership.poll_scopes(now, soon, sanity_check);
         let delegations = of.iter().filter_map(|id| self.delegations.get(id)).map(|delegation| delegation.scope());
         let mut scopes = delegations.chain(tracked);
         let first = scopes.next()?;
@@ -89,15 +91,20 @@ impl RoomEngine {
         let mut due: Vec<_> =
             self.delegations.values().filter_map(|delegation| self.due_request(now, delegation)).collect();
         due.sort_unstable();
+        let refused = self.refused(now);
         let (mut answering, mut others, rest) = self.in_flight.counts();
         for DueRequest { rank, id, call, .. } in due {
             if actions.len() >= limit {
                 return;
             }
+            let Some(delegation) = self.delegations.get(&id) else { continue };
+            if call == Call::Restart && self.held_until(delegation, &refused) > now {
+                self.hold(id);
+                continue;
+            }
             if rank.standing == Standing::Answering || Mutant::NoPlacesKept.is_injected() {
                 answering += 1;
             } else {
-                let Some(delegation) = self.delegations.get(&id) else { continue };
                 let in_flight = self.in_flight.requests_to(delegation.request.server_name.host());
                 let free = PLACES.saturating_sub(answering + others + rest);
                 let kept = KEPT_FOR_ANSWERING.saturating_sub(answering);
@@ -120,18 +127,66 @@ impl RoomEngine {
             }
         };
         let rank = match Mutant::OrderByDueTime.is_injected() {
-            true => Rank { standing: Standing::Answering, restricted: false, late: false, deadline: at },
+            true => Rank { standing: Standing::Answering, restricted: false, late: false, deadline: at, due: at },
             false => {
                 let standing = self.in_flight.standing(&delegation.request.server_name);
                 let restricted = delegation.request.restricted && standing != Standing::Answering;
-                Rank { standing, restricted, late: deadline <= now && call == Call::Restart, deadline }
+                Rank { standing, restricted, late: deadline <= now && call == Call::Restart, deadline, due: at }
             }
         };
         (at <= now).then_some(DueRequest { rank, id: delegation.id, call })
     }
 
+    /// Returns until when a restart is held back because of the homeserver's rate.
+    pub(crate) fn held_until(&self, delegation: &Delegation, refused: &[Refused]) -> Timestamp {
+        let server_name = &delegation.request.server_name;
+        let Some(next_at) = self.pacing.next_at(server_name) else { return Timestamp::default() };
+        let turn = (delegation.deadline(), delegation.id);
+        let before = refused.iter().filter(|other| other.server_name == *server_name && other.turn < turn);
+        before.map(|other| other.until.min(other.turn.0)).max().unwrap_or_default().max(next_at)
+    }
+
+    /// Records that a due restart is held back, as if it had failed: after a load it would count as made otherwise, because
+    /// it was due before the next alarm.
+    fn hold(&mut self, id: DelegationId) {
+        if let Some(delegation) = self.delegations.get_mut(&id)
+            && delegation.progress.failures == 0
+            && !Mutant::ForgetHeld.is_injected()
+        {
+            delegation.progress.failures = 1;
+            delegation.store();
+            self.changed.insert(id);
+        }
+    }
+
+    /// Requests that were refused for the homeserver's rate, and are soon tried again: of each homeserver the one with the
+    /// earliest deadline.
+    pub(crate) fn refused(&self, now: Timestamp) -> Vec<Refused> {
+        let mut refused: Vec<Refused> = Vec::new();
+        if self.pacing.is_free() || Mutant::LoseTurn.is_injected() {
+            return refused;
+        }
+        for delegation in self.delegations.values() {
+            let soon = |until: &Timestamp| *until > now && *until <= now + TURN_KEPT_FOR;
+            let Some(until) = delegation.limited_until().filter(soon) else { continue };
+            let deadline = match delegation.progress.state {
+                State::Leaving { .. } => until + SENT_WITHIN,
+                _ => delegation.deadline(),
+            };
+            let (server_name, turn) = (&delegation.request.server_name, (deadline, delegation.id));
+            match refused.iter_mut().find(|other| other.server_name == *server_name) {
+                Some(other) if other.turn < turn => {}
+                Some(other) => (other.turn, other.until) = (turn, until),
+                None => refused.push(Refused { server_name: server_name.clone(), turn, until }),
+            }
+        }
+        refused
+    }
+
     fn call(&mut self, now: Timestamp, id: DelegationId, call: Call) -> Option<Action> {
         let delegation = self.delegations.get_mut(&id)?;
+        self.pacing.started(now, &delegation.request.server_name);
+        delegation.limited = false;
         let event = DelayedEvent {
             delegation: id,
             server_name: delegation.request.server_name.clone(),
@@ -167,6 +222,16 @@ impl RoomEngine {
     }
 }
 
+/// A request that was refused for the homeserver's rate, and keeps its turn.
+#[derive(Clone, Debug)]
+pub(crate) struct Refused {
+    server_name: ServerName,
+    /// Its deadline, and its delegation.
+    turn: (Timestamp, DelegationId),
+    /// When it is tried again.
+    until: Timestamp,
+}
+
 /// Order of the due requests.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 struct Rank {
@@ -174,6 +239,7 @@ struct Rank {
     restricted: bool,
     late: bool,
     deadline: Timestamp,
+    due: Timestamp,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -197,6 +263,9 @@ const KEPT_FOR_ANSWERING: usize = 2;
 const MOST_UNANSWERED: usize = 3;
 /// Time within which a leave is to be sent.
 const SENT_WITHIN: Duration = Duration::from_secs(5);
+
+/// Time for which those with later deadlines wait for a request that was refused.
+const TURN_KEPT_FOR: Duration = Duration::from_secs(5);
 
 /// Requests in flight to a host that doesn't answer.
 const STRUGGLING_LIMIT: usize = 2;

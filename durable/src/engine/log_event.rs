@@ -53,6 +53,8 @@ pub enum LogEventKind {
     Leaving,
     /// A `restart` has failed; it is tried again.
     RestartFailed,
+    /// The homeserver has limited requests (429): restarts keep to its rate from now on. Reported once an hour.
+    RequestsLimited,
     /// A `send` has failed; it is tried again.
     SendFailed,
     /// The delegation has ended.
@@ -75,7 +77,7 @@ pub enum LogEventKind {
 
 impl LogEventKind {
     /// All kinds.
-    pub const ALL: [Self; 16] = [
+    pub const ALL: [Self; 17] = [
         Self::Delegated,
         Self::Connected,
         Self::Suspected,
@@ -92,12 +94,17 @@ impl LogEventKind {
         Self::DeletionFailed,
         Self::NamespaceMisconfigured,
         Self::MembershipUnknown,
+        Self::RequestsLimited,
     ];
 }
 
 impl LogEvent {
     pub(crate) fn delegated(request: &Delegate) -> Self {
         Self::of(request, LogEventKind::Delegated)
+    }
+
+    pub(crate) fn limited(request: &Delegate) -> Self {
+        Self::of(request, LogEventKind::RequestsLimited)
     }
 
     pub(crate) fn ended(delegation: &Delegation, ending: Ending) -> Self {
@@ -145,6 +152,9 @@ impl fmt::Display for LogEventKind {
             Self::Leaving => "participant gone, sending its leave",
             Self::RestartFailed => "delayed leave restart failed, retrying",
             Self::SendFailed => "delayed leave send failed, retrying",
+            Self::RequestsLimited => {
+                "delayed leave restarts limited by the homeserver (Synapse: rc_delayed_event_mgmt)"
+            }
             Self::Ended(Ending::Sent) => "leave sent",
             Self::Ended(Ending::EventGone) => "delayed leave not found at the homeserver",
             Self::Ended(Ending::GaveUp) => "delayed leave expired at the homeserver",
@@ -184,6 +194,7 @@ mod tests {
                 LogEventKind::DeletionFailed => 13,
                 LogEventKind::NamespaceMisconfigured => 14,
                 LogEventKind::MembershipUnknown => 15,
+                LogEventKind::RequestsLimited => 16,
             };
             assert_eq!(place, expected, "{event}");
         }

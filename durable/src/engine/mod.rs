@@ -11,6 +11,7 @@ mod in_flight;
 pub mod log_event;
 pub mod membership;
 pub mod mutant;
+mod pacing;
 pub mod room;
 pub mod storage;
 pub mod webhook;

@@ -88,6 +88,18 @@ pub enum Mutant {
     BelieveEarlyEnd,
     /// `room_finished` is believed, although participants are about to connect again.
     BelieveFinishedAnyway,
+    /// A 429 is taken to be about one delayed event only.
+    LimitOneByOne,
+    /// A restart that was refused for the homeserver's rate loses its turn.
+    LoseTurn,
+    /// That a restart is held back for the homeserver's rate isn't stored.
+    ForgetHeld,
+    /// The members are checked when a participant connects, although the checks are off.
+    CheckAnyway,
+    /// Participants that aren't known to be connected aren't polled for.
+    SeekOnlyConnected,
+    /// A proxy's response is taken for the homeserver's own word.
+    TrustProxies,
 }
 
 #[cfg(feature = "mutants")]
@@ -101,7 +113,7 @@ mod switch {
 
     impl Mutant {
         /// All mutants.
-        pub const ALL: [Self; 39] = [
+        pub const ALL: [Self; 45] = [
             Self::IgnoreSid,
             Self::ForgetEndedConnections,
             Self::BelieveReconnecting,
@@ -141,6 +153,12 @@ mod switch {
             Self::BelieveSentRound,
             Self::BelieveEarlyEnd,
             Self::BelieveFinishedAnyway,
+            Self::LimitOneByOne,
+            Self::LoseTurn,
+            Self::ForgetHeld,
+            Self::CheckAnyway,
+            Self::SeekOnlyConnected,
+            Self::TrustProxies,
         ];
 
         /// Runs `body` with this mutant in the engines on this thread.

@@ -28,6 +28,7 @@ use crate::engine::in_flight::{InFlight, InFlightAction, Seq};
 use crate::engine::log_event::LogEvent;
 use crate::engine::membership::MembershipMonitor;
 use crate::engine::mutant::Mutant;
+use crate::engine::pacing::Pacing;
 use crate::engine::storage::{Change, RoomRow, Rows};
 use crate::engine::webhook::WebhookEvent;
 use crate::ids::Identity;
@@ -41,13 +42,14 @@ pub struct RoomEngine {
     pub(crate) delegations: BTreeMap<DelegationId, Delegation>,
     pub(crate) membership: MembershipMonitor,
     pub(crate) in_flight: InFlight,
+    pub(crate) pacing: Pacing,
     pub(crate) sanity_check_due: Option<Timestamp>,
     /// Time of the latest call.
     pub(crate) latest: Timestamp,
     /// When the SFU may be polled again.
     pub(crate) next_poll: Timestamp,
     newest: DelegationId,
-    changed: BTreeSet<DelegationId>,
+    pub(crate) changed: BTreeSet<DelegationId>,
     deleted: Vec<DelegationId>,
     room_changed: bool,
     log_events: Vec<LogEvent>,
@@ -59,7 +61,8 @@ pub struct EngineConfig {
     /// Interval of the sanity checks, polls of the SFU for all connected participants. `None`: no checks.
     pub sanity_check_interval: Option<Duration>,
     /// Interval of the sweeps, requests to our homeserver for the members of the Matrix room while a participant is
-    /// connected. `None`: only when a participant connects.
+    /// connected, and of polls for participants that may be. `None`: there are none, not even when a participant
+    /// connects.
     pub membership_check_interval: Option<Duration>,
 }
 
@@ -96,7 +99,7 @@ impl RoomEngine {
             delegations.remove(old);
         }
         let connected = delegations.values().any(|delegation| delegation.progress.state == State::Connected);
-        let membership = MembershipMonitor::load(config.membership_check_interval, now, tracked);
+        let membership = MembershipMonitor::load(config.membership_check_interval, now, tracked, handled_until);
         // The interval may have been changed meanwhile, or sanity checks switched on.
         let sanity_check_due = config
             .sanity_check_interval
@@ -110,6 +113,7 @@ impl RoomEngine {
             delegations,
             membership,
             in_flight: InFlight::new(now),
+            pacing: Pacing::default(),
             sanity_check_due,
             changed: BTreeSet::new(),
             deleted: replaced,
@@ -264,7 +268,16 @@ impl RoomEngine {
     fn dues(&self) -> impl Iterator<Item = Timestamp> {
         let polls = self.poll_dues().map(|due| Some(due.max(self.next_poll)));
         let polling = self.in_flight.polling();
-        let others = self.delegations.values().flat_map(|delegation| delegation.dues(self.latest));
+        let refused = self.refused(self.latest);
+        let others = self.delegations.values().flat_map(move |delegation| {
+            let [timeout, restart_at, send_at] = delegation.dues(self.latest);
+            // One that isn't known to be held back has to be, once it is due.
+            let held = |at: Timestamp| match delegation.progress.failures {
+                0 if !Mutant::ForgetHeld.is_injected() => at,
+                _ => at.max(self.held_until(delegation, &refused)),
+            };
+            [timeout, restart_at.map(held), send_at]
+        });
         polls
             .filter(move |_| !polling)
             .chain(others)
@@ -326,16 +339,18 @@ impl RoomEngine {
         let InFlightAction { request, started_at, started_seq } = action;
         match request {
             Request::Restart(event) => {
-                let answer = self.homeserver_answer(&event, outcome, now.since(started_at));
+                let answer = self.homeserver_answer(now, &event, outcome, now.since(started_at));
                 self.signal(now, event.delegation, |delegation| {
                     delegation.restarting = false;
-                    Some(delegation.read_restart(started_at, answer, jitter))
+                    delegation.limited = matches!(answer, HomeserverAnswer::Limited(_));
+                    Some(delegation.read_restart(now, started_at, answer, jitter))
                 });
             }
             Request::Send(event) => {
-                let answer = self.homeserver_answer(&event, outcome, now.since(started_at));
+                let answer = self.homeserver_answer(now, &event, outcome, now.since(started_at));
                 self.signal(now, event.delegation, |delegation| {
                     delegation.sending = false;
+                    delegation.limited = matches!(answer, HomeserverAnswer::Limited(_));
                     Some(delegation.read_send(answer, jitter))
                 });
             }
@@ -369,10 +384,21 @@ impl RoomEngine {
         }
     }
 
-    fn homeserver_answer(&mut self, event: &DelayedEvent, outcome: Outcome, took: Duration) -> HomeserverAnswer {
+    fn homeserver_answer(
+        &mut self,
+        now: Timestamp,
+        event: &DelayedEvent,
+        outcome: Outcome,
+        took: Duration,
+    ) -> HomeserverAnswer {
         let answer = outcome.homeserver();
-        if self.delegations.values().any(|delegation| delegation.request.server_name == event.server_name) {
+        let mut delegations = self.delegations.values();
+        if let Some(delegation) = delegations.find(|other| other.request.server_name == event.server_name) {
             self.in_flight.record_answer(&event.server_name, answer, took);
+            if self.pacing.answered(now, &event.server_name, answer) {
+                let delegation = self.delegations.get(&event.delegation).unwrap_or(delegation);
+                self.log_events.push(LogEvent::limited(&delegation.request));
+            }
         }
         answer
     }
@@ -456,6 +482,7 @@ impl RoomEngine {
             let server_name = &delegation.request.server_name;
             if !self.delegations.values().any(|other| other.request.server_name == *server_name) {
                 self.in_flight.forget_standing(server_name);
+                self.pacing.forget(server_name);
             }
             if self.is_empty() {
                 self.sanity_check_due = None;

@@ -42,6 +42,12 @@ impl Call {
         Self::with_rules(EngineConfig { membership_check_interval, ..EngineConfig::default() })
     }
 
+    /// A call in which they are checked when a participant connects, and then for a day no more.
+    pub fn with_rare_checks() -> Self {
+        let membership_check_interval = Some(Duration::from_secs(24 * 3600));
+        Self::with_rules(EngineConfig { membership_check_interval, ..EngineConfig::default() })
+    }
+
     pub fn with_sanity_check(interval_s: u64) -> Self {
         let sanity_check_interval = Some(Duration::from_secs(interval_s));
         Self::with_rules(EngineConfig { sanity_check_interval, ..EngineConfig::default() })

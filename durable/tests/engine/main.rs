@@ -9,6 +9,7 @@ mod connected;
 mod leaving;
 mod membership;
 mod outcomes;
+mod pacing;
 mod properties;
 mod replacement;
 mod sanity;

@@ -62,9 +62,9 @@ fn a_kept_token_does_not_let_them_stay() {
 /// The SFU refreshes the token of a connected participant, for ten minutes.
 #[test]
 fn who_is_removed_after_the_token_has_expired_is_not_forgotten_at_once() {
-    let mut call = Call::with_membership();
+    let mut call = Call::with_rare_checks();
     call.track_and_connect("bob", "PA_1", &["bob"]);
-    call.wait(7200.0);
+    call.wait(24.0 * 3600.0);
     call.acts();
     call.sfu(&[("bob", "PA_1")]);
     call.members(&[]);
@@ -135,7 +135,7 @@ fn who_connects_while_the_homeserver_is_asked_is_asked_for_again() {
     let mut call = Call::with_membership();
     call.track_and_connect("alice", "PA_1", &["alice"]);
     call.track("bob");
-    assert_eq!(call.next_acts(), ["members of !room"]);
+    assert_eq!(call.next_acts(), ["get bob", "members of !room"]);
     call.joined("bob", "PA_2");
     call.members(&["alice", "bob"]);
     assert_eq!(call.acts(), ["members of !room"]);
@@ -246,7 +246,7 @@ fn a_token_for_another_matrix_room_takes_the_place_of_the_one_before() {
 
 #[test]
 fn nothing_is_asked_while_nobody_is_connected() {
-    let mut call = Call::with_membership();
+    let mut call = Call::with_rare_checks();
     call.track("alice");
     assert_eq!(call.acts(), [""; 0]);
     assert_eq!(call.due_in(), 3900.0, "only its expiry is awaited");
@@ -263,7 +263,7 @@ fn nothing_is_asked_while_nobody_is_connected() {
 /// Between the two polls it may come back: with a token that the SFU issued to a connection that was never reported.
 #[test]
 fn who_has_been_there_unheard_is_checked_after_the_first_look() {
-    let mut call = Call::with_membership();
+    let mut call = Call::with_rare_checks();
     call.track_and_connect("bob", "PA_1", &["bob"]);
     call.left("bob", "PA_1");
     assert_eq!(call.wait_for_due(), 3900.0);
@@ -283,7 +283,7 @@ fn who_has_been_there_unheard_is_checked_after_the_first_look() {
 /// The SFU issues a token to each connecting participant, even if it never gets as far as media.
 #[test]
 fn who_only_tries_to_connect_is_remembered_for_longer() {
-    let mut call = Call::with_membership();
+    let mut call = Call::with_rare_checks();
     call.track("bob");
     call.aborted("bob", "PA_1");
     assert_eq!((call.due_in(), call.rows_written), (3900.0, 1), "there is a token that is good for longer");
@@ -301,7 +301,7 @@ fn who_only_tries_to_connect_is_remembered_for_longer() {
 /// A webhook from the future, by an SFU whose clock is wrong, doesn't keep a participant for ever.
 #[test]
 fn a_token_is_refreshed_by_the_time_of_its_webhook_at_the_latest() {
-    let mut call = Call::with_membership();
+    let mut call = Call::with_rare_checks();
     call.track("bob");
     let participant = participant("bob", "PA_1");
     let last = Timestamp::from_millis(u64::MAX);
@@ -327,7 +327,7 @@ fn the_second_look_finds_whom_no_webhook_has_announced() {
 
 #[test]
 fn a_look_that_fails_proves_nothing() {
-    let mut call = Call::with_membership();
+    let mut call = Call::with_rare_checks();
     call.track("bob");
     assert_eq!(call.next_acts(), ["get bob"]);
     call.sfu(&[]);
@@ -344,7 +344,7 @@ fn a_look_that_fails_proves_nothing() {
 /// The polls aren't stored.
 #[test]
 fn where_the_object_is_loaded_for_each_look_there_are_three() {
-    let mut call = Call::with_membership();
+    let mut call = Call::with_rare_checks();
     call.track_and_connect("alice", "PA_1", &["alice"]);
     call.left("alice", "PA_1");
     assert_eq!(call.wait_for_due(), 3900.0);
@@ -387,7 +387,7 @@ fn who_has_come_without_a_webhook_is_not_forgotten() {
 
 #[test]
 fn a_sfu_that_does_not_tell_is_asked_every_ten_minutes_for_a_day() {
-    let mut call = Call::with_membership();
+    let mut call = Call::with_rare_checks();
     call.track("alice");
     assert_eq!(call.wait_for_due(), 3900.0);
     for _ in 0..144 {
@@ -412,14 +412,18 @@ fn a_life_writes_four_rows_and_a_round_none() {
     }
     assert_eq!(call.rows_written, 2);
     call.left("alice", "PA_1");
-    call.is_forgotten_after_two_looks("alice");
-    assert!(call.tracked.is_empty());
+    while !call.tracked.is_empty() {
+        call.wait_for_due();
+        if call.acts() == ["get alice"] {
+            call.sfu(&[]);
+        }
+    }
     assert_eq!(call.rows_written, 4);
 }
 
 #[test]
 fn a_life_that_ends_with_a_removal_writes_four_rows() {
-    let mut call = Call::with_membership();
+    let mut call = Call::with_rare_checks();
     call.track_and_connect("bob", "PA_1", &[]);
     call.acts();
     call.removal(Done);
@@ -431,7 +435,7 @@ fn a_life_that_ends_with_a_removal_writes_four_rows() {
 
 #[test]
 fn a_renewal_writes_one_row_and_extends_the_expiry() {
-    let mut call = Call::with_membership();
+    let mut call = Call::with_rare_checks();
     call.track("alice");
     call.wait(1800.0);
     call.track("alice");
@@ -443,16 +447,14 @@ fn a_renewal_writes_one_row_and_extends_the_expiry() {
 }
 
 #[test]
-fn without_an_interval_who_connects_is_checked_all_the_same() {
+fn without_an_interval_there_are_no_checks_at_all() {
     let mut call = Call::with_rules(EngineConfig::default());
     call.track("alice");
     call.joined("alice", "PA_1");
-    assert_eq!(call.acts(), ["members of !room"]);
-    call.members_answer(MembersAnswer::Failed);
-    assert_eq!(call.wait_for_due(), 60.0);
-    assert_eq!(call.acts(), ["members of !room"]);
-    call.members(&["alice"]);
-    assert_eq!(call.due_in(), 3900.0 - 60.0);
+    assert_eq!(call.acts(), [""; 0]);
+    call.crash();
+    assert_eq!(call.acts(), [""; 0]);
+    assert_eq!(call.due_in(), 3900.0, "only its expiry is awaited");
 }
 
 #[test]
@@ -481,8 +483,7 @@ fn a_lost_end_is_noticed_when_the_token_has_expired() {
     assert_eq!(call.next_acts(), ["get alice", "members of !room"]);
     call.members(&["alice"]);
     call.sfu(&[]);
-    assert_eq!(call.due_in(), 900.0, "the SFU may have given it a token of ten minutes");
-    call.is_forgotten_after_two_looks("alice");
+    assert_eq!(call.is_connected("alice"), Some(false));
 }
 
 #[test]
@@ -630,7 +631,7 @@ fn a_user_that_fills_the_list_delays_no_removal() {
     assert!(call.acts_up_to(6).contains(&"remove zoe".to_owned()));
 }
 
-/// A lost webhook hides nobody: one poll in each round, whatever the number of participants.
+/// A lost webhook hides no participant: there is one poll in each round, whatever their number.
 #[test]
 fn a_participant_that_is_not_connected_is_sought_once() {
     let mut call = Call::with_membership();
@@ -639,23 +640,57 @@ fn a_participant_that_is_not_connected_is_sought_once() {
     assert_eq!(call.acts(), ["remove ghost"]);
     call.removal(NotThere);
     for _ in 0..3 {
-        assert_eq!(call.next_acts(), ["members of !room"]);
+        assert_eq!(call.next_acts(), ["get ghost", "members of !room"]);
         call.members(&["alice"]);
-        assert_eq!(call.next_acts(), ["list participants"]);
-        call.sfu(&[("alice", "PA_1")]);
+        call.sfu(&[]);
     }
-    assert_eq!(call.next_acts(), ["members of !room"]);
+    assert_eq!(call.next_acts(), ["get ghost", "members of !room"]);
     call.members(&["alice"]);
-    assert_eq!(call.next_acts(), ["list participants"]);
-    call.sfu(&[("alice", "PA_1"), ("ghost", "PA_2")]);
+    call.sfu(&[("ghost", "PA_2")]);
     assert_eq!(call.acts(), ["members of !room"]);
     call.members(&["alice"]);
     assert_eq!(call.acts(), ["remove ghost"]);
     call.removal(Done);
     call.track("ghost");
-    assert_eq!(call.next_acts(), ["members of !room"]);
+    assert!(call.next_acts().contains(&"members of !room".to_owned()));
     call.members(&["alice"]);
     assert_eq!(call.acts(), ["remove ghost"], "a new token");
+}
+
+/// Whether others are connected or not, and with sanity checks off.
+#[test]
+fn who_holds_a_token_is_looked_for_until_it_admits_nobody_any_more() {
+    let mut call = Call::with_membership();
+    call.track("ghost");
+    call.track("bob");
+    for round in 0..65 {
+        assert_eq!(call.wait_for_due(), 60.0, "{round}");
+        assert_eq!(call.acts(), ["list participants"]);
+        call.sfu(&[]);
+    }
+    assert_eq!(call.due_in(), 900.0, "the first of the polls that end the record was the last of these");
+
+    let mut call = Call::with_membership();
+    call.track("ghost");
+    call.wait_for_due();
+    assert_eq!(call.acts(), ["get ghost"]);
+    call.sfu(&[("ghost", "PA_1")]);
+    assert_eq!(call.acts(), ["members of !room"], "banned meanwhile");
+    call.members(&[]);
+    assert_eq!(call.acts(), ["remove ghost"]);
+}
+
+#[test]
+fn a_load_does_not_put_off_the_search_for_those_that_are_not_connected() {
+    let mut call = Call::with_membership();
+    call.track("ghost");
+    let alarm = call.room.next_due();
+    call.wait(30.0);
+    call.load(alarm);
+    assert_eq!(call.due_in(), 30.0);
+    call.wait(30.0);
+    call.load(None);
+    assert_eq!(call.acts(), ["get ghost"]);
 }
 
 #[test]

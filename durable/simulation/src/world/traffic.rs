@@ -49,6 +49,7 @@ impl World {
         let age = self.now.since(START).as_secs();
         let sanity_checks = self.weather.sanity_check_interval.map_or(0, |interval| 1 + age / interval.as_secs());
         let interval = self.weather.membership_check_interval;
+        let sanity_checks = sanity_checks + interval.map_or(0, |interval| 1 + age / interval.as_secs());
         self.judge.removals.acts(&action.request, &self.matrix, self.now.since(START), interval)?;
         self.judge.acts(self.now, &action, &self.sfu, &self.homeservers, sanity_checks)?;
         let delay = self.weather.latency(&mut self.dice);
@@ -186,7 +187,7 @@ impl World {
         let lost = fails && self.dice.u8(..3) == 0;
         if fails && !lost {
             let reaches = self.dice.u8(..4) != 0;
-            return (reaches.then(|| Homeservers::failure(self.dice.u32(..4), self.dice.u64(0..120))), false);
+            return (reaches.then(|| Homeservers::failure(self.dice.u32(..8), self.dice.u64(0..120))), false);
         }
         let call = if restart { Call::Restart } else { Call::Send };
         let odd = self.dice.bool();

@@ -44,6 +44,8 @@ pub(crate) struct Delegation {
     pub(crate) restarting: bool,
     /// A `send` is in flight.
     pub(crate) sending: bool,
+    /// The latest try was refused for the homeserver's rate.
+    pub(crate) limited: bool,
     /// A try has failed since the present `restart` or `send` came due.
     pub(crate) tried: bool,
     pub(crate) absence: AbsenceEvidence,
@@ -204,6 +206,7 @@ impl Delegation {
             poll: PresencePoll { due: Some(poll_due), count, action_id: None },
             restarting: false,
             sending: false,
+            limited: false,
             tried: false,
             absence: AbsenceEvidence::Unproven,
         }

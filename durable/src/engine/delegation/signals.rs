@@ -77,9 +77,21 @@ impl Delegation {
         Signal::Joined
     }
 
-    /// Signal of the answer to a `restart` that was sent at `started_at`.
-    pub(crate) fn read_restart(&self, started_at: Timestamp, answer: HomeserverAnswer, jitter: Jitter) -> Signal {
+    /// Signal of the answer to a `restart` that was sent at `started_at`. Where a homeserver limits requests, the last try
+    /// before the deadline isn't put off beyond it by chance.
+    pub(crate) fn read_restart(
+        &self,
+        now: Timestamp,
+        started_at: Timestamp,
+        answer: HomeserverAnswer,
+        jitter: Jitter,
+    ) -> Signal {
         match answer {
+            HomeserverAnswer::Limited(_)
+                if now + backoff::after_answer(answer, self.progress.failures, jitter) >= self.deadline() =>
+            {
+                Signal::RestartFailed(backoff::after_answer(answer, self.progress.failures, Jitter::SHORTEST))
+            }
             HomeserverAnswer::Done => Signal::Restarted(started_at),
             HomeserverAnswer::Gone => Signal::Finalised(Ending::EventGone),
             HomeserverAnswer::Limited(_) | HomeserverAnswer::Failed => {

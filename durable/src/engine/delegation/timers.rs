@@ -26,6 +26,11 @@ impl Delegation {
         (connected && !self.restarting && !self.is_last_try_over(self.deadline())).then_some(self.progress.due)
     }
 
+    /// When a request that was refused for the homeserver's rate is tried again.
+    pub(crate) fn limited_until(&self) -> Option<Timestamp> {
+        self.restart_at().or(self.unsent()).filter(|_| self.limited)
+    }
+
     /// When the `send` is due, unless the participant's absence has to be confirmed anew first.
     pub(crate) fn send_at(&self) -> Option<Timestamp> {
         self.unsent().filter(|due| self.poll.action_id.is_none() && self.is_absent_at(*due))

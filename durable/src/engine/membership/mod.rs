@@ -6,6 +6,8 @@
 //!   are [`Tracked`], each with a state; their transition table is in [`participant`].
 //! - While one of them is connected, the homeserver is requested for `joined_members` in regular [`Sweep`]s, and
 //!   whenever one connects. Participants whose users aren't among the members are removed from the SFU.
+//! - A participant that a token admits, and that isn't known to be connected, is polled for at the SFU at the same
+//!   intervals: the webhook of its connection may have been lost. Without an interval there are no checks at all.
 //! - Members that can't be read are no reason to remove no participant: then the homeserver is requested for
 //!   `is_joined` of each connected user ([`UserChecks`]), a few at a time.
 //! - Connected participants are removed first, the longest untried of them. A participant that isn't connected is
@@ -43,15 +45,14 @@ use crate::time::Timestamp;
 /// The participants that have to be in a Matrix room.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct MembershipMonitor {
-    /// Interval of the sweeps. `None`: only when a participant connects.
+    /// Interval of the sweeps, and of the polls for participants that aren't known to be connected. `None`: there are none.
     interval: Option<Duration>,
     tracked: BTreeMap<Identity, Tracked>,
     sweeps: Vec<Sweep>,
     /// Polls for participants whose tokens have expired wait until then, after one that brought nothing.
     polls_paused_until: Option<Timestamp>,
-    /// Participants outside of the Matrix room that aren't known to be connected are polled for then: the webhook of a
-    /// connection may have been lost.
-    search_due: Option<Timestamp>,
+    /// When the SFU is next polled for participants that a token admits, and that aren't known to be connected.
+    unseen_due: Timestamp,
     latest_seq: Seq,
     newest_id: u64,
     deleted: Vec<TrackedId>,
@@ -106,7 +107,13 @@ impl UserChecks {
 
 impl MembershipMonitor {
     /// Loads what is stored. Connected participants are checked at once: a request in flight may have been about them.
-    pub(crate) fn load(interval: Option<Duration>, now: Timestamp, rows: Vec<TrackedRow>) -> Self {
+    /// What was due before `handled_until` has been done.
+    pub(crate) fn load(
+        interval: Option<Duration>,
+        now: Timestamp,
+        rows: Vec<TrackedRow>,
+        handled_until: Timestamp,
+    ) -> Self {
         let tracked: BTreeMap<_, _> = rows
             .into_iter()
             .map(|row| row.resume(now))
@@ -116,6 +123,7 @@ impl MembershipMonitor {
             interval: interval.map(|interval| interval.max(SHORTEST_INTERVAL)),
             newest_id: tracked.values().map(|tracked| tracked.id.as_u64()).max().unwrap_or_default(),
             tracked,
+            unseen_due: now.max(handled_until),
             ..Self::default()
         };
         let rooms: Vec<_> = monitor.tracked.values().map(|tracked| tracked.request.matrix_room_id.clone()).collect();
@@ -138,6 +146,7 @@ impl MembershipMonitor {
         self.latest_seq.0 += 1;
         let seq = self.latest_seq;
         self.begin_sweep(request.matrix_room_id.clone()).deletion = None;
+        self.put_off_unseen(now);
         match self.tracked.get_mut(&request.identity) {
             Some(tracked) => {
                 if tracked.renew(now, request, seq) {
@@ -175,7 +184,7 @@ impl MembershipMonitor {
                 (in_scope && !overtaken).then(|| tracked.read_participants(started_at, participants)).flatten()
             });
         }
-        if self.search_due.is_none() && self.poll_due().is_some_and(|due| due <= now) {
+        if self.poll_due().is_some_and(|due| due <= now) {
             self.polls_paused_until = Some(now + POLL_PAUSE);
         }
     }
@@ -322,6 +331,7 @@ impl MembershipMonitor {
             return false;
         }
         tracked.removed(now, answer);
+        self.put_off_unseen(now);
         true
     }
 
@@ -337,6 +347,7 @@ impl MembershipMonitor {
         jitter: Jitter,
     ) -> Vec<Identity> {
         let has_connected = self.has_connected(matrix_room_id);
+        self.put_off_unseen(now);
         if let Some(sweep) = self.sweep(matrix_room_id)
             && let Some(attempt) = sweep.deletion.as_mut().filter(|attempt| attempt.action_id == Some(action_id))
         {
@@ -456,16 +467,35 @@ impl MembershipMonitor {
     pub(crate) fn poll_due(&self) -> Option<Timestamp> {
         let due = self.tracked.values().filter_map(Tracked::poll_due).min();
         let due = due.map(|due| due.max(self.polls_paused_until.unwrap_or_default()));
-        [due, self.search_due].into_iter().flatten().min()
+        [due, self.unseen_due()].into_iter().flatten().min()
+    }
+
+    /// When the SFU is to be polled for participants that a token admits, and that aren't known to be connected.
+    fn unseen_due(&self) -> Option<Timestamp> {
+        let due = self.interval.filter(|_| !Mutant::SeekOnlyConnected.is_injected()).map(|_| self.unseen_due)?;
+        self.tracked.values().any(|tracked| tracked.may_connect_at(due)).then_some(due)
+    }
+
+    /// Leaves such a participant an interval before the SFU is polled for it.
+    fn put_off_unseen(&mut self, now: Timestamp) {
+        if self.unseen_due <= now {
+            self.unseen_due = now + self.interval.unwrap_or_default();
+        }
     }
 
     /// Scopes of the participants to poll the SFU for. A sanity check covers all of them, connected or not: the
     /// webhook of a connection may have been lost.
-    pub(crate) fn poll_scopes(&mut self, now: Timestamp, sanity_check: bool) -> Vec<Scope> {
-        let search = self.search_due.take_if(|due| *due <= now).is_some();
-        let sanity_check = sanity_check || search;
-        let poll = self.poll_due().is_some_and(|due| due <= now);
-        let is_due = |tracked: &&Tracked| sanity_check || (poll && tracked.poll_due().is_some_and(|due| due <= now));
+    pub(crate) fn poll_scopes(&mut self, now: Timestamp, soon: Timestamp, sanity_check: bool) -> Vec<Scope> {
+        let unseen = self.unseen_due().is_some_and(|due| due <= soon);
+        if unseen || sanity_check {
+            self.unseen_due = now + self.interval.unwrap_or_default();
+        }
+        let poll = self.poll_due().is_some_and(|due| due <= soon);
+        let is_due = |tracked: &&Tracked| {
+            sanity_check
+                || (unseen && tracked.may_connect_at(soon))
+                || (poll && tracked.poll_due().is_some_and(|due| due <= soon))
+        };
         self.tracked.values().filter(is_due).map(|tracked| Scope::One(tracked.request.identity.clone())).collect()
     }
 
@@ -510,6 +540,7 @@ impl MembershipMonitor {
     /// Gives each participant the signal that `read` finds for it. All of them get one value of the logical clock.
     fn signal_each(&mut self, now: Timestamp, mut read: impl FnMut(&mut Tracked) -> Option<Signal>) {
         let seq = Seq(self.latest_seq.0 + 1);
+        let mut has_left = false;
         for tracked in self.tracked.values_mut() {
             let was_changed = tracked.changed;
             let change = tracked.changing(|tracked| {
@@ -522,12 +553,16 @@ impl MembershipMonitor {
             let Some(change) = change else { continue };
             self.latest_seq = seq;
             tracked.presence_seq = seq;
+            has_left |= change == PresenceChange::Left;
             if change == PresenceChange::Joined
                 && let Some(sweep) =
                     self.sweeps.iter_mut().find(|sweep| sweep.matrix_room_id == tracked.request.matrix_room_id)
             {
                 sweep.due = Some(sweep.due.map_or(now, |due| due.min(now)));
             }
+        }
+        if has_left {
+            self.put_off_unseen(now);
         }
     }
 
@@ -547,9 +582,6 @@ impl MembershipMonitor {
                 && let Some(joined) = is_joined(&tracked.request.user_id)
             {
                 tracked.handle(now, if joined { Signal::Member } else { Signal::NotMember });
-                if !joined && !tracked.is_connected() && tracked.removal.is_none() {
-                    self.search_due = Some(now);
-                }
             }
         }
     }
@@ -600,9 +632,10 @@ impl MembershipMonitor {
 
     /// The Matrix rooms that the homeserver is to be requested for, and when.
     fn due_sweeps(&self) -> impl Iterator<Item = (Timestamp, &MatrixRoomId)> {
+        let is_on = self.interval.is_some() || Mutant::CheckAnyway.is_injected();
         self.sweeps
             .iter()
-            .filter(|sweep| sweep.action_id.is_none() && self.has_connected(&sweep.matrix_room_id))
+            .filter(move |sweep| is_on && sweep.action_id.is_none() && self.has_connected(&sweep.matrix_room_id))
             .filter_map(|sweep| {
                 let due = if sweep.forbidden { Timestamp::default() } else { sweep.due? };
                 Some((due, &sweep.matrix_room_id))

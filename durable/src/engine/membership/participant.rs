@@ -318,6 +318,11 @@ impl Tracked {
         matches!(self.state, State::Connected | State::Unwelcome)
     }
 
+    /// Returns whether a token may admit it at that time, while it isn't known to be connected.
+    pub(crate) fn may_connect_at(&self, time: Timestamp) -> bool {
+        self.state == State::Absent && self.access_ends_at().is_some_and(|access_ends_at| time <= access_ends_at)
+    }
+
     /// Ends its connection because the SFU has removed it. `NotThere` leaves open which connections have ended.
     pub(crate) fn removed(&mut self, now: Timestamp, answer: RemovalAnswer) {
         self.changing(|tracked| {
