@@ -95,6 +95,8 @@ def test_the_leave_is_sent_without_webhooks(
         sfu.wait_until_ready()
         worker.wait_until_ready()
         caller = call(alice, worker, join, HOUR_MS)
+        # The restart before the acceptance says nothing about the participant, which is found by a poll.
+        eventually(lambda: worker.log_lines("participant connected"), "the participant is found")
 
         caller.participant.leave()
 
