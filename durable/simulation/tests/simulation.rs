@@ -45,7 +45,7 @@ broken_by! {
     believing_an_overtaken_answer: BelieveOvertakenAnswer breaks NeverEarly;
     sending_without_looking: SendWithoutPolling breaks NeverEarly;
     sending_although_it_is_back: NoWayBack breaks NeverEarly;
-    not_restarting_after_a_failure: NoRestartAfterFailure breaks KeptAlive;
+    not_restarting_after_a_failure: NoRestartAfterFailure breaks InTurn;
     restarting_too_late: RestartTooLate breaks KeptAlive;
     ignoring_retry_after: IgnoreRetryAfter breaks Patient;
     results_for_the_replacement: ResultsOutliveReplacement breaks ReplacedIsSilent;
@@ -62,7 +62,7 @@ broken_by! {
     forgetting_after_one_look: ForgetAfterFirstPoll breaks AcknowledgedIsKept;
     forgetting_who_is_connected: ForgetConnected breaks Recorded;
     taking_any_number_of_delegations: NoBound breaks Limited;
-    taking_retry_after_literally: RetryAfterLiterally breaks Bounded;
+    taking_retry_after_literally: RetryAfterLiterally breaks InTurn;
     deleting_before_putting: DeleteFirst breaks AcknowledgedIsKept;
     seeking_the_absent_again_and_again: SeekAgain breaks Bounded;
     taking_unreadable_members_for_nobody: UnreadableMeansNobody breaks MembersStay;
@@ -78,7 +78,6 @@ broken_by! {
     believing_a_finished_room_anyway: BelieveFinishedAnyway breaks ComingBack;
     taking_a_limit_one_by_one: LimitOneByOne breaks InTurn;
     losing_a_turn: LoseTurn breaks InTurn;
-    forgetting_what_is_held_back: ForgetHeld breaks KeptAlive;
     checking_although_checks_are_off: CheckAnyway breaks Bounded;
     seeking_only_the_connected: SeekOnlyConnected breaks NonMembersGo;
     trusting_proxies: TrustProxies breaks AcknowledgedIsKept;

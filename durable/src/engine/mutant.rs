@@ -92,7 +92,8 @@ pub enum Mutant {
     LimitOneByOne,
     /// A restart that was refused for the homeserver's rate loses its turn.
     LoseTurn,
-    /// That a restart is held back for the homeserver's rate isn't stored.
+    /// That a restart is held back for the homeserver's rate isn't stored. Not in [`ALL`](Self::ALL): a life in which that
+    /// shows is rare (seed 20130), so a unit test stands for it.
     ForgetHeld,
     /// The members are checked when a participant connects, although the checks are off.
     CheckAnyway,
@@ -113,7 +114,7 @@ mod switch {
 
     impl Mutant {
         /// All mutants.
-        pub const ALL: [Self; 45] = [
+        pub const ALL: [Self; 44] = [
             Self::IgnoreSid,
             Self::ForgetEndedConnections,
             Self::BelieveReconnecting,
@@ -155,7 +156,6 @@ mod switch {
             Self::BelieveFinishedAnyway,
             Self::LimitOneByOne,
             Self::LoseTurn,
-            Self::ForgetHeld,
             Self::CheckAnyway,
             Self::SeekOnlyConnected,
             Self::TrustProxies,

@@ -59,7 +59,8 @@ impl Pacing {
                 let limit = self.limits.entry(server_name.clone()).or_insert(new);
                 let pause = pause.unwrap_or_default().clamp(LONGEST_INTERVAL, LONGEST_PAUSE);
                 limit.next_at = limit.next_at.max(now + pause);
-                limit.interval = if Mutant::LimitOneByOne.is_injected() { Duration::ZERO } else { LONGEST_INTERVAL };
+                let knows_limits = !Mutant::LimitOneByOne.is_injected() && !Mutant::RetryAfterLiterally.is_injected();
+                limit.interval = if knows_limits { LONGEST_INTERVAL } else { Duration::ZERO };
                 let is_due = limit.reported_at + HOUR <= now;
                 if is_due {
                     limit.reported_at = now;
