@@ -223,6 +223,20 @@ impl Service {
         self.status_kib("VmRSS:")
     }
 
+    /// Runs `load` a few times, and checks that it leaves no memory behind. V8 lets its heap grow by tens of MiB at once,
+    /// under the emptiest of workers too, but not each time; a leak shows each time.
+    pub async fn assert_no_leak(&self, mut load: impl AsyncFnMut(u64)) {
+        let mut resident = Vec::new();
+        for run in 0..LOADS {
+            load(run).await;
+            resident.push(self.resident_kib());
+        }
+        println!("resident memory after each load, in KiB: {resident:?}");
+        let growth = resident.windows(2).map(|pair| pair[1].saturating_sub(pair[0])).min();
+        assert!(growth.is_some_and(|growth| growth < LEAK_KIB), "memory grows with each load: {resident:?} KiB");
+        assert!(resident.last().is_some_and(|last| *last < resident[0] + MOST_KIB), "memory grows: {resident:?} KiB");
+    }
+
     /// Peak of workerd's resident memory, in KiB.
     pub fn peak_resident_kib(&self) -> u64 {
         self.status_kib("VmHWM:")
@@ -354,3 +368,10 @@ const LINES_SHOWN: usize = 40;
 const POLL: Duration = Duration::from_millis(10);
 /// Longer than any response takes: the worker ends a verification after 10 s.
 const PATIENCE: Duration = Duration::from_secs(60);
+
+/// How often a load is run to see whether it leaks.
+const LOADS: u64 = 5;
+/// Growth that counts as a leak where no load causes less.
+const LEAK_KIB: u64 = 8 * 1024;
+/// Growth that is too much in any case.
+const MOST_KIB: u64 = 160 * 1024;

@@ -6,7 +6,7 @@
 //!   random methods, paths, headers and bodies.
 //! - Every response must have a status below 500, and every expected status must occur often enough to show that the
 //!   requests get beyond the first check.
-//! - Memory is compared after the first and after the second half of the requests.
+//! - Memory is compared after each fifth of the requests.
 //! - The log must contain no trace of a panic, and afterwards a valid request must still be answered with a token.
 
 use std::collections::BTreeMap;
@@ -30,22 +30,21 @@ async fn fifty_thousand_random_requests_crash_nothing_and_leave_nothing_behind()
     home.has_client_api("https://cs.example.org");
     let service = setup.deployment().full_access("example.org").start();
 
-    let mut statuses = run(&service, &home, 0, REQUESTS / 2).await;
-    let before = service.resident_kib();
-    for (status, times) in run(&service, &home, 1_000, REQUESTS / 2).await {
-        *statuses.entry(status).or_default() += times;
-    }
-    let after = service.resident_kib();
+    let mut statuses = BTreeMap::new();
+    service
+        .assert_no_leak(async |number| {
+            for (status, times) in run(&service, &home, 1_000 * number, REQUESTS / 5).await {
+                *statuses.entry(status).or_default() += times;
+            }
+        })
+        .await;
 
-    println!(
-        "responses by status: {statuses:?}; resident: {before} KiB after the first half, {after} KiB after the second"
-    );
+    println!("responses by status: {statuses:?}");
     // Every kind of response has occurred often. Byte strings that aren't requests have none.
     for status in [200, 400, 401, 404, 405, 413] {
         assert!(statuses.get(&status).is_some_and(|times| *times > REQUESTS / 250), "{statuses:?}");
     }
     assert!(statuses.values().sum::<usize>() > REQUESTS * 9 / 10, "{statuses:?}");
-    assert!(after < before + MAX_GROWTH_KIB, "from {before} KiB to {after} KiB");
     let log = service.log().text();
     let delegated = log.matches("delayed leave delegated").count();
     assert!(delegated > REQUESTS / 500, "only {delegated} leaves were delegated");
@@ -232,6 +231,3 @@ fn random_bytes(random: &mut StdRng, most: usize) -> Vec<u8> {
 
 const REQUESTS: usize = 50_000;
 const CLIENTS: u64 = 16;
-/// Growth allowed in the second half. Even under an empty worker, V8's heap grows for about 20,000 requests, and later
-/// by up to 50 MiB at once; a leak in every request exceeds this.
-const MAX_GROWTH_KIB: u64 = 64 * 1024;
