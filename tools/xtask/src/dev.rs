@@ -71,9 +71,14 @@ pub fn run(options: &Options) -> Result<()> {
 
     let interrupt = Interrupt::listen().context("can't listen for signals")?;
     let stand_ins = stand_ins.map(|program| StandIns::start(&program, addr)).transpose()?;
+    // The stand-ins forget everything when they end; leaves of an earlier run would be about their new events.
+    let state = root.join("target/stand-ins-state");
+    if stand_ins.is_some() && state.exists() {
+        fs::remove_dir_all(&state).with_context(|| format!("can't remove {}", state.display()))?;
+    }
     let mut wrangler = WranglerDev::start(&tools, addr, |command| {
         if let Some(stand_ins) = &stand_ins {
-            command.env("NODE_EXTRA_CA_CERTS", &stand_ins.authority);
+            command.env("NODE_EXTRA_CA_CERTS", &stand_ins.authority).arg("--persist-to").arg(&state);
         }
     })?;
     if wrangler.wait_until_it_answers(|| interrupt.has_come())? {
