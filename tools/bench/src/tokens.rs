@@ -206,6 +206,8 @@ impl Bench {
             ("LIVEKIT_HS_SERVER_NAME", self.upstreams.server_name()),
             ("LIVEKIT_AS_TOKEN", "an-as-token-of-nobody-in-particular".to_owned()),
             ("LIVEKIT_HS_TOKEN", HS_TOKEN.to_owned()),
+            // The floor checks no membership either; what that costs is seen in homeserver mode.
+            ("LIVEKIT_REQUIRE_MEMBERSHIP", "false".to_owned()),
             ("LIVEKIT_CS_API_URL_OVERRIDES", format!("{0}=https://{0}", self.upstreams.server_name())),
         ];
         Ok(Launch {
