@@ -8,8 +8,10 @@
 //!   passes;
 //! - every request has a `User-Agent`: none leaves a worker by itself, and many sites refuse requests without one;
 //! - redirects are never followed: they are responses like others, so that no secret travels to another host;
-//! - a body is read up to a limit, by its declared length where that can be trusted and as a stream otherwise; a
-//!   response whose body isn't read must be discarded, to free its connection.
+//! - a connection that breaks before the response is tried once more, a few times in an invocation, unless the request
+//!   must not arrive twice;
+//! - a body is read as a stream, up to a limit, whatever length it declares; a response whose body isn't read must be
+//!   discarded, to free its connection.
 
 use std::cell::Cell;
 use std::fmt;

@@ -1,4 +1,4 @@
-//! What bodies of the three client endpoints may have beside their fields (`docs/protocol.md#request-bodies`).
+//! Unknown fields in bodies of the client endpoints, and values that count as absent (`docs/protocol.md#request-bodies`).
 //!
 //! Clients pass on what the widget API, or the homeserver, gave them. The tests add fields to complete requests, and
 //! delay fields that mean none.

@@ -107,7 +107,7 @@ impl UserChecks {
 
 impl MembershipMonitor {
     /// Loads what is stored. Connected participants are checked at once: a request in flight may have been about them.
-    /// What was due before `handled_until` has been done.
+    /// Takes all that was due before `handled_until` for done.
     pub(crate) fn load(
         interval: Option<Duration>,
         now: Timestamp,
