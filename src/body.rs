@@ -8,39 +8,18 @@
 //!   (`docs/protocol.md#errors`);
 //! - errors name fields and never quote values, which may be tokens.
 
-use js_sys::Uint8Array;
-use js_sys::futures::JsFuture;
 use serde_json::{Map, Value};
-use wasm_bindgen::JsValue;
 use web_sys::Request;
 
 use crate::error::ApiError;
-use crate::fetch::read_at_most;
+use crate::fetch;
 
 /// Reads the body of `request`. A body larger than `limit` bytes is rejected without being read to its end.
 pub async fn read(request: &Request, limit: usize) -> Result<Vec<u8>, ApiError> {
-    let headers = request.headers();
-    let header = |name| headers.get(name).ok().flatten();
-    let length = header("Content-Length").and_then(|length| length.parse::<usize>().ok());
-    if length.is_some_and(|length| length > limit) {
-        return Err(ApiError::TooLarge);
+    match fetch::read_request(request, limit).await {
+        Ok(body) => body.ok_or(ApiError::TooLarge),
+        Err(_) => Err(ApiError::Unreadable),
     }
-    if length.is_some() && header("Transfer-Encoding").is_none() {
-        return read_whole(request).await.map_err(|_| ApiError::Unreadable);
-    }
-    match request.body() {
-        None => Ok(Vec::new()),
-        Some(stream) => match read_at_most(stream, limit).await {
-            Ok(body) => body.ok_or(ApiError::TooLarge),
-            Err(_) => Err(ApiError::Unreadable),
-        },
-    }
-}
-
-/// Reads a body whose length the runtime holds the client to. It costs less memory than a stream.
-async fn read_whole(request: &Request) -> Result<Vec<u8>, JsValue> {
-    let body = JsFuture::from(request.array_buffer()?).await?;
-    Ok(Uint8Array::new(&body).to_vec())
 }
 
 /// Fields of a JSON object, taken out one by one.

@@ -4,14 +4,15 @@
 //! - [`Fetchers`] has two exits: `internet` for URLs derived from what a caller sent, `configured` for URLs of the
 //!   operator. On the edge both are the global `fetch`; in workerd alone a binding lets only the second one reach
 //!   private addresses;
-//! - every request has a [`Deadline`], which covers the response's body; the platform aborts the request when it
-//!   passes;
+//! - every request has a [`Deadline`], which covers the response's body; a timer aborts the request when it passes, and is
+//!   cleared with the end of the response: a timer that is left keeps an object in memory, which is billed;
 //! - every request has a `User-Agent`: none leaves a worker by itself, and many sites refuse requests without one;
 //! - redirects are never followed: they are responses like others, so that no secret travels to another host;
 //! - a connection that breaks before the response is tried once more, a few times in an invocation, unless the request
 //!   must not arrive twice;
-//! - a body is read as a stream, up to a limit, whatever length it declares; a response whose body isn't read must be
-//!   discarded, to free its connection.
+//! - a body is read as a stream, up to a limit, whatever length it declares; a response that is dropped before frees its
+//!   connection;
+//! - `fetch.js` does what a request needs from the platform, so that few calls cross the module's border.
 
 use std::cell::Cell;
 use std::fmt;
@@ -24,7 +25,6 @@ use js_sys::futures::JsFuture;
 use js_sys::{Promise, Reflect, Uint8Array};
 use thiserror::Error;
 use wasm_bindgen::prelude::*;
-use web_sys::{AbortSignal, ReadableStreamDefaultReader, RequestInit, RequestRedirect, Response};
 use worker::{Delay, Env};
 
 use crate::clock;
@@ -62,14 +62,41 @@ impl Fetchers {
     }
 }
 
-#[wasm_bindgen]
+#[wasm_bindgen(module = "/src/fetch.js")]
 extern "C" {
     /// Object with a `fetch` method: the global scope, or a service binding.
     #[derive(Clone)]
+    #[wasm_bindgen(typescript_type = "Fetcher")]
     type PlatformFetcher;
 
-    #[wasm_bindgen(method, catch, js_name = fetch)]
-    fn fetch(this: &PlatformFetcher, url: &str, init: &RequestInit) -> Result<Promise, JsValue>;
+    /// One request, and its response.
+    type Exchange;
+
+    #[wasm_bindgen(constructor, catch)]
+    fn new(
+        exit: &PlatformFetcher,
+        url: &str,
+        user_agent: &str,
+        kind: Option<&str>,
+        authorization: Option<&str>,
+        body: Option<&[u8]>,
+        timeout_ms: u32,
+    ) -> Result<Exchange, JsValue>;
+
+    #[wasm_bindgen(method)]
+    fn head(this: &Exchange) -> Promise;
+
+    #[wasm_bindgen(method)]
+    fn header(this: &Exchange, name: &str) -> Option<String>;
+
+    #[wasm_bindgen(method)]
+    fn body(this: &Exchange, limit: u32) -> Promise;
+
+    #[wasm_bindgen(method)]
+    fn end(this: &Exchange);
+
+    #[wasm_bindgen(js_name = readRequest)]
+    fn read_request_at_most(request: &web_sys::Request, limit: u32) -> Promise;
 }
 
 /// One exit. The repeated requests of both are counted together.
@@ -94,27 +121,23 @@ impl Fetcher {
 
     /// Sends a `request` that must not be repeated, and waits for the head of the response.
     pub async fn send_once(&self, request: &FetchRequest<'_>) -> Result<FetchResponse, FetchError> {
-        let init = RequestInit::new();
-        init.set_redirect(RequestRedirect::Manual);
-        init.set_signal(Some(&request.deadline.signal));
-        let headers = web_sys::Headers::new()?;
-        headers.set("User-Agent", USER_AGENT)?;
-        let (name, value, authorization) = match request.method {
-            Method::Get { accept, authorization } => ("Accept", accept, authorization),
-            Method::Post { content_type, authorization, body } => {
-                init.set_method("POST");
-                init.set_body(&Uint8Array::from(body));
-                ("Content-Type", Some(content_type), authorization)
-            }
+        let (kind, authorization, body) = match request.method {
+            Method::Get { accept, authorization } => (accept, authorization, None),
+            Method::Post { content_type, authorization, body } => (Some(content_type), authorization, Some(body)),
         };
-        for (name, value) in [(name, value), ("Authorization", authorization)] {
-            if let Some(value) = value {
-                headers.set(name, value)?;
-            }
+        let left = request.deadline.left_ms();
+        let exchange = Exchange::new(&self.platform, request.url, USER_AGENT, kind, authorization, body, left)?;
+        // From here on, dropping it ends it.
+        let mut response = FetchResponse { exchange, status: 0, is_read: false };
+        let status = JsFuture::from(response.exchange.head()).await;
+        let status = status.inspect_err(|_| response.is_read = true)?.as_f64().unwrap_or_default();
+        response.status = status.abs() as u16;
+        match response.status {
+            // On the edge, a failed connection looks like a response.
+            status @ (520..=527 | 530) => Err(FetchError::Cloudflare(status)),
+            _ if status < 0.0 => Err(FetchError::Challenged),
+            _ => Ok(response),
         }
-        init.set_headers(&headers);
-        let response = JsFuture::from(self.platform.fetch(request.url, &init)?).await?;
-        FetchResponse(response.unchecked_into()).of_the_server()
     }
 }
 
@@ -149,96 +172,89 @@ pub enum Method<'a> {
 }
 
 /// Instant at which requests are aborted.
-#[derive(Clone)]
+#[derive(Clone, Copy, Debug)]
 pub struct Deadline {
-    signal: AbortSignal,
     at_ms: u64,
 }
 
 impl Deadline {
     /// Returns the instant `after` from now.
     pub fn after(after: Duration) -> Self {
-        let ms = u32::try_from(after.as_millis()).unwrap_or(u32::MAX);
-        Self { signal: AbortSignal::timeout_with_u32(ms), at_ms: clock::now_ms() + u64::from(ms) }
+        let ms = u64::try_from(after.as_millis()).unwrap_or(u64::MAX);
+        Self { at_ms: clock::now_ms().saturating_add(ms) }
     }
 
     /// Whether the instant has passed.
     pub fn passed(&self) -> bool {
-        self.signal.aborted()
+        self.left_ms() == 0
     }
 
-    /// Waits for `work`, and returns `None` at the deadline. For work that can't take an abort signal.
+    /// Waits for `work`, and returns `None` at the deadline. For work that can't be aborted.
     pub async fn bound<T>(&self, work: impl Future<Output = T>) -> Option<T> {
-        let left = Duration::from_millis(self.at_ms.saturating_sub(clock::now_ms()));
+        // A delay that is dropped clears its timer.
+        let left = Duration::from_millis(self.left_ms().into());
         match select(pin!(work), pin!(Delay::from(left))).await {
             Either::Left((done, _)) => Some(done),
             Either::Right(_) => None,
         }
     }
+
+    fn left_ms(&self) -> u32 {
+        u32::try_from(self.at_ms.saturating_sub(clock::now_ms())).unwrap_or(u32::MAX)
+    }
 }
 
-/// Head of a response; the body is still to be read.
-pub struct FetchResponse(Response);
+/// Head of a response; the body is still to be read. Dropping it ends the response, which frees its connection.
+pub struct FetchResponse {
+    exchange: Exchange,
+    status: u16,
+    /// Whether there is nothing left to free.
+    is_read: bool,
+}
 
 impl FetchResponse {
-    /// Fails for a response that Cloudflare gives in the server's place: on the edge a failed connection looks like
-    /// that, and so does anything that Cloudflare takes for an attack.
-    fn of_the_server(self) -> Result<Self, FetchError> {
-        let error = match self.status() {
-            status @ (520..=527 | 530) => FetchError::Cloudflare(status),
-            _ if self.header("cf-mitigated").is_some_and(|how| how.trim() == "challenge") => FetchError::Challenged,
-            _ => return Ok(self),
-        };
-        self.discard();
-        Err(error)
-    }
-
     /// Returns the HTTP status.
     pub fn status(&self) -> u16 {
-        self.0.status()
+        self.status
     }
 
     /// Returns a header, where it exists and is text.
     pub fn header(&self, name: &str) -> Option<String> {
-        self.0.headers().get(name).ok().flatten()
+        self.exchange.header(name)
     }
 
     /// Reads the body, of at most `limit` bytes.
     ///
     /// The limit holds for the bytes as they stream. No header is believed: `Content-Length` says nothing beside
     /// `Transfer-Encoding: chunked`, and nothing of what `Content-Encoding` unpacks to.
-    pub async fn body(self, limit: usize) -> Result<Vec<u8>, FetchError> {
-        match self.0.body() {
-            None => Ok(Vec::new()),
-            Some(stream) => read_at_most(stream, limit).await?.ok_or(FetchError::TooLarge),
-        }
+    pub async fn body(mut self, limit: usize) -> Result<Vec<u8>, FetchError> {
+        let body = JsFuture::from(self.exchange.body(in_js(limit))).await;
+        self.is_read = true;
+        bytes(&body?).ok_or(FetchError::TooLarge)
     }
+}
 
-    /// Drops the response without reading its body, which frees the connection.
-    pub fn discard(self) {
-        if let Some(stream) = self.0.body() {
-            // The outcome of cancelling changes nothing.
-            let _ = stream.cancel();
+impl Drop for FetchResponse {
+    fn drop(&mut self) {
+        if !self.is_read {
+            self.exchange.end();
         }
     }
 }
 
-/// Reads a stream to its end. Cancels it and returns `None` where there are more than `limit` bytes.
-pub async fn read_at_most(stream: web_sys::ReadableStream, limit: usize) -> Result<Option<Vec<u8>>, JsValue> {
-    let reader: ReadableStreamDefaultReader = stream.get_reader().unchecked_into();
-    let mut body = Vec::new();
-    loop {
-        let chunk = JsFuture::from(reader.read()).await?;
-        if Reflect::get(&chunk, &"done".into())?.is_truthy() {
-            return Ok(Some(body));
-        }
-        let bytes: Uint8Array = Reflect::get(&chunk, &"value".into())?.unchecked_into();
-        if body.len() + bytes.length() as usize > limit {
-            let _ = reader.cancel();
-            return Ok(None);
-        }
-        body.extend(bytes.to_vec());
-    }
+/// Reads the body of a `request` that has arrived. Returns `None`, and reads no further, where it has more than `limit`
+/// bytes.
+pub async fn read_request(request: &web_sys::Request, limit: usize) -> Result<Option<Vec<u8>>, JsValue> {
+    Ok(bytes(&JsFuture::from(read_request_at_most(request, in_js(limit))).await?))
+}
+
+/// Returns the bytes of a `Uint8Array`; `None` for `undefined`.
+fn bytes(array: &JsValue) -> Option<Vec<u8>> {
+    array.dyn_ref::<Uint8Array>().map(Uint8Array::to_vec)
+}
+
+fn in_js(limit: usize) -> u32 {
+    u32::try_from(limit).unwrap_or(u32::MAX)
 }
 
 /// Reason for a missing response.

@@ -53,7 +53,7 @@ impl RoomService<'_> {
             max_participants: self.rooms.max_participants,
             departure_timeout: self.rooms.departure_timeout_s,
         };
-        self.call("CreateRoom", Grant::CreateRoom, request.encode_to_vec()).await?.discard();
+        self.call("CreateRoom", Grant::CreateRoom, request.encode_to_vec()).await?;
         Ok(())
     }
 
@@ -128,10 +128,7 @@ impl RoomService<'_> {
         request: Vec<u8>,
     ) -> Result<RemovalAnswer, RoomServiceError> {
         match self.call(method, grant, request).await {
-            Ok(response) => {
-                response.discard();
-                Ok(RemovalAnswer::Done)
-            }
+            Ok(_) => Ok(RemovalAnswer::Done),
             Err(error) if error.is_not_found() => Ok(RemovalAnswer::NotThere),
             Err(error) => Err(error),
         }
@@ -156,10 +153,7 @@ impl RoomService<'_> {
             // A page that a web server returns for every path is no response of the API.
             return match response.header("Content-Type") {
                 Some(kind) if kind.starts_with(PROTOBUF) => Ok(response),
-                _ => {
-                    response.discard();
-                    Err(RoomServiceError::Unreadable)
-                }
+                _ => Err(RoomServiceError::Unreadable),
             };
         }
         let body = response.body(MAX_ERROR_BODY).await.unwrap_or_default();

@@ -48,14 +48,10 @@ pub async fn fetch(
             }
             301 | 302 | 303 | 307 | 308 => {
                 let location = response.header("Location");
-                response.discard();
                 let next = location.and_then(|location| redirected(policy, &url, &location, kind));
                 url = next.ok_or(WellKnownError::Absent)?;
             }
-            _ => {
-                response.discard();
-                return Err(WellKnownError::Absent);
-            }
+            _ => return Err(WellKnownError::Absent),
         }
     }
     Err(WellKnownError::Absent)

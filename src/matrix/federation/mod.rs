@@ -148,7 +148,6 @@ impl Network for Federation {
         };
         let response = self.fetchers.configured().send(call).await.ok()?;
         if response.status() != 200 {
-            response.discard();
             return None;
         }
         SrvAnswer::parse(&response.body(MAX_JSON_BODY).await.ok()?)

@@ -106,7 +106,6 @@ impl ClientApis {
         let call = FetchRequest { url: &api.url("versions"), method, deadline: &deadline };
         let response = api.fetcher(&self.fetchers).send(call).await.ok()?;
         if response.status() != 200 {
-            response.discard();
             return None;
         }
         Features::parse(&response.body(MAX_JSON_BODY).await.ok()?)

@@ -148,7 +148,6 @@ impl Candidate<'_> {
 async fn is_restarted(response: FetchResponse, as_owner: bool) -> Result<bool, Refusal> {
     match response.status() {
         status @ (401 | 403 | 405) => {
-            response.discard();
             Err(if as_owner { Refusal::AsOwner(HomeserverError::Status(status)) } else { Refusal::Status(status) })
         }
         status @ (200..=299 | 404 | 409) => match response.body(MAX_BODY).await.map(|body| settled(status, &body)) {
@@ -157,10 +156,7 @@ async fn is_restarted(response: FetchResponse, as_owner: bool) -> Result<bool, R
             Ok(Err(DelayedEventError::Unrecognized)) => Err(Refusal::Unrecognized),
             _ => Ok(false),
         },
-        _ => {
-            response.discard();
-            Ok(false)
-        }
+        _ => Ok(false),
     }
 }
 
@@ -252,7 +248,6 @@ impl Action {
     async fn outcome(response: FetchResponse) -> Result<HomeserverAnswer, DelayedEventError> {
         let status = response.status();
         if !matches!(status, 200..=299 | 404 | 409 | 429) {
-            response.discard();
             return Err(DelayedEventError::Status(status));
         }
         let retry_after = response.header("Retry-After");

@@ -65,10 +65,8 @@ impl Homeserver<'_> {
         let response = self.get(&path, &Deadline::after(MEMBERS_TIMEOUT)).await?;
         match response.status() {
             200 => joined(&response.body(MAX_ANSWER).await?).map(MembersAnswer::Joined),
-            status => {
-                response.discard();
-                if status == 403 { Ok(MembersAnswer::Forbidden) } else { Err(HomeserverError::Status(status)) }
-            }
+            403 => Ok(MembersAnswer::Forbidden),
+            status => Err(HomeserverError::Status(status)),
         }
     }
 }

@@ -161,10 +161,7 @@ impl Homeserver<'_> {
 pub(super) async fn read(response: FetchResponse) -> Result<Value, HomeserverError> {
     match response.status() {
         200 => serde_json::from_slice(&response.body(MAX_JSON_BODY).await?).map_err(|_| HomeserverError::Malformed),
-        status => {
-            response.discard();
-            Err(HomeserverError::Status(status))
-        }
+        status => Err(HomeserverError::Status(status)),
     }
 }
 

@@ -90,6 +90,7 @@ function checkFields(what, object, types) {
 async function subject(server, accessToken) {
   const query = new URLSearchParams({ access_token: accessToken });
   const response = await fetch(`https://${server}/_matrix/federation/v1/openid/userinfo?${query}`, {
+    headers: { "User-Agent": USER_AGENT },
     redirect: "manual",
     signal: AbortSignal.timeout(TIMEOUT_MS),
   });
@@ -112,7 +113,7 @@ async function createRoom(env, room) {
   const base = env.LIVEKIT_URL.replace(/^ws/, "http").replace(/\/+$/, "");
   const response = await env.CONFIGURED.fetch(`${base}/twirp/livekit.RoomService/CreateRoom`, {
     method: "POST",
-    headers: { "Content-Type": "application/protobuf", Authorization: `Bearer ${token}` },
+    headers: { "User-Agent": USER_AGENT, "Content-Type": "application/protobuf", Authorization: `Bearer ${token}` },
     body: message,
     redirect: "manual",
     signal: AbortSignal.timeout(TIMEOUT_MS),
@@ -197,5 +198,6 @@ const HEADERS = {
   "Access-Control-Allow-Methods": "POST",
   "Access-Control-Allow-Headers": "Accept, Content-Type, Content-Length, Accept-Encoding, X-CSRF-Token, Authorization",
 };
+const USER_AGENT = "matrixrtc-edge/floor";
 const MAX_BODY = 64 * 1024;
 const TIMEOUT_MS = 10_000;
