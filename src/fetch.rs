@@ -36,6 +36,7 @@ pub struct Fetchers(Rc<Destinations>);
 struct Destinations {
     internet: Fetcher,
     configured: Fetcher,
+    is_on_the_edge: bool,
 }
 
 impl Fetchers {
@@ -44,11 +45,17 @@ impl Fetchers {
     pub fn from_env(env: &Env) -> Self {
         let internet: PlatformFetcher = js_sys::global().unchecked_into();
         let configured = Reflect::get(env, &CONFIGURED_BINDING.into()).ok().filter(JsValue::is_object);
+        let is_on_the_edge = configured.is_none();
         let configured = configured.map_or_else(|| internet.clone(), JsCast::unchecked_into);
         let repeats_left = Rc::new(Cell::new(REPEATS_OF_AN_INVOCATION));
         let [internet, configured] =
             [internet, configured].map(|platform| Fetcher { platform, repeats_left: Rc::clone(&repeats_left) });
-        Self(Rc::new(Destinations { internet, configured }))
+        Self(Rc::new(Destinations { internet, configured, is_on_the_edge }))
+    }
+
+    /// Whether this runs on Cloudflare's edge, or under `wrangler dev`, which behaves like it.
+    pub fn are_on_the_edge(&self) -> bool {
+        self.0.is_on_the_edge
     }
 
     /// Returns the exit for destinations that a caller has named: in workerd alone it reaches public addresses only.

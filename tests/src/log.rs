@@ -60,6 +60,16 @@ impl Log {
         timeout(PATIENCE, poll).await.unwrap_or_else(|_| panic!("no line in the log: {what}\n{}", self.text()))
     }
 
+    /// Waits until the whole file contains all of these texts. wrangler decorates the worker's lines.
+    pub async fn contains(&self, texts: &[&str]) {
+        let poll = async {
+            while !texts.iter().all(|text| self.text().contains(text)) {
+                sleep(POLL).await;
+            }
+        };
+        timeout(PATIENCE, poll).await.unwrap_or_else(|_| panic!("no {texts:?} in the log:\n{}", self.text()));
+    }
+
     /// Waits for a line that contains all of these texts, regardless of their case.
     pub async fn line_with(&self, texts: &[&str]) -> LogLine {
         self.line(&format!("with {texts:?}"), |line| line.has(texts)).await

@@ -63,6 +63,9 @@ impl Federation {
                 .map_err(|cause| FederationError::OverrideUnreachable(base.origin().ascii_serialization(), cause));
         }
         let resolution = self.resolve(server, deadline).await?;
+        if self.fetchers.are_on_the_edge() && matches!(resolution.destination, Destination::Srv { .. }) {
+            return Err(FederationError::SrvOnTheEdge(resolution.destination.to_string()));
+        }
         let outcome = self.get_from(&resolution.destination, path_and_query, deadline).await;
         outcome.map_err(|cause| {
             // The server may have moved: the next request resolves the name again.
@@ -163,6 +166,13 @@ pub enum FederationError {
     /// The name wasn't resolved in time.
     #[error("server discovery (well-known, SRV) took too long")]
     DiscoveryTimedOut,
+    /// The destination is the target of an SRV record, and this runs on Cloudflare's edge. Sockets validate a certificate
+    /// for the name that they connect to there, whatever name is expected.
+    #[error(
+        "{0}, found by SRV record: on Cloudflare, TLS to such a target can't be validated. The homeserver must serve \
+         /.well-known/matrix/server; or name its address in LIVEKIT_FEDERATION_URL_OVERRIDES"
+    )]
+    SrvOnTheEdge(String),
     /// The URL that the operator has configured doesn't respond.
     #[error("{0} (LIVEKIT_FEDERATION_URL_OVERRIDES) doesn't answer: {1}")]
     OverrideUnreachable(String, FetchError),

@@ -1,5 +1,5 @@
 //! Features that only Cloudflare's edge has: rate limits (`docs/protocol.md#rate-limits`) and the Secrets Store
-//! (`docs/protocol.md#configuration`).
+//! (`docs/protocol.md#configuration`). And one that it lacks: TLS to the targets of SRV records.
 //!
 //! `wrangler dev` simulates them, with the bindings of the repository's own `wrangler.toml`.
 
@@ -78,6 +78,26 @@ async fn a_secret_that_the_secrets_store_does_not_have_is_named() {
 
     health.assert_error(503, "M_UNKNOWN");
     assert_eq!(health.json()["variables"], json!(["LIVEKIT_SECRET"]));
+}
+
+#[tokio::test]
+async fn a_homeserver_that_only_an_srv_record_names_is_refused_with_the_remedies() {
+    let setup = TestSetup::new().await;
+    setup.resolver.add_srv("_matrix-fed._tcp.example.org", 10, 5, 8449, "node1.example.com");
+    let home = setup
+        .homeserver("example.org")
+        .without_well_known()
+        .federation_behind_srv("example.org", "node1.example.com", 8449)
+        .start()
+        .await;
+    let service = setup.deployment().full_access("example.org").start_under(Wrangler::default());
+
+    let answer = service.ask(Endpoint::GetToken, &home.openid_token("@alice:example.org")).await;
+
+    answer.assert_error(401, "M_UNAUTHORIZED");
+    let cause = ["node1.example.com:8449", "/.well-known/matrix/server", "LIVEKIT_FEDERATION_URL_OVERRIDES"];
+    service.log().contains(&cause).await;
+    assert_eq!(home.userinfo_requests(), 0);
 }
 
 /// Number of requests with status 200 before the first 429. That comes at the latest when the limit has been used up
