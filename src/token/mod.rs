@@ -296,8 +296,7 @@ impl TokenService<'_> {
         let sfu = self.sfu();
         let wake = async {
             if delegating {
-                // Whether that works is seen when the leave is registered.
-                let _ = self.rooms.send(room, &RoomCommand::Wake).await;
+                self.rooms.wake(room).await;
             }
         };
         let created = async {

@@ -31,6 +31,7 @@
 mod client;
 mod connection;
 mod deployment;
+mod failing_objects;
 mod guide;
 mod hostile_peer;
 mod log;
@@ -56,6 +57,7 @@ mod wrangler;
 pub use client::Client;
 pub use connection::Connection;
 pub use deployment::Deployment;
+pub use failing_objects::{FailingObjects, ResetAfter};
 pub use fakes::{
     Algorithm, Certificate, CertificateAuthority, DelayedEventCall, DelayedEvents, Departure, Fate, Gate, Homeserver,
     HomeserverPlan, OpenIdToken, Operation, Participant, Question, Removal, Reply, Request, Sfu, Strictness, Webhook,

@@ -40,6 +40,7 @@ mod patience;
 mod proxies;
 mod random_bytes;
 mod rate_limits;
+mod reset_objects;
 mod room_settings;
 mod rooms;
 mod secrets_store;
