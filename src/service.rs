@@ -209,8 +209,7 @@ impl<'a> Service<'a> {
         let not_an_event = |_| ApiError::NotJson("The body is not a webhook of LiveKit's".to_owned());
         if let Webhook::Relevant { room, event } = event::parse(&body).map_err(not_an_event)? {
             let rooms = RoomClient::of(self.env, self.config, self.log);
-            let stored = rooms.send(&room, &RoomCommand::Webhook(event)).await;
-            stored.map_err(|error| ApiError::NotStored(error.to_string()))?;
+            rooms.send(&room, &RoomCommand::Webhook(event)).await?;
         }
         Ok(Response::json(json!({})))
     }

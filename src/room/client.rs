@@ -9,6 +9,8 @@
 //!   that comes twice is nothing new to the engine;
 //! - an object that is overloaded would be more so with another request, and an answer, whatever it is, would be the
 //!   same again: neither is a reason to send anything again;
+//! - worker and object may be of different versions for a while: a command or an answer that the other side doesn't know
+//!   is an error of its own;
 //! - all repetitions together have a deadline, shorter than the time for which callers wait.
 
 use std::pin::pin;
@@ -26,6 +28,7 @@ use worker::{Delay, Env};
 
 use crate::config::Config;
 use crate::config::location_hint::LocationHint;
+use crate::error::ApiError;
 use crate::log::{Level, Log};
 
 /// The objects, one for each LiveKit room.
@@ -42,9 +45,9 @@ impl<'a> RoomClient<'a> {
         Self { env, location: config.location_hint, log }
     }
 
-    /// Sends `command` to the object of `room`, again where the object fails. A response means that its effect is
-    /// stored.
-    pub async fn send(self, room: &RoomName, command: &RoomCommand) -> Result<RoomAnswer, RoomError> {
+    /// Sends `command` to the object of `room`, again where the object fails. When this returns without an error, the
+    /// effect of the command is stored, if it has one.
+    pub async fn send(self, room: &RoomName, command: &RoomCommand) -> Result<(), RoomError> {
         let command = as_json(command)?;
         match self.send_once(room, &command).await {
             Err(RoomError::Lost(cause)) => self.send_again(room, &command, cause).await,
@@ -61,7 +64,7 @@ impl<'a> RoomClient<'a> {
     }
 
     /// Sends a command again that was lost, with this `cause`.
-    async fn send_again(self, room: &RoomName, command: &JsValue, cause: String) -> Result<RoomAnswer, RoomError> {
+    async fn send_again(self, room: &RoomName, command: &JsValue, cause: String) -> Result<(), RoomError> {
         let mut latest = cause.clone();
         let repeated = async {
             for wait in WAITS {
@@ -81,20 +84,22 @@ impl<'a> RoomClient<'a> {
         }
     }
 
-    async fn send_once(self, room: &RoomName, command: &JsValue) -> Result<RoomAnswer, RoomError> {
+    async fn send_once(self, room: &RoomName, command: &JsValue) -> Result<(), RoomError> {
         let init = RequestInit::new();
         init.set_method("POST");
         init.set_body(command);
         // A request needs a host, although an object has none.
         let response = self.object(room)?.fetch("https://room/", &init).map_err(lost)?;
         let response: Response = JsFuture::from(response).await.map_err(lost)?.unchecked_into();
-        match response.status() {
-            200 => {
-                let answer = JsFuture::from(response.text().map_err(lost)?).await.map_err(lost)?;
-                let answer = serde_json::from_str(&answer.as_string().unwrap_or_default());
-                answer.map_err(|error| RoomError::Status(error.to_string()))
-            }
-            status => Err(RoomError::Status(format!("the room's object answered {status}"))),
+        if response.status() != 200 {
+            return Err(RoomError::Status(response.status()));
+        }
+        let answer = JsFuture::from(response.text().map_err(lost)?).await.map_err(lost)?;
+        match serde_json::from_str(&answer.as_string().unwrap_or_default()) {
+            Ok(RoomAnswer::Recorded | RoomAnswer::Nothing) => Ok(()),
+            Ok(RoomAnswer::Full) => Err(RoomError::Full),
+            Ok(RoomAnswer::UnknownCommand) => Err(RoomError::UnknownCommand),
+            Err(_) => Err(RoomError::UnknownAnswer),
         }
     }
 
@@ -115,7 +120,7 @@ impl<'a> RoomClient<'a> {
     }
 }
 
-/// Failure of a command, of which it isn't known whether its effect is stored.
+/// Failure of a command. Nothing is stored, except where the object has failed: then that isn't known.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum RoomError {
     /// The object, or the way there, has failed.
@@ -127,15 +132,34 @@ pub enum RoomError {
     /// The object has more requests than it can handle.
     #[error("the room's object is overloaded: {0}")]
     Overloaded(String),
-    /// The object hasn't carried out the command.
-    #[error("{0}")]
-    Status(String),
+    /// The object hasn't carried out the command: it is misconfigured.
+    #[error("the room's object answered {0}")]
+    Status(u16),
+    /// The room, its user or the homeserver has as many delegations or participants as it may have.
+    #[error("the room is full")]
+    Full,
+    /// The object is of an earlier version, which hasn't got this command. Deployments replace all objects within
+    /// minutes, gradual ones when they are done.
+    #[error("the room's object is still of another version, which doesn't know this command")]
+    UnknownCommand,
+    /// The object is of another version, which has other answers.
+    #[error("the room's object is of another version, whose answer isn't known here")]
+    UnknownAnswer,
     /// The command is no JSON.
     #[error("the command can't be sent")]
     NotSent,
     /// The worker has no namespace of objects.
     #[error("there is no binding {BINDING}")]
     NoBinding,
+}
+
+impl From<RoomError> for ApiError {
+    fn from(error: RoomError) -> Self {
+        match error {
+            RoomError::Full => Self::RoomFull,
+            error => Self::NotStored(error.to_string()),
+        }
+    }
 }
 
 fn as_json(command: &RoomCommand) -> Result<JsValue, RoomError> {

@@ -129,6 +129,54 @@ export class Room extends Deployed {{
     }
 }
 
+/// Namespace of the real rooms' objects, of another version than the worker.
+pub enum ObjectsOfOtherVersion {
+    /// They don't know the worker's commands.
+    Earlier,
+    /// The worker, which is later, has added fields to its commands.
+    WithoutSomeFields,
+    /// They answer as the worker doesn't know it.
+    Later,
+}
+
+impl fmt::Display for ObjectsOfOtherVersion {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let exchange = match self {
+            Self::Earlier => {
+                "return stub.fetch(url, { ...init, body: init.body.replace('delegate', 'delegate_in_another_way') });"
+            }
+            Self::WithoutSomeFields => {
+                "const body = init.body.replace('{\"room\"', '{\"of_a_later_version\":{\"is\":1},\"room\"');
+          if (body === init.body && body !== '\"wake\"') throw new Error('a command of another form');
+          return stub.fetch(url, { ...init, body });"
+            }
+            Self::Later => {
+                "const { status } = await stub.fetch(url, init);
+          return new Response('{\"recorded\":{\"at\":1}}', { status });"
+            }
+        };
+        write!(
+            f,
+            "export default ({{ ROOMS }}) => {{
+  class DurableObjectNamespace {{
+    idFromName(name) {{ return ROOMS.idFromName(name); }}
+    get(id, options) {{
+      const stub = ROOMS.get(id, options);
+      return {{
+        async fetch(url, init) {{
+          console.log('{REQUEST}' + init.body.split('\"')[1]);
+          {exchange}
+        }},
+      }};
+    }}
+  }}
+  return new DurableObjectNamespace();
+}};
+"
+        )
+    }
+}
+
 const REQUEST: &str = "request to an object: ";
 const RESET: &str = "an object is reset";
 const CAUSE: &str = "Durable Object reset because its code was updated.";

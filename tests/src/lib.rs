@@ -57,7 +57,7 @@ mod wrangler;
 pub use client::Client;
 pub use connection::Connection;
 pub use deployment::Deployment;
-pub use failing_objects::{FailingObjects, ResetAfter};
+pub use failing_objects::{FailingObjects, ObjectsOfOtherVersion, ResetAfter};
 pub use fakes::{
     Algorithm, Certificate, CertificateAuthority, DelayedEventCall, DelayedEvents, Departure, Fate, Gate, Homeserver,
     HomeserverPlan, OpenIdToken, Operation, Participant, Question, Removal, Reply, Request, Sfu, Strictness, Webhook,

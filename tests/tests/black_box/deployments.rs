@@ -1,16 +1,18 @@
-//! Objects that the platform resets (`docs/architecture.md#when-something-fails`): at each deployment and at updates of
-//! its own, the requests under way fail.
+//! Deployments (`docs/architecture.md#when-something-fails`): the platform resets all objects, so that requests under way
+//! fail, and for a while worker and object are of different versions.
 //!
 //! How it works:
 //! - [`FailingObjects`] is a binding in place of `ROOMS` whose stubs throw the platform's errors, before or after the
 //!   real object has handled the command;
 //! - [`ResetAfter`] is a class in place of `Room` that resets itself for real, with all requests in flight;
+//! - [`ObjectsOfOtherVersion`] changes commands and answers on their way;
 //! - what is stored is read from the objects' databases.
 
 use std::time::Duration;
 
 use black_box::{
-    Answer, DelayedEvents, EntryPoint, FailingObjects, Homeserver, Member, ResetAfter, Service, TestSetup,
+    Answer, DelayedEvents, EntryPoint, FailingObjects, Homeserver, Member, ObjectsOfOtherVersion, ResetAfter, Service,
+    TestSetup,
 };
 use futures_util::future::join_all;
 
@@ -118,6 +120,44 @@ async fn an_object_that_stalls_after_a_failure_is_not_waited_for() {
     answer.assert_error(500, "M_UNKNOWN");
     assert_eq!(FailingObjects::requests(&stage.service, "delegate"), 2);
     stage.service.log().line_with(&["room object unavailable", "in time"]).await;
+}
+
+#[tokio::test]
+async fn a_command_that_the_object_does_not_know_is_an_error_with_its_cause() {
+    let stage = Stage::new(|deployment| deployment.bind("ROOMS", ObjectsOfOtherVersion::Earlier)).await;
+    let delay_id = stage.events.schedule(LONG);
+
+    let answer = stage.hand_over(&alice(), &delay_id).await;
+
+    answer.assert_error(500, "M_UNKNOWN");
+    answer.assert_cors();
+    assert_eq!(FailingObjects::requests(&stage.service, "delegate"), 1);
+    let line = stage.service.log().line_with(&["room object unavailable", "version", "command"]).await;
+    assert_eq!(line.level(), "error", "{line:?}");
+    assert!(!stage.service.log().text().contains(&delay_id));
+}
+
+#[tokio::test]
+async fn an_answer_that_the_worker_does_not_know_is_an_error_with_its_cause() {
+    let stage = Stage::new(|deployment| deployment.bind("ROOMS", ObjectsOfOtherVersion::Later)).await;
+    let delay_id = stage.events.schedule(LONG);
+
+    let answer = stage.hand_over(&alice(), &delay_id).await;
+
+    answer.assert_error(500, "M_UNKNOWN");
+    assert_eq!(FailingObjects::requests(&stage.service, "delegate"), 1);
+    stage.service.log().line_with(&["room object unavailable", "version", "answer"]).await;
+}
+
+#[tokio::test]
+async fn fields_that_the_object_does_not_know_are_skipped() {
+    let stage = Stage::new(|deployment| deployment.bind("ROOMS", ObjectsOfOtherVersion::WithoutSomeFields)).await;
+    let delay_id = stage.events.schedule(LONG);
+
+    let answer = stage.hand_over(&alice(), &delay_id).await;
+
+    assert_eq!(answer.status, 200, "{answer:?}");
+    assert_eq!(stage.service.storage().delegations(), [delay_id]);
 }
 
 /// A homeserver with delayed events, an SFU, and a worker whose objects fail.
