@@ -20,6 +20,7 @@ pub struct Deployment {
     env: BTreeMap<String, String>,
     bindings: BTreeMap<String, String>,
     main: Option<String>,
+    on_edge: bool,
     trusted: PathBuf,
 }
 
@@ -28,7 +29,7 @@ impl Deployment {
         let (key, secret) = Sfu::credentials();
         let addr = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
         let (env, bindings) = (BTreeMap::new(), BTreeMap::new());
-        Self { addr, env, bindings, main: None, trusted: authority.pem() }
+        Self { addr, env, bindings, main: None, on_edge: false, trusted: authority.pem() }
             .set("LIVEKIT_URL", &sfu.url())
             .set("LIVEKIT_KEY", key)
             .set("LIVEKIT_SECRET", secret)
@@ -79,6 +80,13 @@ impl Deployment {
         self
     }
 
+    /// Makes the worker believe that it is on Cloudflare's edge, where no binding leads to private addresses. The global
+    /// `fetch` does instead.
+    pub fn as_on_the_edge(mut self) -> Self {
+        self.on_edge = true;
+        self.set("LIVEKIT_ALLOW_PRIVATE_ADDRESSES", "true")
+    }
+
     pub(crate) fn env(&self) -> &BTreeMap<String, String> {
         &self.env
     }
@@ -97,6 +105,11 @@ impl Deployment {
             let file = directory.path().join(format!("{name}.js"));
             fs::write(&file, module).expect("a file in my directory");
             program.modules.push(file);
+        }
+        if self.on_edge {
+            let binding = r#"(name = "CONFIGURED", service = "configured"),"#;
+            assert!(program.config.contains(binding), "no binding to leave out");
+            program.config = program.config.replacen(binding, "", 1);
         }
         if let Some(module) = &self.main {
             let file = directory.path().join(MAIN);

@@ -30,6 +30,7 @@
 
 mod client;
 mod connection;
+mod console;
 mod deployment;
 mod failing_objects;
 mod guide;
@@ -56,6 +57,7 @@ mod wrangler;
 
 pub use client::Client;
 pub use connection::Connection;
+pub use console::{ConsoleCall, ConsoleSpy};
 pub use deployment::Deployment;
 pub use failing_objects::{FailingObjects, ObjectsOfOtherVersion, ResetAfter};
 pub use fakes::{
