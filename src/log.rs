@@ -1,13 +1,17 @@
-//! The log: one JSON object per line, on the console of the platform.
+//! The log: one JSON object for each message, on the console of the platform.
 //!
 //! How it works:
-//! - a line has `level`, `msg` and `request_id`, in this order, then the fields of its message;
+//! - it has `level`, `msg` and `request_id`, in this order, then the fields of its message;
+//! - Cloudflare is given the object itself, whose fields it indexes; workerd alone, which writes to a file or a terminal,
+//!   is given one line of JSON;
 //! - `msg` is one of a fixed set: `docs/operations.md` explains each, and a test compares the two;
-//! - lines below the configured level are dropped before they are formatted;
-//! - tokens, secrets and delay ids are never in a line; user ids and the SFU's names of rooms and participants are.
+//! - messages below the configured level are dropped before they are formatted;
+//! - tokens, secrets and delay ids are never in one; user ids and the SFU's names of rooms and participants are.
+
+use std::cell::Cell;
 
 use serde_json::Value;
-use worker::{console_debug, console_error, console_log, console_warn};
+use wasm_bindgen::prelude::*;
 
 /// Severity of a line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -65,12 +69,17 @@ impl Log {
             return;
         }
         let line = self.line(level, msg, fields);
+        let line = match FORM.get() {
+            Form::Lines => JsValue::from(line),
+            // It is valid JSON.
+            Form::Objects => js_sys::JSON::parse(&line).unwrap_or_else(|_| JsValue::from(line)),
+        };
         // The platforms derive the level of a line from the method of the console.
         match level {
-            Level::Debug => console_debug!("{line}"),
-            Level::Info => console_log!("{line}"),
-            Level::Warn => console_warn!("{line}"),
-            Level::Error => console_error!("{line}"),
+            Level::Debug => console_debug(&line),
+            Level::Info => console_log(&line),
+            Level::Warn => console_warn(&line),
+            Level::Error => console_error(&line),
         }
     }
 
@@ -84,6 +93,41 @@ impl Log {
         line.push('}');
         line
     }
+}
+
+/// Form of the log's messages on the console.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Form {
+    /// Lines of JSON, for a terminal, a file or a journal.
+    Lines,
+    /// Objects, for a platform that indexes their fields.
+    Objects,
+}
+
+impl Form {
+    /// Makes this the form of all messages of this instance from now on.
+    pub fn choose(self) {
+        FORM.set(self);
+    }
+}
+
+thread_local! {
+    static FORM: Cell<Form> = const { Cell::new(Form::Lines) };
+}
+
+#[wasm_bindgen]
+extern "C" {
+    #[wasm_bindgen(js_namespace = console, js_name = debug)]
+    fn console_debug(message: &JsValue);
+
+    #[wasm_bindgen(js_namespace = console, js_name = log)]
+    fn console_log(message: &JsValue);
+
+    #[wasm_bindgen(js_namespace = console, js_name = warn)]
+    fn console_warn(message: &JsValue);
+
+    #[wasm_bindgen(js_namespace = console, js_name = error)]
+    fn console_error(message: &JsValue);
 }
 
 /// Returns an identifier for a request that has none from the edge.

@@ -188,7 +188,7 @@ impl<'a> Service<'a> {
             fetchers: &fetchers,
             federation: &federation,
             client_apis: &client_apis,
-            rooms: RoomClient::of(self.env, self.config),
+            rooms: RoomClient::of(self.env, self.config, self.log),
             limits,
             log: self.log,
         };
@@ -208,8 +208,8 @@ impl<'a> Service<'a> {
         signed.verify(&body).map_err(ApiError::Webhook)?;
         let not_an_event = |_| ApiError::NotJson("The body is not a webhook of LiveKit's".to_owned());
         if let Webhook::Relevant { room, event } = event::parse(&body).map_err(not_an_event)? {
-            let stored = RoomClient::of(self.env, self.config).send(&room, &RoomCommand::Webhook(event)).await;
-            stored.map_err(|error| ApiError::NotStored(error.to_string()))?;
+            let rooms = RoomClient::of(self.env, self.config, self.log);
+            rooms.send(&room, &RoomCommand::Webhook(event)).await?;
         }
         Ok(Response::json(json!({})))
     }

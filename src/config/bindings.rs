@@ -7,7 +7,9 @@
 //!   starts new ones;
 //! - values from the Secrets Store may be rotated, so they are read again after 5 minutes, and 1 s after a failure;
 //! - while a value can't be read again, the last good configuration stays in force, and the log has a warning every
-//!   30 s.
+//!   30 s;
+//! - the first reading finds out where this is: workerd alone has a binding that the edge hasn't, the way to private
+//!   addresses. The log's form depends on it.
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -24,7 +26,7 @@ use worker::Env;
 use crate::clock;
 use crate::config::{Config, ConfigErrors, Unreadable, VARIABLES};
 use crate::fetch::Deadline;
-use crate::log::{Level, Log};
+use crate::log::{Form, Level, Log};
 
 /// The configuration, or its problems.
 pub type Deployment = Rc<Result<Config, ConfigErrors>>;
@@ -39,6 +41,9 @@ pub async fn configuration(env: &Env) -> Deployment {
         && now < *until
     {
         return Rc::clone(config);
+    }
+    if known.is_none() && !is_workerd_alone(env) {
+        Form::Objects.choose();
     }
     let mut values = BTreeMap::new();
     let mut stored = Vec::new();
@@ -78,6 +83,12 @@ fn outlasting(before: Deployment, unreadable: &[&str]) -> Option<(Deployment, Le
     (!unreadable.is_empty()).then_some((before, log_level))
 }
 
+/// Whether this is workerd without Cloudflare around it. Its configuration binds a service that the worker needs there,
+/// and that can be bound nowhere else: see [`Fetchers`](crate::fetch::Fetchers).
+fn is_workerd_alone(env: &Env) -> bool {
+    Reflect::get(env, &CONFIGURED_BINDING.into()).is_ok_and(|binding| binding.is_object())
+}
+
 async fn stored_secret(binding: SecretsStoreSecret) -> Result<Option<String>, Unreadable> {
     let read = JsFuture::from(binding.get().map_err(|_| Unreadable)?);
     let value = Deadline::after(SECRETS_STORE_TIMEOUT).bound(read).await.ok_or(Unreadable)?;
@@ -96,6 +107,7 @@ thread_local! {
     static CONFIGURATION: RefCell<Option<(Deployment, u64)>> = const { RefCell::new(None) };
 }
 
+const CONFIGURED_BINDING: &str = "CONFIGURED";
 const SECRET_LIFETIME_MS: u64 = 300_000;
 const FAILURE_LIFETIME_MS: u64 = 1_000;
 const OUTAGE_LIFETIME_MS: u64 = 30_000;

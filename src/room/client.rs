@@ -1,42 +1,201 @@
 //! Client of the Durable Objects of the rooms.
+//!
+//! How it works:
+//! - an object's name is its room's; a command and its answer are JSON, and an answer means that the effect is stored;
+//! - the platform resets objects, at each deployment and at updates of its own: requests under way fail, and so does
+//!   every other request of the same stub. The command is sent again then, a few times, each time through a new stub;
+//! - such a command may have been stored before its answer was lost. Each has the same effect the second time: a
+//!   delegation that is there already is left as it is, a token's record is replaced by an equal one, and a webhook
+//!   that comes twice is nothing new to the engine;
+//! - an object that is overloaded would be more so with another request, and an answer, whatever it is, would be the
+//!   same again: neither is a reason to send anything again;
+//! - worker and object may be of different versions for a while: a command or an answer that the other side doesn't know
+//!   is an error of its own;
+//! - all repetitions together have a deadline, shorter than the time for which callers wait.
+
+use std::pin::pin;
+use std::time::Duration;
 
 use delegated_leaves::{RoomAnswer, RoomCommand, RoomName};
-use wasm_bindgen::JsValue;
-use worker::{Env, Method, Request, RequestInit};
+use futures_util::future::{Either, select};
+use js_sys::futures::JsFuture;
+use js_sys::{Promise, Reflect};
+use serde_json::json;
+use thiserror::Error;
+use wasm_bindgen::prelude::*;
+use web_sys::{RequestInit, Response};
+use worker::{Delay, Env};
 
 use crate::config::Config;
 use crate::config::location_hint::LocationHint;
+use crate::error::ApiError;
+use crate::log::{Level, Log};
 
 /// The objects, one for each LiveKit room.
 #[derive(Clone, Copy)]
 pub struct RoomClient<'a> {
     env: &'a Env,
     location: Option<LocationHint>,
+    log: &'a Log,
 }
 
 impl<'a> RoomClient<'a> {
-    /// Returns the client for this deployment.
-    pub fn of(env: &'a Env, config: &Config) -> Self {
-        Self { env, location: config.location_hint }
+    /// Returns the client for this deployment, in a request with this log.
+    pub fn of(env: &'a Env, config: &Config, log: &'a Log) -> Self {
+        Self { env, location: config.location_hint, log }
     }
 
-    /// Sends `command` to the object of `room`. A response means that its effect is stored.
-    pub async fn send(self, room: &RoomName, command: &RoomCommand) -> worker::Result<RoomAnswer> {
-        let namespace = self.env.durable_object(BINDING)?;
-        let id = namespace.id_from_name(room.as_str())?;
-        let object = match self.location {
-            Some(location) => id.get_stub_with_location_hint(location.as_str())?,
-            None => id.get_stub()?,
+    /// Sends `command` to the object of `room`, again where the object fails. When this returns without an error, the
+    /// effect of the command is stored, if it has one.
+    pub async fn send(self, room: &RoomName, command: &RoomCommand) -> Result<(), RoomError> {
+        let command = as_json(command)?;
+        match self.send_once(room, &command).await {
+            Err(RoomError::Lost(cause)) => self.send_again(room, &command, cause).await,
+            outcome => outcome,
+        }
+    }
+
+    /// Announces a command to the object of `room`, so that it is in memory by then. A failure is none of the caller's
+    /// concern: it is seen, and the object tried again, when that command is sent.
+    pub async fn wake(self, room: &RoomName) {
+        if let Ok(command) = as_json(&RoomCommand::Wake) {
+            let _ = self.send_once(room, &command).await;
+        }
+    }
+
+    /// Sends a command again that was lost, with this `cause`.
+    async fn send_again(self, room: &RoomName, command: &JsValue, cause: String) -> Result<(), RoomError> {
+        let mut latest = cause.clone();
+        let repeated = async {
+            for wait in WAITS {
+                self.log.write(Level::Debug, "room command repeated", json!({"cause": latest}));
+                // Requests that failed together don't come back together.
+                Delay::from(wait.mul_f64(0.5 + js_sys::Math::random())).await;
+                match self.send_once(room, command).await {
+                    Err(RoomError::Lost(cause)) => latest = cause,
+                    outcome => return outcome,
+                }
+            }
+            Err(RoomError::Lost(latest))
         };
-        let mut init = RequestInit::new();
-        init.with_method(Method::Post).with_body(Some(JsValue::from(serde_json::to_string(command)?)));
+        match select(pin!(repeated), pin!(Delay::from(REPEATED_FOR))).await {
+            Either::Left((outcome, _)) => outcome,
+            Either::Right(_) => Err(RoomError::OutOfTime(cause)),
+        }
+    }
+
+    async fn send_once(self, room: &RoomName, command: &JsValue) -> Result<(), RoomError> {
+        let init = RequestInit::new();
+        init.set_method("POST");
+        init.set_body(command);
         // A request needs a host, although an object has none.
-        let mut response = object.fetch_with_request(Request::new_with_init("https://room/", &init)?).await?;
-        match response.status_code() {
-            200 => Ok(serde_json::from_str(&response.text().await?)?),
-            status => Err(worker::Error::from(format!("the room's object answered {status}"))),
+        let response = self.object(room)?.fetch("https://room/", &init).map_err(lost)?;
+        let response: Response = JsFuture::from(response).await.map_err(lost)?.unchecked_into();
+        if response.status() != 200 {
+            return Err(RoomError::Status(response.status()));
+        }
+        let answer = JsFuture::from(response.text().map_err(lost)?).await.map_err(lost)?;
+        match serde_json::from_str(&answer.as_string().unwrap_or_default()) {
+            Ok(RoomAnswer::Recorded | RoomAnswer::Nothing) => Ok(()),
+            Ok(RoomAnswer::Full) => Err(RoomError::Full),
+            Ok(RoomAnswer::UnknownCommand) => Err(RoomError::UnknownCommand),
+            Err(_) => Err(RoomError::UnknownAnswer),
+        }
+    }
+
+    /// Returns a new stub: one that has failed fails for ever.
+    fn object(self, room: &RoomName) -> Result<Stub, RoomError> {
+        let namespace = Reflect::get(self.env, &BINDING.into()).ok().filter(JsValue::is_object);
+        let namespace: Namespace = namespace.ok_or(RoomError::NoBinding)?.unchecked_into();
+        let id = namespace.id_from_name(room.as_str()).map_err(lost)?;
+        let options = match self.location {
+            Some(location) => {
+                let options = js_sys::Object::new();
+                Reflect::set(&options, &"locationHint".into(), &location.as_str().into()).map_err(lost)?;
+                options.into()
+            }
+            None => JsValue::UNDEFINED,
+        };
+        namespace.get(&id, &options).map_err(lost)
+    }
+}
+
+/// Failure of a command. Nothing is stored, except where the object has failed: then that isn't known.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+pub enum RoomError {
+    /// The object, or the way there, has failed.
+    #[error("{0}")]
+    Lost(String),
+    /// The object has failed, and then took too long.
+    #[error("{0}; then the room's object didn't answer in time")]
+    OutOfTime(String),
+    /// The object has more requests than it can handle.
+    #[error("the room's object is overloaded: {0}")]
+    Overloaded(String),
+    /// The object hasn't carried out the command: it is misconfigured.
+    #[error("the room's object answered {0}")]
+    Status(u16),
+    /// The room, its user or the homeserver has as many delegations or participants as it may have.
+    #[error("the room is full")]
+    Full,
+    /// The object is of an earlier version, which hasn't got this command. Deployments replace all objects within
+    /// minutes, gradual ones when they are done.
+    #[error("the room's object is still of another version, which doesn't know this command")]
+    UnknownCommand,
+    /// The object is of another version, which has other answers.
+    #[error("the room's object is of another version, whose answer isn't known here")]
+    UnknownAnswer,
+    /// The command is no JSON.
+    #[error("the command can't be sent")]
+    NotSent,
+    /// The worker has no namespace of objects.
+    #[error("there is no binding {BINDING}")]
+    NoBinding,
+}
+
+impl From<RoomError> for ApiError {
+    fn from(error: RoomError) -> Self {
+        match error {
+            RoomError::Full => Self::RoomFull,
+            error => Self::NotStored(error.to_string()),
         }
     }
 }
 
+fn as_json(command: &RoomCommand) -> Result<JsValue, RoomError> {
+    serde_json::to_string(command).map(JsValue::from).map_err(|_| RoomError::NotSent)
+}
+
+/// Converts an error of the platform, which has properties of its own ([Durable Objects, "Error
+/// handling"](https://developers.cloudflare.com/durable-objects/best-practices/error-handling/)).
+fn lost(error: JsValue) -> RoomError {
+    let message = match error.dyn_ref::<js_sys::Error>() {
+        Some(error) => String::from(error.message()),
+        None => error.as_string().unwrap_or_else(|| String::from("an unknown error")),
+    };
+    let overloaded = error.is_object() && Reflect::get(&error, &"overloaded".into()).is_ok_and(|it| it.is_truthy());
+    if overloaded { RoomError::Overloaded(message) } else { RoomError::Lost(message) }
+}
+
+#[wasm_bindgen]
+extern "C" {
+    type Namespace;
+
+    #[wasm_bindgen(method, catch, js_name = idFromName)]
+    fn id_from_name(this: &Namespace, name: &str) -> Result<JsValue, JsValue>;
+
+    #[wasm_bindgen(method, catch)]
+    fn get(this: &Namespace, id: &JsValue, options: &JsValue) -> Result<Stub, JsValue>;
+
+    type Stub;
+
+    #[wasm_bindgen(method, catch)]
+    fn fetch(this: &Stub, url: &str, init: &RequestInit) -> Result<Promise, JsValue>;
+}
+
 const BINDING: &str = "ROOMS";
+/// Waits before the second, third and fourth request of a command, each half as long or half as much again by chance.
+const WAITS: [Duration; 3] = [Duration::from_millis(100), Duration::from_millis(500), Duration::from_millis(1_500)];
+/// Time for all requests after the first one. Homeservers wait for 30 s altogether, and a response to them is out of
+/// time after 24 s.
+const REPEATED_FOR: Duration = Duration::from_secs(8);

@@ -12,7 +12,7 @@ pub mod upstreams;
 
 use std::rc::Rc;
 
-use delegated_leaves::{EngineConfig, RoomCommand, RoomObject};
+use delegated_leaves::{EngineConfig, RoomAnswer, RoomCommand, RoomObject};
 use serde_json::json;
 use worker::{DurableObject, Env, Request, Response, State, durable_object};
 
@@ -37,7 +37,10 @@ impl DurableObject for Room {
     }
 
     async fn fetch(&self, mut request: Request) -> worker::Result<Response> {
-        let command: RoomCommand = serde_json::from_str(&request.text().await?)?;
+        let Ok(command) = serde_json::from_str::<RoomCommand>(&request.text().await?) else {
+            // The worker that has sent it is of a later version.
+            return Response::ok(serde_json::to_string(&RoomAnswer::UnknownCommand)?);
+        };
         let deployment = bindings::configuration(&self.env).await;
         let Ok(config) = deployment.as_ref() else { return Response::error("misconfigured", 503) };
         let answer = self.object.command(engine_config(config), &self.upstreams(config), command).await?;

@@ -21,7 +21,7 @@ pub mod openid_request;
 
 use std::time::Duration;
 
-use delegated_leaves::{Delegate, Identity, MatrixRoomId, RoomAnswer, RoomCommand, RoomName, Timestamp, Track};
+use delegated_leaves::{Delegate, Identity, MatrixRoomId, RoomCommand, RoomName, Timestamp, Track};
 use futures_util::future;
 use serde_json::{Value, json};
 
@@ -181,7 +181,7 @@ impl TokenService<'_> {
     /// Registers a leave with the room's object.
     pub async fn register_leave(&self, delegate: Delegate) -> Result<(), ApiError> {
         let room = delegate.room.clone();
-        self.send(&room, RoomCommand::Delegate(delegate)).await
+        Ok(self.rooms.send(&room, &RoomCommand::Delegate(delegate)).await?)
     }
 
     async fn verify(&self, token: &OpenIdToken, claim: &ClaimedIdentity) -> Result<VerifiedCaller, ApiError> {
@@ -296,8 +296,7 @@ impl TokenService<'_> {
         let sfu = self.sfu();
         let wake = async {
             if delegating {
-                // Whether that works is seen when the leave is registered.
-                let _ = self.rooms.send(room, &RoomCommand::Wake).await;
+                self.rooms.wake(room).await;
             }
         };
         let created = async {
@@ -317,15 +316,7 @@ impl TokenService<'_> {
     /// Matrix room.
     async fn track(&self, track: Track) -> Result<(), ApiError> {
         let room = track.room.clone();
-        self.send(&room, RoomCommand::Track(track)).await
-    }
-
-    async fn send(&self, room: &RoomName, command: RoomCommand) -> Result<(), ApiError> {
-        match self.rooms.send(room, &command).await {
-            Ok(RoomAnswer::Full) => Err(ApiError::RoomFull),
-            Ok(RoomAnswer::Recorded | RoomAnswer::Nothing) => Ok(()),
-            Err(error) => Err(ApiError::NotStored(error.to_string())),
-        }
+        Ok(self.rooms.send(&room, &RoomCommand::Track(track)).await?)
     }
 }
 

@@ -19,6 +19,8 @@ pub struct Deployment {
     addr: SocketAddr,
     env: BTreeMap<String, String>,
     bindings: BTreeMap<String, String>,
+    main: Option<String>,
+    on_edge: bool,
     trusted: PathBuf,
 }
 
@@ -26,7 +28,8 @@ impl Deployment {
     pub(crate) fn new(sfu: &Sfu, resolver: &Resolver, authority: &CertificateAuthority) -> Self {
         let (key, secret) = Sfu::credentials();
         let addr = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
-        Self { addr, env: BTreeMap::new(), bindings: BTreeMap::new(), trusted: authority.pem() }
+        let (env, bindings) = (BTreeMap::new(), BTreeMap::new());
+        Self { addr, env, bindings, main: None, on_edge: false, trusted: authority.pem() }
             .set("LIVEKIT_URL", &sfu.url())
             .set("LIVEKIT_KEY", key)
             .set("LIVEKIT_SECRET", secret)
@@ -71,6 +74,19 @@ impl Deployment {
         self
     }
 
+    /// Puts this ECMAScript module before the worker's own, which it imports as `index.js`.
+    pub fn behind(mut self, module: impl std::fmt::Display) -> Self {
+        self.main = Some(module.to_string());
+        self
+    }
+
+    /// Makes the worker believe that it is on Cloudflare's edge, where no binding leads to private addresses. The global
+    /// `fetch` does instead.
+    pub fn as_on_the_edge(mut self) -> Self {
+        self.on_edge = true;
+        self.set("LIVEKIT_ALLOW_PRIVATE_ADDRESSES", "true")
+    }
+
     pub(crate) fn env(&self) -> &BTreeMap<String, String> {
         &self.env
     }
@@ -89,6 +105,20 @@ impl Deployment {
             let file = directory.path().join(format!("{name}.js"));
             fs::write(&file, module).expect("a file in my directory");
             program.modules.push(file);
+        }
+        if self.on_edge {
+            let binding = r#"(name = "CONFIGURED", service = "configured"),"#;
+            assert!(program.config.contains(binding), "no binding to leave out");
+            program.config = program.config.replacen(binding, "", 1);
+        }
+        if let Some(module) = &self.main {
+            let file = directory.path().join(MAIN);
+            fs::write(&file, module).expect("a file in my directory");
+            program.modules.push(file);
+            let own = r#"(name = "index.js","#;
+            assert!(program.config.contains(own), "no module to import");
+            program.config =
+                program.config.replacen(own, &format!("(name = \"{MAIN}\", esModule = embed \"{MAIN}\"), {own}"), 1);
         }
         let (launch, log) = self.launch_in(directory.path());
         Service::start(launch, Executable::Workerd(program), log, directory)
@@ -146,3 +176,5 @@ fn with_bindings<'a>(config: &str, names: impl Iterator<Item = &'a String> + Clo
 }
 
 const NAMESPACE: &str = r#"(name = "ROOMS", durableObjectNamespace = "Room")"#;
+/// Module before the worker's own.
+const MAIN: &str = "main.js";

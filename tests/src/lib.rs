@@ -30,7 +30,9 @@
 
 mod client;
 mod connection;
+mod console;
 mod deployment;
+mod failing_objects;
 mod guide;
 mod hostile_peer;
 mod log;
@@ -55,7 +57,9 @@ mod wrangler;
 
 pub use client::Client;
 pub use connection::Connection;
+pub use console::{ConsoleCall, ConsoleSpy};
 pub use deployment::Deployment;
+pub use failing_objects::{FailingObjects, ObjectsOfOtherVersion, ResetAfter};
 pub use fakes::{
     Algorithm, Certificate, CertificateAuthority, DelayedEventCall, DelayedEvents, Departure, Fate, Gate, Homeserver,
     HomeserverPlan, OpenIdToken, Operation, Participant, Question, Removal, Reply, Request, Sfu, Strictness, Webhook,

@@ -53,6 +53,17 @@ impl Storage {
             .collect()
     }
 
+    /// Returns the `delay_id`s of all delegations, in order.
+    pub fn delegations(&self) -> Vec<String> {
+        let mut stored: Vec<_> = self
+            .files_of_objects()
+            .into_iter()
+            .flat_map(|file| query::<String>(&file, "SELECT delay_id FROM delegations"))
+            .collect();
+        stored.sort();
+        stored
+    }
+
     /// Returns the times of all alarms, from now.
     pub fn alarms(&self) -> Vec<Duration> {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).expect("a clock after 1970");

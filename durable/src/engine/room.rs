@@ -309,6 +309,9 @@ impl RoomEngine {
     }
 
     fn delegate(&mut self, now: Timestamp, request: Delegate) {
+        if self.delegations.values().any(|known| known.was_made_by(&request)) {
+            return;
+        }
         let id = DelegationId(now.as_millis().max(self.newest.0 + 1));
         self.newest = id;
         let replaced: Vec<_> =

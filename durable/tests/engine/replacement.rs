@@ -104,3 +104,37 @@ fn a_replacement_that_was_stored_by_half_is_completed() {
 fn another(who: &str) -> Delegate {
     Delegate { delay_id: DelayId::new("leave of another").unwrap(), ..request(who, 60) }
 }
+
+/// The worker sends a command again when the answer was lost, which may have been the object's end.
+#[test]
+fn the_same_command_again_changes_nothing() {
+    for reloaded in [false, true] {
+        let mut call = Call::new();
+        let command = Delegate { restarted_at: Some(call.now), ..request("alice", 60) };
+        call.delegate_as(command.clone());
+        call.wait(1.0);
+        if reloaded {
+            call.crash();
+        }
+        let (rows, due) = (call.rows.clone(), call.room.next_due());
+
+        call.delegate_as(command.clone());
+
+        assert_eq!((&call.rows, call.room.next_due()), (&rows, due), "reloaded: {reloaded}");
+        assert_eq!(call.endings, []);
+        let once_more = Delegate { restarted_at: Some(call.now), ..command };
+        call.delegate_as(once_more);
+        assert_eq!(call.endings, [Ending::Replaced]);
+    }
+}
+
+#[test]
+fn the_same_command_again_does_not_interrupt_a_call() {
+    let mut call = Call::new();
+    let command = Delegate { restarted_at: Some(call.now), ..request("alice", 60) };
+    call.delegate_as(command.clone());
+    call.joined("alice", "PA_1");
+    call.delegate_as(command);
+    assert_eq!(call.state("alice"), Some(StateColumn::Connected));
+    assert_eq!(call.endings, []);
+}

@@ -3,8 +3,8 @@
 //! Requests of all kinds make the worker write lines of every level; the tests parse the lines, and search the whole
 //! output for every secret that the requests contained.
 
-use black_box::{Endpoint, Homeserver, Log, LogLine, Reply, Service, Sfu, TestSetup, Webhook};
-use serde_json::json;
+use black_box::{ConsoleSpy, Deployment, Endpoint, Homeserver, Log, LogLine, Reply, Service, Sfu, TestSetup, Webhook};
+use serde_json::{Value, json};
 
 #[tokio::test]
 async fn every_line_of_the_worker_is_a_json_object_with_level_message_and_request() {
@@ -22,6 +22,39 @@ async fn every_line_of_the_worker_is_a_json_object_with_level_message_and_reques
     for line in service.log().foreign_lines() {
         let is_workerds = ["workerd/", "kj/", "capnp/", "stack: "].iter().any(|start| line.starts_with(start));
         assert!(is_workerds, "the worker wrote a line that isn't JSON: {line}");
+    }
+}
+
+#[tokio::test]
+async fn the_edge_is_given_objects_whose_fields_it_can_index() {
+    let (setup, home, service) =
+        a_service_of("debug", |deployment| deployment.as_on_the_edge().behind(ConsoleSpy)).await;
+
+    provoke_every_kind_of_line(&setup, &home, &service).await;
+
+    let calls = ConsoleSpy::calls(&service);
+    assert!(calls.len() >= 5, "{calls:?}");
+    for call in &calls {
+        assert!(call.given.is_object(), "{call:?}");
+        let expected = if call.method == "log" { "info" } else { &call.method };
+        assert_eq!(call.given["level"], expected, "{call:?}");
+        assert!(call.given["msg"].is_string() && call.given["request_id"].is_string(), "{call:?}");
+    }
+    let issued = calls.iter().find(|call| call.given["msg"] == "token issued").expect("a token was issued");
+    assert!(issued.given["openid_ms"].is_number() && issued.given["user"] == "@alice:example.org", "{issued:?}");
+}
+
+#[tokio::test]
+async fn workerd_alone_is_given_lines() {
+    let (setup, home, service) = a_service_of("debug", |deployment| deployment.behind(ConsoleSpy)).await;
+
+    provoke_every_kind_of_line(&setup, &home, &service).await;
+
+    let calls = ConsoleSpy::calls(&service);
+    assert!(calls.len() >= 5, "{calls:?}");
+    for call in &calls {
+        let line = call.given.as_str().unwrap_or_else(|| panic!("not a text: {call:?}"));
+        assert!(serde_json::from_str::<Value>(line).is_ok_and(|line| line["msg"].is_string()), "{call:?}");
     }
 }
 
@@ -110,7 +143,16 @@ async fn the_step_of_discovery_that_failed_is_in_the_log() {
 
 #[tokio::test]
 async fn no_token_secret_or_delay_id_is_ever_logged() {
-    let (setup, home, service) = a_service("debug").await;
+    assert_no_secret_is_logged(|deployment| deployment).await;
+}
+
+#[tokio::test]
+async fn no_token_secret_or_delay_id_is_ever_in_an_object_for_the_edge() {
+    assert_no_secret_is_logged(|deployment| deployment.as_on_the_edge().behind(ConsoleSpy)).await;
+}
+
+async fn assert_no_secret_is_logged(configure: impl FnOnce(Deployment) -> Deployment) {
+    let (setup, home, service) = a_service_of("debug", configure).await;
     let mut answers = provoke_every_kind_of_line(&setup, &home, &service).await;
     let token = home.openid_token("@alice:example.org");
     for endpoint in Endpoint::BOTH {
@@ -174,8 +216,16 @@ fn issued(log: &Log) -> Vec<LogLine> {
 }
 
 async fn a_service(level: &str) -> (TestSetup, Homeserver, Service) {
+    a_service_of(level, |deployment| deployment).await
+}
+
+async fn a_service_of(
+    level: &str,
+    configure: impl FnOnce(Deployment) -> Deployment,
+) -> (TestSetup, Homeserver, Service) {
     let setup = TestSetup::new().await;
     let home = setup.homeserver("example.org").start().await;
-    let service = setup.deployment().full_access("example.org").set("LIVEKIT_LOG_LEVEL", level).start();
+    let deployment = setup.deployment().full_access("example.org").set("LIVEKIT_LOG_LEVEL", level);
+    let service = configure(deployment).start();
     (setup, home, service)
 }

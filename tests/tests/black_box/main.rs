@@ -19,6 +19,7 @@ mod certificates;
 mod cloudflare_errors;
 mod configuration;
 mod counts;
+mod deployments;
 mod discovery;
 mod discovery_heals;
 mod doctor;

@@ -310,6 +310,22 @@ impl Delegation {
         self.request.identity == new.identity || same_event
     }
 
+    /// Returns whether `command` is the one that has made this delegation: it comes again where its answer was lost. A
+    /// client that delegates an event once more has it restarted once more, so the time of the restart tells the two
+    /// apart.
+    pub(crate) fn was_made_by(&self, command: &Delegate) -> bool {
+        let Delegate { identity, legacy_identity, server_name, delay_id, delay_timeout, restarted_at, .. } =
+            &self.request;
+        // After a load, only that of the homeserver's timer is known.
+        let waiting = self.progress.state == State::Waiting;
+        let restarted_at = restarted_at.or_else(|| waiting.then_some(self.progress.armed_at));
+        command.restarted_at.is_some()
+            && command.restarted_at == restarted_at
+            && (&command.identity, &command.legacy_identity) == (identity, legacy_identity)
+            && (&command.server_name, &command.delay_id) == (server_name, delay_id)
+            && command.delay_timeout == *delay_timeout
+    }
+
     /// Returns which of this delegation's identities that is.
     pub(crate) fn alias_of(&self, identity: &Identity) -> Option<Alias> {
         if *identity == self.request.identity {
