@@ -9,6 +9,7 @@ use std::{
     process::{Command, Output, Stdio},
 };
 
+use toml_edit::{DocumentMut, Value};
 use xtask::{tools::Tools, workspace};
 
 fn configure(arguments: &[&str]) -> Output {
@@ -85,6 +86,25 @@ fn wrangler_takes_what_is_written() {
     let steps = text(&output.stdout);
     for secret in ["LIVEKIT_KEY", "LIVEKIT_SECRET"] {
         assert!(steps.contains(&format!("npx wrangler secret put {secret} -c {}", config.display())), "{steps}");
+    }
+}
+
+#[test]
+fn what_the_edge_needs_is_in_the_repository_and_in_what_is_written() {
+    let root = workspace::root().unwrap();
+    let directory = tempfile::tempdir().unwrap();
+    let output = configure(&[&COMPLETE[..], &["--write", directory.path().to_str().unwrap()]].concat());
+    assert!(output.status.success(), "{}", text(&output.stderr));
+
+    for file in [root.join("wrangler.toml"), directory.path().join("wrangler.production.toml")] {
+        let config: DocumentMut = fs::read_to_string(&file).unwrap().parse().unwrap();
+        let flags: Vec<_> =
+            config["compatibility_flags"].as_array().unwrap().iter().filter_map(Value::as_str).collect();
+        assert_eq!(flags, ["global_fetch_strictly_public"], "{}", file.display());
+        let observability = &config["observability"];
+        assert_eq!(observability["enabled"].as_bool(), Some(true), "logs, {}", file.display());
+        assert_eq!(observability["redact_query_string"].as_bool(), Some(true), "{}", file.display());
+        assert_eq!(observability["traces"]["enabled"].as_bool(), Some(false), "{}", file.display());
     }
 }
 

@@ -123,8 +123,13 @@ impl fmt::Display for Files {
     }
 }
 
-/// Adds the plan's routes and variables.
+/// Adds the plan's routes and variables, and the flag that each deployment needs.
 fn configure(wrangler: &mut DocumentMut, plan: &Plan) {
+    let mut flags = wrangler.get("compatibility_flags").and_then(Item::as_array).cloned().unwrap_or_default();
+    if !flags.iter().any(|flag| flag.as_str() == Some(STRICTLY_PUBLIC)) {
+        flags.push(STRICTLY_PUBLIC);
+    }
+    wrangler["compatibility_flags"] = value(flags);
     let mut routes = Array::new();
     routes.push(plan.route().wrangler_route());
     wrangler["routes"] = value(routes);
@@ -175,6 +180,8 @@ pub(super) fn in_directory(directory: &Path, file: &str) -> String {
     directory.join(file).display().to_string()
 }
 
+/// Without this compatibility flag, requests to names of the worker's own zone go past Cloudflare to the origin server.
+const STRICTLY_PUBLIC: &str = "global_fetch_strictly_public";
 /// Webhooks that the service needs.
 const EVENTS: &str = "      - participant_joined\n      - participant_left\n      - participant_connection_aborted\n      \
                       - room_finished\n";
