@@ -178,7 +178,8 @@ fn well_known(plan: &Plan) -> File {
 
 /// Path of a file as the user can type it in the present directory.
 pub(super) fn in_directory(directory: &Path, file: &str) -> String {
-    directory.join(file).display().to_string()
+    let path = directory.join(file);
+    path.strip_prefix(".").unwrap_or(&path).display().to_string()
 }
 
 const OWNER_ONLY: u32 = 0o600;
