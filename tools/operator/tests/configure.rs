@@ -350,14 +350,49 @@ fn without_a_directory_the_registration_file_is_printed() {
 fn the_guides_set_what_configure_prints() {
     let output = configure(&[&COMPLETE[..], &["--homeserver-mode", "example.com"]].concat());
     let printed = text(&output.stdout);
-    for guide in ["announcing", "homeserver-mode"] {
+    for (guide, key) in [
+        ("announcing", "livekit_service_url"),
+        ("homeserver-mode", "livekit_service_url"),
+        ("cloudflare", "include_events"),
+        ("own-machine", "include_events"),
+    ] {
         let page = fs::read_to_string(workspace::root().unwrap().join(format!("docs/guides/{guide}.md"))).unwrap();
         let blocks = page.split("```yaml\n").skip(1).filter_map(|rest| rest.split("```").next());
         let keys = blocks.flat_map(str::lines).filter_map(|line| line.trim().trim_start_matches("- ").split_once(':'));
         let keys: Vec<_> = keys.map(|(key, _)| key).filter(|key| !key.contains(['{', '[', '"'])).collect();
-        assert!(keys.contains(&"livekit_service_url"), "{guide}: {keys:?}");
+        assert!(keys.contains(&key), "{guide}: {keys:?}");
         for key in keys {
             assert!(printed.contains(&format!("{key}:")), "{guide}: {key} isn't printed");
+        }
+    }
+}
+
+#[test]
+fn the_guides_deploy_what_their_commands_write() {
+    for guide in ["cloudflare", "livekit-cloud"] {
+        let page = fs::read_to_string(workspace::root().unwrap().join(format!("docs/guides/{guide}.md"))).unwrap();
+        let commands: Vec<_> = page
+            .split("```sh\n")
+            .skip(1)
+            .filter_map(|rest| rest.split("```").next())
+            .flat_map(|block| block.replace("\\\n", " ").lines().map(str::to_owned).collect::<Vec<_>>())
+            .map(|command| command.split_whitespace().collect::<Vec<_>>().join(" "))
+            .collect();
+        let directory = tempfile::tempdir().unwrap();
+        fs::write(directory.path().join("livekit-keys"), "APIthere: a-secret-that-is-there-and-long-enough").unwrap();
+        let arguments = commands.iter().find_map(|command| command.strip_prefix("cargo xtask configure ")).unwrap();
+
+        let mut command = Command::new(env!("CARGO_BIN_EXE_operator"));
+        command.arg("configure").args(arguments.split(' ')).args(["--placement", "smart"]);
+        let output = command.current_dir(&directory).stdin(Stdio::null()).output().unwrap();
+
+        assert!(output.status.success(), "{}", text(&output.stderr));
+        let said = text(&output.stdout);
+        let is_step = |line: &&str| line.starts_with("npx wrangler") || line.starts_with("cargo xtask doctor");
+        let steps: Vec<_> = said.lines().map(str::trim).filter(is_step).collect();
+        assert_eq!(steps.len(), 2, "{said}");
+        for step in steps {
+            assert!(commands.iter().any(|command| command == step), "{guide} has no `{step}`: {commands:#?}");
         }
     }
 }
