@@ -9,11 +9,35 @@ use std::{
     process::{Command, Output, Stdio},
 };
 
+use toml_edit::{DocumentMut, Value};
 use xtask::{tools::Tools, workspace};
 
 fn configure(arguments: &[&str]) -> Output {
     let mut command = Command::new(env!("CARGO_BIN_EXE_operator"));
+    for name in matrixrtc_edge::config::VARIABLES {
+        command.env_remove(name);
+    }
     command.arg("configure").args(arguments).stdin(Stdio::null()).output().expect("operator runs")
+}
+
+/// Writes a deployment to `directory`, and returns what is said.
+#[track_caller]
+fn write(directory: &Path, arguments: &[&str]) -> String {
+    let output = configure(&[&COMPLETE[..], arguments, &["--write", directory.to_str().unwrap()]].concat());
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    text(&output.stdout)
+}
+
+/// The pair of the secrets file in `directory`.
+fn pair(directory: &Path) -> (String, String) {
+    let file = fs::read_to_string(directory.join("secrets.production.json")).unwrap();
+    let secrets: serde_json::Value = serde_json::from_str(&file).unwrap();
+    let value = |name: &str| secrets[name].as_str().unwrap().to_owned();
+    (value("LIVEKIT_KEY"), value("LIVEKIT_SECRET"))
+}
+
+fn mode(file: &Path) -> u32 {
+    fs::metadata(file).unwrap().permissions().mode() & 0o777
 }
 
 fn text(bytes: &[u8]) -> String {
@@ -76,16 +100,184 @@ fn wrangler_takes_what_is_written() {
     let config = Path::new(directory).join("wrangler.production.toml");
     let bundle = Path::new(directory).join("bundle");
     let mut wrangler = tools.wrangler();
+    let secrets = Path::new(directory).join("secrets.production.json");
     wrangler.args(["deploy", "--dry-run", "--outdir"]).arg(bundle).arg("-c").arg(&config);
+    wrangler.arg("--secrets-file").arg(&secrets);
     let dry_run = wrangler.stdin(Stdio::null()).output().unwrap();
     let said = text(&dry_run.stdout) + &text(&dry_run.stderr);
     assert!(dry_run.status.success(), "{said}");
     assert!(said.contains("LIVEKIT_URL (\"wss://sfu.example.com\")") && said.contains("ROOMS"), "{said}");
     assert!(!said.contains("WARNING"), "{said}");
-    let steps = text(&output.stdout);
     for secret in ["LIVEKIT_KEY", "LIVEKIT_SECRET"] {
-        assert!(steps.contains(&format!("npx wrangler secret put {secret} -c {}", config.display())), "{steps}");
+        assert!(said.contains(&format!("env.{secret} (\"(hidden)\")")), "{said}");
     }
+    let deploy = format!("npx wrangler deploy -c {} --secrets-file {}\n", config.display(), secrets.display());
+    let steps = text(&output.stdout);
+    assert!(steps.contains(&deploy), "{steps}");
+}
+
+#[test]
+fn what_the_edge_needs_is_in_the_repository_and_in_what_is_written() {
+    let root = workspace::root().unwrap();
+    let directory = tempfile::tempdir().unwrap();
+    write(directory.path(), &[]);
+
+    for file in [root.join("wrangler.toml"), directory.path().join("wrangler.production.toml")] {
+        let config: DocumentMut = fs::read_to_string(&file).unwrap().parse().unwrap();
+        let file = file.display();
+        let flags: Vec<_> =
+            config["compatibility_flags"].as_array().unwrap().iter().filter_map(Value::as_str).collect();
+        assert_eq!(flags, ["global_fetch_strictly_public"], "{file}");
+        let observability = &config["observability"];
+        assert_eq!(observability["enabled"].as_bool(), Some(true), "logs, {file}");
+        assert_eq!(observability["redact_query_string"].as_bool(), Some(true), "{file}");
+        assert_eq!(observability["traces"]["enabled"].as_bool(), Some(false), "{file}");
+        assert_eq!(config["workers_dev"].as_bool(), Some(false), "{file}");
+        assert_eq!(config["preview_urls"].as_bool(), Some(false), "{file}");
+        let limits = config["ratelimits"].as_array_of_tables().unwrap();
+        let ids: Vec<_> = limits.iter().map(|limit| limit["namespace_id"].as_str().unwrap()).collect();
+        assert!(ids.iter().all(|id| id.len() == 9) && ids[0] != ids[1], "{ids:?}, {file}");
+    }
+}
+
+#[test]
+fn ids_of_rate_limits_are_those_of_the_deployment() {
+    let ids = |arguments: &[&str]| {
+        let printed = text(&configure(arguments).stdout);
+        let ids = printed.lines().filter(|line| line.starts_with("namespace_id")).map(str::to_owned);
+        ids.collect::<Vec<_>>()
+    };
+    let other = COMPLETE.map(|argument| if argument == COMPLETE[1] { "rtc.example.com/other" } else { argument });
+    assert_eq!(ids(&COMPLETE).len(), 2);
+    assert_eq!(ids(&COMPLETE), ids(&COMPLETE), "another id with each run");
+    assert!(ids(&COMPLETE).iter().all(|id| !ids(&other).contains(id)), "two deployments count together");
+}
+
+#[test]
+fn the_worker_is_placed_beside_the_sfu_or_where_cloudflare_chooses() {
+    for (placement, written) in [
+        (["--placement", "sfu"], "[placement]\nhostname = \"sfu.example.com\"\n"),
+        (["--placement", "smart"], "[placement]\nmode = \"smart\"\n"),
+    ] {
+        let output = configure(&[&COMPLETE[..COMPLETE.len() - 2], &placement].concat());
+        let printed = text(&output.stdout);
+        assert!(printed.contains(written), "{printed}");
+    }
+}
+
+#[test]
+fn a_new_pair_is_in_both_files_for_their_owner_only_and_kept() {
+    let directory = tempfile::tempdir().unwrap();
+    let said = write(directory.path(), &[]);
+
+    let (key, secret) = pair(directory.path());
+    assert!(key.starts_with("API") && key.len() == 15 && secret.len() >= 32, "another form than LiveKit's");
+    assert!(!said.contains(&secret), "the secret is shown");
+    let fragment = directory.path().join("livekit-fragment.yaml");
+    let sfu: serde_yaml_ng::Value = serde_yaml_ng::from_str(&fs::read_to_string(&fragment).unwrap()).unwrap();
+    assert!(
+        sfu["keys"][&key] == secret.as_str() && sfu["webhook"]["api_key"] == key.as_str(),
+        "another pair for the SFU"
+    );
+    let ignored = fs::read_to_string(workspace::root().unwrap().join(".gitignore")).unwrap();
+    for file in ["livekit-fragment.yaml", "secrets.production.json"] {
+        assert_eq!(mode(&directory.path().join(file)), 0o600, "{file}");
+        assert!(ignored.lines().any(|line| line == file), "git doesn't ignore {file}");
+    }
+
+    write(directory.path(), &[]);
+    assert!(pair(directory.path()) == (key, secret), "another pair in the second run");
+}
+
+#[test]
+fn a_pair_that_is_there_is_taken_from_a_file_or_the_environment() {
+    let sources = tempfile::tempdir().unwrap();
+    let keys = sources.path().join("keys.yaml");
+    fs::write(&keys, "APIthere: a-secret-that-is-there-and-long-enough\nother: x\n").unwrap();
+
+    let from_file = sources.path().join("file");
+    write(&from_file, &["--sfu-keys", keys.to_str().unwrap()]);
+    assert!(pair(&from_file) == (String::from("APIthere"), String::from("a-secret-that-is-there-and-long-enough")));
+
+    let from_environment = sources.path().join("environment");
+    let mut command = Command::new(env!("CARGO_BIN_EXE_operator"));
+    command.arg("configure").args(COMPLETE).args(["--sfu-key", "APImine", "--write"]).arg(&from_environment);
+    let output = command.env("LIVEKIT_SECRET", "nobody-may-see").stdin(Stdio::null()).output().unwrap();
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    assert!(pair(&from_environment) == (String::from("APImine"), String::from("nobody-may-see")));
+    let said = text(&output.stdout);
+    assert!(!said.contains("nobody") && said.contains("fewer than 32 characters"), "{said}");
+}
+
+#[test]
+fn a_secrets_file_with_another_pair_is_never_lost() {
+    let directory = tempfile::tempdir().unwrap();
+    write(directory.path(), &[]);
+    let (before, keys) = (pair(directory.path()), directory.path().join("keys.yaml"));
+    fs::write(&keys, "APIthere: nobody-may-see\n").unwrap();
+    let path = directory.path().to_str().unwrap();
+
+    let other = configure(&[&COMPLETE[..], &["--sfu-keys", keys.to_str().unwrap(), "--write", path]].concat());
+
+    let error = text(&other.stderr);
+    assert!(!other.status.success() && error.contains("the secrets file has another LIVEKIT_KEY"), "{error}");
+    assert!(!error.contains("nobody") && pair(directory.path()) == before, "another pair than before");
+}
+
+#[test]
+fn half_a_pair_is_an_error() {
+    let directory = tempfile::tempdir().unwrap();
+    let arguments = ["--sfu-key", "APImine", "--write", directory.path().to_str().unwrap()];
+    let output = configure(&[&COMPLETE[..], &arguments].concat());
+    let error = text(&output.stderr);
+    assert!(!output.status.success() && error.contains("no secret: set LIVEKIT_SECRET"), "{error}");
+    assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 0);
+}
+
+#[test]
+fn what_is_printed_has_no_secret_and_nothing_that_livekit_takes_for_one() {
+    let printed = text(&configure(&[&COMPLETE[..], &["--homeserver-mode", "example.com"]].concat()).stdout);
+    let blocks: Vec<_> = printed.split("── ").collect();
+    let block = |name: &str| {
+        let block = blocks.iter().find(|block| block.starts_with(name)).unwrap();
+        let yaml = block.split_once("\n\n").unwrap().1;
+        serde_yaml_ng::from_str::<serde_yaml_ng::Value>(yaml.split("\nNo secret").next().unwrap()).unwrap()
+    };
+    // LiveKit refuses to start without keys and api_key, and Synapse without the tokens.
+    let sfu = block("livekit-fragment.yaml");
+    assert!(
+        sfu.get("keys").is_none() && sfu["webhook"].get("api_key").is_none() && sfu["webhook"]["urls"].is_sequence()
+    );
+    let registration = block("matrixrtc-registration.yaml");
+    assert!(registration.get("as_token").is_none() && registration.get("hs_token").is_none());
+
+    let mine = text(&configure(&[&COMPLETE[..], &["--sfu-key", "APImine"]].concat()).stdout);
+    assert!(mine.contains("  api_key: \"APImine\"\n"), "{mine}");
+}
+
+#[test]
+fn livekit_cloud_has_a_console_in_place_of_a_file() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().to_str().unwrap();
+    let cloud: Vec<_> = COMPLETE[..COMPLETE.len() - 2]
+        .iter()
+        .map(|argument| if argument.starts_with("wss:") { "wss://calls-abcdefgh.livekit.cloud" } else { argument })
+        .collect();
+
+    let without_keys = configure(&[&cloud[..], &["--write", path]].concat());
+    let error = text(&without_keys.stderr);
+    assert!(!without_keys.status.success() && error.contains("LiveKit Cloud makes API key and secret"), "{error}");
+
+    let keys = directory.path().join("keys");
+    fs::write(&keys, "APIcloud: a-secret-of-the-console-that-is-long-enough").unwrap();
+    let output = configure(&[&cloud[..], &["--sfu-keys", keys.to_str().unwrap(), "--write", path]].concat());
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    let said = text(&output.stdout);
+    let webhook = "the URL https://rtc.example.com/livekit/jwt/sfu_webhook, signed with APIcloud";
+    assert!(said.contains(webhook) && said.contains("LiveKit Cloud answers in many places"), "{said}");
+    assert!(!directory.path().join("livekit-fragment.yaml").exists());
+    let wrangler = fs::read_to_string(directory.path().join("wrangler.production.toml")).unwrap();
+    assert!(wrangler.contains("[placement]\nmode = \"smart\""), "{wrangler}");
 }
 
 #[test]
@@ -120,7 +312,8 @@ fn the_registration_file_is_for_its_owner_only_and_keeps_its_tokens() {
     for token in ["as_token", "hs_token"] {
         let value = registration[token].as_str().unwrap();
         assert!(value.len() == 64 && !steps.contains(value), "{token} is short, or shown");
-        assert!(steps.contains(&format!("npx wrangler secret put LIVEKIT_{} ", token.to_uppercase())), "{steps}");
+        let secrets = fs::read_to_string(directory.path().join("secrets.production.json")).unwrap();
+        assert!(secrets.contains(&format!("\"LIVEKIT_{}\": \"{value}\"", token.to_uppercase())), "{token}");
     }
     assert!(steps.contains("doctor https://rtc.example.com/livekit/jwt --server-name example.com"), "{steps}");
     let wrangler = fs::read_to_string(directory.path().join("wrangler.production.toml")).unwrap();
@@ -129,6 +322,10 @@ fn the_registration_file_is_for_its_owner_only_and_keeps_its_tokens() {
     let again = configure(&arguments);
     assert!(again.status.success(), "{}", text(&again.stderr));
     assert!(fs::read_to_string(&file).unwrap() == written, "the tokens are others now");
+
+    fs::remove_file(&file).unwrap();
+    assert!(configure(&arguments).status.success());
+    assert!(fs::read_to_string(&file).unwrap() == written, "other tokens than in the secrets file");
 
     fs::write(&file, "mine").unwrap();
     let refused = configure(&arguments);
@@ -153,19 +350,55 @@ fn without_a_directory_the_registration_file_is_printed() {
 fn the_guides_set_what_configure_prints() {
     let output = configure(&[&COMPLETE[..], &["--homeserver-mode", "example.com"]].concat());
     let printed = text(&output.stdout);
-    for guide in ["announcing", "homeserver-mode"] {
+    for (guide, key) in [
+        ("announcing", "livekit_service_url"),
+        ("homeserver-mode", "livekit_service_url"),
+        ("cloudflare", "include_events"),
+        ("own-machine", "include_events"),
+    ] {
         let page = fs::read_to_string(workspace::root().unwrap().join(format!("docs/guides/{guide}.md"))).unwrap();
         let blocks = page.split("```yaml\n").skip(1).filter_map(|rest| rest.split("```").next());
         let keys = blocks.flat_map(str::lines).filter_map(|line| line.trim().trim_start_matches("- ").split_once(':'));
         let keys: Vec<_> = keys.map(|(key, _)| key).filter(|key| !key.contains(['{', '[', '"'])).collect();
-        assert!(keys.contains(&"livekit_service_url"), "{guide}: {keys:?}");
+        assert!(keys.contains(&key), "{guide}: {keys:?}");
         for key in keys {
             assert!(printed.contains(&format!("{key}:")), "{guide}: {key} isn't printed");
         }
     }
 }
 
-const COMPLETE: [&str; 8] = [
+#[test]
+fn the_guides_deploy_what_their_commands_write() {
+    for guide in ["cloudflare", "livekit-cloud"] {
+        let page = fs::read_to_string(workspace::root().unwrap().join(format!("docs/guides/{guide}.md"))).unwrap();
+        let commands: Vec<_> = page
+            .split("```sh\n")
+            .skip(1)
+            .filter_map(|rest| rest.split("```").next())
+            .flat_map(|block| block.replace("\\\n", " ").lines().map(str::to_owned).collect::<Vec<_>>())
+            .map(|command| command.split_whitespace().collect::<Vec<_>>().join(" "))
+            .collect();
+        let directory = tempfile::tempdir().unwrap();
+        fs::write(directory.path().join("livekit-keys"), "APIthere: a-secret-that-is-there-and-long-enough").unwrap();
+        let arguments = commands.iter().find_map(|command| command.strip_prefix("cargo xtask configure ")).unwrap();
+
+        let mut command = Command::new(env!("CARGO_BIN_EXE_operator"));
+        command.arg("configure").args(arguments.split(' ')).args(["--placement", "smart"]);
+        let output = command.current_dir(&directory).stdin(Stdio::null()).output().unwrap();
+
+        assert!(output.status.success(), "{}", text(&output.stderr));
+        let said = text(&output.stdout);
+        let is_step = |line: &&str| line.starts_with("npx wrangler") || line.starts_with("cargo xtask doctor");
+        let steps: Vec<_> = said.lines().map(str::trim).filter(is_step).collect();
+        assert_eq!(steps.len(), 2, "{said}");
+        for step in steps {
+            assert!(commands.iter().any(|command| command == step), "{guide} has no `{step}`: {commands:#?}");
+        }
+    }
+}
+
+/// The placement is given, so that no SFU is looked for.
+const COMPLETE: [&str; 10] = [
     "--route",
     "rtc.example.com/livekit/jwt",
     "--zone",
@@ -174,4 +407,6 @@ const COMPLETE: [&str; 8] = [
     "wss://sfu.example.com",
     "--homeserver",
     "example.com,example.org",
+    "--placement",
+    "sfu",
 ];

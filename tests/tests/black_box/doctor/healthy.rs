@@ -1,4 +1,7 @@
+use std::sync::{Arc, Mutex};
+
 use black_box::TestSetup;
+use hyper::header::{CONTENT_TYPE, USER_AGENT};
 use operator::doctor::{Status, Watcher, examine};
 use std::time::Duration;
 
@@ -44,8 +47,15 @@ async fn srv_records_lead_to_the_federation_api() {
 
     let report = world.examine().await;
 
-    let found = World::finding(&report, "federation-discovery");
-    assert!(found.outcome.status == Status::Ok && found.outcome.seen.contains("SRV record"), "{found:?}");
+    World::assert_finding(&report, "federation-discovery", Status::Warning, "works at home, not on Cloudflare");
+    let found = &World::finding(&report, "federation-discovery").outcome;
+    assert!(found.seen.contains("SRV record"), "{found:?}");
+    for remedy in [
+        r#"{"m.server": "target.example.net:4433"} at https://example.net/.well-known/matrix/server"#,
+        "LIVEKIT_FEDERATION_URL_OVERRIDES=example.net=https://target.example.net:4433",
+    ] {
+        assert!(found.change.as_ref().unwrap().contains(remedy), "{found:?}");
+    }
     assert_eq!(World::finding(&report, "open-id").outcome.status, Status::Ok, "{:#?}", report.findings);
 }
 
@@ -104,4 +114,28 @@ async fn whoever_waits_is_told_for_what() {
 
     World::assert_problem(&report, "healthz", "no response within 10 s");
     assert!(notes.0.iter().all(|(title, _)| title == "service: /healthz") && notes.0.len() >= 2, "{:?}", notes.0);
+}
+
+#[tokio::test]
+async fn requests_are_those_of_the_parts_for_which_the_doctor_stands_in() {
+    let world = World::new().await;
+    let seen: Arc<Mutex<Vec<_>>> = Arc::default();
+    let recorded = seen.clone();
+    world.proxy.meddle(move |request, reply| {
+        let agent = request.header(USER_AGENT).to_owned();
+        recorded.lock().unwrap().push((request.path.clone(), agent, request.header(CONTENT_TYPE).to_owned()));
+        reply
+    });
+
+    World::assert_well(&world.examine().await);
+
+    let seen = seen.lock().unwrap();
+    let (webhooks, others): (Vec<_>, Vec<_>) = seen.iter().partition(|(path, ..)| path.ends_with("/sfu_webhook"));
+    assert!(!others.is_empty() && !webhooks.is_empty());
+    let service = concat!("matrixrtc-edge/", env!("CARGO_PKG_VERSION"));
+    assert!(others.iter().all(|(_, agent, _)| agent == service), "{others:?}");
+    let livekit = |(_, agent, kind): &&(String, String, String)| {
+        agent == "Go-http-client/1.1" && kind == "application/webhook+json"
+    };
+    assert!(webhooks.iter().all(livekit), "{webhooks:?}");
 }

@@ -2,10 +2,12 @@
 //! problem.
 
 mod announcements;
+mod cloudflare;
 mod configured;
 mod healthy;
 mod homeserver;
 mod homeserver_mode;
+mod livekit_cloud;
 mod service;
 mod sfu;
 mod webhooks;

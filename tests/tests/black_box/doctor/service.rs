@@ -312,13 +312,14 @@ async fn assert_certificate(world: &World, cause: &str) {
 }
 
 /// Checks that need the service, in order.
-const AFTER_ADDRESS: [&str; 8] = [
+const AFTER_ADDRESS: [&str; 9] = [
     "service-certificate",
     "healthz",
     "endpoints",
     "slashes",
     "preflight",
     "cors-on-errors",
+    "webhook-passes",
     "webhook",
     "forged-webhook",
 ];

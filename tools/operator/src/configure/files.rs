@@ -1,74 +1,99 @@
-//! Files of a plan: fragments to print, or whole files to write where the rest is known.
+//! Files of a plan: to print, without secrets, or to write.
+//!
+//! # How it works
+//!
+//! - Secrets are in files that only their owner can read, and never printed.
+//! - A file that exists with other content is never overwritten, and then no other is written either. The exception is
+//!   the secrets file, which is completed: its values are in the new content.
 
 use std::{
     fmt,
-    fs::{self, OpenOptions},
-    io::Write,
-    os::unix::fs::OpenOptionsExt,
+    fs::{self, OpenOptions, Permissions},
+    io::{self, Write},
+    os::unix::fs::{OpenOptionsExt, PermissionsExt},
     path::{Path, PathBuf},
 };
 
 use anyhow::{Context, Result, bail};
-use toml_edit::{Array, DocumentMut, Item, Table, value};
 
 use crate::configure::homeserver::{self, HOMESERVER};
-use crate::configure::homeserver_mode::{REGISTRATION, quoted};
-use crate::configure::plan::{Plan, SECRETS};
+use crate::configure::homeserver_mode::{self, REGISTRATION};
+use crate::configure::plan::Plan;
+use crate::configure::secrets::{SECRETS_FILE, Secrets, SecretsFile};
+use crate::configure::{livekit, wrangler};
 use crate::doctor::announcement;
 
 /// Files with their content.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct Files(Vec<File>);
 
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 struct File {
     name: &'static str,
     /// Use of the file, for the operator.
-    purpose: String,
+    purpose: &'static str,
     content: String,
-    /// Whether it contains secrets.
-    secret: bool,
+    access: Access,
+}
+
+/// Rule for a file.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Access {
+    /// Everybody may read it.
+    Public,
+    /// It contains secrets, and is for its owner.
+    Owner,
+    /// Likewise, and its content completes that of a file that exists.
+    OwnerCompleted,
 }
 
 impl Files {
-    /// Renders fragments to add to existing files.
-    #[must_use]
-    pub fn to_print(plan: &Plan) -> Self {
-        let mut wrangler = DocumentMut::new();
-        configure(&mut wrangler, plan);
-        let purpose = "routes before the first [section], and [vars] anywhere";
-        Self::of(File::new("wrangler.toml", purpose, wrangler.to_string()), plan)
-    }
-
-    /// Renders files for `directory`. Wrangler's configuration is complete: that of the repository at `root`, with
-    /// the plan's values.
+    /// Renders files without secrets. Wrangler's configuration is that of the repository at `root`, with the plan's
+    /// values.
     ///
     /// # Errors
     ///
-    /// The repository's configuration can't be read, or the directory can't be created.
-    pub fn for_directory(plan: &Plan, root: &Path, directory: &Path) -> Result<Self> {
-        fs::create_dir_all(directory).with_context(|| format!("can't create {}", directory.display()))?;
-        let template = root.join("wrangler.toml");
-        let text = fs::read_to_string(&template).with_context(|| format!("can't read {}", template.display()))?;
-        let mut wrangler: DocumentMut = text.parse().with_context(|| format!("can't read {}", template.display()))?;
-        // The trailing comment describes variables to add to the template itself.
-        wrangler.set_trailing("");
-        configure(&mut wrangler, plan);
-        let root = root.canonicalize().with_context(|| format!("can't find {}", root.display()))?;
-        if directory.canonicalize().with_context(|| format!("can't find {}", directory.display()))? != root {
-            make_paths_absolute(&mut wrangler, &root);
-        }
-        Ok(Self::of(File::new(WRANGLER, "for `wrangler … -c`", wrangler.to_string()), plan))
+    /// The repository's configuration can't be read.
+    pub fn to_print(plan: &Plan, root: &Path) -> Result<Self> {
+        Ok(Self::of(plan, None, wrangler::render(plan, root, None)?))
     }
 
-    fn of(wrangler: File, plan: &Plan) -> Self {
+    /// Renders files for `directory`, with `secrets`, which complete those of the secrets file in `there`.
+    ///
+    /// # Errors
+    ///
+    /// The repository's configuration can't be read, the directory can't be created, or the secrets file has other
+    /// secrets.
+    pub fn for_directory(
+        plan: &Plan,
+        secrets: &Secrets,
+        there: SecretsFile,
+        root: &Path,
+        directory: &Path,
+    ) -> Result<Self> {
+        fs::create_dir_all(directory).with_context(|| format!("can't create {}", directory.display()))?;
+        let content = there.with(secrets).with_context(|| in_directory(directory, SECRETS_FILE))?;
+        let mut files = Self::of(plan, Some(secrets), wrangler::render(plan, root, Some(directory))?);
+        let purpose = "for `wrangler deploy --secrets-file`";
+        files.0.push(File { name: SECRETS_FILE, purpose, content, access: Access::OwnerCompleted });
+        Ok(files)
+    }
+
+    fn of(plan: &Plan, secrets: Option<&Secrets>, wrangler: String) -> Self {
+        let access = if secrets.is_some() { Access::Owner } else { Access::Public };
+        let mut files = vec![File::new(WRANGLER, "in the repository, for `wrangler … -c`", wrangler)];
+        if !plan.is_on_livekit_cloud() {
+            let content = livekit::fragment(plan, secrets.map(|secrets| &secrets.pair));
+            files.push(File { access, ..File::new(LIVEKIT, "for the SFU's configuration", content) });
+        }
+        files.push(well_known(plan));
         let purpose = "to be added to Synapse's homeserver.yaml; for other homeservers see docs/guides/announcing.md";
-        let homeserver = File::new(HOMESERVER, purpose, homeserver::fragment(plan));
-        let mut files = vec![wrangler, livekit(plan), well_known(plan), homeserver];
-        if let Some(mode) = plan.homeserver_mode() {
+        files.push(File::new(HOMESERVER, purpose, homeserver::fragment(plan)));
+        if let Some(server_name) = plan.homeserver_mode() {
+            let tokens = secrets.and_then(|secrets| secrets.tokens.as_ref());
+            let content = homeserver_mode::registration(server_name, plan.service_url(), tokens);
             let purpose = "for the homeserver; keep it secret";
-            let registration = File::new(REGISTRATION, purpose, mode.registration(plan.service_url()));
-            files.push(File { secret: true, ..registration });
+            files.push(File { access, ..File::new(REGISTRATION, purpose, content) });
         }
         Self(files)
     }
@@ -82,14 +107,20 @@ impl Files {
         let paths: Vec<_> = self.0.iter().map(|file| directory.join(file.name)).collect();
         let mut missing = Vec::new();
         for (file, path) in self.0.iter().zip(&paths) {
-            if !path.exists() {
-                missing.push((file, path));
-            } else if !fs::read(path).is_ok_and(|there| there == file.content.as_bytes()) {
+            let is_same = fs::read(path).is_ok_and(|there| there == file.content.as_bytes());
+            if path.exists() && !is_same && file.access != Access::OwnerCompleted {
                 bail!("{} exists with other content: move it away first", path.display());
+            }
+            if !is_same {
+                missing.push((file, path));
             }
         }
         for (file, path) in missing {
             file.write(path).with_context(|| format!("can't write {}", path.display()))?;
+        }
+        for (_, path) in self.0.iter().zip(&paths).filter(|(file, _)| file.access != Access::Public) {
+            let closed = fs::set_permissions(path, Permissions::from_mode(OWNER_ONLY));
+            closed.with_context(|| format!("can't close {} to others", path.display()))?;
         }
         Ok(paths)
     }
@@ -102,64 +133,39 @@ impl Files {
 }
 
 impl File {
-    fn new(name: &'static str, purpose: &str, content: String) -> Self {
-        Self { name, purpose: purpose.to_owned(), content, secret: false }
+    fn new(name: &'static str, purpose: &'static str, content: String) -> Self {
+        Self { name, purpose, content, access: Access::Public }
     }
 
-    /// Creates the file. Only its owner can read a file with secrets.
-    fn write(&self, path: &Path) -> std::io::Result<()> {
-        let mode = if self.secret { 0o600 } else { 0o666 };
-        OpenOptions::new().write(true).create_new(true).mode(mode).open(path)?.write_all(self.content.as_bytes())
+    /// Creates the file, or replaces the one that it completes as a whole.
+    fn write(&self, path: &Path) -> io::Result<()> {
+        let create = |path: &Path, mode: u32| {
+            let mut file = OpenOptions::new().write(true).create_new(true).mode(mode).open(path)?;
+            file.write_all(self.content.as_bytes())?;
+            file.sync_all()
+        };
+        match self.access {
+            Access::Public => create(path, 0o666),
+            Access::Owner => create(path, OWNER_ONLY),
+            Access::OwnerCompleted => {
+                let new = path.with_extension("json.new");
+                create(&new, OWNER_ONLY)?;
+                fs::rename(&new, path)
+            }
+        }
     }
 }
 
+/// Leaves out the content of files with secrets.
 impl fmt::Display for Files {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (n, File { name, purpose, content, .. }) in self.0.iter().enumerate() {
+        for (n, File { name, purpose, content, access }) in self.0.iter().enumerate() {
+            let content = if *access == Access::Public { content } else { "(secret)\n" };
             let separator = if n == 0 { "" } else { "\n" };
             write!(f, "{separator}── {name}: {purpose}\n\n{content}")?;
         }
         Ok(())
     }
-}
-
-/// Adds the plan's routes and variables.
-fn configure(wrangler: &mut DocumentMut, plan: &Plan) {
-    let mut routes = Array::new();
-    routes.push(plan.route().wrangler_route());
-    wrangler["routes"] = value(routes);
-    let vars = wrangler.entry("vars").or_insert(Item::Table(Table::new()));
-    for (variable, text) in plan.vars() {
-        vars[variable] = value(text);
-    }
-}
-
-/// Makes paths absolute, for a configuration outside of the repository at `root`.
-fn make_paths_absolute(wrangler: &mut DocumentMut, root: &Path) {
-    let absolute = |path: &str| value(root.join(path).display().to_string());
-    if let Some(main) = wrangler.get("main").and_then(Item::as_str) {
-        wrangler["main"] = absolute(main);
-    }
-    if wrangler.contains_key("build") {
-        wrangler["build"]["cwd"] = value(root.display().to_string());
-        if let Some(build) = wrangler["build"].as_table_mut() {
-            build.remove("watch_dir");
-        }
-    }
-}
-
-fn livekit(plan: &Plan) -> File {
-    let [key, secret] = SECRETS;
-    let key = quoted(plan.sfu_key().unwrap_or(&format!("the same as {key}")));
-    let secret = quoted(&format!("the same as {secret}"));
-    let url = quoted(&plan.service_url().at("/sfu_webhook"));
-    let content = format!(
-        "keys:\n  {key}: {secret}\n\nroom:\n  auto_create: false\n\nwebhook:\n  api_key: {key}\n  urls:\n    - {url}\n  \
-         # Half of the requests, with LiveKit 1.13.5 or newer; earlier versions may refuse these lines.\n  \
-         filter_params:\n    include_events:\n{EVENTS}"
-    );
-    let purpose = "for the SFU's configuration; `livekit-server generate-keys` makes a key and a secret";
-    File::new(LIVEKIT, purpose, content)
 }
 
 fn well_known(plan: &Plan) -> File {
@@ -172,12 +178,11 @@ fn well_known(plan: &Plan) -> File {
 
 /// Path of a file as the user can type it in the present directory.
 pub(super) fn in_directory(directory: &Path, file: &str) -> String {
-    directory.join(file).display().to_string()
+    let path = directory.join(file);
+    path.strip_prefix(".").unwrap_or(&path).display().to_string()
 }
 
-/// Webhooks that the service needs.
-const EVENTS: &str = "      - participant_joined\n      - participant_left\n      - participant_connection_aborted\n      \
-                      - room_finished\n";
+const OWNER_ONLY: u32 = 0o600;
 /// Complete configuration of wrangler.
 pub(super) const WRANGLER: &str = "wrangler.production.toml";
 /// Fragment of the SFU's configuration.

@@ -6,13 +6,6 @@ use crate::doctor::ServiceUrl;
 use anyhow::{Result, anyhow};
 use matrixrtc_edge::matrix::ids::server_name::ServerName;
 
-/// Homeserver with the service as an application service.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct HomeserverMode {
-    server_name: ServerName,
-    tokens: Tokens,
-}
-
 /// Tokens of a registration file. Their `Debug` output doesn't show them.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Tokens {
@@ -20,33 +13,23 @@ pub struct Tokens {
     hs_token: String,
 }
 
-impl HomeserverMode {
-    /// Homeserver mode with this homeserver, authenticated by these tokens.
-    #[must_use]
-    pub fn new(server_name: ServerName, tokens: Tokens) -> Self {
-        Self { server_name, tokens }
-    }
-
-    /// Name of the homeserver.
-    #[must_use]
-    pub fn server_name(&self) -> &ServerName {
-        &self.server_name
-    }
-
-    /// Renders the registration file for a service at `service`.
-    pub(super) fn registration(&self, service: &ServiceUrl) -> String {
-        let Tokens { as_token, hs_token } = &self.tokens;
-        let users = quoted(&format!("@.*:{}", escaped(self.server_name.as_str())));
-        format!(
-            "id: matrixrtc\n{AS_TOKEN}{}\n{HS_TOKEN}{}\nsender_localpart: _matrixrtc\nurl: null\nnamespaces:\n  users:\n    - exclusive: \
-             false\n      regex: {users}\n  aliases: []\n  rooms: []\nio.element.msc4502.scopes:\n  - \
-             \"urn:matrix:client:io.element.msc4502:rooms:is_joined\"\nio.element.msc4512.proxy_prefix: \
-             rtc/livekit\nio.element.msc4512.proxy_url: {}\nrate_limited: false\n",
-            quoted(as_token),
-            quoted(hs_token),
-            quoted(service.as_str())
-        )
-    }
+/// Renders the registration file of the homeserver `server_name` for a service at `service`, or without tokens for
+/// printing: the homeserver refuses it as it is then.
+pub(super) fn registration(server_name: &ServerName, service: &ServiceUrl, tokens: Option<&Tokens>) -> String {
+    let tokens = match tokens {
+        Some(tokens) => {
+            format!("{AS_TOKEN}{}\n{HS_TOKEN}{}\n", quoted(&tokens.as_token), quoted(&tokens.hs_token))
+        }
+        None => format!("# {AS_TOKEN}a token, which --write makes\n# {HS_TOKEN}another one\n"),
+    };
+    let users = quoted(&format!("@.*:{}", escaped(server_name.as_str())));
+    format!(
+        "id: matrixrtc\n{tokens}sender_localpart: _matrixrtc\nurl: null\nnamespaces:\n  users:\n    - exclusive: \
+         false\n      regex: {users}\n  aliases: []\n  rooms: []\nio.element.msc4502.scopes:\n  - \
+         \"urn:matrix:client:io.element.msc4502:rooms:is_joined\"\nio.element.msc4512.proxy_prefix: \
+         rtc/livekit\nio.element.msc4512.proxy_url: {}\nrate_limited: false\n",
+        quoted(service.as_str())
+    )
 }
 
 impl Tokens {
@@ -59,16 +42,33 @@ impl Tokens {
         Ok(Self { as_token: token()?, hs_token: token()? })
     }
 
+    /// Tokens of this form, as [`Self::generate`] makes them; `None` for others.
+    pub(super) fn new(as_token: &str, hs_token: &str) -> Option<Self> {
+        let is_ours =
+            |token: &str| token.len() == 2 * TOKEN_BYTES && token.bytes().all(|byte| byte.is_ascii_hexdigit());
+        let tokens = Self { as_token: as_token.to_owned(), hs_token: hs_token.to_owned() };
+        (is_ours(as_token) && is_ours(hs_token)).then_some(tokens)
+    }
+
+    /// Token of the service.
+    pub(super) fn as_token(&self) -> &str {
+        &self.as_token
+    }
+
+    /// Token of the homeserver.
+    pub(super) fn hs_token(&self) -> &str {
+        &self.hs_token
+    }
+
     /// Reads the tokens of a registration file that was rendered here with [`Self::generate`]d ones; `None` for any
     /// other file.
     #[must_use]
     pub fn read(registration: &str) -> Option<Self> {
         let value = |key: &str| {
             let text = registration.lines().find_map(|line| line.strip_prefix(key))?;
-            let token: String = serde_json::from_str(text).ok()?;
-            (token.len() == 2 * TOKEN_BYTES && token.bytes().all(|byte| byte.is_ascii_hexdigit())).then_some(token)
+            serde_json::from_str::<String>(text).ok()
         };
-        Some(Self { as_token: value(AS_TOKEN)?, hs_token: value(HS_TOKEN)? })
+        Self::new(&value(AS_TOKEN)?, &value(HS_TOKEN)?)
     }
 }
 
@@ -111,7 +111,7 @@ mod tests {
 
     fn registration(server_name: &str, tokens: &Tokens) -> String {
         let service = ServiceUrl::parse("https://rtc.example.com/livekit/jwt").unwrap();
-        HomeserverMode::new(ServerName::parse(server_name).unwrap(), tokens.clone()).registration(&service)
+        super::registration(&ServerName::parse(server_name).unwrap(), &service, Some(tokens))
     }
 
     #[test]

@@ -4,14 +4,15 @@
 //!
 //! - [`Options`] is the command line. On a terminal it prompts for missing values; elsewhere they are an error.
 //! - A [`Plan`] is a complete deployment, each of its values checked by the worker's own parser.
-//! - [`Files`] renders a plan: as fragments to print, or as files to write. Files that exist with other content are
-//!   never overwritten, and the tokens of a registration file written before are kept.
-//! - `steps` lists the commands that remain. Secrets are put by `wrangler secret put`; no output has them but the
-//!   registration file.
+//! - [`Files`] renders a plan: to print, without secrets, or as files to write. Files that exist with other content are
+//!   never overwritten.
+//! - [`Secrets`] are given (a file, the environment), or those that were written before, or new: in this order. Only
+//!   files of their owner's have them, never the output.
+//! - `steps` lists the commands that remain.
 //! - With `--well-known` or `--server-name`, the present announcement is judged by the doctor's check.
 
 use std::{
-    fs,
+    env, fs,
     io::{self, BufRead, IsTerminal, Write},
     path::{Path, PathBuf},
 };
@@ -24,20 +25,30 @@ use crate::doctor::{Finding, Trust, announcement};
 
 pub use files::Files;
 use homeserver_mode::REGISTRATION;
-pub use homeserver_mode::{HomeserverMode, Tokens};
+pub use homeserver_mode::Tokens;
+pub use key_pair::KeyPair;
+pub use placement::{Placement, Wish};
 pub use plan::Plan;
 pub use route::Route;
+use secrets::{KEY, SECRET, SECRETS_FILE};
+pub use secrets::{Secrets, SecretsFile};
 
 mod files;
 mod homeserver;
 mod homeserver_mode;
+mod key_pair;
+mod livekit;
+mod placement;
 mod plan;
 mod route;
+mod secrets;
 mod steps;
+mod wrangler;
 
 /// Print, or write, the configuration files of a deployment: wrangler's, the SFU's, and the homeserver's announcement
 ///
-/// Prompts for values that aren't given, if it runs on a terminal.
+/// Prompts for values that aren't given, if it runs on a terminal. Secrets are only written to files (--write), which
+/// only their owner can read, and never printed.
 #[derive(Debug, Default, Args)]
 pub struct Options {
     /// Host name for the service alone, which Cloudflare creates, e.g. matrix-rtc.example.com
@@ -58,13 +69,22 @@ pub struct Options {
     /// Location of the rooms' objects, which should be near the SFU (weur, eeur, wnam, enam, sam, apac, oc, afr, me)
     #[arg(long, value_name = "HINT", value_parser = plan::location_hint)]
     location_hint: Option<String>,
-    /// Name of the API key that the service and the SFU share; never its secret
-    #[arg(long, value_name = "KEY")]
+    /// Where the worker runs. By default beside the SFU; but chosen by Cloudflare if the SFU is behind Cloudflare's proxy
+    /// (one request to it finds that out), is LiveKit Cloud, or has an address in place of a name
+    #[arg(long, value_name = "PLACE")]
+    placement: Option<Wish>,
+    /// API key that the SFU has already, with its secret in LIVEKIT_SECRET [env: LIVEKIT_KEY]
+    ///
+    /// Without a pair, --write keeps that of the secrets file in DIR, or makes a new one.
+    #[arg(long, value_name = "KEY", conflicts_with = "sfu_keys")]
     sfu_key: Option<String>,
+    /// File with the pair that the SFU has already, as a line `KEY: SECRET` like in its configuration
+    #[arg(long, value_name = "FILE")]
+    sfu_keys: Option<PathBuf>,
     /// Homeserver that sends its users' requests to the service, in homeserver mode
     #[arg(long, value_name = "NAME", value_parser = ServerName::parse)]
     homeserver_mode: Option<ServerName>,
-    /// Directory to write the files to, instead of printing them
+    /// Directory to write the files to, with the secrets, instead of printing them without
     #[arg(long, value_name = "DIR")]
     write: Option<PathBuf>,
     /// File with the present .well-known/matrix/client, to check
@@ -73,7 +93,7 @@ pub struct Options {
     /// Homeserver whose present .well-known/matrix/client is fetched and checked
     #[arg(long, value_name = "NAME", conflicts_with = "well_known", value_parser = ServerName::parse)]
     server_name: Option<ServerName>,
-    /// File with certificates to trust for that, in addition to the public authorities'
+    /// File with certificates to trust for requests to it and to the SFU, in addition to the public authorities'
     #[arg(long, value_name = "PEM")]
     trust_ca: Vec<PathBuf>,
 }
@@ -89,15 +109,22 @@ pub fn run(options: &Options, root: &Path) -> Result<()> {
     } else {
         options.plan()?
     };
+    let pair = options.given_pair(|name| env::var(name).ok())?;
+    let plan = plan.with_sfu_key(pair.as_ref().map(|pair| pair.key().to_owned()).or_else(|| options.sfu_key.clone()));
+    let (placement, reason) = options.place(&plan)?;
+    let plan = plan.placed(placement);
     match &options.write {
         Some(directory) => {
-            for file in Files::for_directory(&plan, root, directory)?.write(directory)? {
+            let there = SecretsFile::read(&directory.join(SECRETS_FILE))?;
+            let secrets = options.secrets(&plan, pair, &there, directory)?;
+            for file in Files::for_directory(&plan, &secrets, there, root, directory)?.write(directory)? {
                 println!("wrote {}", file.display());
             }
+            println!("\n{}", steps::after_writing(&plan, &secrets.pair, directory));
         }
-        None => print!("{}", Files::to_print(&plan)),
+        None => println!("{}\n{}", Files::to_print(&plan, root)?, steps::after_printing(&plan)),
     }
-    println!("\n{}", steps::steps(&plan, options.write.as_deref()));
+    println!("The worker runs {reason}.");
     match options.review(&plan)? {
         Some(finding) => println!("\nThe present announcement:\n{finding}"),
         None => println!("\nTo check the present announcement, give --server-name or --well-known."),
@@ -201,17 +228,69 @@ impl Options {
         location_hint: Option<String>,
         homeserver_mode: Option<ServerName>,
     ) -> Result<Plan> {
-        let plan = Plan::new(route, sfu_url, homeservers, location_hint, self.sfu_key.clone())?;
+        let plan = Plan::new(route, sfu_url, homeservers, location_hint)?;
         Ok(match homeserver_mode {
-            Some(server_name) => plan.in_homeserver_mode(HomeserverMode::new(server_name, self.tokens()?)),
+            Some(server_name) => plan.in_homeserver_mode(server_name),
             None => plan,
         })
     }
 
-    /// Returns the tokens of the registration file that was written before, or generates new ones.
-    fn tokens(&self) -> Result<Tokens> {
-        let there = self.write.as_ref().and_then(|directory| fs::read_to_string(directory.join(REGISTRATION)).ok());
-        there.and_then(|registration| Tokens::read(&registration)).map_or_else(Tokens::generate, Ok)
+    /// Pair of API key and secret that is given by a file or the environment.
+    ///
+    /// # Errors
+    ///
+    /// The file can't be read, or half a pair is given. A key alone is enough to print it.
+    fn given_pair(&self, environment: impl Fn(&str) -> Option<String>) -> Result<Option<KeyPair>> {
+        if let Some(file) = &self.sfu_keys {
+            let lines = fs::read_to_string(file).with_context(|| format!("can't read {}", file.display()))?;
+            return KeyPair::first_of(&lines).map(Some).with_context(|| file.display().to_string());
+        }
+        let variable = |name: &str| environment(name).filter(|value| !value.trim().is_empty());
+        match (self.sfu_key.clone().or_else(|| variable(KEY)), variable(SECRET)) {
+            (Some(key), Some(secret)) => KeyPair::parse(&key, &secret).map(Some),
+            (Some(_), None) if self.write.is_some() => {
+                bail!("an API key is given, but no secret: set {SECRET}, or give both with --sfu-keys FILE")
+            }
+            (None, Some(_)) => bail!("{SECRET} is set, but no API key is given: --sfu-key or {KEY}"),
+            (_, None) => Ok(None),
+        }
+    }
+
+    /// Secrets of the deployment: given ones, those that were written to `directory` before, or new ones.
+    fn secrets(&self, plan: &Plan, given: Option<KeyPair>, there: &SecretsFile, directory: &Path) -> Result<Secrets> {
+        let pair = match (given, there.pair()?) {
+            (Some(pair), _) | (None, Some(pair)) => pair,
+            (None, None) if plan.is_on_livekit_cloud() => bail!(
+                "LiveKit Cloud makes API key and secret, in the project's settings: set {KEY} and {SECRET}, or give both with \
+                 --sfu-keys FILE"
+            ),
+            (None, None) => KeyPair::generate()?,
+        };
+        let tokens = match plan.homeserver_mode() {
+            Some(_) => {
+                let registration = fs::read_to_string(directory.join(REGISTRATION)).ok();
+                let written = registration.and_then(|registration| Tokens::read(&registration));
+                Some(written.or_else(|| there.tokens()).map_or_else(Tokens::generate, Ok)?)
+            }
+            None => None,
+        };
+        Ok(Secrets { pair, tokens })
+    }
+
+    /// Place of the worker, with the reason for it.
+    fn place(&self, plan: &Plan) -> Result<(Placement, String)> {
+        Ok(match self.placement {
+            Some(Wish::Sfu) => (Placement::beside(plan.sfu_url()), String::from("beside the SFU, as --placement says")),
+            Some(Wish::Smart) => (Placement::Smart, String::from("where Cloudflare chooses, as --placement says")),
+            None => {
+                let trust = Trust::new(&self.trust_ca)?;
+                let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+                let found = runtime.block_on(Placement::find(trust, plan.sfu_url()));
+                // A pending look-up of a name must not delay the exit.
+                runtime.shutdown_background();
+                found
+            }
+        })
     }
 
     fn route(&self) -> Option<Route> {

@@ -4,11 +4,13 @@ use std::collections::BTreeMap;
 
 use anyhow::Result;
 use matrixrtc_edge::config::{Config, Problem};
+use matrixrtc_edge::matrix::ids::server_name::ServerName;
 use serde_json::Value;
 
-use crate::configure::homeserver_mode::HomeserverMode;
+use crate::configure::placement::Placement;
 use crate::configure::route::Route;
-use crate::doctor::{ServiceUrl, announcement};
+use crate::configure::secrets::{KEY, SECRET};
+use crate::doctor::{ServiceUrl, announcement, livekit_cloud};
 
 /// Planned deployment.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -17,32 +19,40 @@ pub struct Plan {
     sfu_url: String,
     homeservers: String,
     location_hint: Option<String>,
+    placement: Placement,
     sfu_key: Option<String>,
-    homeserver_mode: Option<HomeserverMode>,
+    homeserver_mode: Option<ServerName>,
 }
 
 impl Plan {
-    /// Builds a plan. `homeservers` is the value of `LIVEKIT_FULL_ACCESS_HOMESERVERS`.
+    /// Builds a plan, with the worker beside the SFU. `homeservers` is the value of `LIVEKIT_FULL_ACCESS_HOMESERVERS`.
     ///
     /// # Errors
     ///
     /// The worker would refuse a value.
-    pub fn new(
-        route: Route,
-        sfu_url: String,
-        homeservers: String,
-        location_hint: Option<String>,
-        sfu_key: Option<String>,
-    ) -> Result<Self> {
-        let plan = Self { route, sfu_url, homeservers, location_hint, sfu_key, homeserver_mode: None };
+    pub fn new(route: Route, sfu_url: String, homeservers: String, location_hint: Option<String>) -> Result<Self> {
+        let placement = Placement::beside(&sfu_url);
+        let plan = Self { route, sfu_url, homeservers, location_hint, placement, sfu_key: None, homeserver_mode: None };
         read(&plan.vars().into_iter().collect())?;
         Ok(plan)
     }
 
-    /// Adds homeserver mode to the deployment.
+    /// Adds homeserver mode with this homeserver to the deployment.
     #[must_use]
-    pub fn in_homeserver_mode(self, mode: HomeserverMode) -> Self {
-        Self { homeserver_mode: Some(mode), ..self }
+    pub fn in_homeserver_mode(self, server_name: ServerName) -> Self {
+        Self { homeserver_mode: Some(server_name), ..self }
+    }
+
+    /// Places the worker elsewhere.
+    #[must_use]
+    pub fn placed(self, placement: Placement) -> Self {
+        Self { placement, ..self }
+    }
+
+    /// Sets the API key that the SFU has already.
+    #[must_use]
+    pub fn with_sfu_key(self, key: Option<String>) -> Self {
+        Self { sfu_key: key, ..self }
     }
 
     /// URL of the service for clients.
@@ -70,15 +80,8 @@ impl Plan {
             (SANITY_CHECKS, String::from(SANITY_CHECK_INTERVAL_S)),
         ];
         vars.extend(self.location_hint.clone().map(|hint| (LOCATION_HINT, hint)));
-        vars.extend(self.homeserver_mode.as_ref().map(|mode| (HS_SERVER_NAME, mode.server_name().to_string())));
+        vars.extend(self.homeserver_mode.as_ref().map(|server_name| (HS_SERVER_NAME, server_name.to_string())));
         vars
-    }
-
-    /// Variables that are secrets.
-    #[must_use]
-    pub fn secrets(&self) -> Vec<&'static str> {
-        let tokens: &[&str] = if self.homeserver_mode.is_some() { &TOKENS } else { &[] };
-        SECRETS.iter().chain(tokens).copied().collect()
     }
 
     /// URL of the SFU that clients get.
@@ -91,12 +94,22 @@ impl Plan {
         &self.homeservers
     }
 
-    /// Homeserver mode, if it is planned.
-    pub(super) fn homeserver_mode(&self) -> Option<&HomeserverMode> {
+    /// Whether the SFU is a project of LiveKit Cloud's.
+    pub(super) fn is_on_livekit_cloud(&self) -> bool {
+        livekit_cloud::is_project(&self.sfu_url)
+    }
+
+    /// Place in which the worker runs.
+    pub(super) fn placement(&self) -> &Placement {
+        &self.placement
+    }
+
+    /// Homeserver of homeserver mode, if that is planned.
+    pub(super) fn homeserver_mode(&self) -> Option<&ServerName> {
         self.homeserver_mode.as_ref()
     }
 
-    /// Name of the API key, if it is given.
+    /// API key that the SFU has already, if it is given.
     pub(super) fn sfu_key(&self) -> Option<&str> {
         self.sfu_key.as_deref()
     }
@@ -153,7 +166,7 @@ fn checked(variable: &'static str, text: &str) -> Result<String, String> {
 fn read(vars: &BTreeMap<&'static str, String>) -> Result<Config, matrixrtc_edge::config::ConfigErrors> {
     Config::from_lookup(|name| match vars.get(name) {
         Some(value) => Some(value.clone()),
-        None => SECRETS.contains(&name).then(|| String::from("unknown")),
+        None => [KEY, SECRET].contains(&name).then(|| String::from("unknown")),
     })
 }
 
@@ -164,9 +177,6 @@ const SANITY_CHECKS: &str = "LIVEKIT_SANITY_CHECK_INTERVAL_SECONDS";
 const HS_SERVER_NAME: &str = "LIVEKIT_HS_SERVER_NAME";
 /// Without sanity checks, a participant whose webhook is lost stays in the call.
 const SANITY_CHECK_INTERVAL_S: &str = "60";
-/// Secrets of homeserver mode.
-const TOKENS: [&str; 2] = ["LIVEKIT_AS_TOKEN", "LIVEKIT_HS_TOKEN"];
-pub(super) const SECRETS: [&str; 2] = ["LIVEKIT_KEY", "LIVEKIT_SECRET"];
 
 #[cfg(test)]
 mod tests {

@@ -56,6 +56,11 @@ impl Route {
         &self.url
     }
 
+    /// Whether there may be a server behind the service, at the same name.
+    pub(super) fn is_below_path(&self) -> bool {
+        self.zone.is_some()
+    }
+
     /// Entry of wrangler's `routes`.
     pub(super) fn wrangler_route(&self) -> Value {
         let host_and_path = self.url.as_str().trim_start_matches("https://");

@@ -4,46 +4,51 @@ use std::path::Path;
 
 use crate::configure::files::{WRANGLER, in_directory};
 use crate::configure::homeserver_mode::REGISTRATION;
+use crate::configure::key_pair::KeyPair;
+use crate::configure::livekit;
 use crate::configure::plan::Plan;
+use crate::configure::secrets::SECRETS_FILE;
 
-/// Lists the steps as text, for files in `directory` or for printed ones.
-pub(super) fn steps(plan: &Plan, directory: Option<&Path>) -> String {
-    let (config, wrangler) = match directory {
-        Some(directory) => {
-            let file = in_directory(directory, WRANGLER);
-            (format!(" -c {file}"), file)
-        }
-        None => (String::new(), String::from("wrangler.toml")),
-    };
-    let mut steps = format!("Then, with {wrangler} in place:\n\n  npm ci\n  npx wrangler deploy{config}\n");
-    for secret in plan.secrets() {
-        steps += &format!("  npx wrangler secret put {secret}{config}\n");
+/// Lists the steps as text, for files in `directory`.
+pub(super) fn after_writing(plan: &Plan, pair: &KeyPair, directory: &Path) -> String {
+    let (config, secrets) = (in_directory(directory, WRANGLER), in_directory(directory, SECRETS_FILE));
+    let mut steps = String::new();
+    if plan.is_on_livekit_cloud() {
+        steps += &format!("{}\n", livekit::console(plan, Some(pair)));
     }
-    let first = plan.homeservers().split(',').next().map(str::trim).filter(|name| *name != "*");
-    let server_name = match plan.homeserver_mode() {
-        Some(mode) => {
-            steps += &format!(
-                "\nThe tokens to put are in {}, which belongs on the homeserver. Keep it secret.\n",
-                directory.map_or_else(|| String::from(REGISTRATION), |directory| in_directory(directory, REGISTRATION))
-            );
-            mode.server_name().as_str()
-        }
-        None => first.unwrap_or("example.com"),
-    };
+    steps += &format!("To deploy:\n\n  npm ci\n  npx wrangler deploy -c {config} --secrets-file {secrets}\n");
+    if plan.route().is_below_path() {
+        steps += "\nThen, in Cloudflare's dashboard, set the route to fail closed (the worker's settings, Domains & Routes), \
+                  which wrangler can't express. Otherwise requests beyond a day's limit go to the server behind it.\n";
+    }
+    if plan.homeserver_mode().is_some() {
+        let registration = in_directory(directory, REGISTRATION);
+        steps += &format!("\n{registration} belongs on the homeserver. Keep it secret.\n");
+    }
     steps += &format!(
-        "\nand, with the SFU and the homeserver restarted and the announcement in place, with {} in the environment:\n\n  \
-         cargo xtask doctor {} --server-name {server_name} --sfu-url {}",
-        and(&plan.secrets()),
-        plan.service_url(),
-        plan.sfu_url()
+        "\nand, with the SFU and the homeserver restarted and the announcement in place:\n\n  {} --secrets-file {secrets}\n",
+        doctor(plan)
     );
+    if pair.is_short() {
+        steps += "\nThe secret has fewer than 32 characters, and LiveKit complains about that.\n";
+    }
     steps
 }
 
-/// Joins names: `A, B and C`.
-fn and(names: &[&str]) -> String {
-    match names {
-        [rest @ .., last] if !rest.is_empty() => format!("{} and {last}", rest.join(", ")),
-        _ => names.concat(),
+/// Lists the steps as text, for printed fragments.
+pub(super) fn after_printing(plan: &Plan) -> String {
+    let mut steps = String::new();
+    if plan.is_on_livekit_cloud() {
+        steps += &format!("{}\n", livekit::console(plan, None));
     }
+    steps += "No secret is printed, and nothing is stored: what is printed ends up in logs. --write DIR (--write . for this \
+              directory) writes all of this as files, with the secrets in files for you alone, and says how to deploy \
+              them.\n";
+    steps
+}
+
+fn doctor(plan: &Plan) -> String {
+    let first = plan.homeservers().split(',').next().map(str::trim).filter(|name| *name != "*");
+    let server_name = plan.homeserver_mode().map_or(first.unwrap_or("example.com"), |name| name.as_str());
+    format!("cargo xtask doctor {} --server-name {server_name} --sfu-url {}", plan.service_url(), plan.sfu_url())
 }

@@ -70,6 +70,7 @@ const FEDERATION: Need = Need::Passed("federation-discovery", "the federation AP
 const CLIENT_API: Need = Need::Passed("client-api", "the client-server API isn't found");
 const APPLICATION_SERVICE: Need = Need::Passed("as-token", "the homeserver must accept the as_token first");
 const HOMESERVER_MODE: Need = Need::NotFailed("ping", "the service must be in homeserver mode first");
+const WEBHOOKS: Need = Need::Passed("webhook-passes", "webhooks must get through first");
 const SFU: Need = Need::Passed("sfu", "no SFU responds");
 const SFU_KEYS: Need = Need::Passed("sfu-keys", "the SFU must accept the key pair first");
 
@@ -248,20 +249,26 @@ pub(crate) const CHECKS: &[Check] = &[
         run: |round| Box::pin(async { Ok(round.sfu()?.auto_create_is_off(round.credentials()?.key()).await) }),
     },
     Check {
+        id: "webhook-passes",
+        title: "webhook: gets through",
+        needs: &[HEALTHY],
+        run: |round| Box::pin(async { Ok(webhook::gets_through(&round.web, &round.subject.service).await) }),
+    },
+    Check {
         id: "webhook",
         title: "webhook: accepted",
-        needs: &[HEALTHY, Need::KeyPair],
+        needs: &[WEBHOOKS, Need::KeyPair],
         run: |round| {
             Box::pin(async {
-                let key = round.credentials()?.key();
-                Ok(webhook::is_accepted(&round.web, &round.subject.service, key).await)
+                let (key, Subject { service, sfu_url, .. }) = (round.credentials()?.key(), round.subject);
+                Ok(webhook::is_accepted(&round.web, service, sfu_url.as_ref(), key).await)
             })
         },
     },
     Check {
         id: "forged-webhook",
         title: "webhook: forgery refused",
-        needs: &[HEALTHY],
+        needs: &[WEBHOOKS],
         run: |round| {
             Box::pin(async {
                 let Subject { service, credentials, .. } = round.subject;

@@ -7,7 +7,7 @@ use std::time::Duration;
 use matrixrtc_edge::matrix::federation::discovery::{
     AddressPolicy, Destination, Network, Resolution, WellKnown, discover,
 };
-use matrixrtc_edge::matrix::federation::dns::SrvAnswer;
+use matrixrtc_edge::matrix::federation::dns::{SrvAnswer, SrvTarget};
 use matrixrtc_edge::matrix::ids::server_name::{Host, ServerName};
 use matrixrtc_edge::matrix::well_known::delegated_name;
 use url::Url;
@@ -50,7 +50,29 @@ pub(crate) async fn discovery(web: &Web, subject: &Subject, server_name: &Server
             Err(outcome) => return (with_way(outcome, &found), None),
         }
     }
-    (Outcome::ok(found), Some(resolution))
+    let outcome = match &resolution.destination {
+        Destination::Srv { name, targets } if targets.iter().all(|target| target.host != *name) => {
+            by_srv_only(server_name, &found, targets)
+        }
+        _ => Outcome::ok(found),
+    };
+    (outcome, Some(resolution))
+}
+
+/// Outcome for a homeserver whose federation API only SRV records name, with other hosts than the name itself.
+fn by_srv_only(server_name: &ServerName, found: &str, targets: &[SrvTarget]) -> Outcome {
+    let target = targets.first().map(|SrvTarget { host, port }| format!("{host}:{port}")).unwrap_or_default();
+    Outcome::warning(
+        format!(
+            "{found}, and by nothing else: works at home, not on Cloudflare, where a connection to the target of an SRV record \
+             can't be checked"
+        ),
+        format!(
+            "serve {{\"m.server\": \"{target}\"}} at https://{}/.well-known/matrix/server, with a certificate for that host; or \
+             set LIVEKIT_FEDERATION_URL_OVERRIDES={server_name}=https://{target} for the service",
+            server_name.host()
+        ),
+    )
 }
 
 /// Requests the owner of an OpenID token that doesn't exist.

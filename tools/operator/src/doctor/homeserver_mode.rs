@@ -40,7 +40,8 @@ pub(crate) async fn ping(web: &Web, service: &ServiceUrl, token: &RegistrationTo
         (200, None) if response.json().is_some() => {}
         (401, Some("M_UNKNOWN_TOKEN")) => {
             let seen = "the service refuses the hs_token (401): it isn't the service's LIVEKIT_HS_TOKEN";
-            let change = "set LIVEKIT_HS_TOKEN (`npx wrangler secret put LIVEKIT_HS_TOKEN`) to the hs_token of the registration file";
+            let change = "set LIVEKIT_HS_TOKEN (`npx wrangler secret put LIVEKIT_HS_TOKEN`, or in the secrets file and `npx wrangler secret bulk \
+                          secrets.production.json`) to the hs_token of the registration file";
             return (Outcome::problem(seen, change), Some(()));
         }
         (404, Some(_)) => {

@@ -3,7 +3,8 @@
 use std::convert::Infallible;
 use std::env;
 use std::fmt;
-use std::path::PathBuf;
+use std::fs;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::{Context, Result, bail};
@@ -11,6 +12,7 @@ use clap::Args;
 use matrixrtc_edge::livekit::sfu_url::SfuUrl;
 use matrixrtc_edge::matrix::federation::discovery::AddressPolicy;
 use matrixrtc_edge::matrix::ids::server_name::ServerName;
+use serde_json::{Map, Value};
 use url::Url;
 
 use crate::doctor::credentials::{RegistrationToken, SfuCredentials};
@@ -50,6 +52,10 @@ pub struct Options {
     /// hs_token of the registration file, in homeserver mode [env: LIVEKIT_HS_TOKEN]
     #[arg(long, value_name = "TOKEN", value_parser = Secret::read)]
     hs_token: Option<Secret>,
+    /// JSON file with LIVEKIT_KEY, LIVEKIT_SECRET, LIVEKIT_AS_TOKEN and LIVEKIT_HS_TOKEN, as `configure --write` makes
+    /// it; it goes before the environment
+    #[arg(long, value_name = "FILE")]
+    secrets_file: Option<PathBuf>,
     /// File with certificates to trust in addition to the public authorities'
     #[arg(long, value_name = "PEM")]
     trust_ca: Vec<PathBuf>,
@@ -97,9 +103,22 @@ impl Options {
     ///
     /// # Errors
     ///
-    /// Half a key pair is given, a variable is invalid, or a certificate file can't be read.
+    /// Half a key pair is given, a variable is invalid, or a file can't be read.
     pub fn into_subject(self, environment: impl Fn(&str) -> Option<String>) -> Result<Subject> {
-        let variable = |name: &str| environment(name).filter(|value| !value.trim().is_empty());
+        let file = match &self.secrets_file {
+            Some(path) => secrets_of(path)?,
+            None => Map::new(),
+        };
+        // The file's pair must not be mixed with the environment's.
+        let has_pair = file.keys().any(|name| is_of_pair(name));
+        let variable = |name: &str| {
+            let value = match file.get(name) {
+                Some(value) => value.as_str().map(str::to_owned),
+                None if has_pair && is_of_pair(name) => None,
+                None => environment(name),
+            };
+            value.filter(|value| !value.trim().is_empty())
+        };
         let sfu_url = match (self.sfu_url, variable("LIVEKIT_URL")) {
             (Some(url), _) => Some(url),
             (None, Some(text)) => {
@@ -156,6 +175,21 @@ impl Options {
             dns_over_https_url: self.dns_over_https_url,
         })
     }
+}
+
+/// Reads the JSON object of a secrets file.
+fn secrets_of(path: &Path) -> Result<Map<String, Value>> {
+    let content = fs::read(path).with_context(|| format!("can't read {}", path.display()))?;
+    match serde_json::from_slice(&content) {
+        Ok(Value::Object(secrets)) => Ok(secrets),
+        // The parser's own message may quote a secret.
+        _ => bail!("{} isn't a JSON object", path.display()),
+    }
+}
+
+/// Whether a variable is, or contains, the SFU's key or its secret.
+fn is_of_pair(name: &str) -> bool {
+    ["LIVEKIT_KEY", "LIVEKIT_SECRET", "LIVEKIT_KEYS"].contains(&name)
 }
 
 /// Secret option; its `Debug` output doesn't show it.
@@ -226,6 +260,29 @@ mod tests {
         assert_eq!(subject.sfu_url.unwrap().client(), "wss://given.example.com");
         let credentials = subject.credentials.unwrap();
         assert_eq!((credentials.key().name.as_str(), credentials.padded()), ("given", Some("secret")));
+    }
+
+    #[test]
+    fn a_secrets_file_goes_before_the_environment_and_is_never_shown() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("secrets.production.json");
+        let arguments = ["--secrets-file", path.to_str().unwrap()];
+        let environment = [("LIVEKIT_KEYS", "other: other"), ("LIVEKIT_AS_TOKEN", "as"), ("LIVEKIT_KEY", "other")];
+        fs::write(&path, r#"{"LIVEKIT_KEY":"file","LIVEKIT_SECRET":"nobody-may-see"}"#).unwrap();
+        let with_pair = subject(&arguments, &environment).unwrap();
+        assert_eq!(with_pair.credentials.as_ref().unwrap().key().name, "file");
+        assert!(with_pair.as_token.is_ok() && !format!("{with_pair:?}").contains("nobody"));
+
+        fs::write(&path, r#"{"LIVEKIT_HS_TOKEN":"hs"}"#).unwrap();
+        let with_token = subject(&arguments, &environment[..1]).unwrap();
+        assert_eq!(with_token.credentials.unwrap().key().name, "other");
+        assert!(with_token.hs_token.is_ok());
+
+        for content in ["nobody-may-see", r#"["nobody-may-see"]"#] {
+            fs::write(&path, content).unwrap();
+            let error = format!("{:#}", subject(&arguments, &[]).unwrap_err());
+            assert!(error.contains("isn't a JSON object") && !error.contains("nobody"), "{error}");
+        }
     }
 
     #[test]

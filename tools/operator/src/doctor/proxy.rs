@@ -61,10 +61,10 @@ pub(crate) fn route_to_service(service: &ServiceUrl) -> String {
     let prefix = service.prefix();
     match prefix {
         "" => String::from(
-            "route this name to the service, by the custom domain in wrangler.toml's `routes` or by the proxy's configuration",
+            "route this name to the service, by the custom domain in `routes` of wrangler's configuration or by the proxy's configuration",
         ),
         _ => format!(
-            "route everything below {prefix}/ to the service: by a route with the pattern `…{prefix}/*` in wrangler.toml, or by \
+            "route everything below {prefix}/ to the service: by a route with the pattern `…{prefix}/*` in wrangler's configuration, or by \
              `location {prefix}/` in the proxy, with or without stripping the prefix"
         ),
     }

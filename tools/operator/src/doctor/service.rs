@@ -54,8 +54,8 @@ pub(crate) async fn healthz(web: &Web, service: &ServiceUrl) -> Verdict<()> {
                 let names: Vec<_> = names.filter(|name| is_variable(name)).collect();
                 Outcome::problem(
                     format!("503: missing or invalid: {}", names.join(", ")),
-                    "set them: in [vars] of wrangler.toml, with `npx wrangler secret put NAME`, or in the environment of a local run; \
-                     the service's log gives the reason for each",
+                    "set them: in [vars] of wrangler's configuration, with `npx wrangler secret put NAME` or `npx wrangler secret bulk \
+                     secrets.production.json`, or in the environment of a local run; the service's log gives the reason for each",
                 )
             }
             (200, _) => Outcome::problem(

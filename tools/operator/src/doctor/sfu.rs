@@ -11,6 +11,7 @@ use url::Url;
 
 use crate::doctor::address;
 use crate::doctor::credentials::SfuCredentials;
+use crate::doctor::livekit_cloud::{self, CONSOLE};
 use crate::doctor::report::{Outcome, Status, Verdict, unless_problem};
 use crate::doctor::web::{Failure, Request, Response, Web, authority, is_loopback};
 
@@ -64,7 +65,12 @@ impl Sfu<'_> {
                         self.url.api(),
                         response.status
                     ),
-                    "set LIVEKIT_URL to the host, port and path that the proxy routes to the SFU, and let the proxy strip that path",
+                    match self.is_on_livekit_cloud() {
+                        true => format!("set LIVEKIT_URL to the project's URL, as its settings at {CONSOLE} show it"),
+                        false => String::from(
+                            "set LIVEKIT_URL to the host, port and path that the proxy routes to the SFU, and let the proxy strip that path",
+                        ),
+                    },
                 ),
             },
         };
@@ -124,25 +130,26 @@ impl Sfu<'_> {
             }
         }
         let body = String::from_utf8_lossy(&refusal.body).into_owned();
+        let (keys, restart) = match self.is_on_livekit_cloud() {
+            true => (format!("in the project's settings at {CONSOLE}"), ""),
+            false => (String::from("under keys: in the SFU's configuration"), "; restart the SFU after a change"),
+        };
         let (seen, change) = if body.contains("invalid API key") {
-            (
-                "the SFU doesn't know the API key (401)",
-                "LIVEKIT_KEY must be one of the keys under keys: in the SFU's configuration; restart the SFU after a change",
-            )
+            ("the SFU doesn't know the API key (401)", format!("LIVEKIT_KEY must be one of the keys {keys}{restart}"))
         } else if body.contains("signature") {
             (
                 "the SFU knows the API key, but with another secret (401)",
-                "LIVEKIT_SECRET must be the secret of that key under keys: in the SFU's configuration",
+                format!("LIVEKIT_SECRET must be the secret of that key {keys}"),
             )
         } else if body.contains("not valid yet") || body.contains("expired") {
             (
                 "the SFU finds the token expired or not yet valid (401)",
-                "set the clocks of the SFU and of this machine (NTP)",
+                String::from("set the clocks of the SFU and of this machine (NTP)"),
             )
         } else {
             (
                 "the SFU refuses the key pair (401)",
-                "LIVEKIT_KEY and LIVEKIT_SECRET must be one of the pairs under keys: in the SFU's configuration",
+                format!("LIVEKIT_KEY and LIVEKIT_SECRET must be one of the pairs {keys}"),
             )
         };
         (Outcome::problem(seen, change), None)
@@ -187,7 +194,14 @@ impl Sfu<'_> {
                 }
                 200 => Outcome::problem(
                     "a token for a room that doesn't exist creates it: every user has full access",
-                    "in the SFU's configuration, set `auto_create: false` under `room:`, and restart it",
+                    match self.is_on_livekit_cloud() {
+                        true => format!(
+                            "in the project's settings at {CONSOLE}, switch off that rooms are created when a participant joins"
+                        ),
+                        false => String::from(
+                            "in the SFU's configuration, set `auto_create: false` under `room:`, and restart it",
+                        ),
+                    },
                 ),
                 401 | 403 => Outcome::problem(
                     format!("the SFU refuses a client's token ({})", response.status),
@@ -200,6 +214,11 @@ impl Sfu<'_> {
             },
         };
         (outcome, Some(()))
+    }
+
+    /// Whether its settings are in LiveKit Cloud's console.
+    fn is_on_livekit_cloud(&self) -> bool {
+        livekit_cloud::is_project(self.url.client())
     }
 
     async fn call(&self, key: &ApiKey, method: &str, grant: Grant<'_>, body: &Value) -> Result<Value, CallError> {

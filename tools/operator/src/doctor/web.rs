@@ -8,6 +8,7 @@
 //! - Each step has its own [`Failure`], which names the cause and, by [`Failure::change`], the setting to change.
 //! - The verifier of `trust` records the presented chain, so that an untrusted certificate gets a precise cause:
 //!   self-signed, without its issuer's, or from an unknown authority.
+//! - A response that Cloudflare gives in the server's place, such as a challenge, is a failure, too.
 //! - Look-up and connection give up after 5 seconds each, the whole request after 10. Bodies are read up to 64 KiB; a
 //!   longer one counts as empty.
 //! - [`Addresses`] connects to each address of a host, to find the ones that don't answer.
@@ -33,6 +34,7 @@ use tokio_rustls::rustls::pki_types::ServerName;
 use tokio_rustls::rustls::{AlertDescription, CertificateError, Error as TlsError};
 use url::{Host, Url};
 
+use crate::doctor::cloudflare::Interception;
 use crate::doctor::trust::{Presented, Trust};
 
 /// HTTP client.
@@ -51,6 +53,8 @@ pub(crate) struct Request<'a> {
     pub(crate) url: &'a str,
     /// Headers, in addition to `Host` and `User-Agent`.
     pub(crate) headers: &'a [(&'a str, &'a str)],
+    /// Program for which the doctor stands in: the service, except where LiveKit's requests are shown.
+    pub(crate) user_agent: &'a str,
     /// Body; none if it is empty.
     pub(crate) body: &'a [u8],
     /// Host and port to connect to in place of the URL's, for a target of an SRV record.
@@ -60,12 +64,12 @@ pub(crate) struct Request<'a> {
 impl<'a> Request<'a> {
     /// Builds a GET.
     pub(crate) fn get(url: &'a str, headers: &'a [(&'a str, &'a str)]) -> Self {
-        Self { method: "GET", url, headers, body: b"", via: None }
+        Self { method: "GET", url, headers, user_agent: USER_AGENT, body: b"", via: None }
     }
 
     /// Builds a POST.
     pub(crate) fn post(url: &'a str, headers: &'a [(&'a str, &'a str)], body: &'a [u8]) -> Self {
-        Self { method: "POST", url, headers, body, via: None }
+        Self { method: "POST", url, headers, user_agent: USER_AGENT, body, via: None }
     }
 }
 
@@ -105,7 +109,11 @@ impl Response {
 impl Web {
     /// Sends `request` and reads the response, for ten seconds at most.
     pub(crate) async fn send(&self, request: &Request<'_>) -> Result<Response, Failure> {
-        timeout(TIMEOUT, self.exchange(request)).await.unwrap_or(Err(Failure::TimedOut))
+        let response = timeout(TIMEOUT, self.exchange(request)).await.unwrap_or(Err(Failure::TimedOut))?;
+        match Interception::of(&response) {
+            Some(interception) => Err(Failure::Intercepted(interception)),
+            None => Ok(response),
+        }
     }
 
     /// Sends a GET to `url` and follows up to 5 redirects. Returns all responses in order.
@@ -187,7 +195,7 @@ fn to_hyper(url: &Url, request: &Request<'_>) -> Result<hyper::Request<Full<Byte
         .method(request.method)
         .uri(target)
         .header("host", authority)
-        .header("user-agent", USER_AGENT);
+        .header("user-agent", request.user_agent);
     for (name, value) in request.headers {
         assembled = assembled.header(*name, *value);
     }
@@ -298,6 +306,9 @@ pub(crate) enum Failure {
     /// The server doesn't speak HTTP.
     #[error("the server there closes the connection, or doesn't speak HTTP ({0})")]
     NotHttp(String),
+    /// Cloudflare responds in the server's place.
+    #[error("{0}")]
+    Intercepted(Interception),
     /// No response within ten seconds.
     #[error("no response within {} s", TIMEOUT.as_secs())]
     TimedOut,
@@ -313,6 +324,7 @@ impl Failure {
             Self::NoTls => format!("enable TLS at that port of {server}, or use the port that has it"),
             Self::Tls(_) => format!("offer TLS 1.2 or 1.3 at {server}"),
             Self::NotHttp(_) => format!("use the port at which {server} speaks HTTP"),
+            Self::Intercepted(interception) => interception.change(),
             Self::TimedOut => format!("read the log of {server}, and of the proxy in front of it: the request hangs"),
         }
     }

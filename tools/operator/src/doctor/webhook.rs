@@ -1,17 +1,41 @@
 //! The SFU's webhooks, as the service receives them (`docs/protocol.md#webhooks`).
 
 use matrixrtc_edge::livekit::keys::ApiKey;
+use matrixrtc_edge::livekit::sfu_url::SfuUrl;
 use serde_json::json;
 
 use crate::doctor::credentials::SfuCredentials;
-use crate::doctor::proxy::{unexpected, unreached};
+use crate::doctor::livekit_cloud::{self, CONSOLE};
+use crate::doctor::proxy::{THE_SERVICE, unexpected, unreached};
 use crate::doctor::report::{Outcome, Verdict};
 use crate::doctor::service_url::ServiceUrl;
 use crate::doctor::sfu::{now_ms, test_room};
 use crate::doctor::web::{Failure, Request, Response, Web};
 
+/// Checks that a webhook gets through to the service, as LiveKit's client posts it.
+pub(crate) async fn gets_through(web: &Web, service: &ServiceUrl) -> Verdict<()> {
+    let url = service.at(PATH);
+    let headers = [("content-type", CONTENT_TYPE)];
+    let request = Request { user_agent: LIVEKIT, ..Request::post(&url, &headers, b"{}") };
+    match web.send(&request).await {
+        Err(failure @ Failure::Intercepted(_)) => {
+            let seen = format!(
+                "LiveKit's webhooks to {url} don't reach the service: {failure}. Without them, leaves are late by up to an hour"
+            );
+            (Outcome::problem(seen, failure.change(THE_SERVICE)), None)
+        }
+        Err(failure) => (unreached(&failure), None),
+        Ok(_) => (Outcome::ok("a POST like LiveKit's isn't stopped on its way"), Some(())),
+    }
+}
+
 /// Checks that the service accepts a webhook signed with the shared key pair.
-pub(crate) async fn is_accepted(web: &Web, service: &ServiceUrl, key: &ApiKey) -> Verdict<()> {
+pub(crate) async fn is_accepted(
+    web: &Web,
+    service: &ServiceUrl,
+    sfu_url: Option<&SfuUrl>,
+    key: &ApiKey,
+) -> Verdict<()> {
     let outcome = match send(web, service, key).await {
         Ok(response) if response.status == 200 && response.json().is_some() => Outcome::ok(format!(
             "a test webhook is accepted; the service's log shows whether the SFU posts its own to {} when a user joins",
@@ -19,7 +43,14 @@ pub(crate) async fn is_accepted(web: &Web, service: &ServiceUrl, key: &ApiKey) -
         )),
         Ok(response) if response.status == 401 && response.errcode().is_some() => Outcome::problem(
             "the service refuses a webhook signed with the key pair (401): the pair isn't the service's, or the clocks differ",
-            "set the service's key pair to the one under keys: in the SFU's configuration, and api_key under webhook: to its key",
+            match sfu_url.is_some_and(|url| livekit_cloud::is_project(url.client())) {
+                true => format!(
+                    "set the service's key pair to the one with which the webhook is signed, in the project's settings at {CONSOLE}"
+                ),
+                false => String::from(
+                    "set the service's key pair to the one under keys: in the SFU's configuration, and api_key under webhook: to its key",
+                ),
+            },
         ),
         Ok(response) if response.status == 500 && response.errcode().is_some() => {
             Outcome::problem("the service fails to record a webhook (500)", "read the service's log")
@@ -66,9 +97,13 @@ async fn send(web: &Web, service: &ServiceUrl, key: &ApiKey) -> Result<Response,
     let room = test_room().map_err(|_| SendError::NotSigned)?;
     let event = json!({ "event": "room_started", "id": format!("EV_{room}"), "room": { "name": room } }).to_string();
     let authorization = key.sign_webhook(event.as_bytes(), now_ms()).map_err(|_| SendError::NotSigned)?;
-    let headers = [("authorization", authorization.as_str()), ("content-type", "application/webhook+json")];
-    let request = service.at(PATH);
-    web.send(&Request::post(&request, &headers, event.as_bytes())).await.map_err(SendError::NoResponse)
+    let headers = [("authorization", authorization.as_str()), ("content-type", CONTENT_TYPE)];
+    let url = service.at(PATH);
+    let request = Request { user_agent: LIVEKIT, ..Request::post(&url, &headers, event.as_bytes()) };
+    web.send(&request).await.map_err(SendError::NoResponse)
 }
 
 const PATH: &str = "/sfu_webhook";
+const CONTENT_TYPE: &str = "application/webhook+json";
+/// LiveKit's client sets no `User-Agent` of its own, so it has that of Go.
+const LIVEKIT: &str = "Go-http-client/1.1";

@@ -108,10 +108,13 @@ mod tests {
     }
 
     #[test]
-    fn workerd_runs_with_the_compatibility_date_that_is_deployed() {
+    fn workerd_runs_with_the_compatibility_date_and_flags_that_are_deployed() {
         let wrangler = include_str!("../../../../wrangler.toml");
-        let date = wrangler.lines().find_map(|line| line.strip_prefix("compatibility_date = ")).unwrap();
-
-        assert!(CONFIG.contains(&format!("compatibilityDate = {date},")), "{date}");
+        for (deployed, here) in
+            [("compatibility_date", "compatibilityDate"), ("compatibility_flags", "compatibilityFlags")]
+        {
+            let value = wrangler.lines().find_map(|line| line.strip_prefix(deployed)?.strip_prefix(" = ")).unwrap();
+            assert!(CONFIG.contains(&format!("  {here} = {value},\n")), "{here} isn't {value}");
+        }
     }
 }

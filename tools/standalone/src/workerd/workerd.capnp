@@ -44,6 +44,7 @@ const worker :Workerd.Worker = (
   ],
   # The same as in wrangler.toml.
   compatibilityDate = "2026-10-01",
+  compatibilityFlags = ["global_fetch_strictly_public"],
   globalOutbound = "internet",
   durableObjectNamespaces = [(className = "Room", uniqueKey = "ROOMS", enableSql = true)],
   durableObjectStorage = (localDisk = "objects"),
