@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use delegated_leaves::{
-    Action, Change, DelegationId, DelegationRow, EngineConfig, Input, RoomCommand, RoomEngine, RoomRow, Rows,
+    Action, Alarm, Change, DelegationId, DelegationRow, EngineConfig, Input, RoomCommand, RoomEngine, RoomRow, Rows,
     Timestamp, TrackedId, TrackedRow,
 };
 
@@ -18,7 +18,7 @@ pub(crate) struct Object {
     pub(crate) rows: BTreeMap<DelegationId, DelegationRow>,
     pub(crate) tracked: BTreeMap<TrackedId, TrackedRow>,
     room: RoomRow,
-    pub(crate) alarm: Option<Timestamp>,
+    pub(crate) alarm: Option<Alarm>,
     /// In memory.
     pub(crate) engine: Option<RoomEngine>,
     /// Whether the alarm's handler is running.
@@ -104,7 +104,8 @@ impl Object {
         self.forget();
         self.handling = false;
         self.finishing = false;
-        self.alarm = if handling { Some(now + UNTIL_STORED_AGAIN) } else { alarm };
+        self.alarm = if handling { None } else { alarm };
+        self.try_again_within(now, UNTIL_STORED_AGAIN);
         stored
     }
 
@@ -134,14 +135,14 @@ impl Object {
         self.handling &= !self.finishing;
         self.finishing = false;
         if !self.handling {
-            self.alarm = engine.next_due();
+            self.alarm = engine.next_due().map(Alarm::for_due);
         }
         stored
     }
 
     /// Returns whether the alarm ought to have gone off by now.
     pub(crate) fn is_late(&self, now: Timestamp) -> bool {
-        self.alarm.is_some_and(|alarm| now.since(alarm) > PROMPT)
+        self.alarm.is_some_and(|alarm| now.since(alarm.time()) > PROMPT)
     }
 
     /// Loses everything in memory. An alarm whose handler was running goes off again.
@@ -149,7 +150,7 @@ impl Object {
         self.alive = false;
         self.forget();
         if self.handling {
-            self.alarm = Some(now);
+            self.alarm = Some(Alarm::again_at(now));
             self.handling = false;
             self.finishing = false;
         }
@@ -162,6 +163,18 @@ impl Object {
         }
     }
 
+    /// Sets the alarm for another try: after `wait`, or earlier if the present one is.
+    pub(crate) fn try_again_within(&mut self, now: Timestamp, wait: Duration) {
+        let latest = now + wait;
+        self.alarm = Some(Alarm::again_at(self.alarm.map_or(latest, |alarm| alarm.time().min(latest))));
+    }
+
+    /// Puts off an alarm that has gone off, and all that is due with it.
+    pub(crate) fn put_off(&mut self, now: Timestamp, wait: Duration) {
+        self.alarm = None;
+        self.try_again_within(now, wait);
+    }
+
     fn forget(&mut self) {
         self.engine = None;
         self.in_flight = 0;
@@ -170,7 +183,7 @@ impl Object {
 
     fn engine(&mut self, now: Timestamp) -> &mut RoomEngine {
         let Self { config, rows, tracked, room, alarm, engine, .. } = self;
-        let handled_until = alarm.filter(|alarm| *alarm > now);
+        let handled_until = alarm.and_then(|alarm| alarm.handled_until(now));
         engine.get_or_insert_with(|| RoomEngine::load(*config, now, rows_of(rows, tracked, *room), handled_until))
     }
 }

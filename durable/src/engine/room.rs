@@ -86,8 +86,9 @@ impl RoomEngine {
     /// Loads a room as it was stored, at the time `now`. Actions that were in flight when it was last stored are due
     /// again.
     ///
-    /// `handled_until` is the time of the alarm, where one is set and hasn't gone off: all that was due before it has
-    /// been done. `None` where there is none, or where it is past.
+    /// `handled_until` is what the alarm says of it, where one is set and hasn't gone off
+    /// ([`Alarm::handled_until`](crate::Alarm::handled_until)): all that was due before has been done. `None` where there
+    /// is none, where it is past, or where it doesn't say so.
     pub fn load(config: EngineConfig, now: Timestamp, rows: Rows, handled_until: Option<Timestamp>) -> Self {
         let Rows { delegations, tracked, room } = rows;
         let handled_until = handled_until.max(room.handled_until).unwrap_or_default();

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use delegated_leaves::{
-    Action, HomeserverAnswer, Input, Outcome, ROUNDING, Request, RoomCommand, Timestamp, TrackedRow,
+    Action, Alarm, HomeserverAnswer, Input, Outcome, ROUNDING, Request, RoomCommand, Timestamp, TrackedRow,
 };
 
 use crate::clock::PROMPT;
@@ -17,7 +17,7 @@ use crate::world::{Event, World};
 impl World {
     /// Sends a command to the object. Returns whether it was acknowledged.
     pub(crate) fn fetch(&mut self, command: RoomCommand, webhook: Option<&Webhook>) -> Result<bool, Violation> {
-        if !self.object.alive {
+        if !self.object.alive || self.is_misconfigured() {
             return Ok(false);
         }
         if chance(&mut self.dice, self.weather.eviction) {
@@ -51,12 +51,23 @@ impl World {
 
     /// Lets the alarm go off, for the second time if `again`.
     pub(crate) fn alarm(&mut self, again: bool) -> Verdict {
-        let overdue = self.object.alarm.filter(|alarm| *alarm <= self.now).map(|alarm| self.now.since(alarm));
+        let overdue =
+            self.object.alarm.map(Alarm::time).filter(|alarm| *alarm <= self.now).map(|alarm| self.now.since(alarm));
         if !self.object.alive || self.object.handling || (overdue.is_none() && !again) {
             return Ok(());
         }
         if overdue.is_some_and(|late| late > PROMPT) {
             self.process_trouble = self.now;
+        }
+        if chance(&mut self.other_dice, self.weather.misconfiguration) {
+            self.misconfigure();
+        }
+        if self.is_misconfigured() {
+            self.log(|_| "object: misconfigured, the alarm is put off".into());
+            self.object.put_off(self.now, UNTIL_MENDED);
+            self.process_trouble = self.now + UNTIL_MENDED;
+            self.set_alarm();
+            return Ok(());
         }
         if chance(&mut self.dice, self.weather.eviction) {
             self.object.evict();
@@ -68,7 +79,7 @@ impl World {
         self.pump()?;
         let vain = self.object.alive && self.actions == before;
         self.vain_alarms = if vain { self.vain_alarms + 1 } else { 0 };
-        if self.vain_alarms > 2 && self.object.alarm.is_some_and(|alarm| alarm <= self.now) {
+        if self.vain_alarms > 2 && self.object.alarm.is_some_and(|alarm| alarm.time() <= self.now) {
             return broken(Invariant::Bounded, "the alarm goes off in vain, again and again".into());
         }
         if chance(&mut self.dice, self.weather.alarm_twice) {
@@ -137,6 +148,30 @@ impl World {
             }
         }
         self.pump()
+    }
+
+    /// Breaks the configuration for a while.
+    fn misconfigure(&mut self) {
+        let length = millis(&mut self.other_dice, 1_000, 90_000);
+        self.log(|_| format!("process: misconfigured for {length:?}"));
+        self.misconfigured_until = self.misconfigured_until.max(self.now + length);
+        self.process_trouble = self.process_trouble.max(self.misconfigured_until);
+        self.after(length, Event::Configured);
+    }
+
+    /// Mends the configuration: by a new deployment, or because its source is back. A token may be requested soon.
+    pub(crate) fn configured(&mut self) -> Verdict {
+        if self.other_dice.bool() {
+            self.object.evict();
+        }
+        if self.other_dice.bool() {
+            self.fetch(RoomCommand::Wake, None)?;
+        }
+        Ok(())
+    }
+
+    fn is_misconfigured(&self) -> bool {
+        self.now < self.misconfigured_until
     }
 
     pub(crate) fn crash(&mut self) {
@@ -216,7 +251,7 @@ impl World {
     pub(crate) fn set_alarm(&mut self) {
         if let Some(alarm) = self.object.alarm {
             let lateness = self.weather.alarm_lateness(&mut self.dice);
-            let at = alarm.max(self.now);
+            let at = alarm.time().max(self.now);
             self.after(at.since(self.now) + lateness, Event::Alarm { again: false });
         }
     }
@@ -230,6 +265,9 @@ impl World {
         }
     }
 }
+
+/// As long as the object waits until it looks at a broken configuration again.
+const UNTIL_MENDED: Duration = Duration::from_secs(60);
 
 /// As long as the object waits after a failure to store.
 const TORN_FOR: Duration = Duration::from_secs(5);
