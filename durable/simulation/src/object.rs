@@ -92,15 +92,16 @@ impl Object {
         self.engine.as_ref()?.nap_until(now)
     }
 
-    /// Number of changes to store.
-    pub(crate) fn changes(&self) -> usize {
-        self.engine.as_ref().map_or(0, |engine| engine.clone().take_changes().len())
+    /// Takes the changes to store.
+    pub(crate) fn take_changes(&mut self) -> Vec<Change> {
+        self.engine.as_mut().map(RoomEngine::take_changes).unwrap_or_default()
     }
 
     /// Stores the first `count` changes, fails, and drops the engine.
-    pub(crate) fn commit_in_part(&mut self, now: Timestamp, count: usize) -> Stored {
+    pub(crate) fn commit_in_part(&mut self, now: Timestamp, mut changes: Vec<Change>, count: usize) -> Stored {
         let (handling, alarm) = (self.handling, self.alarm);
-        let stored = self.commit_up_to(count);
+        changes.truncate(count);
+        let stored = self.store(changes);
         self.forget();
         self.handling = false;
         self.finishing = false;
@@ -110,14 +111,23 @@ impl Object {
     }
 
     /// Stores the changes: together with the alarm, as the platform does it.
-    pub(crate) fn commit(&mut self) -> Stored {
-        self.commit_up_to(usize::MAX)
+    pub(crate) fn commit(&mut self, changes: Vec<Change>) -> Stored {
+        let stored = self.store(changes);
+        let Some(engine) = &self.engine else { return stored };
+        if engine.is_empty() {
+            self.room = RoomRow::default();
+        }
+        self.handling &= !self.finishing;
+        self.finishing = false;
+        if !self.handling {
+            self.alarm = engine.next_due().map(Alarm::for_due);
+        }
+        stored
     }
 
-    fn commit_up_to(&mut self, count: usize) -> Stored {
+    fn store(&mut self, changes: Vec<Change>) -> Stored {
         let mut stored = Stored::default();
-        let Some(engine) = &mut self.engine else { return stored };
-        for change in engine.take_changes().into_iter().take(count) {
+        for change in changes {
             match change {
                 Change::Delete(id) => stored.deleted.extend(self.rows.remove(&id)),
                 Change::Put(row) => {
@@ -128,14 +138,6 @@ impl Object {
                 Change::Track(row) => drop(self.tracked.insert(row.id, *row)),
                 Change::PutRoom(room) => self.room = room,
             }
-        }
-        if engine.is_empty() && count == usize::MAX {
-            self.room = RoomRow::default();
-        }
-        self.handling &= !self.finishing;
-        self.finishing = false;
-        if !self.handling {
-            self.alarm = engine.next_due().map(Alarm::for_due);
         }
         stored
     }

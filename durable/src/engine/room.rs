@@ -19,6 +19,8 @@ use crate::command::{Delegate, RoomAnswer, RoomCommand};
 use crate::engine::action::{
     Action, ActionId, DelayedEvent, DelegationId, HomeserverAnswer, Outcome, Request, SfuAnswer,
 };
+#[cfg(feature = "mutants")]
+use crate::engine::action::TrackedId;
 use crate::engine::backoff::Jitter;
 use crate::engine::bounds;
 use crate::engine::delegation::row::DelegationRow;
@@ -27,6 +29,8 @@ use crate::engine::delegation::{Delegation, Ending, Progress, Signal, State};
 use crate::engine::in_flight::{InFlight, InFlightAction, Seq};
 use crate::engine::log_event::LogEvent;
 use crate::engine::membership::MembershipMonitor;
+#[cfg(feature = "mutants")]
+use crate::engine::membership::row::TrackedRow;
 use crate::engine::mutant::Mutant;
 use crate::engine::pacing::Pacing;
 use crate::engine::storage::{Change, RoomRow, Rows};
@@ -240,6 +244,19 @@ impl RoomEngine {
             tracked: self.membership.rows(),
             room: self.room_row(),
         }
+    }
+
+    /// Returns whether these are all rows of delegations and participants as they ought to be stored by now.
+    #[cfg(feature = "mutants")]
+    pub fn is_stored_as(
+        &self,
+        delegations: &BTreeMap<DelegationId, DelegationRow>,
+        tracked: &BTreeMap<TrackedId, TrackedRow>,
+    ) -> bool {
+        let mut pairs = delegations.values().zip(self.delegations.values());
+        delegations.len() == self.delegations.len()
+            && pairs.all(|(row, delegation)| row.is_of(delegation))
+            && self.membership.is_stored_as(tracked)
     }
 
     /// Returns whether there is neither a delegation nor a tracked participant: nothing to store, nothing to do.

@@ -191,18 +191,18 @@ impl World {
             self.crash();
             return Ok(false);
         }
-        let changes = self.object.changes();
-        if changes > 0 && chance(&mut self.dice, self.weather.torn_commit) {
-            let count = self.dice.usize(..changes);
-            self.log(|_| format!("process: stores {count} changes of {changes}"));
-            let stored = self.object.commit_in_part(self.now, count);
+        let changes = self.object.take_changes();
+        if !changes.is_empty() && chance(&mut self.dice, self.weather.torn_commit) {
+            let count = self.dice.usize(..changes.len());
+            self.log(|_| format!("process: stores {count} changes of {}", changes.len()));
+            let stored = self.object.commit_in_part(self.now, changes, count);
             self.judge.stored(self.now, &stored, &self.object.rows, &self.sfu, &self.homeservers)?;
             self.judge.removals.stored(self.now, &stored.forgotten, &self.object.tracked)?;
             self.process_trouble = self.now + TORN_FOR;
             self.set_alarm();
             return Ok(false);
         }
-        let stored = self.object.commit();
+        let stored = self.object.commit(changes);
         if let Some(engine) = &mut self.object.engine {
             let log_events = engine.take_log_events();
             if self.trace.is_some() {
@@ -237,9 +237,7 @@ impl World {
 
     fn check_storage(&self) -> Verdict {
         let Some(engine) = &self.object.engine else { return Ok(()) };
-        let rows = engine.rows();
-        let tracked_differ = !rows.tracked.iter().eq(self.object.tracked.values());
-        if tracked_differ || !rows.delegations.iter().eq(self.object.rows.values()) {
+        if !engine.is_stored_as(&self.object.rows, &self.object.tracked) {
             return broken(Invariant::Recorded, "memory and disk differ".into());
         }
         if self.object.is_empty() && !self.object.handling && self.object.alarm.is_some() {

@@ -538,6 +538,12 @@ impl MembershipMonitor {
     }
 
     #[cfg(feature = "mutants")]
+    pub(crate) fn is_stored_as(&self, rows: &BTreeMap<TrackedId, TrackedRow>) -> bool {
+        let is_stored = |tracked: &Tracked| rows.get(&tracked.id).is_some_and(|row| row.is_of(tracked));
+        rows.len() == self.tracked.len() && self.tracked.values().all(is_stored)
+    }
+
+    #[cfg(feature = "mutants")]
     pub(crate) fn rows(&self) -> Vec<TrackedRow> {
         let mut rows: Vec<_> = self.tracked.values().map(TrackedRow::of).collect();
         rows.sort_unstable_by_key(|row| row.id);
