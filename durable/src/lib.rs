@@ -13,7 +13,7 @@
 //! clock, storage and randomness. Its caller
 //!
 //! - passes commands and outcomes to [`RoomEngine::handle`], and stores [`RoomEngine::take_changes`] before it
-//!   acknowledges them, together with an alarm for [`RoomEngine::next_due`];
+//!   acknowledges them, together with an alarm for [`RoomEngine::next_due`] ([`Alarm`]);
 //! - acts only when the alarm goes off: performs the actions of [`RoomEngine::take_due`], a few at a time, hands in
 //!   each outcome, and goes on until nothing is due and nothing is in flight. While it waits for outcomes,
 //!   [`RoomEngine::next_due_after`] is when the engine needs it again, if no command comes before;
@@ -131,6 +131,7 @@ pub use engine::action::{
     Action, ActionId, DelayedEvent, DelegationId, HomeserverAnswer, MembersAnswer, Outcome, Participant,
     ParticipantState, RemovalAnswer, Request, ServerAnswer, SfuAnswer, TrackedId,
 };
+pub use engine::alarm::Alarm;
 pub use engine::backoff::Jitter;
 pub use engine::delegation::Ending;
 pub use engine::delegation::row::{AliasColumn, DelegationRow, StateColumn};

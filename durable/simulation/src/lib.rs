@@ -8,7 +8,8 @@
 //!   Matrix room, leave it, are banned, and come back. They join, drop, come back with a new SID, are displaced,
 //!   migrate and delegate again.
 //! - Webhooks are lost, repeated, reordered and minutes late; the SFU and the homeservers fail in all their ways; the
-//!   process dies between any two steps, and its alarm is late or goes off twice. After a rough time everything works
+//!   process dies between any two steps, its configuration breaks, and its alarm is late or goes off twice. After a rough
+//!   time everything works
 //!   and all members leave.
 //! - Some seeds have worlds of their own beside it: a room under siege (`siege`), and rooms that share the rate limit of
 //!   one homeserver (`limit`).

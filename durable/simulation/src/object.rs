@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use delegated_leaves::{
-    Action, Change, DelegationId, DelegationRow, EngineConfig, Input, RoomCommand, RoomEngine, RoomRow, Rows,
+    Action, Alarm, Change, DelegationId, DelegationRow, EngineConfig, Input, RoomCommand, RoomEngine, RoomRow, Rows,
     Timestamp, TrackedId, TrackedRow,
 };
 
@@ -18,7 +18,7 @@ pub(crate) struct Object {
     pub(crate) rows: BTreeMap<DelegationId, DelegationRow>,
     pub(crate) tracked: BTreeMap<TrackedId, TrackedRow>,
     room: RoomRow,
-    pub(crate) alarm: Option<Timestamp>,
+    pub(crate) alarm: Option<Alarm>,
     /// In memory.
     pub(crate) engine: Option<RoomEngine>,
     /// Whether the alarm's handler is running.
@@ -92,31 +92,42 @@ impl Object {
         self.engine.as_ref()?.nap_until(now)
     }
 
-    /// Number of changes to store.
-    pub(crate) fn changes(&self) -> usize {
-        self.engine.as_ref().map_or(0, |engine| engine.clone().take_changes().len())
+    /// Takes the changes to store.
+    pub(crate) fn take_changes(&mut self) -> Vec<Change> {
+        self.engine.as_mut().map(RoomEngine::take_changes).unwrap_or_default()
     }
 
     /// Stores the first `count` changes, fails, and drops the engine.
-    pub(crate) fn commit_in_part(&mut self, now: Timestamp, count: usize) -> Stored {
+    pub(crate) fn commit_in_part(&mut self, now: Timestamp, mut changes: Vec<Change>, count: usize) -> Stored {
         let (handling, alarm) = (self.handling, self.alarm);
-        let stored = self.commit_up_to(count);
+        changes.truncate(count);
+        let stored = self.store(changes);
         self.forget();
         self.handling = false;
         self.finishing = false;
-        self.alarm = if handling { Some(now + UNTIL_STORED_AGAIN) } else { alarm };
+        self.alarm = if handling { None } else { alarm };
+        self.try_again_within(now, UNTIL_STORED_AGAIN);
         stored
     }
 
     /// Stores the changes: together with the alarm, as the platform does it.
-    pub(crate) fn commit(&mut self) -> Stored {
-        self.commit_up_to(usize::MAX)
+    pub(crate) fn commit(&mut self, changes: Vec<Change>) -> Stored {
+        let stored = self.store(changes);
+        let Some(engine) = &self.engine else { return stored };
+        if engine.is_empty() {
+            self.room = RoomRow::default();
+        }
+        self.handling &= !self.finishing;
+        self.finishing = false;
+        if !self.handling {
+            self.alarm = engine.next_due().map(Alarm::for_due);
+        }
+        stored
     }
 
-    fn commit_up_to(&mut self, count: usize) -> Stored {
+    fn store(&mut self, changes: Vec<Change>) -> Stored {
         let mut stored = Stored::default();
-        let Some(engine) = &mut self.engine else { return stored };
-        for change in engine.take_changes().into_iter().take(count) {
+        for change in changes {
             match change {
                 Change::Delete(id) => stored.deleted.extend(self.rows.remove(&id)),
                 Change::Put(row) => {
@@ -128,20 +139,12 @@ impl Object {
                 Change::PutRoom(room) => self.room = room,
             }
         }
-        if engine.is_empty() && count == usize::MAX {
-            self.room = RoomRow::default();
-        }
-        self.handling &= !self.finishing;
-        self.finishing = false;
-        if !self.handling {
-            self.alarm = engine.next_due();
-        }
         stored
     }
 
     /// Returns whether the alarm ought to have gone off by now.
     pub(crate) fn is_late(&self, now: Timestamp) -> bool {
-        self.alarm.is_some_and(|alarm| now.since(alarm) > PROMPT)
+        self.alarm.is_some_and(|alarm| now.since(alarm.time()) > PROMPT)
     }
 
     /// Loses everything in memory. An alarm whose handler was running goes off again.
@@ -149,7 +152,7 @@ impl Object {
         self.alive = false;
         self.forget();
         if self.handling {
-            self.alarm = Some(now);
+            self.alarm = Some(Alarm::again_at(now));
             self.handling = false;
             self.finishing = false;
         }
@@ -162,6 +165,18 @@ impl Object {
         }
     }
 
+    /// Sets the alarm for another try: after `wait`, or earlier if the present one is.
+    pub(crate) fn try_again_within(&mut self, now: Timestamp, wait: Duration) {
+        let latest = now + wait;
+        self.alarm = Some(Alarm::again_at(self.alarm.map_or(latest, |alarm| alarm.time().min(latest))));
+    }
+
+    /// Puts off an alarm that has gone off, and all that is due with it.
+    pub(crate) fn put_off(&mut self, now: Timestamp, wait: Duration) {
+        self.alarm = None;
+        self.try_again_within(now, wait);
+    }
+
     fn forget(&mut self) {
         self.engine = None;
         self.in_flight = 0;
@@ -170,7 +185,7 @@ impl Object {
 
     fn engine(&mut self, now: Timestamp) -> &mut RoomEngine {
         let Self { config, rows, tracked, room, alarm, engine, .. } = self;
-        let handled_until = alarm.filter(|alarm| *alarm > now);
+        let handled_until = alarm.and_then(|alarm| alarm.handled_until(now));
         engine.get_or_insert_with(|| RoomEngine::load(*config, now, rows_of(rows, tracked, *room), handled_until))
     }
 }

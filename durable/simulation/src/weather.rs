@@ -44,11 +44,14 @@ pub(crate) struct Weather {
     /// The members of the Matrix room can't be read.
     pub(crate) unreadable: bool,
     pub(crate) token_lifetime: Duration,
+    /// Alarms that find the configuration broken.
+    pub(crate) misconfiguration: f64,
     pub(crate) calm: bool,
 }
 
 impl Weather {
-    pub(crate) fn draw(dice: &mut Rng) -> Self {
+    /// Draws them. `other_dice` are for those that came later: each seed has the same world otherwise.
+    pub(crate) fn draw(dice: &mut Rng, other_dice: &mut Rng) -> Self {
         let timeouts = [draw_timeout(dice), draw_timeout(dice)];
         let shortest = timeouts[0].min(timeouts[1]);
         let rough_secs = (shortest * dice.u64(5..60) / 1000).clamp(60, 14_400);
@@ -81,6 +84,7 @@ impl Weather {
             torn_commit: pick(dice, [0.0, 0.0, 0.01, 0.05]),
             sfu_shutdowns: [0, 0, 1, 3][dice.usize(..4)],
             change: pick(dice, [0.0, 0.0, 0.2, 0.5]),
+            misconfiguration: [0.0, 0.0, 0.0, 0.02, 0.1][other_dice.usize(..5)],
             calm: false,
         }
     }
@@ -95,6 +99,7 @@ impl Weather {
         self.crash_at_commit = 0.0;
         self.torn_commit = 0.0;
         self.alarm_late = 0.0;
+        self.misconfiguration = 0.0;
         self.calm = true;
     }
 

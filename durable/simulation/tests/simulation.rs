@@ -72,6 +72,7 @@ broken_by! {
     polling_one_by_one: PollOneByOne breaks Limited;
     believing_a_stale_arming: BelieveStaleArming breaks AcknowledgedIsKept;
     skipping_missed_restarts: SkipMissedRestarts breaks KeptAlive;
+    believing_any_alarm: BelieveAnyAlarm breaks KeptAlive;
     trusting_an_early_restart: TrustEarlyRestart breaks KeptAlive;
     believing_who_is_sent_round: BelieveSentRound breaks ComingBack;
     believing_who_changes_connections: BelieveEarlyEnd breaks ComingBack;

@@ -162,6 +162,21 @@ impl Connections {
         sids.join(" ")
     }
 
+    /// Returns whether [`over_column`](Self::over_column) is this text.
+    #[cfg(feature = "mutants")]
+    pub(crate) fn is_over_column(&self, text: &str) -> bool {
+        let mut rest = Some(text).filter(|text| !text.is_empty());
+        let mut sids = self.over.iter().map(ParticipantSid::as_str);
+        while let Some(here) = rest {
+            let (first, others) = here.split_once(' ').map_or((here, None), |(first, others)| (first, Some(others)));
+            if sids.next() != Some(first) {
+                return false;
+            }
+            rest = others;
+        }
+        sids.next().is_none()
+    }
+
     fn mark_over(&mut self, sid: Option<ParticipantSid>) {
         let Some(sid) = sid else { return };
         if !self.over.contains(&sid) {

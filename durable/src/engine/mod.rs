@@ -2,6 +2,7 @@
 //! [`room`] for how it is driven.
 
 pub mod action;
+pub mod alarm;
 pub mod backoff;
 mod bounds;
 mod connection;

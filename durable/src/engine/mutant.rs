@@ -80,6 +80,8 @@ pub enum Mutant {
     BelieveStaleArming,
     /// Restarts that came due before a load count as done.
     SkipMissedRestarts,
+    /// All that was due before an alarm counts as done, although the alarm is for another try of that.
+    BelieveAnyAlarm,
     /// A restart before the acceptance stands for the one on connecting, however long ago it was.
     TrustEarlyRestart,
     /// STATE_MISMATCH and SERVER_SHUTDOWN are believed at once.
@@ -114,7 +116,7 @@ mod switch {
 
     impl Mutant {
         /// All mutants.
-        pub const ALL: [Self; 44] = [
+        pub const ALL: [Self; 45] = [
             Self::IgnoreSid,
             Self::ForgetEndedConnections,
             Self::BelieveReconnecting,
@@ -150,6 +152,7 @@ mod switch {
             Self::PollOneByOne,
             Self::BelieveStaleArming,
             Self::SkipMissedRestarts,
+            Self::BelieveAnyAlarm,
             Self::TrustEarlyRestart,
             Self::BelieveSentRound,
             Self::BelieveEarlyEnd,

@@ -19,6 +19,8 @@ use crate::command::{Delegate, RoomAnswer, RoomCommand};
 use crate::engine::action::{
     Action, ActionId, DelayedEvent, DelegationId, HomeserverAnswer, Outcome, Request, SfuAnswer,
 };
+#[cfg(feature = "mutants")]
+use crate::engine::action::TrackedId;
 use crate::engine::backoff::Jitter;
 use crate::engine::bounds;
 use crate::engine::delegation::row::DelegationRow;
@@ -27,6 +29,8 @@ use crate::engine::delegation::{Delegation, Ending, Progress, Signal, State};
 use crate::engine::in_flight::{InFlight, InFlightAction, Seq};
 use crate::engine::log_event::LogEvent;
 use crate::engine::membership::MembershipMonitor;
+#[cfg(feature = "mutants")]
+use crate::engine::membership::row::TrackedRow;
 use crate::engine::mutant::Mutant;
 use crate::engine::pacing::Pacing;
 use crate::engine::storage::{Change, RoomRow, Rows};
@@ -86,8 +90,9 @@ impl RoomEngine {
     /// Loads a room as it was stored, at the time `now`. Actions that were in flight when it was last stored are due
     /// again.
     ///
-    /// `handled_until` is the time of the alarm, where one is set and hasn't gone off: all that was due before it has
-    /// been done. `None` where there is none, or where it is past.
+    /// `handled_until` is what the alarm says of it, where one is set and hasn't gone off
+    /// ([`Alarm::handled_until`](crate::Alarm::handled_until)): all that was due before has been done. `None` where there
+    /// is none, where it is past, or where it doesn't say so.
     pub fn load(config: EngineConfig, now: Timestamp, rows: Rows, handled_until: Option<Timestamp>) -> Self {
         let Rows { delegations, tracked, room } = rows;
         let handled_until = handled_until.max(room.handled_until).unwrap_or_default();
@@ -239,6 +244,19 @@ impl RoomEngine {
             tracked: self.membership.rows(),
             room: self.room_row(),
         }
+    }
+
+    /// Returns whether these are all rows of delegations and participants as they ought to be stored by now.
+    #[cfg(feature = "mutants")]
+    pub fn is_stored_as(
+        &self,
+        delegations: &BTreeMap<DelegationId, DelegationRow>,
+        tracked: &BTreeMap<TrackedId, TrackedRow>,
+    ) -> bool {
+        let mut pairs = delegations.values().zip(self.delegations.values());
+        delegations.len() == self.delegations.len()
+            && pairs.all(|(row, delegation)| row.is_of(delegation))
+            && self.membership.is_stored_as(tracked)
     }
 
     /// Returns whether there is neither a delegation nor a tracked participant: nothing to store, nothing to do.

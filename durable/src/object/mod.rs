@@ -11,7 +11,8 @@
 //!   each tracked participant, from its first token until none admits it any more. With the last row the object drops
 //!   everything.
 //! - After a failure to store, the engine in memory is ahead of the disk. It is dropped, and loaded anew when it is
-//!   next needed.
+//!   next needed, by an alarm a few seconds later at the latest. That alarm says nothing of what was done before: see
+//!   [`Alarm`].
 //!
 //! The class is declared by the worker, which implements [`Upstreams`], and bound by
 //!
@@ -35,10 +36,11 @@ use std::time::Duration;
 use futures_channel::oneshot;
 use futures_util::future::{Either, select};
 use futures_util::stream::{FuturesUnordered, StreamExt};
-use worker::{Date, Delay, State, Storage};
+use worker::{Date, DateInit, Delay, ScheduledTime, State, Storage};
 
 use crate::command::{RoomAnswer, RoomCommand};
 use crate::engine::action::{Outcome, Request};
+use crate::engine::alarm::Alarm;
 use crate::engine::backoff::Jitter;
 use crate::engine::log_event::LogEvent;
 use crate::engine::room::{EngineConfig, Input, RoomEngine};
@@ -62,8 +64,8 @@ pub struct RoomObject {
     storage: Storage,
     /// `None` until it is needed, and after a failure to store: then the rows on disk are the truth.
     room: RefCell<Option<RoomEngine>>,
-    /// Time of the alarm, as far as this instance knows.
-    alarm_at: Cell<Option<Timestamp>>,
+    /// The alarm, as far as this instance knows.
+    alarm: Cell<Option<Alarm>>,
     /// Wakes the running alarm, if there is one.
     acting: RefCell<Option<oneshot::Sender<()>>>,
 }
@@ -71,24 +73,27 @@ pub struct RoomObject {
 impl RoomObject {
     /// Makes the object with that state; nothing is read yet.
     pub fn new(state: &State) -> Self {
-        Self {
-            storage: state.storage(),
-            room: RefCell::new(None),
-            alarm_at: Cell::new(None),
-            acting: RefCell::new(None),
-        }
+        Self { storage: state.storage(), room: RefCell::new(None), alarm: Cell::new(None), acting: RefCell::new(None) }
     }
 
-    /// Records the effect of `command`. When this returns without an error, it is stored, and the alarm is set.
+    /// Records the effect of `command`. When this returns without an error, it is stored, and the alarm is set. With an
+    /// error, some of it may be stored.
     pub async fn command(
         &self,
         config: EngineConfig,
         upstreams: &impl Upstreams,
         command: RoomCommand,
     ) -> worker::Result<RoomAnswer> {
-        let handled_until = self.time_of_alarm().await?;
+        let handled_until = self.handled_until().await?;
         self.load(config, handled_until)?;
-        let answer = self.with_room(config, upstreams, |now, room| room.handle(now, Input::Command(command)))?;
+        let answer = match self.with_room(config, upstreams, |now, room| room.handle(now, Input::Command(command))) {
+            Ok(answer) => answer,
+            Err(error) => {
+                // A present alarm knows nothing of the part that is stored.
+                let _ = self.try_again_within(UNTIL_STORED_AGAIN).await;
+                return Err(error);
+            }
+        };
         if answer != RoomAnswer::Recorded {
             return Ok(answer);
         }
@@ -103,17 +108,17 @@ impl RoomObject {
         Ok(answer)
     }
 
-    /// Returns the time of the alarm, if it is to come, where the engine has yet to be loaded.
-    async fn time_of_alarm(&self) -> worker::Result<Option<Timestamp>> {
+    /// Returns what the alarm says of the work that was due before, where the engine has yet to be loaded.
+    async fn handled_until(&self) -> worker::Result<Option<Timestamp>> {
         if self.room.borrow().is_some() {
             return Ok(None);
         }
-        let alarm =
-            self.storage.get_alarm().await?.and_then(|alarm| u64::try_from(alarm).ok()).map(Timestamp::from_millis);
+        let alarm = self.storage.get_alarm().await?.and_then(|alarm| u64::try_from(alarm).ok());
+        let alarm = alarm.map(|alarm| Alarm::set_for(Timestamp::from_millis(alarm)));
         if self.room.borrow().is_none() {
-            self.alarm_at.set(alarm);
+            self.alarm.set(alarm);
         }
-        Ok(alarm.filter(|alarm| *alarm > now()))
+        Ok(alarm.and_then(|alarm| alarm.handled_until(now())))
     }
 
     /// Performs due actions, a few at a time, until nothing is due or its share is used up, and sets the next alarm.
@@ -121,19 +126,25 @@ impl RoomObject {
     /// Where that can't be stored, it is tried again later. An error means that not even an alarm can be set; the
     /// platform runs this one again then, but not for ever.
     pub async fn alarm(&self, config: EngineConfig, upstreams: &impl Upstreams) -> worker::Result<()> {
-        self.alarm_at.set(None);
+        self.alarm.set(None);
         let outcome = self.act(config, upstreams).await;
         self.acting.take();
         if let Err(error) = outcome {
             upstreams.not_stored(&error);
-            return self.storage.set_alarm(UNTIL_STORED_AGAIN).await;
+            return self.try_again_within(UNTIL_STORED_AGAIN).await;
         }
         if self.room.borrow().as_ref().is_some_and(RoomEngine::is_empty) {
             // No command can have come in between: nothing was awaited since the room was found empty.
-            self.alarm_at.set(None);
+            self.alarm.set(None);
             return self.storage.delete_all().await;
         }
         self.set_alarm(upstreams, false).await
+    }
+
+    /// Puts off an alarm that has gone off, and all that is due with it, by `wait` or up to a second less.
+    pub async fn put_off(&self, wait: Duration) -> worker::Result<()> {
+        self.alarm.set(None);
+        self.try_again_within(wait).await
     }
 
     async fn act(&self, config: EngineConfig, upstreams: &impl Upstreams) -> worker::Result<()> {
@@ -220,19 +231,31 @@ impl RoomObject {
 
     /// Sets the alarm, unless the present one is early enough; `at_once` if anything is in flight.
     async fn set_alarm(&self, upstreams: &impl Upstreams, at_once: bool) -> worker::Result<()> {
-        let due = |room: &RoomEngine| match at_once && room.has_actions_in_flight() {
-            true => Some(now()),
-            false => room.next_due(),
+        let alarm = |room: &RoomEngine| match at_once && room.has_actions_in_flight() {
+            true => Some(Alarm::again_at(now())),
+            false => room.next_due().map(Alarm::for_due),
         };
-        let Some(due) = self.room.borrow().as_ref().and_then(due) else { return Ok(()) };
-        if self.alarm_at.get().is_some_and(|set| set <= due) {
+        let Some(alarm) = self.room.borrow().as_ref().and_then(alarm) else { return Ok(()) };
+        if self.alarm.get().is_some_and(|set| set.time() <= alarm.time()) {
             return Ok(());
         }
-        self.alarm_at.set(Some(due));
         upstreams.stored(1);
-        let set = self.storage.set_alarm(due.since(now())).await;
+        self.store_alarm(alarm).await
+    }
+
+    /// Sets the alarm for another try: after `wait`, or earlier if the present one is.
+    async fn try_again_within(&self, wait: Duration) -> worker::Result<()> {
+        let latest = now() + wait;
+        let time = self.alarm.get().map_or(latest, |alarm| alarm.time().min(latest));
+        self.store_alarm(Alarm::again_at(time)).await
+    }
+
+    async fn store_alarm(&self, alarm: Alarm) -> worker::Result<()> {
+        self.alarm.set(Some(alarm));
+        let time = Date::new(DateInit::Millis(alarm.time().as_millis()));
+        let set = self.storage.set_alarm(ScheduledTime::new(time.into())).await;
         if set.is_err() {
-            self.alarm_at.set(None);
+            self.alarm.set(None);
         }
         set
     }

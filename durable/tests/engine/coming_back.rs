@@ -143,6 +143,24 @@ fn the_end_of_the_room_does_not_hasten_the_leave_of_those_that_are_coming_back()
     assert_eq!(call.state("alice"), Some(StateColumn::Leaving));
 }
 
+/// The room was empty before the client had its next connection, and the webhook of that comes after it.
+#[test]
+fn an_end_of_the_room_from_before_the_return_does_not_end_the_doubt() {
+    let mut call = Call::with_alice(3600);
+    call.wait(3.0);
+    call.left_because("alice", "PA_1", ClientInitiated);
+    let finished_at = call.now;
+    call.wait(1.8);
+    assert_eq!(call.acts(), ["get alice"]);
+    call.webhook(finished_at, Occurrence::RoomFinished);
+    assert_eq!(call.acts(), [""; 0]);
+    call.sfu_shows(&[("alice", "PA_2", ParticipantState::Joining)]);
+    assert_eq!(call.state("alice"), Some(StateColumn::Suspected));
+    call.wait(1.2);
+    call.webhook(call.now, Occurrence::RoomFinished);
+    assert_eq!(call.state("alice"), Some(StateColumn::Leaving), "the room was empty after the second, too");
+}
+
 #[test]
 fn a_connection_ended_soon_after_its_beginning_is_asked_about_first() {
     let mut call = Call::with_alice(3600);

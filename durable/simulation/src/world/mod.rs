@@ -25,6 +25,8 @@ use crate::weather::{Weather, millis};
 /// The world.
 pub(crate) struct World {
     pub(crate) dice: Rng,
+    /// For what is drawn apart, so that the world is the same without it.
+    pub(crate) other_dice: Rng,
     pub(crate) weather: Weather,
     pub(crate) now: Timestamp,
     queue: BinaryHeap<Reverse<Scheduled>>,
@@ -39,6 +41,7 @@ pub(crate) struct World {
     pub(crate) process_trouble: Timestamp,
     pub(crate) homeserver_trouble: [Timestamp; 2],
     pub(crate) sfu_trouble: Timestamp,
+    pub(crate) misconfigured_until: Timestamp,
     pub(crate) vain_alarms: u32,
     pub(crate) trace: Option<Vec<String>>,
     pub(crate) steps: u64,
@@ -88,6 +91,7 @@ pub(crate) enum Event {
     SfuOutage(Duration),
     HomeserverOutage(usize, Duration),
     Crash,
+    Configured,
     Recover,
     Calm,
     Judgement,
@@ -110,7 +114,8 @@ struct Scheduled {
 impl World {
     pub(crate) fn new(seed: u64, traced: bool) -> Self {
         let mut dice = Rng::with_seed(seed);
-        let weather = Weather::draw(&mut dice);
+        let mut other_dice = Rng::with_seed(!seed);
+        let weather = Weather::draw(&mut dice, &mut other_dice);
         let mut world = Self {
             now: START,
             queue: BinaryHeap::new(),
@@ -127,12 +132,14 @@ impl World {
             process_trouble: START,
             homeserver_trouble: [START; 2],
             sfu_trouble: START,
+            misconfigured_until: START,
             vain_alarms: 0,
             trace: traced.then(Vec::new),
             steps: 0,
             actions: 0,
             removed: 0,
             dice,
+            other_dice,
             weather,
         };
         world.log(|world| format!("{:?}", world.weather));
@@ -239,6 +246,7 @@ impl World {
                     self.crash();
                 }
             }
+            Event::Configured => self.configured()?,
             Event::Recover if self.object.alive => {}
             Event::Recover => {
                 self.log(|_| "process: up again".into());
@@ -328,6 +336,7 @@ impl World {
         self.log(|_| "calm".into());
         self.weather.calm_down();
         self.sfu.down_until = self.now;
+        self.misconfigured_until = self.now;
         self.homeservers.down_until = [self.now; 2];
         self.after(Duration::from_secs(1), Event::Recover);
         self.everybody_leaves(false);

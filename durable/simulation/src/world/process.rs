@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use delegated_leaves::{
-    Action, HomeserverAnswer, Input, Outcome, ROUNDING, Request, RoomCommand, Timestamp, TrackedRow,
+    Action, Alarm, HomeserverAnswer, Input, Outcome, ROUNDING, Request, RoomCommand, Timestamp, TrackedRow,
 };
 
 use crate::clock::PROMPT;
@@ -17,7 +17,7 @@ use crate::world::{Event, World};
 impl World {
     /// Sends a command to the object. Returns whether it was acknowledged.
     pub(crate) fn fetch(&mut self, command: RoomCommand, webhook: Option<&Webhook>) -> Result<bool, Violation> {
-        if !self.object.alive {
+        if !self.object.alive || self.is_misconfigured() {
             return Ok(false);
         }
         if chance(&mut self.dice, self.weather.eviction) {
@@ -51,12 +51,23 @@ impl World {
 
     /// Lets the alarm go off, for the second time if `again`.
     pub(crate) fn alarm(&mut self, again: bool) -> Verdict {
-        let overdue = self.object.alarm.filter(|alarm| *alarm <= self.now).map(|alarm| self.now.since(alarm));
+        let overdue =
+            self.object.alarm.map(Alarm::time).filter(|alarm| *alarm <= self.now).map(|alarm| self.now.since(alarm));
         if !self.object.alive || self.object.handling || (overdue.is_none() && !again) {
             return Ok(());
         }
         if overdue.is_some_and(|late| late > PROMPT) {
             self.process_trouble = self.now;
+        }
+        if chance(&mut self.other_dice, self.weather.misconfiguration) {
+            self.misconfigure();
+        }
+        if self.is_misconfigured() {
+            self.log(|_| "object: misconfigured, the alarm is put off".into());
+            self.object.put_off(self.now, UNTIL_MENDED);
+            self.process_trouble = self.now + UNTIL_MENDED;
+            self.set_alarm();
+            return Ok(());
         }
         if chance(&mut self.dice, self.weather.eviction) {
             self.object.evict();
@@ -68,7 +79,7 @@ impl World {
         self.pump()?;
         let vain = self.object.alive && self.actions == before;
         self.vain_alarms = if vain { self.vain_alarms + 1 } else { 0 };
-        if self.vain_alarms > 2 && self.object.alarm.is_some_and(|alarm| alarm <= self.now) {
+        if self.vain_alarms > 2 && self.object.alarm.is_some_and(|alarm| alarm.time() <= self.now) {
             return broken(Invariant::Bounded, "the alarm goes off in vain, again and again".into());
         }
         if chance(&mut self.dice, self.weather.alarm_twice) {
@@ -139,6 +150,30 @@ impl World {
         self.pump()
     }
 
+    /// Breaks the configuration for a while.
+    fn misconfigure(&mut self) {
+        let length = millis(&mut self.other_dice, 1_000, 90_000);
+        self.log(|_| format!("process: misconfigured for {length:?}"));
+        self.misconfigured_until = self.misconfigured_until.max(self.now + length);
+        self.process_trouble = self.process_trouble.max(self.misconfigured_until);
+        self.after(length, Event::Configured);
+    }
+
+    /// Mends the configuration: by a new deployment, or because its source is back. A token may be requested soon.
+    pub(crate) fn configured(&mut self) -> Verdict {
+        if self.other_dice.bool() {
+            self.object.evict();
+        }
+        if self.other_dice.bool() {
+            self.fetch(RoomCommand::Wake, None)?;
+        }
+        Ok(())
+    }
+
+    fn is_misconfigured(&self) -> bool {
+        self.now < self.misconfigured_until
+    }
+
     pub(crate) fn crash(&mut self) {
         let down = match self.dice.u8(..4) {
             0 => millis(&mut self.dice, 5_000, 600_000),
@@ -156,18 +191,18 @@ impl World {
             self.crash();
             return Ok(false);
         }
-        let changes = self.object.changes();
-        if changes > 0 && chance(&mut self.dice, self.weather.torn_commit) {
-            let count = self.dice.usize(..changes);
-            self.log(|_| format!("process: stores {count} changes of {changes}"));
-            let stored = self.object.commit_in_part(self.now, count);
+        let changes = self.object.take_changes();
+        if !changes.is_empty() && chance(&mut self.dice, self.weather.torn_commit) {
+            let count = self.dice.usize(..changes.len());
+            self.log(|_| format!("process: stores {count} changes of {}", changes.len()));
+            let stored = self.object.commit_in_part(self.now, changes, count);
             self.judge.stored(self.now, &stored, &self.object.rows, &self.sfu, &self.homeservers)?;
             self.judge.removals.stored(self.now, &stored.forgotten, &self.object.tracked)?;
             self.process_trouble = self.now + TORN_FOR;
             self.set_alarm();
             return Ok(false);
         }
-        let stored = self.object.commit();
+        let stored = self.object.commit(changes);
         if let Some(engine) = &mut self.object.engine {
             let log_events = engine.take_log_events();
             if self.trace.is_some() {
@@ -202,9 +237,7 @@ impl World {
 
     fn check_storage(&self) -> Verdict {
         let Some(engine) = &self.object.engine else { return Ok(()) };
-        let rows = engine.rows();
-        let tracked_differ = !rows.tracked.iter().eq(self.object.tracked.values());
-        if tracked_differ || !rows.delegations.iter().eq(self.object.rows.values()) {
+        if !engine.is_stored_as(&self.object.rows, &self.object.tracked) {
             return broken(Invariant::Recorded, "memory and disk differ".into());
         }
         if self.object.is_empty() && !self.object.handling && self.object.alarm.is_some() {
@@ -216,7 +249,7 @@ impl World {
     pub(crate) fn set_alarm(&mut self) {
         if let Some(alarm) = self.object.alarm {
             let lateness = self.weather.alarm_lateness(&mut self.dice);
-            let at = alarm.max(self.now);
+            let at = alarm.time().max(self.now);
             self.after(at.since(self.now) + lateness, Event::Alarm { again: false });
         }
     }
@@ -230,6 +263,9 @@ impl World {
         }
     }
 }
+
+/// As long as the object waits until it looks at a broken configuration again.
+const UNTIL_MENDED: Duration = Duration::from_secs(60);
 
 /// As long as the object waits after a failure to store.
 const TORN_FOR: Duration = Duration::from_secs(5);

@@ -91,12 +91,7 @@ pub enum AliasColumn {
 impl DelegationRow {
     pub(crate) fn of(delegation: &Delegation) -> Self {
         let Delegation { id, request, accepted_at, progress, .. } = delegation;
-        let (state, since, believed_from) = match progress.state {
-            State::Waiting => (StateColumn::Waiting, None, None),
-            State::Connected => (StateColumn::Connected, None, None),
-            State::Suspected { since, believed_from } => (StateColumn::Suspected, Some(since), Some(believed_from)),
-            State::Leaving { since } => (StateColumn::Leaving, Some(since), None),
-        };
+        let (state, since, believed_from) = state_columns(progress.state);
         let latest = progress.connections.latest.as_ref();
         Self {
             id: *id,
@@ -117,15 +112,36 @@ impl DelegationRow {
             due: delegation.stored.0,
             failures: progress.failures,
             armed_at: delegation.stored.1,
-            connected_as: latest.map(|latest| match latest.alias {
-                Alias::Member => AliasColumn::Member,
-                Alias::Legacy => AliasColumn::Legacy,
-            }),
+            connected_as: latest.map(|latest| alias_column(latest.alias)),
             participant_sid: latest.and_then(|latest| latest.sid.clone()),
             joined_at: latest.and_then(|latest| latest.since),
             contested: latest.is_some_and(|latest| latest.contested).into(),
             ended_sids: progress.connections.over_column(),
         }
+    }
+
+    /// Returns whether it is the row of that delegation: as a comparison with [`of`](Self::of), but without its copies.
+    /// The simulation compares all rows at every step.
+    #[cfg(feature = "mutants")]
+    pub(crate) fn is_of(&self, delegation: &Delegation) -> bool {
+        let Self { id, room, identity, legacy_identity, server_name, delayed_events_url, owner, user_id, .. } = self;
+        let Self { restricted, delay_id, delay_timeout, accepted_at, state, since, believed_from, .. } = self;
+        let Self { due, failures, armed_at, connected_as, participant_sid, joined_at, contested, ended_sids, .. } = self;
+        let Delegation { request, progress, .. } = delegation;
+        let latest = progress.connections.latest.as_ref();
+        (*id, *accepted_at) == (delegation.id, delegation.accepted_at)
+            && (*state, *since, *believed_from) == state_columns(progress.state)
+            && (*due, *armed_at, *failures) == (delegation.stored.0, delegation.stored.1, progress.failures)
+            && *connected_as == latest.map(|latest| alias_column(latest.alias))
+            && *joined_at == latest.and_then(|latest| latest.since)
+            && *contested == u8::from(latest.is_some_and(|latest| latest.contested))
+            && (*restricted, *delay_timeout) == (request.restricted.into(), request.delay_timeout)
+            && participant_sid.as_ref() == latest.and_then(|latest| latest.sid.as_ref())
+            && progress.connections.is_over_column(ended_sids)
+            && (identity, legacy_identity, owner) == (&request.identity, &request.legacy_identity, &request.owner)
+            && user_id.as_ref() == Some(&request.user_id).filter(|user_id| !user_id.as_str().is_empty())
+            && (room, server_name, delay_id) == (&request.room, &request.server_name, &request.delay_id)
+            && *delayed_events_url == request.delayed_events_url
     }
 
     /// Restores the delegation, with nothing in flight.
@@ -168,5 +184,22 @@ impl DelegationRow {
             restarted_at: None,
         };
         Delegation::resume(self.id, request, self.accepted_at, progress, now, handled_until)
+    }
+}
+
+/// Columns of a state: the state, its beginning where that matters, and the time from which on "not found" is believed.
+fn state_columns(state: State) -> (StateColumn, Option<Timestamp>, Option<Timestamp>) {
+    match state {
+        State::Waiting => (StateColumn::Waiting, None, None),
+        State::Connected => (StateColumn::Connected, None, None),
+        State::Suspected { since, believed_from } => (StateColumn::Suspected, Some(since), Some(believed_from)),
+        State::Leaving { since } => (StateColumn::Leaving, Some(since), None),
+    }
+}
+
+fn alias_column(alias: Alias) -> AliasColumn {
+    match alias {
+        Alias::Member => AliasColumn::Member,
+        Alias::Legacy => AliasColumn::Legacy,
     }
 }

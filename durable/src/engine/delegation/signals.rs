@@ -198,9 +198,10 @@ impl Delegation {
         if latest.since.is_some_and(|since| event.happened_before(since) == Some(true)) {
             return None;
         }
-        // All clients of a node that goes down leave its rooms empty, and are coming back.
+        // A room that was empty before then says nothing about a participant that may have come back since: all clients of
+        // a node that goes down leave its rooms empty, and webhooks take their time.
         if let State::Suspected { believed_from, .. } = self.progress.state
-            && now < believed_from
+            && event.happened_after(believed_from) != Some(true)
             && !Mutant::BelieveFinishedAnyway.is_injected()
         {
             return None;

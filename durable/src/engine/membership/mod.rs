@@ -35,7 +35,7 @@ use crate::engine::bounds;
 use crate::engine::delegation::signals::Scope;
 use crate::engine::in_flight::{InFlight, Seq};
 use crate::engine::log_event::{LogEvent, LogEventKind};
-use crate::engine::membership::participant::{Attempt, PresenceChange, Signal, Tracked};
+use crate::engine::membership::participant::{Attempt, PresenceChange, Signal, State, Tracked};
 use crate::engine::membership::row::TrackedRow;
 use crate::engine::mutant::Mutant;
 use crate::engine::webhook::WebhookEvent;
@@ -185,7 +185,7 @@ impl MembershipMonitor {
             });
         }
         if self.poll_due().is_some_and(|due| due <= now) {
-            self.polls_paused_until = Some(now + POLL_PAUSE);
+            self.polls_paused_until = Some(now + self.poll_pause());
         }
     }
 
@@ -476,6 +476,13 @@ impl MembershipMonitor {
         self.tracked.values().any(|tracked| tracked.may_connect_at(due)).then_some(due)
     }
 
+    /// Pause after a poll. As long as one that may have connected unnoticed wasn't polled for since its known tokens have
+    /// expired, polls keep to the interval: one of the SFU's own tokens may admit it.
+    fn poll_pause(&self) -> Duration {
+        let unseen = self.tracked.values().any(|tracked| tracked.state == State::Absent);
+        self.interval.filter(|_| unseen).map_or(POLL_PAUSE, |interval| interval.min(POLL_PAUSE))
+    }
+
     /// Leaves such a participant an interval before the SFU is polled for it.
     fn put_off_unseen(&mut self, now: Timestamp) {
         if self.unseen_due <= now {
@@ -528,6 +535,12 @@ impl MembershipMonitor {
 
     pub(crate) fn take_log_events(&mut self) -> Vec<LogEvent> {
         std::mem::take(&mut self.log_events)
+    }
+
+    #[cfg(feature = "mutants")]
+    pub(crate) fn is_stored_as(&self, rows: &BTreeMap<TrackedId, TrackedRow>) -> bool {
+        let is_stored = |tracked: &Tracked| rows.get(&tracked.id).is_some_and(|row| row.is_of(tracked));
+        rows.len() == self.tracked.len() && self.tracked.values().all(is_stored)
     }
 
     #[cfg(feature = "mutants")]
@@ -696,5 +709,5 @@ const SHORTEST_INTERVAL: Duration = Duration::from_secs(1);
 /// Wait after a failed sweep where no other is to come.
 const SWEEP_AGAIN: Duration = Duration::from_secs(60);
 
-/// Pause of the polls after one that the SFU didn't answer.
+/// Longest pause of the polls after one that the SFU didn't answer.
 const POLL_PAUSE: Duration = Duration::from_secs(600);

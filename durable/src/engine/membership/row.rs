@@ -55,6 +55,23 @@ impl TrackedRow {
         }
     }
 
+    /// Returns whether it is the row of that participant: as a comparison with [`of`](Self::of), but without its copies.
+    /// The simulation compares all rows at every step.
+    #[cfg(feature = "mutants")]
+    pub(crate) fn is_of(&self, tracked: &Tracked) -> bool {
+        let Self { id, room, matrix_room_id, user_id, identity, expires_at, connected, .. } = self;
+        let Self { gone_at, participant_sid, joined_at, ended_sids, .. } = self;
+        let Tracked { request, connections, .. } = tracked;
+        let latest = connections.latest.as_ref();
+        (*id, *expires_at, *gone_at) == (tracked.id, request.expires_at, tracked.left_at)
+            && *connected == u8::from(tracked.is_connected())
+            && *joined_at == latest.and_then(|latest| latest.since)
+            && participant_sid.as_ref() == latest.and_then(|latest| latest.sid.as_ref())
+            && connections.is_over_column(ended_sids)
+            && (identity, user_id) == (&request.identity, &request.user_id)
+            && (room, matrix_room_id) == (&request.room, &request.matrix_room_id)
+    }
+
     /// Restores the participant, with nothing in flight.
     pub(crate) fn resume(self, now: Timestamp) -> Tracked {
         let known = self.participant_sid.is_some() || self.joined_at.is_some();
