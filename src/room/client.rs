@@ -23,7 +23,6 @@ use js_sys::{Promise, Reflect};
 use serde_json::json;
 use thiserror::Error;
 use wasm_bindgen::prelude::*;
-use web_sys::{RequestInit, Response};
 use worker::{Delay, Env};
 
 use crate::config::Config;
@@ -85,38 +84,19 @@ impl<'a> RoomClient<'a> {
     }
 
     async fn send_once(self, room: &RoomName, command: &JsValue) -> Result<(), RoomError> {
-        let init = RequestInit::new();
-        init.set_method("POST");
-        init.set_body(command);
-        // A request needs a host, although an object has none.
-        let response = self.object(room)?.fetch("https://room/", &init).map_err(lost)?;
-        let response: Response = JsFuture::from(response).await.map_err(lost)?.unchecked_into();
-        if response.status() != 200 {
-            return Err(RoomError::Status(response.status()));
+        let namespace = Reflect::get(self.env, &BINDING.into()).ok().filter(JsValue::is_object);
+        let location = self.location.map(LocationHint::as_str);
+        let answer = send(&namespace.ok_or(RoomError::NoBinding)?, room.as_str(), location, command);
+        let answer = JsFuture::from(answer).await.map_err(lost)?;
+        if let Some(status) = answer.as_f64() {
+            return Err(RoomError::Status(status as u16));
         }
-        let answer = JsFuture::from(response.text().map_err(lost)?).await.map_err(lost)?;
         match serde_json::from_str(&answer.as_string().unwrap_or_default()) {
             Ok(RoomAnswer::Recorded | RoomAnswer::Nothing) => Ok(()),
             Ok(RoomAnswer::Full) => Err(RoomError::Full),
             Ok(RoomAnswer::UnknownCommand) => Err(RoomError::UnknownCommand),
             Err(_) => Err(RoomError::UnknownAnswer),
         }
-    }
-
-    /// Returns a new stub: one that has failed fails for ever.
-    fn object(self, room: &RoomName) -> Result<Stub, RoomError> {
-        let namespace = Reflect::get(self.env, &BINDING.into()).ok().filter(JsValue::is_object);
-        let namespace: Namespace = namespace.ok_or(RoomError::NoBinding)?.unchecked_into();
-        let id = namespace.id_from_name(room.as_str()).map_err(lost)?;
-        let options = match self.location {
-            Some(location) => {
-                let options = js_sys::Object::new();
-                Reflect::set(&options, &"locationHint".into(), &location.as_str().into()).map_err(lost)?;
-                options.into()
-            }
-            None => JsValue::UNDEFINED,
-        };
-        namespace.get(&id, &options).map_err(lost)
     }
 }
 
@@ -177,20 +157,11 @@ fn lost(error: JsValue) -> RoomError {
     if overloaded { RoomError::Overloaded(message) } else { RoomError::Lost(message) }
 }
 
-#[wasm_bindgen]
+#[wasm_bindgen(module = "/src/room/client.js")]
 extern "C" {
-    type Namespace;
-
-    #[wasm_bindgen(method, catch, js_name = idFromName)]
-    fn id_from_name(this: &Namespace, name: &str) -> Result<JsValue, JsValue>;
-
-    #[wasm_bindgen(method, catch)]
-    fn get(this: &Namespace, id: &JsValue, options: &JsValue) -> Result<Stub, JsValue>;
-
-    type Stub;
-
-    #[wasm_bindgen(method, catch)]
-    fn fetch(this: &Stub, url: &str, init: &RequestInit) -> Result<Promise, JsValue>;
+    /// Sends a command once, through a new stub: one that has failed fails for ever. Returns the answer, or the status
+    /// where that isn't 200.
+    fn send(namespace: &JsValue, room: &str, location_hint: Option<&str>, command: &JsValue) -> Promise;
 }
 
 const BINDING: &str = "ROOMS";

@@ -62,6 +62,7 @@ pub trait Upstreams {
 /// The object of one LiveKit room.
 pub struct RoomObject {
     storage: Storage,
+    store: Store,
     /// `None` until it is needed, and after a failure to store: then the rows on disk are the truth.
     room: RefCell<Option<RoomEngine>>,
     /// The alarm, as far as this instance knows.
@@ -73,7 +74,9 @@ pub struct RoomObject {
 impl RoomObject {
     /// Makes the object with that state; nothing is read yet.
     pub fn new(state: &State) -> Self {
-        Self { storage: state.storage(), room: RefCell::new(None), alarm: Cell::new(None), acting: RefCell::new(None) }
+        let storage = state.storage();
+        let store = Store::new(storage.sql());
+        Self { storage, store, room: RefCell::new(None), alarm: Cell::new(None), acting: RefCell::new(None) }
     }
 
     /// Records the effect of `command`. When this returns without an error, it is stored, and the alarm is set. With an
@@ -136,6 +139,7 @@ impl RoomObject {
         if self.room.borrow().as_ref().is_some_and(RoomEngine::is_empty) {
             // No command can have come in between: nothing was awaited since the room was found empty.
             self.alarm.set(None);
+            self.store.forget();
             return self.storage.delete_all().await;
         }
         self.set_alarm(upstreams, false).await
@@ -200,18 +204,18 @@ impl RoomObject {
         work: impl FnOnce(Timestamp, &mut RoomEngine) -> T,
     ) -> worker::Result<T> {
         let now = now();
-        let store = Store::new(self.storage.sql());
         self.load(config, None)?;
         let mut slot = self.room.borrow_mut();
         let Some(room) = &mut *slot else { return Err(worker::Error::from("the room isn't loaded")) };
         let done = work(now, room);
         let changes = room.take_changes();
         let log_events = room.take_log_events();
-        match store.apply(&changes) {
+        match self.store.apply(&changes) {
             Ok(0) => {}
             Ok(rows) => upstreams.stored(rows),
             Err(error) => {
                 *slot = None;
+                self.store.forget();
                 return Err(error);
             }
         }
@@ -223,7 +227,7 @@ impl RoomObject {
     fn load(&self, config: EngineConfig, handled_until: Option<Timestamp>) -> worker::Result<()> {
         let mut slot = self.room.borrow_mut();
         if slot.is_none() {
-            let rows = Store::new(self.storage.sql()).load()?;
+            let rows = self.store.load()?;
             *slot = Some(RoomEngine::load(config, now(), rows, handled_until));
         }
         Ok(())
