@@ -52,6 +52,7 @@ mod silence;
 mod site;
 mod storage;
 mod systemd;
+mod timers;
 mod token_request;
 mod wrangler;
 
@@ -83,5 +84,6 @@ pub use silence::Silence;
 pub use site::{Site, Tripwire};
 pub use storage::{Storage, StorageLock};
 pub use systemd::Systemd;
+pub use timers::{TimerSpy, Timers};
 pub use token_request::Endpoint;
 pub use wrangler::Wrangler;
