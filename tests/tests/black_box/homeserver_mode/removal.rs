@@ -59,6 +59,22 @@ async fn a_round_is_one_question_whatever_the_number_of_participants() {
 }
 
 #[tokio::test]
+async fn a_round_writes_one_row() {
+    let stage = Stage::in_a_call(|deployment| every_second(deployment).set("LIVEKIT_LOG_LEVEL", "debug")).await;
+    stage.service.log().clear();
+    let before = stage.questions().len();
+
+    stage.rounds(before + 4).await;
+
+    // The alarm of the next round. The last round may not have set it yet.
+    let lines = stage.service.log().lines();
+    let rows: u64 = lines.iter().filter_map(|line| line.0["rows"].as_u64()).sum();
+    let rounds = (stage.questions().len() - before) as u64;
+    println!("{rounds} rounds, {rows} rows");
+    assert!(rows > 0 && rows <= rounds + 1, "{rounds} rounds: {rows} rows");
+}
+
+#[tokio::test]
 async fn a_homeserver_that_is_down_removes_nobody() {
     let mut stage = Stage::in_a_call(every_second).await;
     stage.own.events.go_away();
