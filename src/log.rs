@@ -85,8 +85,8 @@ impl Log {
     }
 
     /// Writes one line, unless this instance has written one with this `msg` in this way before.
-    pub fn write_once(&self, level: Level, msg: &'static str, fields: Value) {
-        if level >= self.threshold && WRITTEN_ONCE.with_borrow_mut(|written| written.insert(msg)) {
+    pub fn write_once(&self, level: Level, msg: &str, fields: Value) {
+        if level >= self.threshold && WRITTEN_ONCE.with_borrow_mut(|written| written.insert(msg.to_owned())) {
             self.write(level, msg, fields);
         }
     }
@@ -121,7 +121,7 @@ impl Form {
 
 thread_local! {
     static FORM: Cell<Form> = const { Cell::new(Form::Lines) };
-    static WRITTEN_ONCE: RefCell<BTreeSet<&'static str>> = const { RefCell::new(BTreeSet::new()) };
+    static WRITTEN_ONCE: RefCell<BTreeSet<String>> = const { RefCell::new(BTreeSet::new()) };
 }
 
 #[wasm_bindgen]
