@@ -8,7 +8,8 @@
 //! - messages below the configured level are dropped before they are formatted;
 //! - tokens, secrets and delay ids are never in one; user ids and the SFU's names of rooms and participants are.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
+use std::collections::BTreeSet;
 
 use serde_json::Value;
 use wasm_bindgen::prelude::*;
@@ -83,6 +84,13 @@ impl Log {
         }
     }
 
+    /// Writes one line, unless this instance has written one with this `msg` in this way before.
+    pub fn write_once(&self, level: Level, msg: &str, fields: Value) {
+        if level >= self.threshold && WRITTEN_ONCE.with_borrow_mut(|written| written.insert(msg.to_owned())) {
+            self.write(level, msg, fields);
+        }
+    }
+
     /// Level and message come first, for human readers.
     fn line(&self, level: Level, msg: &str, fields: Value) -> String {
         let (msg, request_id) = (Value::from(msg), Value::from(self.request_id.as_str()));
@@ -113,6 +121,7 @@ impl Form {
 
 thread_local! {
     static FORM: Cell<Form> = const { Cell::new(Form::Lines) };
+    static WRITTEN_ONCE: RefCell<BTreeSet<String>> = const { RefCell::new(BTreeSet::new()) };
 }
 
 #[wasm_bindgen]
@@ -144,7 +153,6 @@ mod tests {
     use crate::room::upstreams::level_of;
     use delegated_leaves::LogEventKind;
     use serde_json::json;
-    use std::collections::BTreeSet;
     use std::fs;
     use std::path::{Path, PathBuf};
 

@@ -17,7 +17,6 @@
 //! simple = { limit = 300, period = 10 }
 //! ```
 
-use std::cell::Cell;
 use std::fmt;
 use std::net::{IpAddr, Ipv6Addr};
 use std::time::Duration;
@@ -71,9 +70,7 @@ impl RateLimits<'_> {
             Some(Err(_)) => "it failed",
             None => "no answer in time",
         };
-        if !FAILURE_REPORTED.replace(true) {
-            self.log.write(Level::Warn, "rate limiter unavailable", json!({"binding": name, "cause": cause}));
-        }
+        self.log.write_once(Level::Warn, "rate limiter unavailable", json!({"binding": name, "cause": cause}));
         true
     }
 }
@@ -136,10 +133,6 @@ impl RateLimiter {
         let outcome = JsFuture::from(self.limit(&options)?).await?;
         Reflect::get(&outcome, &"success".into())?.as_bool().ok_or(JsValue::UNDEFINED)
     }
-}
-
-thread_local! {
-    static FAILURE_REPORTED: Cell<bool> = const { Cell::new(false) };
 }
 
 const BY_ADDRESS: &str = "RATE_LIMIT_BY_ADDRESS";

@@ -207,9 +207,17 @@ impl<'a> Service<'a> {
         let body = body::read(self.request, MAX_WEBHOOK_BODY).await?;
         signed.verify(&body).map_err(ApiError::Webhook)?;
         let not_an_event = |_| ApiError::NotJson("The body is not a webhook of LiveKit's".to_owned());
-        if let Webhook::Relevant { room, event } = event::parse(&body).map_err(not_an_event)? {
-            let rooms = RoomClient::of(self.env, self.config, self.log);
-            rooms.send(&room, &RoomCommand::Webhook(event)).await?;
+        match event::parse(&body).map_err(not_an_event)? {
+            Webhook::Relevant { room, event } => {
+                let rooms = RoomClient::of(self.env, self.config, self.log);
+                rooms.send(&room, &RoomCommand::Webhook(event)).await?;
+            }
+            Webhook::Irrelevant => {}
+            // Each of them is a request to pay for.
+            Webhook::Unneeded => {
+                let fields = json!({"remedy": INCLUDE_EVENTS, "needed": event::NEEDED});
+                self.log.write_once(Level::Info, "webhooks without an effect arrive", fields);
+            }
         }
         Ok(Response::json(json!({})))
     }
@@ -263,5 +271,7 @@ fn client_address(request: &Request) -> Option<ClientAddress> {
     ClientAddress::parse(&request.headers().get("CF-Connecting-IP").ok().flatten()?)
 }
 
+/// Setting of LiveKit's that keeps webhooks from being sent.
+const INCLUDE_EVENTS: &str = "webhook.filter_params.include_events in the SFU's configuration, with those needed";
 const MAX_CLIENT_BODY: usize = 64 * 1024;
 const MAX_WEBHOOK_BODY: usize = 1024 * 1024;

@@ -7,7 +7,8 @@ pub struct LocationHint(&'static str);
 
 impl LocationHint {
     /// Every region that the platform knows.
-    pub const ALL: [&str; 9] = ["wnam", "enam", "sam", "weur", "eeur", "apac", "oc", "afr", "me"];
+    pub const ALL: [&str; 11] =
+        ["wnam", "enam", "sam", "weur", "eeur", "apac", "apac-ne", "apac-se", "oc", "afr", "me"];
 
     /// Parses the platform's name of a region.
     pub fn parse(text: &str) -> Option<Self> {

@@ -9,6 +9,7 @@
 //! - a problem names a variable and never its value, which may be a secret.
 
 pub mod bindings;
+pub mod jurisdiction;
 pub mod location_hint;
 mod reader;
 mod table;
@@ -20,6 +21,7 @@ use std::time::Duration;
 
 use url::Url;
 
+use crate::config::jurisdiction::Jurisdiction;
 use crate::config::location_hint::LocationHint;
 use crate::config::reader::Reader;
 pub use crate::config::reader::{ConfigErrors, Problem, Unreadable};
@@ -27,8 +29,8 @@ use crate::config::table::configuration;
 pub use crate::config::table::{Presence, Variable};
 pub use crate::config::values::HomeserverList;
 use crate::config::values::{
-    parse_address_policy, parse_bool, parse_interval, parse_level, parse_location_hint, parse_number, parse_overrides,
-    parse_resolver, parse_seconds, parse_sfu_url, parse_token_ttl,
+    parse_address_policy, parse_bool, parse_interval, parse_jurisdiction, parse_level, parse_location_hint,
+    parse_number, parse_overrides, parse_resolver, parse_seconds, parse_sfu_url, parse_token_ttl,
 };
 use crate::livekit::keys::ApiKeys;
 use crate::livekit::room_service::RoomSettings;
@@ -78,8 +80,11 @@ configuration! {
     "LIVEKIT_DNS_OVER_HTTPS_URL" => dns_over_https_url: Rc<Url> =
         default("https://cloudflare-dns.com/dns-query", parse_resolver);
 
-    /// where Cloudflare makes the rooms' objects: `wnam`, `enam`, `sam`, `weur`, `eeur`, `apac`, `oc`, `afr`, `me`
+    /// where Cloudflare makes the rooms' objects: `wnam`, `enam`, `sam`, `weur`, `eeur`, `apac`, `apac-ne`, `apac-se`, `oc`, `afr`, `me`
     "LIVEKIT_LOCATION_HINT" => location_hint: Option<LocationHint> = optional(parse_location_hint);
+
+    /// where alone Cloudflare may run and store the rooms' objects: `eu`, `fedramp`, `us`; to be chosen before the first call
+    "LIVEKIT_JURISDICTION" => jurisdiction: Option<Jurisdiction> = optional(parse_jurisdiction);
 
     /// seconds that a token is valid, from `1` to `3600`
     "LIVEKIT_TOKEN_TTL_SECONDS" => token_ttl_s: u32 = default("3600", parse_token_ttl);
@@ -199,6 +204,7 @@ mod tests {
     const ALLOW_PRIVATE_ADDRESSES: &str = "LIVEKIT_ALLOW_PRIVATE_ADDRESSES";
     const DNS_OVER_HTTPS_URL: &str = "LIVEKIT_DNS_OVER_HTTPS_URL";
     const LOCATION_HINT: &str = "LIVEKIT_LOCATION_HINT";
+    const JURISDICTION: &str = "LIVEKIT_JURISDICTION";
     const AS_TOKEN: &str = "LIVEKIT_AS_TOKEN";
     const HS_TOKEN: &str = "LIVEKIT_HS_TOKEN";
     const HS_SERVER_NAME: &str = "LIVEKIT_HS_SERVER_NAME";
@@ -289,6 +295,8 @@ mod tests {
             (DNS_OVER_HTTPS_URL, "value"),
             (LOCATION_HINT, "value"),
             (LOCATION_HINT, "WEUR"),
+            (JURISDICTION, "value"),
+            (JURISDICTION, "EU"),
             (KEYS, "a: value"),
             (TOKEN_TTL_SECONDS, "value"),
             (TOKEN_TTL_SECONDS, "0"),
@@ -325,6 +333,7 @@ mod tests {
             (RESTRICTED_CAN_PUBLISH, "false"),
             (ALLOW_PRIVATE_ADDRESSES, "true"),
             (LOCATION_HINT, " weur\n"),
+            (JURISDICTION, " eu\n"),
             (TOKEN_TTL_SECONDS, "60"),
             (MEMBERSHIP_CHECK_INTERVAL_SECONDS, "0"),
             (FEDERATION_URL_OVERRIDES, "example.com=http://10.0.0.1:8448"),
@@ -344,6 +353,7 @@ mod tests {
         assert!(config.can_update_own_metadata && !config.restricted_can_publish);
         assert_eq!(config.addresses, AddressPolicy::Any);
         assert_eq!(config.location_hint.map(LocationHint::as_str), Some("weur"));
+        assert_eq!(config.jurisdiction.map(Jurisdiction::as_str), Some("eu"));
         assert_eq!(config.token_ttl_s, 60);
         assert_eq!(config.membership_check_interval, None);
         assert_eq!(

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use url::Url;
 
+use crate::config::jurisdiction::Jurisdiction;
 use crate::config::location_hint::LocationHint;
 use crate::livekit::sfu_url::SfuUrl;
 use crate::log::Level;
@@ -85,6 +86,10 @@ pub(super) fn parse_bool(text: &str) -> Result<bool, String> {
         "false" => Ok(false),
         _ => Err("must be true or false".to_owned()),
     }
+}
+
+pub(super) fn parse_jurisdiction(text: &str) -> Result<Jurisdiction, String> {
+    Jurisdiction::parse(text.trim()).ok_or_else(|| format!("must be one of {}", Jurisdiction::ALL.join(", ")))
 }
 
 pub(super) fn parse_location_hint(text: &str) -> Result<LocationHint, String> {

@@ -1,7 +1,7 @@
 //! Client of the Durable Objects of the rooms.
 //!
 //! How it works:
-//! - an object's name is its room's; a command and its answer are JSON, and an answer means that the effect is stored;
+//! - an object's name is its room's, within the configured jurisdiction; a command and its answer are JSON, and an answer means that the effect is stored;
 //! - the platform resets objects, at each deployment and at updates of its own: requests under way fail, and so does
 //!   every other request of the same stub. The command is sent again then, a few times, each time through a new stub;
 //! - such a command may have been stored before its answer was lost. Each has the same effect the second time: a
@@ -26,6 +26,7 @@ use wasm_bindgen::prelude::*;
 use worker::{Delay, Env};
 
 use crate::config::Config;
+use crate::config::jurisdiction::Jurisdiction;
 use crate::config::location_hint::LocationHint;
 use crate::error::ApiError;
 use crate::log::{Level, Log};
@@ -35,13 +36,14 @@ use crate::log::{Level, Log};
 pub struct RoomClient<'a> {
     env: &'a Env,
     location: Option<LocationHint>,
+    jurisdiction: Option<Jurisdiction>,
     log: &'a Log,
 }
 
 impl<'a> RoomClient<'a> {
     /// Returns the client for this deployment, in a request with this log.
     pub fn of(env: &'a Env, config: &Config, log: &'a Log) -> Self {
-        Self { env, location: config.location_hint, log }
+        Self { env, location: config.location_hint, jurisdiction: config.jurisdiction, log }
     }
 
     /// Sends `command` to the object of `room`, again where the object fails. When this returns without an error, the
@@ -84,9 +86,8 @@ impl<'a> RoomClient<'a> {
     }
 
     async fn send_once(self, room: &RoomName, command: &JsValue) -> Result<(), RoomError> {
-        let namespace = Reflect::get(self.env, &BINDING.into()).ok().filter(JsValue::is_object);
         let location = self.location.map(LocationHint::as_str);
-        let answer = send(&namespace.ok_or(RoomError::NoBinding)?, room.as_str(), location, command);
+        let answer = send(&self.namespace()?, room.as_str(), location, command);
         let answer = JsFuture::from(answer).await.map_err(lost)?;
         if let Some(status) = answer.as_f64() {
             return Err(RoomError::Status(status as u16));
@@ -96,6 +97,25 @@ impl<'a> RoomClient<'a> {
             Ok(RoomAnswer::Full) => Err(RoomError::Full),
             Ok(RoomAnswer::UnknownCommand) => Err(RoomError::UnknownCommand),
             Err(_) => Err(RoomError::UnknownAnswer),
+        }
+    }
+
+    /// Returns the objects within the jurisdiction. workerd has none: there they are where the operator has put them.
+    /// Anywhere else, no object is made outside of it.
+    fn namespace(self) -> Result<Namespace, RoomError> {
+        let namespace = Reflect::get(self.env, &BINDING.into()).ok().filter(JsValue::is_object);
+        let namespace: Namespace = namespace.ok_or(RoomError::NoBinding)?.unchecked_into();
+        let Some(jurisdiction) = self.jurisdiction else { return Ok(namespace) };
+        match namespace.jurisdiction(jurisdiction.as_str()) {
+            Ok(within) => Ok(within),
+            Err(error) => {
+                let cause = message_of(&error);
+                if !cause.contains(NOT_IN_WORKERD) {
+                    return Err(RoomError::NoJurisdiction(cause));
+                }
+                self.log.write_once(Level::Warn, "jurisdiction ignored", json!({"cause": cause}));
+                Ok(namespace)
+            }
         }
     }
 }
@@ -125,6 +145,9 @@ pub enum RoomError {
     /// The object is of another version, which has other answers.
     #[error("the room's object is of another version, whose answer isn't known here")]
     UnknownAnswer,
+    /// The platform refuses the jurisdiction.
+    #[error("LIVEKIT_JURISDICTION can't be kept: {0}")]
+    NoJurisdiction(String),
     /// The command is no JSON.
     #[error("the command can't be sent")]
     NotSent,
@@ -149,22 +172,36 @@ fn as_json(command: &RoomCommand) -> Result<JsValue, RoomError> {
 /// Converts an error of the platform, which has properties of its own ([Durable Objects, "Error
 /// handling"](https://developers.cloudflare.com/durable-objects/best-practices/error-handling/)).
 fn lost(error: JsValue) -> RoomError {
-    let message = match error.dyn_ref::<js_sys::Error>() {
-        Some(error) => String::from(error.message()),
-        None => error.as_string().unwrap_or_else(|| String::from("an unknown error")),
-    };
+    let message = message_of(&error);
     let overloaded = error.is_object() && Reflect::get(&error, &"overloaded".into()).is_ok_and(|it| it.is_truthy());
     if overloaded { RoomError::Overloaded(message) } else { RoomError::Lost(message) }
+}
+
+fn message_of(error: &JsValue) -> String {
+    match error.dyn_ref::<js_sys::Error>() {
+        Some(error) => String::from(error.message()),
+        None => error.as_string().unwrap_or_else(|| String::from("an unknown error")),
+    }
+}
+
+#[wasm_bindgen]
+extern "C" {
+    type Namespace;
+
+    #[wasm_bindgen(method, catch)]
+    fn jurisdiction(this: &Namespace, name: &str) -> Result<Namespace, JsValue>;
 }
 
 #[wasm_bindgen(module = "/src/room/client.js")]
 extern "C" {
     /// Sends a command once, through a new stub: one that has failed fails for ever. Returns the answer, or the status
     /// where that isn't 200.
-    fn send(namespace: &JsValue, room: &str, location_hint: Option<&str>, command: &JsValue) -> Promise;
+    fn send(namespace: &Namespace, room: &str, location_hint: Option<&str>, command: &JsValue) -> Promise;
 }
 
 const BINDING: &str = "ROOMS";
+/// Part of workerd's error where a jurisdiction is requested. It says so itself, so that no other platform says it.
+const NOT_IN_WORKERD: &str = "not implemented in workerd";
 /// Waits before the second, third and fourth request of a command, each half as long or half as much again by chance.
 const WAITS: [Duration; 3] = [Duration::from_millis(100), Duration::from_millis(500), Duration::from_millis(1_500)];
 /// Time for all requests after the first one. Homeservers wait for 30 s altogether, and a response to them is out of

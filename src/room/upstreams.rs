@@ -35,6 +35,7 @@ pub fn level_of(event: LogEventKind) -> Level {
         | LogEventKind::RemovalFailed
         | LogEventKind::DeletionFailed
         | LogEventKind::MembershipUnknown
+        | LogEventKind::Unreported
         | LogEventKind::Ended(Ending::GaveUp) => Level::Warn,
         _ => Level::Info,
     }
@@ -122,7 +123,12 @@ impl Upstreams for WorkerUpstreams<'_> {
             }),
             Subject::MatrixRoom(matrix_room_id) => json!({"room": room, "matrix_room": matrix_room_id.as_str()}),
         };
-        self.log.write(level_of(log_event.kind), &log_event.kind.to_string(), fields);
+        let level = level_of(log_event.kind);
+        match log_event.kind {
+            // Where webhooks don't arrive, they don't for all participants.
+            LogEventKind::Unreported => self.log.write_once(level, &log_event.kind.to_string(), fields),
+            kind => self.log.write(level, &kind.to_string(), fields),
+        }
     }
 
     fn stored(&self, rows: usize) {

@@ -51,6 +51,9 @@ pub enum LogEventKind {
     Suspected,
     /// The participant has left.
     Leaving,
+    /// Polls have found the participant on the SFU, and again a while later, but no webhook of the room has come: they
+    /// don't seem to arrive.
+    Unreported,
     /// A `restart` has failed; it is tried again.
     RestartFailed,
     /// The homeserver has limited requests (429): restarts keep to its rate from now on. Reported once an hour.
@@ -77,7 +80,7 @@ pub enum LogEventKind {
 
 impl LogEventKind {
     /// All kinds.
-    pub const ALL: [Self; 17] = [
+    pub const ALL: [Self; 18] = [
         Self::Delegated,
         Self::Connected,
         Self::Suspected,
@@ -95,6 +98,7 @@ impl LogEventKind {
         Self::NamespaceMisconfigured,
         Self::MembershipUnknown,
         Self::RequestsLimited,
+        Self::Unreported,
     ];
 }
 
@@ -105,6 +109,10 @@ impl LogEvent {
 
     pub(crate) fn limited(request: &Delegate) -> Self {
         Self::of(request, LogEventKind::RequestsLimited)
+    }
+
+    pub(crate) fn unreported(request: &Delegate) -> Self {
+        Self::of(request, LogEventKind::Unreported)
     }
 
     pub(crate) fn ended(delegation: &Delegation, ending: Ending) -> Self {
@@ -150,6 +158,7 @@ impl fmt::Display for LogEventKind {
             Self::Connected => "participant connected",
             Self::Suspected => "participant suspected to have left, polling the SFU",
             Self::Leaving => "participant gone, sending its leave",
+            Self::Unreported => "participant found on the SFU without a webhook",
             Self::RestartFailed => "delayed leave restart failed, retrying",
             Self::SendFailed => "delayed leave send failed, retrying",
             Self::RequestsLimited => {
@@ -195,6 +204,7 @@ mod tests {
                 LogEventKind::NamespaceMisconfigured => 14,
                 LogEventKind::MembershipUnknown => 15,
                 LogEventKind::RequestsLimited => 16,
+                LogEventKind::Unreported => 17,
             };
             assert_eq!(place, expected, "{event}");
         }

@@ -56,6 +56,8 @@ pub struct RoomEngine {
     pub(crate) changed: BTreeSet<DelegationId>,
     deleted: Vec<DelegationId>,
     room_changed: bool,
+    /// Whether a webhook has come since the load.
+    webhook_received: bool,
     log_events: Vec<LogEvent>,
 }
 
@@ -123,6 +125,7 @@ impl RoomEngine {
             changed: BTreeSet::new(),
             deleted: replaced,
             room_changed: false,
+            webhook_received: false,
             log_events: Vec::new(),
         }
     }
@@ -348,6 +351,7 @@ impl RoomEngine {
     }
 
     fn webhook(&mut self, now: Timestamp, event: &WebhookEvent) {
+        self.webhook_received = true;
         let ids: Vec<_> = self.delegations.keys().copied().collect();
         for id in ids {
             self.signal(now, id, |delegation| delegation.read_webhook(now, event));
@@ -445,6 +449,19 @@ impl RoomEngine {
                     None => Signal::Inconclusive,
                 })
             });
+            if participants.is_some() {
+                self.log_unreported(now, delegation);
+            }
+        }
+    }
+
+    /// Logs, once, a connected participant that a poll found long ago, and no webhook has reported.
+    fn log_unreported(&mut self, now: Timestamp, id: DelegationId) {
+        let Some(delegation) = self.delegations.get_mut(&id).filter(|_| !self.webhook_received) else { return };
+        let connected = delegation.progress.state == State::Connected;
+        if connected && delegation.found_at.is_some_and(|found_at| now.since(found_at) >= REPORTED_WITHIN) {
+            delegation.found_at = None;
+            self.log_events.push(LogEvent::unreported(&delegation.request));
         }
     }
 
@@ -525,6 +542,9 @@ impl RoomEngine {
         self.sanity_check_due = due;
     }
 }
+
+/// Time after which the webhook of a connection is overdue.
+const REPORTED_WITHIN: Duration = Duration::from_secs(10);
 
 /// The longest of the first waits between polls, and a little more.
 const LONGEST_NAP: Duration = Duration::from_secs(10);

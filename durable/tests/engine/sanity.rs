@@ -1,4 +1,9 @@
-use delegated_leaves::StateColumn;
+use std::time::Duration;
+
+use delegated_leaves::{
+    Identity, LogEventKind, Outcome, Participant, ParticipantSid, ParticipantState, Request, SfuAnswer, StateColumn,
+    Timestamp,
+};
 
 use crate::call::{Call, DONE, request};
 
@@ -115,4 +120,60 @@ fn an_empty_room_is_not_checked() {
 fn with_legacy() -> delegated_leaves::Delegate {
     let legacy_identity = Some(delegated_leaves::Identity::of_device("@alice:example.com", "D"));
     delegated_leaves::Delegate { legacy_identity, ..request("alice", 3600) }
+}
+
+/// Webhooks that don't arrive are a mistake of the operator's, which goes unnoticed otherwise: polls make up for them.
+#[test]
+fn a_participant_that_no_webhook_reports_is_logged_once() {
+    let mut call = Call::with_sanity_check(60);
+    call.delegate("alice", 3600);
+    let joined_at = call.now + Duration::from_millis(500);
+    call.wait(1.0);
+    assert_eq!(unreported_in(&mut call, joined_at, false), [0, 1, 1]);
+}
+
+#[test]
+fn a_participant_whose_webhook_comes_late_is_not_logged() {
+    let mut call = Call::with_sanity_check(60);
+    call.delegate("alice", 3600);
+    let joined_at = call.now + Duration::from_millis(500);
+    call.wait(1.0);
+    assert_eq!(unreported_in(&mut call, joined_at, true), [0, 0, 0]);
+}
+
+/// Its webhook came before there was anything to look after.
+#[test]
+fn a_participant_that_had_joined_before_its_delegation_is_not_logged() {
+    let mut call = Call::with_sanity_check(60);
+    let joined_at = call.now;
+    call.wait(5.0);
+    call.delegate("alice", 3600);
+    assert_eq!(unreported_in(&mut call, joined_at, false), [0, 0, 0]);
+}
+
+/// Lets polls find Alice, then two sanity checks, with a webhook before them or not. Returns how often she was logged
+/// after each.
+fn unreported_in(call: &mut Call, joined_at: Timestamp, reported: bool) -> [usize; 3] {
+    let mut logged = [0; 3];
+    for (poll, logged) in logged.iter_mut().enumerate() {
+        while !call.awaits_sfu() {
+            call.next_acts();
+            if call.awaits_homeserver() {
+                call.homeserver(DONE);
+            }
+        }
+        let alice = Participant {
+            identity: Identity::new("alice"),
+            sid: ParticipantSid::new("PA_1"),
+            state: ParticipantState::Active,
+            joined_at: Some(joined_at),
+        };
+        let found = Outcome::Sfu(SfuAnswer::Participants(vec![alice]));
+        call.outcome(|request| matches!(request, Request::GetParticipant { .. }), found);
+        if poll == 0 && reported {
+            call.joined("alice", "PA_1");
+        }
+        *logged = call.logged.iter().filter(|event| **event == LogEventKind::Unreported).count();
+    }
+    logged
 }

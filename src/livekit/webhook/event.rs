@@ -4,7 +4,8 @@
 //! How it works:
 //! - the body has been verified before it is parsed;
 //! - four kinds of events have an effect on a room's object; all others, and those without a room or participant, are
-//!   irrelevant, and answered with 200 all the same, so that LiveKit doesn't send them again;
+//!   irrelevant, and answered with 200 all the same, so that LiveKit doesn't send them again. Those of kinds that can be
+//!   switched off in LiveKit's configuration are recognised, for a hint to the operator;
 //! - protojson writes 64-bit integers as strings and enums by name, but allows numbers for both, so both are read;
 //! - zero and the empty string are protobuf's form of an absent value, and unknown fields are skipped.
 
@@ -19,6 +20,9 @@ use serde::Deserialize;
 /// or without its room or participant, is [`Webhook::Irrelevant`].
 pub fn parse(body: &[u8]) -> Result<Webhook, NotAnEvent> {
     let body: Body = serde_json::from_slice(body).map_err(|_| NotAnEvent)?;
+    if !NEEDED.contains(&body.event.as_str()) && !SELDOM.contains(&body.event.as_str()) {
+        return Ok(Webhook::Unneeded);
+    }
     let Some(room) = body.room.and_then(|room| room.name).filter(|name| !name.is_empty()) else {
         return Ok(Webhook::Irrelevant);
     };
@@ -48,7 +52,16 @@ pub enum Webhook {
     },
     /// The event has no effect.
     Irrelevant,
+    /// No event of its kind has an effect, and in a call there are several of them.
+    Unneeded,
 }
+
+/// The kinds of events that have effects.
+pub const NEEDED: [&str; 4] =
+    ["participant_joined", "participant_left", "participant_connection_aborted", "room_finished"];
+
+/// Kinds without an effect that aren't worth a hint: one a room, which the doctor sends too, and none.
+const SELDOM: [&str; 2] = ["room_started", ""];
 
 /// The body is no webhook of LiveKit's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -184,7 +197,6 @@ mod tests {
     #[test]
     fn what_moves_nobody_is_irrelevant() {
         for body in [
-            json!({"event": "track_published", "room": {"name": "room"}, "participant": {"identity": "i"}}),
             json!({"event": "room_started", "room": {"name": "room"}}),
             json!({"event": "participant_left", "room": {"name": "room"}}),
             json!({"event": "participant_left", "participant": {"identity": "i"}}),
@@ -192,6 +204,14 @@ mod tests {
             json!({}),
         ] {
             assert_eq!(read(&body), Ok(Webhook::Irrelevant), "{body}");
+        }
+        for body in [
+            json!({"event": "track_published", "room": {"name": "room"}, "participant": {"identity": "i"}}),
+            json!({"event": "track_unpublished"}),
+            json!({"event": "egress_started", "egressInfo": {}}),
+            json!({"event": "of_a_later_livekit", "room": {"name": "room"}}),
+        ] {
+            assert_eq!(read(&body), Ok(Webhook::Unneeded), "{body}");
         }
         for body in [json!([]), json!(5), json!({"event": 5})] {
             assert_eq!(read(&body), Err(NotAnEvent), "{body}");

@@ -35,6 +35,7 @@ async fn a_wrong_value_is_named_but_not_repeated() {
         ("LIVEKIT_ALLOW_PRIVATE_ADDRESSES", &["WRONG"]),
         ("LIVEKIT_DNS_OVER_HTTPS_URL", &["WRONG", "ftp://WRONG.example/"]),
         ("LIVEKIT_LOCATION_HINT", &["WRONG", "weur,WRONG", "fra"]),
+        ("LIVEKIT_JURISDICTION", &["WRONG", "eu,WRONG", "de"]),
         ("LIVEKIT_TOKEN_TTL_SECONDS", &["WRONG", "0", "3601", "-1", "60.5"]),
         ("LIVEKIT_MEMBERSHIP_CHECK_INTERVAL_SECONDS", &["WRONG", "-1"]),
         ("LIVEKIT_FEDERATION_URL_OVERRIDES", &["WRONG", "example.org=ftp://WRONG.example"]),
@@ -124,6 +125,8 @@ async fn every_right_value_is_accepted() {
         ("LIVEKIT_CAN_UPDATE_OWN_METADATA", "false"),
         ("LIVEKIT_DNS_OVER_HTTPS_URL", "https://dns.example/dns-query"),
         ("LIVEKIT_LOCATION_HINT", "weur"),
+        ("LIVEKIT_LOCATION_HINT", "apac-ne"),
+        ("LIVEKIT_JURISDICTION", "eu"),
         ("LIVEKIT_TOKEN_TTL_SECONDS", "1"),
         ("LIVEKIT_TOKEN_TTL_SECONDS", "3600"),
         ("LIVEKIT_MEMBERSHIP_CHECK_INTERVAL_SECONDS", "0"),
@@ -175,7 +178,7 @@ async fn assert_names(service: &Service, variables: &[&str]) {
     }
 }
 
-const ALL: [&str; 26] = [
+const ALL: [&str; 27] = [
     "LIVEKIT_URL",
     "LIVEKIT_KEY",
     "LIVEKIT_SECRET",
@@ -189,6 +192,7 @@ const ALL: [&str; 26] = [
     "LIVEKIT_ALLOW_PRIVATE_ADDRESSES",
     "LIVEKIT_DNS_OVER_HTTPS_URL",
     "LIVEKIT_LOCATION_HINT",
+    "LIVEKIT_JURISDICTION",
     "LIVEKIT_AS_TOKEN",
     "LIVEKIT_HS_TOKEN",
     "LIVEKIT_HS_SERVER_NAME",

@@ -26,6 +26,27 @@ async fn a_webhook_of_the_sfu_is_accepted() {
 }
 
 #[tokio::test]
+async fn events_that_nobody_needs_are_pointed_out_once() {
+    let (_setup, service) = a_service().await;
+    let needed = ["participant_joined", "participant_left", "participant_connection_aborted", "room_finished"];
+    for event in needed.into_iter().chain(["room_started"]) {
+        let webhook = json!({ "event": event, "room": { "name": "x" }, "participant": { "identity": "i" } });
+        assert_eq!(Webhook::new(&webhook).send(&service).await.status, 200);
+    }
+    assert!(!service.log().text().contains(WITHOUT_EFFECT));
+
+    for event in ["track_published", "track_unpublished", "egress_started", "track_published"] {
+        let webhook = json!({ "event": event, "room": { "name": "x" }, "participant": { "identity": "i" } });
+        assert_eq!(Webhook::new(&webhook).send(&service).await.status, 200);
+    }
+
+    let line = service.log().line_with(&[WITHOUT_EFFECT, "webhook.filter_params.include_events"]).await;
+    assert_eq!((line.level(), &line.0["needed"]), ("info", &json!(needed)), "{line:?}");
+    let lines = service.log().lines();
+    assert_eq!(lines.iter().filter(|line| line.0["msg"] == WITHOUT_EFFECT).count(), 1, "{lines:?}");
+}
+
+#[tokio::test]
 async fn a_webhook_signed_by_livekit_s_own_code_is_accepted() {
     use base64::Engine;
     let (_setup, service) = a_service().await;
@@ -198,3 +219,5 @@ async fn a_service() -> (TestSetup, Service) {
     let service = setup.deployment().start();
     (setup, service)
 }
+
+const WITHOUT_EFFECT: &str = "webhooks without an effect arrive";

@@ -44,6 +44,9 @@ pub(crate) struct Delegation {
     pub(crate) restarting: bool,
     /// A `send` is in flight.
     pub(crate) sending: bool,
+    /// When a poll found a participant whose connection began after the acceptance, before any webhook
+    /// reported it.
+    pub(crate) found_at: Option<Timestamp>,
     /// The latest try was refused for the homeserver's rate.
     pub(crate) limited: bool,
     /// A try has failed since the present `restart` or `send` came due.
@@ -206,6 +209,7 @@ impl Delegation {
             poll: PresencePoll { due: Some(poll_due), count, action_id: None },
             restarting: false,
             sending: false,
+            found_at: None,
             limited: false,
             tried: false,
             absence: AbsenceEvidence::Unproven,

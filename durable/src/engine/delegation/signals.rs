@@ -71,6 +71,9 @@ impl Delegation {
             Scope::One(_) => self.request.legacy_identity.is_some(),
             Scope::All => here.len() > 1,
         };
+        if self.is_waiting() && participant.joined_at.is_some_and(|joined_at| joined_at > self.accepted_at) {
+            self.found_at = Some(asked_at);
+        }
         let since = Some(participant.joined_at.unwrap_or(asked_at));
         let seen = Connection { alias: *alias, sid: participant.sid.clone(), since, contested };
         self.progress.connections.see(seen);

@@ -110,6 +110,51 @@ async fn nobody_asks_unless_it_is_configured() {
     assert_eq!(stage.setup.sfu.requests(), asked);
 }
 
+#[tokio::test]
+async fn participants_that_no_webhook_reports_are_a_warning_once() {
+    let stage = Stage::deployed(checking).await;
+    let mut delegations = Vec::new();
+    for number in 0..2 {
+        let member = member(1 + number, 0);
+        delegations.push(stage.delegate(EntryPoint::GetToken, &member, SHORT * 10).await);
+        stage.setup.sfu.join(&member.room(), &member.identity(EntryPoint::GetToken));
+    }
+
+    let warning = stage.service.log().line_with(&[NO_WEBHOOK]).await;
+
+    assert_eq!(warning.level(), "warn", "{warning:?}");
+    // The polls of the other room have had the time to find the same.
+    let polls = |number: usize| {
+        let room = member(1 + number, 0).room();
+        stage.setup.sfu.questions().iter().filter(|question| question.room() == room).count()
+    };
+    let before = [polls(0), polls(1)];
+    stage
+        .events
+        .until(
+            "three more polls of both rooms",
+            || [polls(0) - before[0], polls(1) - before[1]],
+            |more| more.iter().all(|more| *more >= 3),
+        )
+        .await;
+    let lines = stage.service.log().lines();
+    assert_eq!(lines.iter().filter(|line| line.0["msg"] == NO_WEBHOOK).count(), 1, "{lines:?}");
+}
+
+#[tokio::test]
+async fn a_participant_that_a_webhook_reports_is_no_warning() {
+    let stage = Stage::deployed(checking).await;
+    stage.connected(&alice(), LONG).await;
+    let questions = || stage.setup.sfu.questions().len();
+    let before = questions();
+
+    // More than the time after which a webhook is overdue.
+    let polls = 12 / usize::try_from(INTERVAL.as_secs()).unwrap() + 1;
+    stage.events.until("that many sanity checks", || questions() - before, |more| *more >= polls).await;
+
+    assert!(!stage.service.log().text().contains(NO_WEBHOOK));
+}
+
 fn checking(deployment: Deployment) -> Deployment {
     deployment.set("LIVEKIT_SANITY_CHECK_INTERVAL_SECONDS", &INTERVAL.as_secs().to_string())
 }
@@ -119,3 +164,4 @@ fn member(room: usize, number: usize) -> Member {
 }
 
 const INTERVAL: Duration = Duration::from_secs(1);
+const NO_WEBHOOK: &str = "participant found on the SFU without a webhook";

@@ -65,6 +65,7 @@ const worker :Workerd.Worker = (
     (name = "LIVEKIT_ALLOW_PRIVATE_ADDRESSES", fromEnvironment = "LIVEKIT_ALLOW_PRIVATE_ADDRESSES"),
     (name = "LIVEKIT_DNS_OVER_HTTPS_URL", fromEnvironment = "LIVEKIT_DNS_OVER_HTTPS_URL"),
     (name = "LIVEKIT_LOCATION_HINT", fromEnvironment = "LIVEKIT_LOCATION_HINT"),
+    (name = "LIVEKIT_JURISDICTION", fromEnvironment = "LIVEKIT_JURISDICTION"),
     (name = "LIVEKIT_AS_TOKEN", fromEnvironment = "LIVEKIT_AS_TOKEN"),
     (name = "LIVEKIT_HS_TOKEN", fromEnvironment = "LIVEKIT_HS_TOKEN"),
     (name = "LIVEKIT_HS_SERVER_NAME", fromEnvironment = "LIVEKIT_HS_SERVER_NAME"),
