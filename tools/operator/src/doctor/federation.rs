@@ -54,6 +54,15 @@ pub(crate) async fn discovery(web: &Web, subject: &Subject, server_name: &Server
         Destination::Srv { name, targets } if targets.iter().all(|target| target.host != *name) => {
             by_srv_only(server_name, &found, targets)
         }
+        Destination::Direct { host: Host::Ip(_), port } => Outcome::warning(
+            format!(
+                "{found}: works at home, not on Cloudflare, which requests nothing of an address in place of a name"
+            ),
+            format!(
+                "give the homeserver a host name with a certificate, in its server name or in .well-known/matrix/server; or set \
+                 LIVEKIT_FEDERATION_URL_OVERRIDES={server_name}=https://(host name):{port} for the service"
+            ),
+        ),
         _ => Outcome::ok(found),
     };
     (outcome, Some(resolution))
