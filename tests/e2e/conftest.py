@@ -17,6 +17,7 @@ from pathlib import Path
 import pytest
 
 from parts.authority import Authority
+from parts.configure import livekit_fragment
 from parts.federation import Federation
 from parts.livekit_server import LivekitServer
 from parts.member import LegacyMember, Member, MemberType
@@ -33,7 +34,7 @@ class Deployment:
 
     The users of the first homeserver have full access. One homeserver's name is a host name and the other's an
     IP address, each with a port. Both announce the worker, behind a proxy that observes the requests. The SFU posts its
-    webhooks there, too.
+    webhooks there, too; it is configured as `configure` writes it.
     """
 
     def __init__(self, directory: Path, running: ExitStack) -> None:
@@ -46,7 +47,10 @@ class Deployment:
             closing(Synapse(address, 8449, self.authority, directory, transport(ANNOUNCED_URL)))
         )
         webhook_url = f"{ANNOUNCED_URL}/sfu_webhook"
-        self.sfu = running.enter_context(closing(LivekitServer(7880, [webhook_url], directory)))
+        fragment = livekit_fragment(directory)
+        self.sfu = running.enter_context(
+            closing(LivekitServer(7880, [webhook_url], directory, fragment=fragment))
+        )
         self.variables = configuration(self.sfu, self.full_access)
         self.worker = running.enter_context(
             closing(serve(WORKER_PORT, self.variables, self.authority, directory))

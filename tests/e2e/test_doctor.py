@@ -48,7 +48,7 @@ def test_a_wrong_key_and_a_wrong_secret_are_told_apart(deployment: Deployment) -
 def test_configure_says_what_is_wrong_with_the_announcement(deployment: Deployment) -> None:
     command = [
         *(os.environ["E2E_XTASK"], "configure", "--domain", "matrix-rtc.example.com"),
-        *("--sfu-url", "wss://sfu.example.com", "--homeserver", "example.com"),
+        *("--sfu-url", "wss://sfu.example.com", "--homeserver", "example.com", "--placement", "sfu"),
         *("--server-name", deployment.full_access.name),
         *("--trust-ca", str(deployment.authority.pem)),
     ]

@@ -3,10 +3,10 @@
 import asyncio
 import os
 import secrets
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from ipaddress import ip_address
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import requests
 import yaml
@@ -21,7 +21,7 @@ T = TypeVar("T")
 class LivekitServer:
     """An SFU that doesn't create rooms automatically, and posts its webhooks to `webhook_urls`.
 
-    It listens on `address` only, whatever other addresses the machine has.
+    `fragment` is a part of its configuration, with its pair of API key and secret, as `configure` writes it. It listens on `address` only, whatever other addresses the machine has.
     """
 
     def __init__(
@@ -30,16 +30,21 @@ class LivekitServer:
         webhook_urls: Sequence[str],
         directory: Path,
         address: str | None = None,
+        fragment: Mapping[str, Any] | None = None,
     ) -> None:
         address = address or os.environ["E2E_ADDRESS"]
         self.url = f"ws://{address}:{port}"
-        self.key = "e2e"
-        self.secret = secret(secrets.token_urlsafe(32))
+        fragment = fragment or {
+            "keys": {"e2e": secrets.token_urlsafe(32)},
+            "room": {"auto_create": False},
+            "webhook": {"api_key": "e2e"},
+        }
+        [(self.key, self.secret)] = fragment["keys"].items()
+        secret(self.secret)
         self._http_url = f"http://{address}:{port}"
         configuration = {
             "port": port,
             "bind_addresses": [address],
-            "keys": {self.key: self.secret},
             "rtc": {
                 "node_ip": address,
                 "use_external_ip": False,
@@ -51,9 +56,9 @@ class LivekitServer:
                 # Nothing listens on this port. Without an entry, the SFU would send clients to public servers.
                 "stun_servers": [f"{address}:9"],
             },
-            "room": {"auto_create": False},
-            "webhook": {"api_key": self.key, "urls": list(webhook_urls)},
             "logging": {"level": "info"},
+            **fragment,
+            "webhook": {**fragment["webhook"], "urls": list(webhook_urls)},
         }
         configuration_file = directory / f"livekit-{port}.yaml"
         configuration_file.write_text(yaml.safe_dump(configuration))
@@ -82,6 +87,10 @@ class LivekitServer:
         """Identities of the participants in a room whose tokens allow them to publish."""
         participants = self._participants(room)
         return {found.identity for found in participants if found.permission.can_publish}
+
+    def tracks(self, room: str) -> int:
+        """Number of tracks that are published in a room."""
+        return sum(len(participant.tracks) for participant in self._participants(room))
 
     def _participants(self, room: str) -> list[api.ParticipantInfo]:
         try:

@@ -115,6 +115,19 @@ async fn a_delegation_to_a_private_address() {
 }
 
 #[tokio::test]
+async fn a_delegation_to_an_address_in_place_of_a_name() {
+    let world = World::new().await;
+    let address = world.setup.network.address_of("example.org");
+    world.own.home.set_well_known(Reply::json(200, &json!({ "m.server": format!("{address}:443") })));
+
+    let report = world.examine().await;
+
+    World::assert_finding(&report, "federation-discovery", Status::Warning, "works at home, not on Cloudflare");
+    let change = World::finding(&report, "federation-discovery").outcome.change.as_ref().unwrap();
+    assert!(change.contains("LIVEKIT_FEDERATION_URL_OVERRIDES=example.org="), "{change}");
+}
+
+#[tokio::test]
 async fn a_name_with_a_private_address() {
     let world = World::new().await;
     world.own.home.set_well_known(Reply::json(200, &json!({ "m.server": "inside.example.org:443" })));

@@ -75,7 +75,8 @@ impl Files {
         let content = there.with(secrets).with_context(|| in_directory(directory, SECRETS_FILE))?;
         let mut files = Self::of(plan, Some(secrets), wrangler::render(plan, root, Some(directory))?);
         let purpose = "for `wrangler deploy --secrets-file`";
-        files.0.push(File { name: SECRETS_FILE, purpose, content, access: Access::OwnerCompleted });
+        // The first to be written: a pair that another file has is never lost.
+        files.0.insert(0, File { name: SECRETS_FILE, purpose, content, access: Access::OwnerCompleted });
         Ok(files)
     }
 
@@ -149,6 +150,9 @@ impl File {
             Access::Owner => create(path, OWNER_ONLY),
             Access::OwnerCompleted => {
                 let new = path.with_extension("json.new");
+                if new.exists() {
+                    fs::remove_file(&new)?;
+                }
                 create(&new, OWNER_ONLY)?;
                 fs::rename(&new, path)
             }

@@ -37,15 +37,18 @@ impl KeyPair {
         Ok(Self { key: key.to_owned(), secret: secret.to_owned() })
     }
 
-    /// Reads the first of `key: secret` lines, as in LiveKit's configuration and in `LIVEKIT_KEYS`.
+    /// Reads the first of `key: secret` lines: below `keys:` in LiveKit's whole configuration, else of all lines, as in
+    /// its key file and in `LIVEKIT_KEYS`.
     ///
     /// # Errors
     ///
     /// There is none.
     pub fn first_of(lines: &str) -> Result<Self> {
         let unquoted = |text: &str| text.trim().trim_matches(['"', '\'']).to_owned();
-        let pairs = lines.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#'));
-        let first = pairs.filter(|line| *line != "keys:").map(|line| line.split_once(':')).next().flatten();
+        let lines = lines.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#'));
+        let lines: Vec<_> = lines.collect();
+        let below_keys = lines.iter().position(|line| *line == "keys:").map_or(0, |at| at.saturating_add(1));
+        let first = lines.get(below_keys).and_then(|line| line.split_once(':'));
         let (key, secret) = first.context("there is no line `KEY: SECRET`")?;
         Self::parse(&unquoted(key), &unquoted(secret))
     }
@@ -118,6 +121,7 @@ mod tests {
         for lines in [
             "APIkey: nobody-may-see",
             "\n# ours\nkeys:\n  \"APIkey\": \"nobody-may-see\"\n  other: x\n",
+            "port: 7880\nkeys:\n  APIkey: nobody-may-see\nroom:\n  auto_create: false\n",
             " APIkey :  nobody-may-see \r\nother: x",
         ] {
             let pair = KeyPair::first_of(lines).unwrap();

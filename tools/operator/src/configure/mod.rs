@@ -27,7 +27,7 @@ pub use files::Files;
 use homeserver_mode::REGISTRATION;
 pub use homeserver_mode::Tokens;
 pub use key_pair::KeyPair;
-pub use placement::{Placement, Wish};
+pub use placement::{Placement, PlacementChoice};
 pub use plan::Plan;
 pub use route::Route;
 use secrets::{KEY, SECRET, SECRETS_FILE};
@@ -72,7 +72,7 @@ pub struct Options {
     /// Where the worker runs. By default beside the SFU; but chosen by Cloudflare if the SFU is behind Cloudflare's proxy
     /// (one request to it finds that out), is LiveKit Cloud, or has an address in place of a name
     #[arg(long, value_name = "PLACE")]
-    placement: Option<Wish>,
+    placement: Option<PlacementChoice>,
     /// API key that the SFU has already, with its secret in LIVEKIT_SECRET [env: LIVEKIT_KEY]
     ///
     /// Without a pair, --write keeps that of the secrets file in DIR, or makes a new one.
@@ -280,8 +280,12 @@ impl Options {
     /// Place of the worker, with the reason for it.
     fn place(&self, plan: &Plan) -> Result<(Placement, String)> {
         Ok(match self.placement {
-            Some(Wish::Sfu) => (Placement::beside(plan.sfu_url()), String::from("beside the SFU, as --placement says")),
-            Some(Wish::Smart) => (Placement::Smart, String::from("where Cloudflare chooses, as --placement says")),
+            Some(PlacementChoice::Sfu) => {
+                (Placement::beside(plan.sfu_url()), String::from("beside the SFU, as --placement says"))
+            }
+            Some(PlacementChoice::Smart) => {
+                (Placement::Smart, String::from("where Cloudflare chooses, as --placement says"))
+            }
             None => {
                 let trust = Trust::new(&self.trust_ca)?;
                 let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;

@@ -4,8 +4,7 @@
 //!
 //! - Cloudflare probes the SFU's host and runs the worker where that is answered fastest. A host behind Cloudflare's own
 //!   proxy is answered everywhere, and so is LiveKit Cloud, so a probe finds nothing there.
-//! - Without an answer of the operator's (`--placement`), the SFU's host is requested once: a response with
-//!   Cloudflare's headers comes from its proxy.
+//! - Without `--placement`, the SFU's host is requested once: a response with Cloudflare's headers comes from its proxy.
 //! - Where a probe is of no use, Cloudflare's own measurements decide (smart placement).
 
 use clap::ValueEnum;
@@ -24,9 +23,9 @@ pub enum Placement {
     Smart,
 }
 
-/// Wish of the operator's.
+/// PlacementChoice of the operator's.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum Wish {
+pub enum PlacementChoice {
     /// Beside the SFU
     Sfu,
     /// Where Cloudflare measures the fastest responses

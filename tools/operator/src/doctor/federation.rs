@@ -51,21 +51,28 @@ pub(crate) async fn discovery(web: &Web, subject: &Subject, server_name: &Server
         }
     }
     let outcome = match &resolution.destination {
-        Destination::Srv { name, targets } if targets.iter().all(|target| target.host != *name) => {
-            by_srv_only(server_name, &found, targets)
-        }
-        _ => Outcome::ok(found),
+        Destination::Srv { targets, .. } => by_srv_only(server_name, &found, targets),
+        Destination::Direct { host: Host::Ip(_), port } => Outcome::warning(
+            format!(
+                "{found}: works at home, not on Cloudflare, which requests nothing of an address in place of a name"
+            ),
+            format!(
+                "give the homeserver a host name with a certificate, in its server name or in .well-known/matrix/server; or set \
+                 LIVEKIT_FEDERATION_URL_OVERRIDES={server_name}=https://(host name):{port} for the service"
+            ),
+        ),
+        Destination::Direct { host: Host::Name(_), .. } => Outcome::ok(found),
     };
     (outcome, Some(resolution))
 }
 
-/// Outcome for a homeserver whose federation API only SRV records name, with other hosts than the name itself.
+/// Outcome for a homeserver whose federation API only SRV records name, at another host than the name itself.
 fn by_srv_only(server_name: &ServerName, found: &str, targets: &[SrvTarget]) -> Outcome {
     let target = targets.first().map(|SrvTarget { host, port }| format!("{host}:{port}")).unwrap_or_default();
     Outcome::warning(
         format!(
-            "{found}, and by nothing else: works at home, not on Cloudflare, where a connection to the target of an SRV record \
-             can't be checked"
+            "{found}, and by nothing else: works at home, not on Cloudflare, where the service refuses the target of an SRV \
+             record, because nobody checks its certificate"
         ),
         format!(
             "serve {{\"m.server\": \"{target}\"}} at https://{}/.well-known/matrix/server, with a certificate for that host; or \
