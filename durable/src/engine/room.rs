@@ -16,11 +16,11 @@ use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::time::Duration;
 
 use crate::command::{Delegate, RoomAnswer, RoomCommand};
+#[cfg(feature = "mutants")]
+use crate::engine::action::TrackedId;
 use crate::engine::action::{
     Action, ActionId, DelayedEvent, DelegationId, HomeserverAnswer, Outcome, Request, SfuAnswer,
 };
-#[cfg(feature = "mutants")]
-use crate::engine::action::TrackedId;
 use crate::engine::backoff::Jitter;
 use crate::engine::bounds;
 use crate::engine::delegation::row::DelegationRow;

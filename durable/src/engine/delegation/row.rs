@@ -126,7 +126,8 @@ impl DelegationRow {
     pub(crate) fn is_of(&self, delegation: &Delegation) -> bool {
         let Self { id, room, identity, legacy_identity, server_name, delayed_events_url, owner, user_id, .. } = self;
         let Self { restricted, delay_id, delay_timeout, accepted_at, state, since, believed_from, .. } = self;
-        let Self { due, failures, armed_at, connected_as, participant_sid, joined_at, contested, ended_sids, .. } = self;
+        let Self { due, failures, armed_at, connected_as, participant_sid, joined_at, contested, ended_sids, .. } =
+            self;
         let Delegation { request, progress, .. } = delegation;
         let latest = progress.connections.latest.as_ref();
         (*id, *accepted_at) == (delegation.id, delegation.accepted_at)
