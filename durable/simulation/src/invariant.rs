@@ -18,11 +18,10 @@ pub enum Invariant {
     /// after a minute in which process and homeserver did their work.
     KeptAlive,
     /// Minutes after the participant has left for good, its leave has been sent, by us or by the homeserver, provided
-    /// that a webhook reported its end or the sanity check is on. (With that webhook lost and the sanity check off,
-    /// the event goes on being restarted: nothing tells the participant from a silent one. Likewise where a
-    /// connection began and ended in the second before the delegation was made, and only its beginning was reported
-    /// afterwards.) One that never connected
-    /// leaves when the wait is over.
+    /// that a webhook reported its end or the sanity check is on. Otherwise that takes up to two hours longer: it counts as
+    /// connected until the next of the hourly polls, of which one may be left out after a load. (That is so with the webhook of its end lost, and where a connection began and
+    /// ended in the second before the delegation was made, and only its beginning was reported afterwards.) One that
+    /// never connected leaves when the wait is over.
     NeverLost,
     /// No action is started for a delegation that has been replaced, and the outcomes of those in flight change
     /// nothing.

@@ -203,7 +203,7 @@ impl Judge {
     }
 
     /// Returns when the leave has to be sent at the latest, now that all is calm, all participants have left, and all
-    /// webhooks have come. `None`: it needn't.
+    /// webhooks have come. `None`: it needn't, because it was replaced, or its client doesn't know that it is stored.
     pub(crate) fn promised_by(&self, id: DelegationId, now: Timestamp, sanity_check: bool) -> Option<Timestamp> {
         let case = self.cases.get(&id).filter(|case| case.acknowledged && !case.replaced)?;
         let mut connections = case.connections.into_iter().flatten().peekable();
@@ -215,10 +215,10 @@ impl Judge {
             StateColumn::Waiting => {
                 Some(now.max(case.accepted_at + case.timeout.min(Duration::from_secs(3600)) + SLACK))
             }
-            // It was taken to have connected by a webhook of the second in which it was delegated.
-            StateColumn::Connected if !connected && !sanity_check => None,
-            _ if sanity_check || !connected => Some(now),
-            _ => None,
+            // No webhook has reported its end, or it was taken to have connected by one of the second in which it was
+            // delegated. It is polled for once an hour.
+            StateColumn::Connected if !sanity_check => Some(now + HOURLY + SLACK),
+            StateColumn::Connected | StateColumn::Suspected | StateColumn::Leaving => Some(now),
         }
     }
 
@@ -413,6 +413,10 @@ const RECOVERY: Duration = Duration::from_secs(66);
 
 /// Reserve for alarms, polls and the last tries.
 const SLACK: Duration = Duration::from_secs(180);
+
+/// Longest interval of the hourly polls for connected participants: where the object was loaded in between, one of
+/// them may be left out, because the time of the last isn't stored.
+const HOURLY: Duration = Duration::from_secs(2 * 3600);
 
 /// Interval of the polls for participants whose tokens have expired.
 const POLL_PAUSE: Duration = Duration::from_secs(600);

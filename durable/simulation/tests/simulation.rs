@@ -54,6 +54,7 @@ broken_by! {
     keeping_what_was_replaced: KeepReplaced breaks ReplacedIsSilent;
     giving_up_after_a_failure: GiveUpAfterFailure breaks AcknowledgedIsKept;
     asking_without_pause: PollWithoutPause breaks Bounded;
+    polling_never: NoHourlyPoll breaks NeverLost;
     taking_a_failed_check_for_nobody: FailedCheckMeansNobody breaks MembersStay;
     believing_old_members: BelieveOldMembers breaks MembersStay;
     deleting_without_asking: DeleteUnconfirmed breaks MembersStay;

@@ -9,6 +9,7 @@
 //! - The removals of the membership monitor come in between, see
 //!   [`MembershipMonitor`](crate::engine::membership::MembershipMonitor).
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use crate::engine::action::{Action, DelayedEvent, DelegationId, Request};
@@ -138,12 +139,12 @@ impl RoomEngine {
     }
 
     /// Returns until when a restart is held back because of the homeserver's rate.
-    pub(crate) fn held_until(&self, delegation: &Delegation, refused: &[Refused]) -> Timestamp {
+    pub(crate) fn held_until(&self, delegation: &Delegation, refused: &BTreeMap<ServerName, Refused>) -> Timestamp {
         let server_name = &delegation.request.server_name;
         let Some(next_at) = self.pacing.next_at(server_name) else { return Timestamp::default() };
         let turn = (delegation.deadline(), delegation.id);
-        let before = refused.iter().filter(|other| other.server_name == *server_name && other.turn < turn);
-        before.map(|other| other.until.min(other.turn.0)).max().unwrap_or_default().max(next_at)
+        let before = refused.get(server_name).filter(|other| other.turn < turn);
+        before.map(|other| other.until.min(other.turn.0)).unwrap_or_default().max(next_at)
     }
 
     /// Records that a due restart is held back, as if it had failed: after a load it would count as made otherwise, because
@@ -161,8 +162,8 @@ impl RoomEngine {
 
     /// Requests that were refused for the homeserver's rate, and are soon tried again: of each homeserver the one with the
     /// earliest deadline.
-    pub(crate) fn refused(&self, now: Timestamp) -> Vec<Refused> {
-        let mut refused: Vec<Refused> = Vec::new();
+    pub(crate) fn refused(&self, now: Timestamp) -> BTreeMap<ServerName, Refused> {
+        let mut refused: BTreeMap<ServerName, Refused> = BTreeMap::new();
         if self.pacing.is_free() || Mutant::LoseTurn.is_injected() {
             return refused;
         }
@@ -174,10 +175,10 @@ impl RoomEngine {
                 _ => delegation.deadline(),
             };
             let (server_name, turn) = (&delegation.request.server_name, (deadline, delegation.id));
-            match refused.iter_mut().find(|other| other.server_name == *server_name) {
+            match refused.get_mut(server_name) {
                 Some(other) if other.turn < turn => {}
-                Some(other) => (other.turn, other.until) = (turn, until),
-                None => refused.push(Refused { server_name: server_name.clone(), turn, until }),
+                Some(other) => *other = Refused { turn, until },
+                None => drop(refused.insert(server_name.clone(), Refused { turn, until })),
             }
         }
         refused
@@ -225,7 +226,6 @@ impl RoomEngine {
 /// A request that was refused for the homeserver's rate, and keeps its turn.
 #[derive(Clone, Debug)]
 pub(crate) struct Refused {
-    server_name: ServerName,
     /// Its deadline, and its delegation.
     turn: (Timestamp, DelegationId),
     /// When it is tried again.

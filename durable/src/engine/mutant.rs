@@ -42,6 +42,8 @@ pub enum Mutant {
     GiveUpAfterFailure,
     /// The SFU is polled again at once.
     PollWithoutPause,
+    /// Without sanity checks connected participants aren't polled for at all.
+    NoHourlyPoll,
     /// A failed `joined_members` counts as "no members".
     FailedCheckMeansNobody,
     /// The members count against participants that were given a token since the request.
@@ -116,7 +118,7 @@ mod switch {
 
     impl Mutant {
         /// All mutants.
-        pub const ALL: [Self; 45] = [
+        pub const ALL: [Self; 46] = [
             Self::IgnoreSid,
             Self::ForgetEndedConnections,
             Self::BelieveReconnecting,
@@ -134,6 +136,7 @@ mod switch {
             Self::KeepReplaced,
             Self::GiveUpAfterFailure,
             Self::PollWithoutPause,
+            Self::NoHourlyPoll,
             Self::FailedCheckMeansNobody,
             Self::BelieveOldMembers,
             Self::DeleteUnconfirmed,

@@ -79,11 +79,29 @@ fn a_load_finds_its_place_among_the_restarts() {
     call.wait(120.0);
     call.load(Some(at(5760)));
     assert_eq!(call.room.next_due(), Some(at(5760)), "it was restarted at 2880");
-    call.load(Some(at(4000)));
+    call.load(Some(at(4300)));
     assert_eq!(call.room.next_due(), Some(at(5760)), "the alarm was for something else");
     call.now = at(3700);
     call.load(None);
     assert_eq!(call.acts(), ["get alice", "restart alice"], "it isn't known whether that was done");
+}
+
+/// An hour after a poll in between it was due a little later than its usual time.
+#[test]
+fn a_load_leaves_out_no_hourly_poll_that_the_alarm_is_for() {
+    let mut call = Call::with_alice(24 * 3600);
+    let start = call.now;
+    call.wait(60.0);
+    call.left_because("alice", "PA_1", DisconnectReason::DuplicateIdentity);
+    assert_eq!(call.next_acts(), ["get alice"]);
+    call.sfu(&[("alice", "PA_2")]);
+    let alarm = call.room.next_due();
+    assert_eq!(alarm, Some(start + std::time::Duration::from_secs(3662)));
+    call.wait(120.0);
+    call.load(alarm);
+    assert_eq!(call.room.next_due(), alarm);
+    call.wait_for_due();
+    assert_eq!(call.acts(), ["get alice"]);
 }
 
 /// The room's row is as old as the last sanity check: it says nothing about a delegation that has connected since.

@@ -181,8 +181,10 @@ impl Delegation {
         handled_until: Timestamp,
     ) -> Self {
         let stored = (progress.due, progress.armed_at);
-        let hourly_due =
-            Grid { base: accepted_at + HOUR, interval: HOUR, slack: HOURLY_SLACK }.next(now, handled_until);
+        // When the participant was last polled for isn't stored. A poll that was due shortly before the next alarm is made
+        // with it: before the load, an hour after the last poll, it may have been due then.
+        let hourly = Grid { base: accepted_at + HOUR, interval: HOUR, slack: HOURLY_SLACK };
+        let hourly_due = hourly.next(now.max(handled_until), Timestamp::default()).max(handled_until);
         if matches!(progress.state, State::Connected | State::Suspected { .. }) {
             if !Mutant::BelieveStaleArming.is_injected() {
                 progress.armed_at = progress.armed_at.max(now);
