@@ -19,6 +19,7 @@ use std::{
 
 use anyhow::{Context, Result, bail};
 use clap::Args;
+use matrixrtc_edge::config::location_hint::LocationHint;
 use matrixrtc_edge::matrix::ids::server_name::ServerName;
 
 use crate::doctor::{Finding, Trust, announcement};
@@ -66,8 +67,7 @@ pub struct Options {
     /// Homeservers whose users can create rooms, separated by commas; * alone for all
     #[arg(long, value_name = "NAME", value_delimiter = ',', value_parser = plan::homeserver)]
     homeserver: Vec<String>,
-    /// Location of the rooms' objects, which should be near the SFU (weur, eeur, wnam, enam, sam, apac, oc, afr, me)
-    #[arg(long, value_name = "HINT", value_parser = plan::location_hint)]
+    #[arg(long, value_name = "HINT", value_parser = plan::location_hint, help = location_help())]
     location_hint: Option<String>,
     /// Where the worker runs. By default beside the SFU; but chosen by Cloudflare if the SFU is behind Cloudflare's proxy
     /// (one request to it finds that out), is LiveKit Cloud, or has an address in place of a name
@@ -200,7 +200,7 @@ impl Options {
             Some(hint) => Some(hint.clone()),
             None => prompt_until_valid(
                 &mut prompt,
-                "Location of the SFU: weur, eeur, wnam, enam, sam, apac, oc, afr, me (empty: Cloudflare decides)?",
+                &format!("Location of the SFU: {} (empty: Cloudflare decides)?", LocationHint::ALL.join(", ")),
                 |answer| {
                     if answer.is_empty() { Ok(None) } else { plan::location_hint(answer).map(Some) }
                 },
@@ -320,6 +320,11 @@ impl Options {
         };
         Ok(Some(Finding { check: announcement::ID, title: announcement::TITLE, outcome }))
     }
+}
+
+/// Help of `--location-hint`.
+fn location_help() -> String {
+    format!("Location of the rooms' objects, which should be near the SFU ({})", LocationHint::ALL.join(", "))
 }
 
 /// Prompts until `parse` accepts the answer.
