@@ -13,7 +13,7 @@
 //! ```toml
 //! [[ratelimits]]
 //! name = "RATE_LIMIT_BY_ADDRESS"
-//! namespace_id = "1001"
+//! namespace_id = "771402301"
 //! simple = { limit = 300, period = 10 }
 //! ```
 
