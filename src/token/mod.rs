@@ -155,7 +155,7 @@ impl TokenService<'_> {
         let lifetime_s = self.config.token_ttl_s;
         let jwt = self.config.keys.signing().mint(Some(identity.as_str()), grant, now, lifetime_s)?;
         if let Some(matrix_room) = matrix_room {
-            let expires_at = Timestamp::from_millis(now) + Duration::from_secs(lifetime_s.into());
+            let expires_at = tracked_until(now, Duration::from_secs(lifetime_s.into()));
             let track = Track {
                 room: room.clone(),
                 matrix_room_id: MatrixRoomId::new(matrix_room.as_str()),
@@ -329,6 +329,16 @@ async fn expect_joined(homeserver: &Homeserver<'_>, room: &RoomId, party: Party<
     }
 }
 
+/// Returns the time until which a token that is issued now keeps its participant tracked: its expiry, or up to a sixtieth
+/// of its lifetime later. Tokens of one participant that follow each other closely have the same time, so that the later
+/// ones change nothing that has to be stored.
+fn tracked_until(now_ms: u64, lifetime: Duration) -> Timestamp {
+    let lifetime_ms = u64::try_from(lifetime.as_millis()).unwrap_or(u64::MAX);
+    let step_ms = (lifetime_ms / 60).max(1);
+    let expires_at_ms = now_ms.saturating_add(lifetime_ms);
+    Timestamp::from_millis(expires_at_ms.checked_next_multiple_of(step_ms).unwrap_or(expires_at_ms))
+}
+
 /// Permission to join a LiveKit room: the result of an entry point.
 pub struct JoinGrant {
     /// The Matrix user.
@@ -364,4 +374,21 @@ struct VerifiedCaller {
     homeserver: ServerName,
     full_access: bool,
     verified_in_ms: u64,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tokens_of_one_minute_are_tracked_until_the_same_time() {
+        let hour = Duration::from_secs(3600);
+        let until = |now_ms| tracked_until(now_ms, hour).as_millis();
+        assert_eq!(until(60_000), 3_660_000);
+        assert_eq!((until(60_001), until(120_000)), (3_720_000, 3_720_000));
+        assert_eq!(tracked_until(1_000_001, Duration::from_secs(1)).as_millis(), 1_001_008);
+        for now_ms in [0, 1, u64::MAX] {
+            assert!(tracked_until(now_ms, hour) >= Timestamp::from_millis(now_ms));
+        }
+    }
 }
