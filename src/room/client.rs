@@ -1,7 +1,8 @@
 //! Client of the Durable Objects of the rooms.
 //!
 //! How it works:
-//! - an object's name is its room's, within the configured jurisdiction; a command and its answer are JSON, and an answer means that the effect is stored;
+//! - an object's name is its room's, within the configured jurisdiction; a command and its answer are JSON, and an
+//!   answer means that the effect is stored;
 //! - the platform resets objects, at each deployment and at updates of its own: requests under way fail, and so does
 //!   every other request of the same stub. The command is sent again then, a few times, each time through a new stub;
 //! - such a command may have been stored before its answer was lost. Each has the same effect the second time: a

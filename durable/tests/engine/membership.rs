@@ -793,3 +793,16 @@ impl Call {
         assert!(self.room.is_empty());
     }
 }
+
+/// The worker sends a command again when the answer was lost.
+#[test]
+fn the_same_token_again_changes_nothing() {
+    let mut call = Call::with_membership();
+    let command = token("alice", "!room", call.now + Duration::from_secs(3600));
+    call.track_as(command.clone());
+    let (rows, written, due) = (call.tracked.clone(), call.rows_written, call.room.next_due());
+
+    call.track_as(command);
+
+    assert_eq!((call.tracked, call.rows_written, call.room.next_due()), (rows, written, due));
+}
