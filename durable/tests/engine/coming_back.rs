@@ -59,6 +59,27 @@ fn a_migrated_connection_keeps_its_sid() {
     assert_eq!(call.acts(), ["send alice"]);
 }
 
+/// The webhook of its beginning is late, and so is that of the end of the one before.
+#[test]
+fn the_end_of_the_connection_before_the_one_that_migrates_is_not_its_end() {
+    for seconds in [3.0, 60.0] {
+        let mut call = Call::with_alice(3600);
+        call.wait(seconds);
+        let ended_at = call.now;
+        call.wait(1.0);
+        let migrating = ParticipantRef { joined_at: Some(call.now), ..participant("alice", "PA_2") };
+        call.webhook(call.now, Occurrence::ParticipantLeft(migrating.clone(), Migration));
+        call.webhook(ended_at, Occurrence::ParticipantLeft(participant("alice", "PA_1"), ClientInitiated));
+        assert_eq!(call.state("alice"), Some(StateColumn::Suspected));
+        assert_eq!(call.wait_for_due(), 2.0);
+        assert_eq!(call.acts(), ["get alice"]);
+        call.sfu(&[]);
+        assert_eq!(call.acts(), [""; 0], "it has fifteen seconds");
+        call.webhook(call.now, Occurrence::ParticipantJoined(migrating));
+        assert_eq!(call.state("alice"), Some(StateColumn::Connected));
+    }
+}
+
 #[test]
 fn a_join_from_before_the_migration_is_not_the_return() {
     let mut call = Call::with_alice(3600);
