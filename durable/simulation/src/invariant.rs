@@ -29,7 +29,8 @@ pub enum Invariant {
     /// A delegation that was acknowledged stays on disk until its event is finalised, or its time is up. A tracked
     /// participant stays there until its tokens have expired, and those that the SFU has issued, even to a connection
     /// that was never reported. (With two such connections, one after the other, it may be forgotten too early: each
-    /// poll may miss one.)
+    /// poll may miss one. Likewise where the SFU answers no poll in the twenty minutes after the expiry of the known
+    /// tokens: that it has answered one isn't stored, which would be a row for each participant.)
     AcknowledgedIsKept,
     /// After each step the rows on disk are those that a crash needs.
     Recorded,

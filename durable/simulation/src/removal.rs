@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use delegated_leaves::{
-    ActionId, Identity, Input, MembersAnswer, Occurrence, Outcome, Request, ServerAnswer, Timestamp, Track, TrackedId,
-    TrackedRow,
+    ActionId, Identity, Input, MembersAnswer, Occurrence, Outcome, Request, ServerAnswer, SfuAnswer, Timestamp, Track,
+    TrackedId, TrackedRow,
 };
 
 use crate::invariant::{Invariant, Verdict, broken};
@@ -27,6 +27,8 @@ pub(crate) struct Removals {
     reported: Vec<(ConnectionName, Timestamp)>,
     /// For each member, when the latest connection ended whose end was reported.
     left_at: BTreeMap<usize, Timestamp>,
+    /// Polls whose answers the engine got: when each was requested, and for whom. `None`: for all.
+    polls: Vec<(Timestamp, Option<Identity>)>,
     requests: u64,
     stimuli: u64,
 }
@@ -108,6 +110,13 @@ impl Removals {
             }
             return;
         }
+        if let Outcome::Sfu(SfuAnswer::Participants(_)) = outcome {
+            let identity = match request {
+                Request::GetParticipant { identity, .. } => Some(identity.clone()),
+                _ => None,
+            };
+            return self.polls.push((requested_at, identity));
+        }
         let finding = match outcome {
             Outcome::Members(MembersAnswer::Joined(_)) => Finding::Members,
             Outcome::Server(ServerAnswer::Joined(false)) => Finding::NotJoined,
@@ -117,6 +126,17 @@ impl Removals {
         if let Some(queried_at) = self.queried_at.remove(id) {
             self.evidence = Some(Evidence { requested_at, queried_at, finding });
         }
+    }
+
+    /// Returns whether the SFU answered a poll for the participant in the twenty minutes after its known tokens had
+    /// expired. Half an hour after that, a load takes it for granted: the time of the poll isn't stored.
+    pub(crate) fn was_polled_in_time(&self, row: &TrackedRow) -> bool {
+        let refreshed_until = row.gone_at.unwrap_or_default() + REFRESHED_FOR;
+        let expired_at = refreshed_until.max(row.expires_at) + LEEWAY;
+        let is_for_it =
+            |identity: &Option<Identity>| identity.as_ref().is_none_or(|identity| *identity == row.identity);
+        let in_time = |at: Timestamp| at >= expired_at && at <= expired_at + REFRESHED_FOR * 2;
+        self.polls.iter().any(|(at, identity)| in_time(*at) && is_for_it(identity))
     }
 
     /// Checks an action that is started.
@@ -233,6 +253,9 @@ pub(crate) struct Intervals {
 pub(crate) fn member_of(identity: &Identity) -> Option<usize> {
     identity.as_str().strip_prefix('m')?.parse().ok()
 }
+
+/// Grace of the engine after the expiry of a token.
+const LEEWAY: Duration = Duration::from_secs(300);
 
 /// Reserve for two requests and a removal, each of which may take as long as an outcome is waited for, and for
 /// alarms.

@@ -107,10 +107,14 @@ impl Connections {
             Some(latest) if order(latest.since, participant.joined_at) == Order::After => End::Later,
             Some(_) => End::Older,
         };
+        let latest = self.latest.as_ref();
         if !for_good {
+            // The one before it under its identity has ended, even if that is reported late.
+            let before = latest.filter(|latest| end == End::Later && latest.alias == alias);
+            self.mark_over(before.and_then(|before| before.sid.clone()));
             return end;
         }
-        let latest = self.latest.as_ref().and_then(|latest| latest.sid.clone());
+        let latest = latest.and_then(|latest| latest.sid.clone());
         self.mark_over(participant.sid.clone().or(latest.filter(|_| end == End::Latest)));
         // Connections that began before it under its identity have ended too, even if their beginning is reported
         // late.

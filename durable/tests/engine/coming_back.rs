@@ -1,7 +1,7 @@
 use std::time::Duration;
 
 use delegated_leaves::DisconnectReason::{
-    ClientInitiated, DuplicateIdentity, Migration, ServerShutdown, StateMismatch,
+    self, ClientInitiated, DuplicateIdentity, Migration, ServerShutdown, StateMismatch,
 };
 use delegated_leaves::{Occurrence, ParticipantRef, ParticipantState, StateColumn};
 
@@ -10,8 +10,7 @@ use crate::call::{Call, DONE, participant};
 #[test]
 fn who_is_coming_back_is_looked_for_after_two_seconds_and_gone_after_fifteen() {
     for reason in [DuplicateIdentity, Migration, StateMismatch, ServerShutdown] {
-        let mut call = Call::with_alice(3600);
-        call.left_because("alice", "PA_1", reason);
+        let mut call = ended_after(0.0, reason);
         let mut waits = Vec::new();
         while call.state("alice") == Some(StateColumn::Suspected) {
             waits.push(call.wait_for_due());
@@ -25,8 +24,7 @@ fn who_is_coming_back_is_looked_for_after_two_seconds_and_gone_after_fifteen() {
 
 #[test]
 fn who_has_come_back_has_not_left() {
-    let mut call = Call::with_alice(3600);
-    call.left_because("alice", "PA_1", DuplicateIdentity);
+    let mut call = ended_after(0.0, DuplicateIdentity);
     call.next_acts();
     call.sfu(&[("alice", "PA_2")]);
     assert_eq!(call.state("alice"), Some(StateColumn::Connected));
@@ -38,17 +36,14 @@ fn who_has_come_back_has_not_left() {
 
 #[test]
 fn the_webhook_of_the_next_connection_ends_the_doubt() {
-    let mut call = Call::with_alice(3600);
-    call.wait(10.0);
-    call.left_because("alice", "PA_1", DuplicateIdentity);
+    let mut call = ended_after(10.0, DuplicateIdentity);
     call.joined("alice", "PA_2");
     assert_eq!(call.state("alice"), Some(StateColumn::Connected));
 }
 
 #[test]
 fn the_displaced_connection_shown_once_more_is_not_its_return() {
-    let mut call = Call::with_alice(3600);
-    call.left_because("alice", "PA_1", DuplicateIdentity);
+    let mut call = ended_after(0.0, DuplicateIdentity);
     call.next_acts();
     call.sfu(&[("alice", "PA_1")]);
     assert_eq!(call.state("alice"), Some(StateColumn::Suspected));
@@ -56,13 +51,33 @@ fn the_displaced_connection_shown_once_more_is_not_its_return() {
 
 #[test]
 fn a_migrated_connection_keeps_its_sid() {
-    let mut call = Call::with_alice(3600);
-    call.left_because("alice", "PA_1", Migration);
+    let mut call = ended_after(0.0, Migration);
     call.next_acts();
     call.sfu(&[("alice", "PA_1")]);
     assert_eq!(call.state("alice"), Some(StateColumn::Connected));
     call.left("alice", "PA_1");
     assert_eq!(call.acts(), ["send alice"]);
+}
+
+/// The webhook of its beginning is late, and so is that of the end of the one before.
+#[test]
+fn the_end_of_the_connection_before_the_one_that_migrates_is_not_its_end() {
+    for seconds in [3.0, 60.0] {
+        let mut call = Call::with_alice(3600);
+        call.wait(seconds);
+        let ended_at = call.now;
+        call.wait(1.0);
+        let migrating = ParticipantRef { joined_at: Some(call.now), ..participant("alice", "PA_2") };
+        call.webhook(call.now, Occurrence::ParticipantLeft(migrating.clone(), Migration));
+        call.webhook(ended_at, Occurrence::ParticipantLeft(participant("alice", "PA_1"), ClientInitiated));
+        assert_eq!(call.state("alice"), Some(StateColumn::Suspected));
+        assert_eq!(call.wait_for_due(), 2.0);
+        assert_eq!(call.acts(), ["get alice"]);
+        call.sfu(&[]);
+        assert_eq!(call.acts(), [""; 0], "it has fifteen seconds");
+        call.webhook(call.now, Occurrence::ParticipantJoined(migrating));
+        assert_eq!(call.state("alice"), Some(StateColumn::Connected));
+    }
 }
 
 #[test]
@@ -102,8 +117,7 @@ fn a_sfu_that_does_not_answer_is_asked_for_an_hour() {
 
 #[test]
 fn who_left_after_a_restart_of_everything_is_asked_for_at_once() {
-    let mut call = Call::with_alice(3600);
-    call.left_because("alice", "PA_1", DuplicateIdentity);
+    let mut call = ended_after(0.0, DuplicateIdentity);
     call.wait(60.0);
     call.crash();
     assert_eq!(call.acts(), ["get alice"]);
@@ -114,9 +128,7 @@ fn who_left_after_a_restart_of_everything_is_asked_for_at_once() {
 #[test]
 fn who_is_sent_round_by_the_sfu_has_not_left() {
     for reason in [StateMismatch, ServerShutdown] {
-        let mut call = Call::with_alice(3600);
-        call.wait(60.0);
-        call.left_because("alice", "PA_1", reason);
+        let mut call = ended_after(60.0, reason);
         assert_eq!(call.acts(), [""; 0]);
         call.wait(1.0);
         call.joined("alice", "PA_2");
@@ -130,9 +142,7 @@ fn who_is_sent_round_by_the_sfu_has_not_left() {
 /// A node that goes down reports the end of its participants, and then of its rooms.
 #[test]
 fn the_end_of_the_room_does_not_hasten_the_leave_of_those_that_are_coming_back() {
-    let mut call = Call::with_alice(3600);
-    call.wait(60.0);
-    call.left_because("alice", "PA_1", ServerShutdown);
+    let mut call = ended_after(60.0, ServerShutdown);
     call.room_finished();
     assert_eq!(call.state("alice"), Some(StateColumn::Suspected));
     call.wait(14.0);
@@ -146,9 +156,7 @@ fn the_end_of_the_room_does_not_hasten_the_leave_of_those_that_are_coming_back()
 /// The room was empty before the client had its next connection, and the webhook of that comes after it.
 #[test]
 fn an_end_of_the_room_from_before_the_return_does_not_end_the_doubt() {
-    let mut call = Call::with_alice(3600);
-    call.wait(3.0);
-    call.left_because("alice", "PA_1", ClientInitiated);
+    let mut call = ended_after(3.0, ClientInitiated);
     let finished_at = call.now;
     call.wait(1.8);
     assert_eq!(call.acts(), ["get alice"]);
@@ -163,9 +171,7 @@ fn an_end_of_the_room_from_before_the_return_does_not_end_the_doubt() {
 
 #[test]
 fn a_connection_ended_soon_after_its_beginning_is_asked_about_first() {
-    let mut call = Call::with_alice(3600);
-    call.wait(4.0);
-    call.left_because("alice", "PA_1", ClientInitiated);
+    let mut call = ended_after(4.0, ClientInitiated);
     assert_eq!(call.acts(), [""; 0]);
     assert_eq!(call.wait_for_due(), 1.0);
     assert_eq!(call.acts(), ["get alice"]);
@@ -180,9 +186,7 @@ fn a_connection_ended_soon_after_its_beginning_is_asked_about_first() {
 
 #[test]
 fn who_hangs_up_soon_after_joining_leaves_a_second_later() {
-    let mut call = Call::with_alice(3600);
-    call.wait(3.0);
-    call.left_because("alice", "PA_1", ClientInitiated);
+    let mut call = ended_after(3.0, ClientInitiated);
     assert_eq!(call.wait_for_due(), 1.0);
     assert_eq!(call.acts(), ["get alice"]);
     call.sfu(&[]);
@@ -192,9 +196,7 @@ fn who_hangs_up_soon_after_joining_leaves_a_second_later() {
 /// Polled before the second was over, and answered after it: that says nothing about the client's next connection.
 #[test]
 fn an_absence_counts_from_the_time_of_the_poll() {
-    let mut call = Call::with_alice(3600);
-    call.wait(3.0);
-    call.left_because("alice", "PA_1", ClientInitiated);
+    let mut call = ended_after(3.0, ClientInitiated);
     call.delegate("bob", 3600);
     assert_eq!(call.acts(), ["list participants"], "together with bob");
     call.wait(1.2);
@@ -223,4 +225,12 @@ fn a_connection_of_unknown_age_that_its_client_ends_has_ended() {
     let young = ParticipantRef { joined_at: Some(call.now - Duration::from_secs(5)), ..participant("alice", "PA_1") };
     call.webhook(call.now, Occurrence::ParticipantLeft(young, ClientInitiated));
     assert_eq!(call.state("alice"), Some(StateColumn::Suspected));
+}
+
+/// A call in which Alice's connection has ended for that reason, so long after its beginning.
+fn ended_after(seconds: f64, reason: DisconnectReason) -> Call {
+    let mut call = Call::with_alice(3600);
+    call.wait(seconds);
+    call.left_because("alice", "PA_1", reason);
+    call
 }

@@ -224,6 +224,8 @@ impl World {
         // The client holds one connection: another one under its other identity ends.
         let other = self.sfu.connections_of(index).find(|connection| connection.alias != alias).map(|other| other.name);
         let (connection, webhook) = self.sfu.begin(self.now, alias);
+        // Nor does one that was to be followed under its other identity come back.
+        self.sfu.stays_away(index);
         self.emit(webhook);
         self.refresh_token(index);
         self.members[index].connection = Some(connection.name);
@@ -335,12 +337,15 @@ impl World {
         self.emit(webhook);
         self.refresh_token(index);
         let delay = millis(&mut self.dice, 0, 900);
-        self.after(delay, Event::Follow(index));
+        self.after(delay, Event::Follow(connection));
     }
 
-    /// Begins the connection for which the former was changed.
-    pub(crate) fn follow(&mut self, index: usize) {
-        let Some(former) = self.sfu.returning_of(index).next().copied() else { return };
+    /// Begins the connection for which the former was changed, unless its client has another by now.
+    pub(crate) fn follow(&mut self, former: Connection) {
+        let index = former.alias.member;
+        if !self.sfu.returning_of(index).any(|returning| returning.name == former.name) {
+            return;
+        }
         let (connection, _) = self.sfu.begin(self.now, former.alias);
         self.refresh_token(index);
         self.members[index].connection = Some(connection.name);

@@ -19,7 +19,7 @@ use crate::matrix::MatrixRoom;
 use crate::member::{Member, Step};
 use crate::object::Object;
 use crate::removal::{Intervals, Overstay};
-use crate::sfu::{ConnectionName, Sfu, Webhook};
+use crate::sfu::{Connection, ConnectionName, Sfu, Webhook};
 use crate::weather::{Weather, millis};
 
 /// The world.
@@ -58,7 +58,7 @@ pub(crate) enum Event {
     /// The client changes its connection for another while it joins.
     Change(ConnectionName),
     /// Begins the other connection.
-    Follow(usize),
+    Follow(Connection),
     /// The SFU goes down for a moment, and all its clients connect again.
     Shutdown,
     Arrive {
@@ -191,7 +191,7 @@ impl World {
                 self.emit(webhook);
             }
             Event::Change(name) => self.change_connection(name),
-            Event::Follow(member) => self.follow(member),
+            Event::Follow(former) => self.follow(former),
             Event::Shutdown => self.shut_down(),
             Event::Arrive { from, same_sid } => {
                 if let Some((connection, webhook)) = self.sfu.arrive(self.now, from, same_sid) {

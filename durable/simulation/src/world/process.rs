@@ -222,14 +222,14 @@ impl World {
     }
 
     /// Checks that a forgotten participant has no valid token, unless from the second connection that was never
-    /// reported.
+    /// reported, or with an SFU that didn't answer in time.
     fn check_forgotten(&self, row: &TrackedRow) -> Verdict {
         let Some(index) = member_of(&row.identity) else { return Ok(()) };
         let valid = self.members.get(index).is_some_and(|member| member.token_until > self.now);
         // Earlier tokens have expired with the others.
         let counts_from = (row.gone_at.unwrap_or_default() + ROUNDING).max(row.expires_at - REFRESHED_FOR);
         let unnoticed = self.sfu.connections_since(index, counts_from);
-        match valid && unnoticed < 2 {
+        match valid && unnoticed < 2 && self.judge.removals.was_polled_in_time(row) {
             true => broken(Invariant::AcknowledgedIsKept, format!("m{index} is forgotten with a token that is valid")),
             false => Ok(()),
         }

@@ -30,8 +30,7 @@ async fn a_leave_that_may_be_kept_is_taken_over() {
     {
         for entry_point in EntryPoint::ALL {
             let member = in_room(&format!("{number}-{entry_point:?}"));
-            let delay_id = stage.events.schedule(LONG);
-            stage.events.answer_next(&delay_id, Operation::Restart, [reply.clone()]);
+            let delay_id = stage.event_restarted_with(reply.clone());
 
             let answer = stage.request_delegation(entry_point, &member, &delay_id).await;
 
@@ -59,8 +58,7 @@ async fn a_leave_that_cannot_be_kept_is_not() {
     {
         for entry_point in EntryPoint::ALL {
             let member = in_room(&format!("{number}-{entry_point:?}"));
-            let delay_id = stage.events.schedule(LONG);
-            stage.events.answer_next(&delay_id, Operation::Restart, [reply.clone()]);
+            let delay_id = stage.event_restarted_with(reply.clone());
             stage.service.log().clear();
 
             let answer = stage.request_delegation(entry_point, &member, &delay_id).await;
@@ -142,8 +140,7 @@ async fn the_restart_and_the_room_do_not_wait_for_each_other() {
     assert_eq!(answer.status, 200, "{answer:?}");
 
     let gate = Gate::closed();
-    let delay_id = stage.events.schedule(LONG);
-    stage.events.answer_next(&delay_id, Operation::Restart, [Reply::json(200, &json!({})).behind(&gate)]);
+    let delay_id = stage.event_restarted_with(Reply::json(200, &json!({})).behind(&gate));
     let before = stage.setup.sfu.requests_to("CreateRoom");
     let restart_comes_last = async {
         let rooms = || stage.setup.sfu.requests_to("CreateRoom");
@@ -168,6 +165,13 @@ async fn a_leave_without_a_room_is_not_taken_over() {
 }
 
 impl Stage {
+    /// Schedules an event whose first restart has this answer, and returns its id.
+    fn event_restarted_with(&self, reply: Reply) -> String {
+        let delay_id = self.events.schedule(LONG);
+        self.events.answer_next(&delay_id, Operation::Restart, [reply]);
+        delay_id
+    }
+
     /// Requests a delegation; the restart before the acceptance is counted.
     async fn request_delegation(&self, entry_point: EntryPoint, member: &Member, delay_id: &str) -> black_box::Answer {
         let token = self.home.openid_token(&member.user_id);

@@ -136,12 +136,18 @@ impl Life {
     /// Goes through the life, and returns the id of the delayed leave.
     async fn live(&self, world: World<'_>, random: &mut StdRng) -> String {
         sleep(self.begins_after).await;
-        let delay_id = world.events.schedule(DELAY_OF_HOMESERVER);
+        let mut delay_id = world.events.schedule(DELAY_OF_HOMESERVER);
         let token = world.home.openid_token(&self.member.user_id);
-        let request = self.member.delegation(self.entry_point, &token, &delay_id, DELAY);
         loop {
+            let request = self.member.delegation(self.entry_point, &token, &delay_id, DELAY);
             match world.service.try_post(self.entry_point.path(), &request).await {
                 Some(answer) if answer.status == 200 => break,
+                // The leave was taken over, the answers were lost until its delay was over, and nobody had joined.
+                Some(answer) if answer.status == 400 => {
+                    let fate = world.events.fate(&delay_id);
+                    assert!(matches!(fate, Fate::Sent(_)), "{answer:?}: {fate:?}");
+                    delay_id = world.events.schedule(DELAY_OF_HOMESERVER);
+                }
                 // The worker was killed meanwhile, or, with a 5xx, couldn't store the delegation.
                 None => {}
                 Some(answer) => assert!(answer.status >= 500, "{answer:?}"),
