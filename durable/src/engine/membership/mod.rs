@@ -9,7 +9,7 @@
 //! - A participant that a token admits, and that isn't known to be connected, is polled for at the SFU at the same
 //!   intervals: the webhook of its connection may have been lost. Without an interval there are no checks at all.
 //! - Members that can't be read are no reason to remove no participant: then the homeserver is requested for
-//!   `is_joined` of each connected user ([`sweep`]), a few at a time.
+//!   `is_joined` of each connected user ([`members`]), a few at a time.
 //! - Connected participants are removed first, the longest untried of them. A participant that isn't connected is
 //!   sought once for each token, one at a time, when nothing else is due: a user who fills the list delays no removal.
 //! - Only the homeserver's own word removes a participant. A failure changes nothing; a 403 leads to `is_joined` for
@@ -20,6 +20,7 @@
 //!   later one.
 //! - A record ends when no token admits its participant any more ([`Tracked::expires_from_memory_at`]).
 
+mod members;
 pub(crate) mod participant;
 mod poll;
 mod removal;
@@ -132,7 +133,8 @@ impl MembershipMonitor {
     }
 
     /// Adds due actions to `actions`, up to `limit`: first one request for each Matrix room, then the removals of
-    /// connected participants, of which [`REMOVALS_AT_ONCE`] are in flight at a time, then the checks of single users.
+    /// connected participants, of which [`REMOVALS_AT_ONCE`](removal::REMOVALS_AT_ONCE) are in flight at a time, then the
+    /// checks of single users.
     pub(crate) fn take_due(
         &mut self,
         now: Timestamp,

@@ -160,4 +160,4 @@ impl MembershipMonitor {
 }
 
 /// Removals of connected participants in flight at a time: the other slots are for the delegated leaves.
-const REMOVALS_AT_ONCE: usize = 2;
+pub(super) const REMOVALS_AT_ONCE: usize = 2;
