@@ -11,6 +11,7 @@ pub mod client;
 pub mod upstreams;
 
 use std::rc::Rc;
+use std::time::Duration;
 
 use delegated_leaves::{EngineConfig, RoomAnswer, RoomCommand, RoomObject};
 use serde_json::json;
@@ -55,7 +56,7 @@ impl DurableObject for Room {
             Err(errors) => {
                 let log = Log::of_new_request(Level::Info);
                 log.write(Level::Error, "misconfigured", json!({"problems": errors.to_string()}));
-                self.state.storage().set_alarm(UNTIL_MENDED_MS).await?;
+                self.object.put_off(UNTIL_MENDED).await?;
             }
         }
         Response::empty()
@@ -86,4 +87,4 @@ fn engine_config(config: &Config) -> EngineConfig {
     }
 }
 
-const UNTIL_MENDED_MS: i64 = 60_000;
+const UNTIL_MENDED: Duration = Duration::from_secs(60);
