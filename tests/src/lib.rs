@@ -11,7 +11,7 @@
 //! let service = setup.deployment().full_access("example.org").start();
 //!
 //! let token = home.openid_token("@alice:example.org");
-//! let answer = service.ask(Endpoint::GetToken, &token).await;
+//! let answer = service.request_token(Endpoint::GetToken, &token).await;
 //!
 //! assert_eq!(answer.status, 200);
 //! # }
@@ -63,7 +63,7 @@ pub use deployment::Deployment;
 pub use failing_objects::{FailingObjects, ObjectsOfOtherVersion, ResetAfter};
 pub use fakes::{
     Algorithm, Certificate, CertificateAuthority, DelayedEventCall, DelayedEvents, Departure, Fate, Gate, Homeserver,
-    HomeserverPlan, OpenIdToken, Operation, Participant, Question, Removal, Reply, Request, Sfu, Strictness, Webhook,
+    HomeserverPlan, OpenIdToken, Operation, Participant, Query, Removal, Reply, Request, Sfu, Strictness, Webhook,
 };
 pub use guide::Guide;
 pub use hostile_peer::{HostilePeer, Step};
@@ -72,7 +72,7 @@ pub use meddling_proxy::MeddlingProxy;
 pub use member::{EntryPoint, Member};
 pub use namespace::TalkativeNamespace;
 pub use network::{Network, PUBLIC_V6};
-pub use own_homeserver::{HomeserverPath, OwnHomeserver, Question as HomeserverQuestion};
+pub use own_homeserver::{HomeserverPath, OwnHomeserver, Query as HomeserverQuery};
 pub use package::Package;
 pub use proxy::Proxy;
 pub use rate_limiter::RateLimiter;

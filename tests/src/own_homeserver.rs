@@ -31,7 +31,7 @@ pub struct OwnHomeserver {
 
 /// Kind of request of an application service.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Question {
+pub enum Query {
     /// `is_joined?mxid=`.
     IsUserJoined,
     /// `is_joined?server_name=`.
@@ -64,12 +64,12 @@ struct State {
     server_name: String,
     as_token: String,
     rooms: HashMap<String, BTreeSet<String>>,
-    replies: HashMap<Question, Reply>,
+    replies: HashMap<Query, Reply>,
     reachable: HashMap<String, Destination>,
     transports: Vec<Value>,
     transports_without_login: Option<Reply>,
     proxy: Option<Destination>,
-    asked: Vec<(Question, String)>,
+    queried: Vec<(Query, String)>,
     relayed: Vec<Value>,
     takes_user_id: bool,
     missing_federation_path: Option<String>,
@@ -132,8 +132,8 @@ impl OwnHomeserver {
     }
 
     /// Sets the reply to requests of this kind.
-    pub fn answer_always(&self, question: Question, reply: Reply) {
-        self.lock().replies.insert(question, reply);
+    pub fn answer_always(&self, query: Query, reply: Reply) {
+        self.lock().replies.insert(query, reply);
     }
 
     /// Takes the user of `is_joined` as `user_id` from now on, in place of `mxid`.
@@ -173,13 +173,13 @@ impl OwnHomeserver {
     }
 
     /// Requests in order: their kinds, with path and query.
-    pub fn asked(&self) -> Vec<(Question, String)> {
-        self.lock().asked.clone()
+    pub fn queried(&self) -> Vec<(Query, String)> {
+        self.lock().queried.clone()
     }
 
     /// Number of requests, without those for well-known files and `/versions`.
     pub fn requests(&self) -> usize {
-        self.lock().asked.len() + self.events.look_ups() + self.events.calls().len()
+        self.lock().queried.len() + self.events.look_ups() + self.events.calls().len()
     }
 
     /// Bodies of the `fed_proxy` requests, in order.
@@ -261,34 +261,34 @@ impl State {
             strictness.expect(!given.is_empty(), || format!("no token in {request:?}"));
             return ready(error(401, "M_UNKNOWN_TOKEN"));
         }
-        let Some(question) = Question::of(rest, request) else {
+        let Some(query) = Query::of(rest, request) else {
             strictness.breach(format!("the homeserver has no such path, or not like this: {request:?}"));
             return ready(error(404, "M_UNRECOGNIZED"));
         };
-        let query = request.query.as_ref().map(|query| format!("?{query}")).unwrap_or_default();
-        state.asked.push((question, format!("{}{query}", request.path)));
-        if question == Question::FedProxy {
+        let parameters = request.query.as_ref().map(|query| format!("?{query}")).unwrap_or_default();
+        state.queried.push((query, format!("{}{parameters}", request.path)));
+        if query == Query::FedProxy {
             state.relayed.push(serde_json::from_slice(&request.body).unwrap_or_default());
         }
-        if let Some(reply) = state.replies.get(&question) {
+        if let Some(reply) = state.replies.get(&query) {
             return ready(reply.clone());
         }
-        match question {
-            Question::IsUserJoined | Question::IsServerJoined => ready(state.is_joined(rest, request, strictness)),
-            Question::JoinedMembers => ready(state.joined_members(rest)),
-            Question::FedProxy => {
+        match query {
+            Query::IsUserJoined | Query::IsServerJoined => ready(state.is_joined(rest, request, strictness)),
+            Query::JoinedMembers => ready(state.joined_members(rest)),
+            Query::FedProxy => {
                 let relay = state.relay(strictness);
                 Some(Box::pin(relay))
             }
-            Question::WhoAmI => ready(Reply::json(200, &json!({ "user_id": state.sender() }))),
-            Question::Transports => {
+            Query::WhoAmI => ready(Reply::json(200, &json!({ "user_id": state.sender() }))),
+            Query::Transports => {
                 let body = match state.transports.as_slice() {
                     [] => json!({}),
                     entries => json!({ "rtc_transports": entries }),
                 };
                 ready(Reply::json(200, &body).header("access-control-allow-origin", "*"))
             }
-            Question::Proxied => match state.proxy.clone() {
+            Query::Proxied => match state.proxy.clone() {
                 None => ready(error(404, "M_UNRECOGNIZED")),
                 Some(proxy) => {
                     let identity = ("x-matrix-user-identifier", state.sender());
@@ -380,7 +380,7 @@ impl Destination {
     }
 }
 
-impl Question {
+impl Query {
     /// Kind of a request to this path below `/_matrix/client/`, if it is a correct one.
     fn of(rest: &str, request: &Request) -> Option<Self> {
         let is_post = request.method == "POST" && request.header(CONTENT_TYPE) == "application/json";

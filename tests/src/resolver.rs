@@ -19,7 +19,7 @@ pub struct Resolver {
 struct State {
     records: HashMap<String, Vec<String>>,
     reply: Option<Reply>,
-    asked: Vec<String>,
+    queried: Vec<String>,
 }
 
 impl Resolver {
@@ -55,8 +55,8 @@ impl Resolver {
     }
 
     /// Names that were queried, in order.
-    pub fn asked(&self) -> Vec<String> {
-        self.state.lock().unwrap().asked.clone()
+    pub fn queried(&self) -> Vec<String> {
+        self.state.lock().unwrap().queried.clone()
     }
 }
 
@@ -78,7 +78,7 @@ impl State {
             let answer = self.records.get(&name).map(|records| answers(&name, records));
             Reply::new(200, DNS_JSON, dns_json(&name, answer).to_string())
         });
-        self.asked.push(name);
+        self.queried.push(name);
         reply
     }
 }
@@ -92,7 +92,7 @@ fn dns_json(name: &str, answer: Option<Value>) -> Value {
     let mut message = json!({
         "Status": if answer.is_some() { NO_ERROR } else { NX_DOMAIN },
         "TC": false, "RD": true, "RA": true, "AD": false, "CD": false,
-        "Question": [{ "name": name, "type": SRV }],
+        "Query": [{ "name": name, "type": SRV }],
     });
     if let Some(answer) = answer {
         message["Answer"] = answer;

@@ -148,7 +148,7 @@ impl Service {
     }
 
     /// Requests a LiveKit token, with a complete request for this OpenID token.
-    pub async fn ask(&self, endpoint: Endpoint, token: &OpenIdToken) -> Answer {
+    pub async fn request_token(&self, endpoint: Endpoint, token: &OpenIdToken) -> Answer {
         self.post(endpoint.path(), &endpoint.request(token)).await
     }
 

@@ -101,7 +101,7 @@ fn the_leave_goes_on_being_restarted_meanwhile() {
 }
 
 #[test]
-fn a_sfu_that_does_not_answer_is_asked_for_an_hour() {
+fn a_sfu_that_does_not_answer_is_queried_for_an_hour() {
     let mut call = Call::with_alice(7200);
     let start = call.now;
     call.left_because("alice", "PA_1", DuplicateIdentity);
@@ -116,7 +116,7 @@ fn a_sfu_that_does_not_answer_is_asked_for_an_hour() {
 }
 
 #[test]
-fn who_left_after_a_restart_of_everything_is_asked_for_at_once() {
+fn who_left_after_a_restart_of_everything_is_queried_for_at_once() {
     let mut call = ended_after(0.0, DuplicateIdentity);
     call.wait(60.0);
     call.crash();
@@ -170,7 +170,7 @@ fn an_end_of_the_room_from_before_the_return_does_not_end_the_doubt() {
 }
 
 #[test]
-fn a_connection_ended_soon_after_its_beginning_is_asked_about_first() {
+fn a_connection_ended_soon_after_its_beginning_is_queried_about_first() {
     let mut call = ended_after(4.0, ClientInitiated);
     assert_eq!(call.acts(), [""; 0]);
     assert_eq!(call.wait_for_due(), 1.0);

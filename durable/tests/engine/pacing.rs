@@ -21,7 +21,7 @@ fn call(members: &[(&str, u64)]) -> Call {
 }
 
 #[test]
-fn all_restarts_wait_for_what_one_was_told() {
+fn all_restarts_wait_as_long_as_one_has_to() {
     let mut call = call(&[("alice", 60), ("bob", 600), ("carol", 3600)]);
     assert_eq!(call.acts_up_to(1), ["restart alice"]);
     call.homeserver(limited(5));

@@ -17,7 +17,7 @@ fn sanity_checked(members: &[&str]) -> Call {
 }
 
 #[test]
-fn one_participant_is_asked_for_alone() {
+fn one_participant_is_queried_for_alone() {
     let mut call = sanity_checked(&["alice"]);
     for _ in 0..3 {
         assert_eq!(call.wait_for_due(), 60.0);
@@ -27,7 +27,7 @@ fn one_participant_is_asked_for_alone() {
 }
 
 #[test]
-fn several_are_asked_for_at_once() {
+fn several_are_queried_for_at_once() {
     let mut call = sanity_checked(&["alice", "bob", "carol"]);
     assert_eq!(call.wait_for_due(), 60.0);
     assert_eq!(call.acts(), ["list participants"]);
@@ -45,7 +45,7 @@ fn who_is_not_there_leaves() {
 }
 
 #[test]
-fn a_failure_to_ask_changes_nothing() {
+fn a_failure_to_query_changes_nothing() {
     let mut call = sanity_checked(&["alice"]);
     call.next_acts();
     let rows = call.rows.clone();
@@ -55,10 +55,10 @@ fn a_failure_to_ask_changes_nothing() {
 }
 
 #[test]
-fn without_sanity_checks_a_participant_is_asked_for_once_an_hour() {
+fn without_sanity_checks_a_participant_is_queried_for_once_an_hour() {
     for timeout_s in [60, 3600, 24 * 3600] {
         let mut call = Call::with_alice(timeout_s);
-        let (mut questions, end) = (0, call.now + std::time::Duration::from_secs(24 * 3600));
+        let (mut queries, end) = (0, call.now + std::time::Duration::from_secs(24 * 3600));
         while call.now < end {
             call.next_acts();
             if call.awaits_homeserver() {
@@ -66,10 +66,10 @@ fn without_sanity_checks_a_participant_is_asked_for_once_an_hour() {
             }
             if call.awaits_sfu() {
                 call.sfu(&[("alice", "PA_1")]);
-                questions += 1;
+                queries += 1;
             }
         }
-        assert!((23..=31).contains(&questions), "{questions} with {timeout_s} s");
+        assert!((23..=31).contains(&queries), "{queries} with {timeout_s} s");
         while !call.awaits_sfu() {
             call.next_acts();
             if call.awaits_homeserver() {

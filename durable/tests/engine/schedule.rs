@@ -94,26 +94,26 @@ fn a_homeserver_that_takes_its_time_does_not_count_as_answering() {
 }
 
 #[test]
-fn a_thousand_that_wait_cost_one_question_a_second() {
+fn a_thousand_that_wait_cost_one_query_a_second() {
     let mut call = Call::new();
     let start = call.now;
     for n in 0..1_000 {
         call.delegate(&format!("m{n}"), 3600);
         call.wait(0.01);
     }
-    let mut questions = 0;
+    let mut queries = 0;
     while call.due_in() < 120.0 && call.now < start + Duration::from_secs(130) {
         call.wait_for_due();
-        questions += call.acts().len();
+        queries += call.acts().len();
         if call.awaits_sfu() {
             call.sfu(&[]);
         }
     }
-    assert!(questions <= 40, "{questions}");
+    assert!(queries <= 40, "{queries}");
 }
 
 #[test]
-fn all_questions_are_asked_in_one_and_one_at_a_time() {
+fn all_polls_are_one_query_and_one_at_a_time() {
     let mut call = Call::new();
     call.delegate("alice", 60);
     assert_eq!(call.acts(), ["get alice"]);
@@ -139,7 +139,7 @@ fn an_action_without_result_is_due_again_after_half_a_minute() {
 }
 
 #[test]
-fn who_waits_for_results_is_told_what_comes_next() {
+fn who_waits_for_results_is_given_what_comes_next() {
     let mut call = Call::new();
     for who in ["alice", "bob"] {
         call.delegate(who, 60);

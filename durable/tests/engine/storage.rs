@@ -118,7 +118,7 @@ fn an_old_note_of_what_was_done_counts_for_older_restarts_only() {
 }
 
 #[test]
-fn questions_and_their_answers_write_nothing_while_nobody_comes() {
+fn queries_and_their_answers_write_nothing_while_nobody_comes() {
     let mut call = Call::new();
     call.delegate("alice", 3600);
     for _ in 0..7 {
@@ -158,7 +158,7 @@ fn what_was_due_while_nothing_ran_is_done_at_once() {
 }
 
 #[test]
-fn the_homeserver_is_told_whose_event_it_is_after_a_crash_too() {
+fn the_homeserver_is_given_whose_event_it_is_after_a_crash_too() {
     let mut call = Call::new();
     call.delegate_as(Delegate { owner: Some(UserId::new("@alice:example.com")), ..request("alice", 60) });
     call.crash();
@@ -190,7 +190,7 @@ fn a_back_off_survives_a_crash() {
 }
 
 #[test]
-fn questions_go_on_where_they_were_after_a_crash() {
+fn queries_go_on_where_they_were_after_a_crash() {
     let mut call = Call::new();
     call.delegate("alice", 3600);
     call.wait(40.0);

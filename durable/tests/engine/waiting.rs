@@ -5,7 +5,7 @@ use delegated_leaves::{Delegate, Occurrence, ParticipantState, StateColumn};
 use crate::call::{Call, FAILED, participant, request};
 
 #[test]
-fn the_sfu_is_asked_at_once_and_then_less_and_less_often() {
+fn the_sfu_is_queried_at_once_and_then_less_and_less_often() {
     let mut call = Call::new();
     call.delegate("alice", 3600);
     let mut waits = Vec::new();
@@ -18,7 +18,7 @@ fn the_sfu_is_asked_at_once_and_then_less_and_less_often() {
 }
 
 #[test]
-fn a_failure_to_ask_is_like_any_other_ask() {
+fn a_failed_query_is_like_any_other() {
     let mut call = Call::new();
     call.delegate("alice", 3600);
     call.acts();

@@ -27,7 +27,7 @@ mod webhook;
 pub use certificate::{Certificate, CertificateAuthority};
 pub use delayed_events::{DelayedEventCall, DelayedEvents, Fate, ForService, Operation, Rest, decoded, error};
 pub use homeserver::{Homeserver, HomeserverPlan, OpenIdToken};
-pub use participants::{Departure, Participant, Question, Removal};
+pub use participants::{Departure, Participant, Query, Removal};
 pub use reply::{Gate, Reply};
 pub use server::{Handler, Observer, Request, Server, Serving};
 pub use sfu::Sfu;

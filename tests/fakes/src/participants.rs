@@ -27,7 +27,7 @@ pub type Departure = DisconnectReason;
 
 /// Query for participants that the SFU has received.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Question {
+pub enum Query {
     /// GetParticipant.
     Get {
         /// Room of the query.
@@ -58,7 +58,7 @@ pub enum Removal {
     Room(String),
 }
 
-impl Question {
+impl Query {
     /// Room of the query.
     pub fn room(&self) -> &str {
         match self {
@@ -123,7 +123,7 @@ pub(crate) fn room_finished(room: &str) -> Webhook {
 #[derive(Default)]
 pub(crate) struct Participants {
     connections: Vec<Connection>,
-    questions: Vec<Question>,
+    queries: Vec<Query>,
     removals: Vec<Removal>,
 }
 
@@ -169,8 +169,8 @@ impl Participants {
         })
     }
 
-    pub(crate) fn questions(&self) -> &[Question] {
-        &self.questions
+    pub(crate) fn queries(&self) -> &[Query] {
+        &self.queries
     }
 
     pub(crate) fn removals(&self) -> &[Removal] {
@@ -213,13 +213,13 @@ impl Participants {
 
     pub(crate) fn get(&mut self, request: RoomParticipantIdentity) -> Option<ParticipantInfo> {
         let found = self.present(&request.room).remove(request.identity.as_str());
-        self.questions.push(Question::Get { room: request.room, identity: request.identity });
+        self.queries.push(Query::Get { room: request.room, identity: request.identity });
         found
     }
 
     pub(crate) fn list(&mut self, request: ListParticipantsRequest) -> ListParticipantsResponse {
         let participants = self.present(&request.room).into_values().collect();
-        self.questions.push(Question::List { room: request.room });
+        self.queries.push(Query::List { room: request.room });
         ListParticipantsResponse { participants }
     }
 }

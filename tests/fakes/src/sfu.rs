@@ -14,7 +14,7 @@ use serde_json::json;
 
 use crate::participants::{self, Participants};
 use crate::server::{Server, Serving};
-use crate::{Certificate, Participant, Question, Removal, Reply, Request, Strictness, Webhook};
+use crate::{Certificate, Participant, Query, Removal, Reply, Request, Strictness, Webhook};
 
 /// LiveKit's RoomService, as far as the service calls it: CreateRoom, GetParticipant, ListParticipants,
 /// RemoveParticipant and DeleteRoom over Twirp, in protobuf. For the doctor also LiveKit's `OK` at `/`, ListRooms,
@@ -160,8 +160,8 @@ impl Sfu {
     }
 
     /// Queries for participants that it has answered, in order.
-    pub fn questions(&self) -> Vec<Question> {
-        self.state.lock().unwrap().participants.questions().to_vec()
+    pub fn queries(&self) -> Vec<Query> {
+        self.state.lock().unwrap().participants.queries().to_vec()
     }
 
     /// Removals that it has performed, in order. Their webhooks are sent by the test.

@@ -43,11 +43,11 @@ async fn a_private_address_is_refused_however_it_is_written() {
 
     for (host, _) in PRIVATE {
         for name in [host.to_owned(), format!("{host}:8448"), format!("{host}:443")] {
-            assert_refused(&ask(&service, &name).await, &name);
+            assert_refused(&request_token(&service, &name).await, &name);
         }
     }
     assert_untouched(&tripwires, &service);
-    assert!(setup.resolver.asked().is_empty());
+    assert!(setup.resolver.queried().is_empty());
 }
 
 #[tokio::test]
@@ -62,7 +62,7 @@ async fn a_delegation_to_a_private_address_is_refused_however_it_is_written() {
             let home = setup.homeserver(&name).delegates_to(&server).start().await;
             let token = home.openid_token(&format!("@alice:{name}"));
 
-            assert_refused(&service.ask(Endpoint::SfuGet, &token).await, &server);
+            assert_refused(&service.request_token(Endpoint::SfuGet, &token).await, &server);
             assert_eq!(home.well_known_requests(), 1, "{server}");
         }
     }
@@ -81,7 +81,7 @@ async fn a_redirect_to_a_private_address_is_not_followed() {
         let home = setup.homeserver(&name).well_known(redirect).federation_at(&name, 8448).start().await;
         let token = home.openid_token(&format!("@alice:{name}"));
 
-        let answer = service.ask(Endpoint::SfuGet, &token).await;
+        let answer = service.request_token(Endpoint::SfuGet, &token).await;
 
         assert_eq!(answer.status, 200, "{host} is no well-known: {answer:?}");
     }
@@ -100,7 +100,7 @@ async fn an_srv_target_at_a_private_address_is_refused() {
         let home = setup.homeserver(&name).without_well_known().start().await;
         let token = home.openid_token(&format!("@alice:{name}"));
 
-        assert_refused(&service.ask(Endpoint::SfuGet, &token).await, host);
+        assert_refused(&service.request_token(Endpoint::SfuGet, &token).await, host);
     }
     assert_untouched(&tripwires, &service);
 }
@@ -121,10 +121,10 @@ async fn a_name_that_resolves_to_a_private_address_is_not_reached() {
     ] {
         setup.network.point(name, address.parse().unwrap());
         for name in [name.to_owned(), format!("{name}:8448")] {
-            assert_refused(&ask(&service, &name).await, &name);
+            assert_refused(&request_token(&service, &name).await, &name);
         }
     }
-    assert_refused(&ask(&service, "behind-srv.example").await, "behind-srv.example");
+    assert_refused(&request_token(&service, "behind-srv.example").await, "behind-srv.example");
     assert!(tripwires.iter().all(|tripwire| tripwire.connections() == 0));
 }
 
@@ -151,7 +151,7 @@ async fn a_test_setup_may_allow_private_addresses() {
         let home = plan.start().await;
 
         let token = home.openid_token(&format!("@alice:{name}"));
-        let answer = service.ask(Endpoint::SfuGet, &token).await;
+        let answer = service.request_token(Endpoint::SfuGet, &token).await;
 
         assert_eq!(answer.status, 200, "{name}: {answer:?}");
     }
@@ -203,10 +203,10 @@ async fn what_is_no_server_name_is_refused_without_asking_anybody() {
         "*",
         &format!("{}.example.org", "a.".repeat(110)),
     ] {
-        assert_refused(&ask(&service, name).await, name);
+        assert_refused(&request_token(&service, name).await, name);
     }
     assert_eq!(home.connections(), 0);
-    assert!(setup.resolver.asked().is_empty());
+    assert!(setup.resolver.queried().is_empty());
 }
 
 /// Listens on all of the addresses, on the ports of server discovery.
@@ -237,7 +237,7 @@ fn assert_refused(answer: &Answer, name: &str) {
     assert_eq!(answer.json()["errcode"], "M_UNAUTHORIZED", "{name:?}: {answer:?}");
 }
 
-async fn ask(service: &Service, server_name: &str) -> Answer {
+async fn request_token(service: &Service, server_name: &str) -> Answer {
     let token = OpenIdToken {
         access_token: String::from("whatever"),
         user_id: format!("@alice:{server_name}"),

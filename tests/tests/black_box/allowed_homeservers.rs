@@ -36,7 +36,7 @@ async fn listed_homeservers_and_those_with_full_access_are_served() {
     for name in ["full.example", "friends.example", "b.example"] {
         let home = setup.homeserver(name).start().await;
 
-        let answer = service.ask(Endpoint::SfuGet, &home.openid_token(&format!("@alice:{name}"))).await;
+        let answer = service.request_token(Endpoint::SfuGet, &home.openid_token(&format!("@alice:{name}"))).await;
 
         assert_eq!(answer.status, 200, "{name}: {answer:?}");
     }
@@ -51,7 +51,7 @@ async fn a_name_is_compared_exactly() {
     {
         let service = setup.deployment().set(ALLOWED, list).start();
 
-        let answer = service.ask(Endpoint::GetToken, &home.openid_token("@alice:friends.example")).await;
+        let answer = service.request_token(Endpoint::GetToken, &home.openid_token("@alice:friends.example")).await;
 
         assert_eq!(answer.status, status, "{list:?}: {answer:?}");
     }

@@ -60,7 +60,7 @@ async fn a_well_known_under_a_wrong_certificate_is_no_well_known() {
             .await;
         let service = setup.deployment().start();
 
-        let answer = service.ask(Endpoint::SfuGet, &home.openid_token("@alice:example.org")).await;
+        let answer = service.request_token(Endpoint::SfuGet, &home.openid_token("@alice:example.org")).await;
 
         assert_eq!(answer.status, 200, "{answer:?}");
         assert_eq!(home.well_known_requests(), 0);
@@ -80,7 +80,7 @@ async fn assert_not_connected(setup: &TestSetup, plan: HomeserverPlan<'_>) {
     let home = plan.start().await;
     let service = setup.deployment().start();
 
-    let answer = service.ask(Endpoint::SfuGet, &home.openid_token("@alice:example.org")).await;
+    let answer = service.request_token(Endpoint::SfuGet, &home.openid_token("@alice:example.org")).await;
 
     answer.assert_error(401, "M_UNAUTHORIZED");
     assert_eq!((home.federation_connections() > 0, home.userinfo_requests()), (true, 0));

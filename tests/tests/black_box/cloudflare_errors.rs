@@ -28,7 +28,7 @@ async fn a_status_of_cloudflare_s_is_a_failure_with_a_cause() {
         service.log().clear();
 
         service
-            .ask(Endpoint::SfuGet, &home.openid_token("@alice:example.org"))
+            .request_token(Endpoint::SfuGet, &home.openid_token("@alice:example.org"))
             .await
             .assert_error(401, "M_UNAUTHORIZED");
 
@@ -44,11 +44,17 @@ async fn a_challenge_is_named_whoever_gets_it() {
     let challenge = || Reply::html(403).header("cf-mitigated", "challenge");
 
     home.set_userinfo(challenge());
-    service.ask(Endpoint::SfuGet, &home.openid_token("@alice:example.org")).await.assert_error(401, "M_UNAUTHORIZED");
+    service
+        .request_token(Endpoint::SfuGet, &home.openid_token("@alice:example.org"))
+        .await
+        .assert_error(401, "M_UNAUTHORIZED");
     service.log().line_with(&["OpenID token verification failed", "cf-mitigated"]).await;
 
     home.set_userinfo(Reply::json(200, &json!({ "sub": "@alice:example.org" })));
     setup.sfu.fail(challenge());
-    service.ask(Endpoint::SfuGet, &home.openid_token("@alice:example.org")).await.assert_error(500, "M_UNKNOWN");
+    service
+        .request_token(Endpoint::SfuGet, &home.openid_token("@alice:example.org"))
+        .await
+        .assert_error(500, "M_UNKNOWN");
     service.log().line_with(&["SFU room creation failed", "cf-mitigated"]).await;
 }

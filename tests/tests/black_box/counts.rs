@@ -17,11 +17,11 @@ async fn a_warm_request_costs_userinfo_and_for_full_access_the_room() {
             let (home, name) = how.homeserver(&setup).await;
             let service = setup.deployment().full_access(access).start();
             let user = format!("@alice:{name}");
-            assert_eq!(service.ask(Endpoint::GetToken, &home.openid_token(&user)).await.status, 200);
+            assert_eq!(service.request_token(Endpoint::GetToken, &home.openid_token(&user)).await.status, 200);
             let before = Counts::of(&setup, &home);
 
             for (number, endpoint) in Endpoint::BOTH.into_iter().enumerate() {
-                let answer = service.ask(endpoint, &home.openid_token(&user)).await;
+                let answer = service.request_token(endpoint, &home.openid_token(&user)).await;
 
                 assert_eq!(answer.status, 200, "{how:?}: {answer:?}");
                 let expected = Counts {
@@ -42,7 +42,7 @@ async fn a_cold_request_costs_the_well_known_file_besides() {
         let home = setup.homeserver("example.org").start().await;
         let service = setup.deployment().full_access(access).start();
 
-        let answer = service.ask(Endpoint::GetToken, &home.openid_token("@alice:example.org")).await;
+        let answer = service.request_token(Endpoint::GetToken, &home.openid_token("@alice:example.org")).await;
 
         assert_eq!(answer.status, 200, "{answer:?}");
         let expected = Counts { well_known: 1, srv: 0, userinfo: 1, rooms };
@@ -103,7 +103,7 @@ async fn different_names_are_looked_up_side_by_side() {
     let _waiting = Client::send(&service, &stuck).await;
     stuck.well_known_requested().await;
 
-    let answer = service.ask(Endpoint::SfuGet, &other.openid_token("@bob:other.example")).await;
+    let answer = service.request_token(Endpoint::SfuGet, &other.openid_token("@bob:other.example")).await;
 
     assert_eq!(answer.status, 200, "{answer:?}");
 }
@@ -120,7 +120,7 @@ impl Counts {
     fn of(setup: &TestSetup, home: &Homeserver) -> Self {
         Self {
             well_known: home.well_known_requests(),
-            srv: setup.resolver.asked().len(),
+            srv: setup.resolver.queried().len(),
             userinfo: home.userinfo_requests(),
             rooms: setup.sfu.requests(),
         }

@@ -7,7 +7,7 @@ use black_box::{Endpoint, Homeserver, PUBLIC_V6, Reply, TestSetup};
 use serde_json::json;
 
 #[tokio::test]
-async fn an_ipv4_literal_with_a_port_is_asked_there() {
+async fn an_ipv4_literal_with_a_port_is_queried_there() {
     let setup = TestSetup::new().await;
     let address = setup.network.unused_address().to_string();
     let name = format!("{address}:8449");
@@ -19,7 +19,7 @@ async fn an_ipv4_literal_with_a_port_is_asked_there() {
 }
 
 #[tokio::test]
-async fn an_ipv4_literal_is_asked_at_port_8448() {
+async fn an_ipv4_literal_is_queried_at_port_8448() {
     let setup = TestSetup::new().await;
     let address = setup.network.unused_address().to_string();
 
@@ -30,7 +30,7 @@ async fn an_ipv4_literal_is_asked_at_port_8448() {
 }
 
 #[tokio::test]
-async fn an_ipv6_literal_is_asked_at_its_port_or_8448() {
+async fn an_ipv6_literal_is_queried_at_its_port_or_8448() {
     let literal = format!("[{PUBLIC_V6}]");
 
     for (name, port) in [(format!("{literal}:8449"), 8449), (literal.clone(), 8448)] {
@@ -43,14 +43,14 @@ async fn an_ipv6_literal_is_asked_at_its_port_or_8448() {
 }
 
 #[tokio::test]
-async fn a_name_with_a_port_is_asked_there_without_any_look_up() {
+async fn a_name_with_a_port_is_queried_there_without_any_look_up() {
     let setup = TestSetup::new().await;
 
     let home = setup.homeserver("example.org:8449").federation_at("example.org", 8449).start().await;
 
     assert_verified(&setup, &home, "example.org:8449").await;
     assert_eq!(home.well_known_requests(), 0);
-    assert!(setup.resolver.asked().is_empty());
+    assert!(setup.resolver.queried().is_empty());
 }
 
 #[tokio::test]
@@ -65,7 +65,7 @@ async fn well_known_delegates_to_a_name_with_a_port() {
         .await;
 
     assert_verified(&setup, &home, "example.org").await;
-    assert!(setup.resolver.asked().is_empty());
+    assert!(setup.resolver.queried().is_empty());
 }
 
 #[tokio::test]
@@ -98,16 +98,16 @@ async fn well_known_delegates_to_an_address() {
 
         assert_verified(&setup, &home, &name).await;
     }
-    assert!(setup.resolver.asked().is_empty());
+    assert!(setup.resolver.queried().is_empty());
 }
 
 #[tokio::test]
 async fn a_delegated_name_is_found_by_its_srv_record() {
     const RECORDS: [&str; 2] = ["_matrix-fed._tcp.hs.example.net", "_matrix._tcp.hs.example.net"];
     // The deprecated record is queried only if the other one doesn't exist.
-    for asked in [&RECORDS[..1], &RECORDS] {
+    for queried in [&RECORDS[..1], &RECORDS] {
         let setup = TestSetup::new().await;
-        setup.resolver.add_srv(asked[asked.len() - 1], 10, 5, 8449, "node1.example.com");
+        setup.resolver.add_srv(queried[queried.len() - 1], 10, 5, 8449, "node1.example.com");
 
         let home = setup
             .homeserver("example.org")
@@ -117,12 +117,12 @@ async fn a_delegated_name_is_found_by_its_srv_record() {
             .await;
 
         assert_verified(&setup, &home, "example.org").await;
-        assert_eq!(setup.resolver.asked(), asked);
+        assert_eq!(setup.resolver.queried(), queried);
     }
 }
 
 #[tokio::test]
-async fn a_delegated_name_without_srv_records_is_asked_at_port_8448() {
+async fn a_delegated_name_without_srv_records_is_queried_at_port_8448() {
     let setup = TestSetup::new().await;
 
     let home = setup
@@ -133,7 +133,7 @@ async fn a_delegated_name_without_srv_records_is_asked_at_port_8448() {
         .await;
 
     assert_verified(&setup, &home, "example.org").await;
-    assert_eq!(setup.resolver.asked(), ["_matrix-fed._tcp.hs.example.net", "_matrix._tcp.hs.example.net"]);
+    assert_eq!(setup.resolver.queried(), ["_matrix-fed._tcp.hs.example.net", "_matrix._tcp.hs.example.net"]);
 }
 
 #[tokio::test]
@@ -164,13 +164,13 @@ async fn an_srv_record_that_points_to_the_name_itself_is_followed() {
 }
 
 #[tokio::test]
-async fn without_well_known_and_srv_records_the_name_is_asked_at_port_8448() {
+async fn without_well_known_and_srv_records_the_name_is_queried_at_port_8448() {
     let setup = TestSetup::new().await;
 
     let home = setup.homeserver("example.org").without_well_known().federation_at("example.org", 8448).start().await;
 
     assert_verified(&setup, &home, "example.org").await;
-    assert_eq!(setup.resolver.asked(), ["_matrix-fed._tcp.example.org", "_matrix._tcp.example.org"]);
+    assert_eq!(setup.resolver.queried(), ["_matrix-fed._tcp.example.org", "_matrix._tcp.example.org"]);
 }
 
 #[tokio::test]
@@ -250,7 +250,7 @@ async fn a_resolver_that_fails_means_port_8448() {
 async fn assert_verified(setup: &TestSetup, home: &Homeserver, server_name: &str) {
     let service = setup.deployment().start();
 
-    let answer = service.ask(Endpoint::SfuGet, &home.openid_token(&format!("@alice:{server_name}"))).await;
+    let answer = service.request_token(Endpoint::SfuGet, &home.openid_token(&format!("@alice:{server_name}"))).await;
 
     assert_eq!(answer.status, 200, "{server_name}: {answer:?}");
     assert_eq!(home.userinfo_requests(), 1, "{server_name}");

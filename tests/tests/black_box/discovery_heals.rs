@@ -17,7 +17,7 @@ async fn what_answers_like_no_homeserver_is_looked_up_again_after_a_minute() {
     let home = home.federation_at("matrix.example.org", 443).start().await;
     let service = setup.deployment().start();
     let alice = home.openid_token("@alice:example.org");
-    service.ask(Endpoint::SfuGet, &alice).await.assert_error(401, "M_UNAUTHORIZED");
+    service.request_token(Endpoint::SfuGet, &alice).await.assert_error(401, "M_UNAUTHORIZED");
     service.log().line_with(&["OpenID token verification failed", "no homeserver", "m.server"]).await;
 
     let away = setup.homeserver("example.net").start().await;
@@ -41,7 +41,7 @@ async fn what_answers_like_no_homeserver_is_looked_up_again_after_a_minute() {
     away.has_client_api(new.base_url());
 
     let healed = async {
-        while service.ask(Endpoint::SfuGet, &alice).await.status != 200 {
+        while service.request_token(Endpoint::SfuGet, &alice).await.status != 200 {
             sleep(Duration::from_secs(1)).await;
         }
         while new.restarts(&delay_id) == 0 {

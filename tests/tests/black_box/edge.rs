@@ -19,13 +19,13 @@ async fn addresses_and_users_have_limits_of_their_own() {
     let request = |user: &str| Endpoint::GetToken.request(&home.openid_token(user));
 
     // The platform resets its counters at the turn of a period, which may fall between two requests.
-    let asked = until_limited(&service, "93.184.216.1", 3, || request("@alice:example.org")).await;
-    assert!((3..=6).contains(&asked), "the user was limited after {asked} requests");
-    assert_eq!(setup.sfu.created().len(), asked);
+    let queried = until_limited(&service, "93.184.216.1", 3, || request("@alice:example.org")).await;
+    assert!((3..=6).contains(&queried), "the user was limited after {queried} requests");
+    assert_eq!(setup.sfu.created().len(), queried);
 
     let mut guests = (1..).map(|number| request(&format!("@guest{number}:example.org")));
-    let asked = until_limited(&service, "2001:db8::1", 8, || guests.next().unwrap()).await;
-    assert!((8..=16).contains(&asked), "the address was limited after {asked} requests");
+    let queried = until_limited(&service, "2001:db8::1", 8, || guests.next().unwrap()).await;
+    assert!((8..=16).contains(&queried), "the address was limited after {queried} requests");
     let before = home.userinfo_requests();
     for client in ["2001:db8::2", "2001:db8:0:0:ffff::1"] {
         assert_limited(&post_from(&service, client, &request("@family:example.org")).await);
@@ -63,7 +63,7 @@ async fn a_secret_is_read_from_the_secrets_store() {
     let stored = Wrangler::default().stored_secret("LIVEKIT_SECRET", secret);
     let service = setup.deployment().full_access("example.org").start_under(stored);
 
-    let jwt = service.ask(Endpoint::GetToken, &home.openid_token("@alice:example.org")).await.jwt();
+    let jwt = service.request_token(Endpoint::GetToken, &home.openid_token("@alice:example.org")).await.jwt();
 
     assert_eq!(TokenVerifier::with_api_key(key, secret).verify(&jwt).unwrap().iss, key);
     let log = service.log().text();
@@ -95,7 +95,7 @@ async fn a_homeserver_that_only_an_srv_record_names_is_refused_with_the_remedies
         .await;
     let service = setup.deployment().full_access("example.org").start_under(Wrangler::default());
 
-    let answer = service.ask(Endpoint::GetToken, &home.openid_token("@alice:example.org")).await;
+    let answer = service.request_token(Endpoint::GetToken, &home.openid_token("@alice:example.org")).await;
 
     answer.assert_error(401, "M_UNAUTHORIZED");
     let cause = ["node1.example.com:8449", "/.well-known/matrix/server", "LIVEKIT_FEDERATION_URL_OVERRIDES"];

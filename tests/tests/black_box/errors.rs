@@ -144,7 +144,7 @@ async fn a_token_that_the_homeserver_does_not_know_is_unauthorized() {
     token.access_token = String::from("forged");
 
     for endpoint in Endpoint::BOTH {
-        service.ask(endpoint, &token).await.assert_error(401, "M_UNAUTHORIZED");
+        service.request_token(endpoint, &token).await.assert_error(401, "M_UNAUTHORIZED");
     }
     assert_eq!(home.userinfo_requests(), 2);
     assert_eq!(setup.sfu.requests(), 0);
@@ -166,7 +166,7 @@ async fn a_claimed_user_other_than_the_token_s_is_unauthorized() {
 }
 
 #[tokio::test]
-async fn form_is_checked_before_content_and_content_before_the_homeserver_is_asked() {
+async fn form_is_checked_before_content_and_content_before_the_homeserver_is_queried() {
     let (setup, home, service, mut token) = a_service_and_a_token().await;
     setup.sfu.fail(Reply::html(502));
     token.access_token = String::from("forged");
@@ -184,7 +184,7 @@ async fn form_is_checked_before_content_and_content_before_the_homeserver_is_ask
     assert_eq!((home.connections(), setup.sfu.requests()), (0, 0));
 
     for endpoint in Endpoint::BOTH {
-        service.ask(endpoint, &token).await.assert_error(401, "M_UNAUTHORIZED");
+        service.request_token(endpoint, &token).await.assert_error(401, "M_UNAUTHORIZED");
     }
     assert_eq!(setup.sfu.requests(), 0, "a room is created only for a verified user");
 }
@@ -195,7 +195,7 @@ async fn an_sfu_that_refuses_is_an_unknown_error() {
     setup.sfu.fail(Reply::json(503, &json!({ "code": "unavailable", "msg": "MARKER-OF-UPSTREAM" })));
 
     for endpoint in Endpoint::BOTH {
-        let answer = service.ask(endpoint, &token).await;
+        let answer = service.request_token(endpoint, &token).await;
 
         answer.assert_error(500, "M_UNKNOWN");
         assert!(!answer.error().contains("MARKER-OF-UPSTREAM"), "{answer:?}");
@@ -215,7 +215,7 @@ async fn an_error_never_repeats_what_the_homeserver_said() {
     ] {
         home.set_userinfo(reply);
         for endpoint in Endpoint::BOTH {
-            let answer = service.ask(endpoint, &token).await;
+            let answer = service.request_token(endpoint, &token).await;
 
             answer.assert_error(401, "M_UNAUTHORIZED");
             assert!(!String::from_utf8_lossy(&answer.body).contains("MARKER"), "{answer:?}");

@@ -18,12 +18,12 @@ async fn an_override_replaces_discovery_and_may_be_private() {
         let service = setup.deployment().full_access(name).set(OVERRIDES, &overrides).start();
 
         for endpoint in Endpoint::BOTH {
-            let answer = service.ask(endpoint, &home.openid_token(&format!("@alice:{name}"))).await;
+            let answer = service.request_token(endpoint, &home.openid_token(&format!("@alice:{name}"))).await;
 
             assert_eq!(answer.status, 200, "{name} at {url}: {answer:?}");
         }
         assert_eq!(home.userinfo_requests(), 2);
-        assert!(setup.resolver.asked().is_empty());
+        assert!(setup.resolver.queried().is_empty());
     }
 }
 
@@ -33,11 +33,11 @@ async fn other_names_are_found_as_before_and_only_at_public_addresses() {
     let home = setup.homeserver("example.org").start().await;
     let service = setup.deployment().set(OVERRIDES, "example.net=https://10.1.2.3:8449").start();
 
-    let answer = service.ask(Endpoint::SfuGet, &home.openid_token("@alice:example.org")).await;
+    let answer = service.request_token(Endpoint::SfuGet, &home.openid_token("@alice:example.org")).await;
     assert_eq!(answer.status, 200, "{answer:?}");
     let mut token = home.openid_token("@alice:10.1.2.3:8449");
     token.matrix_server_name = "10.1.2.3:8449".to_owned();
-    service.ask(Endpoint::SfuGet, &token).await.assert_error(401, "M_UNAUTHORIZED");
+    service.request_token(Endpoint::SfuGet, &token).await.assert_error(401, "M_UNAUTHORIZED");
 }
 
 #[tokio::test]
@@ -46,7 +46,7 @@ async fn an_override_where_nobody_listens_is_named_in_the_log() {
     let home = setup.homeserver("example.org").start().await;
     let service = setup.deployment().set(OVERRIDES, "example.org=https://user:hush@10.1.2.3:8449").start();
 
-    let answer = service.ask(Endpoint::SfuGet, &home.openid_token("@alice:example.org")).await;
+    let answer = service.request_token(Endpoint::SfuGet, &home.openid_token("@alice:example.org")).await;
 
     answer.assert_error(401, "M_UNAUTHORIZED");
     service.log().line_with(&["OpenID token verification failed", OVERRIDES, "10.1.2.3:8449"]).await;

@@ -107,7 +107,7 @@ async fn refused(service: &Service) -> u16 {
         user_id: "@mallory:evil.example:8448".to_owned(),
         matrix_server_name: "evil.example:8448".to_owned(),
     };
-    service.ask(Endpoint::GetToken, &token).await.status
+    service.request_token(Endpoint::GetToken, &token).await.status
 }
 
 fn chunk_of(bytes: &[u8]) -> Bytes {

@@ -63,7 +63,7 @@ async fn lines_of_one_request_have_its_id_and_no_other_s() {
     let (_setup, home, service) = a_service("info").await;
 
     for _ in 0..3 {
-        service.ask(Endpoint::SfuGet, &home.openid_token("@alice:example.org")).await;
+        service.request_token(Endpoint::SfuGet, &home.openid_token("@alice:example.org")).await;
     }
 
     let mut ids: Vec<_> = issued(service.log()).iter().map(|line| line.0["request_id"].clone()).collect();
@@ -79,8 +79,8 @@ async fn an_issued_token_is_one_line_with_who_what_where_and_how_long() {
     let restricted = setup.homeserver("restricted.example").start().await;
     let service = setup.deployment().full_access("full.example").start();
 
-    service.ask(Endpoint::GetToken, &full.openid_token("@alice:full.example")).await;
-    service.ask(Endpoint::SfuGet, &restricted.openid_token("@bob:restricted.example")).await;
+    service.request_token(Endpoint::GetToken, &full.openid_token("@alice:full.example")).await;
+    service.request_token(Endpoint::SfuGet, &restricted.openid_token("@bob:restricted.example")).await;
 
     let lines = issued(service.log());
     assert_eq!(lines.len(), 2, "{lines:?}");
@@ -129,7 +129,7 @@ async fn the_step_of_discovery_that_failed_is_in_the_log() {
     let names = ["expired.example", "wrong.example", "down.example", "private.example", "broken.example"];
 
     for (home, name) in homes.iter().zip(names) {
-        let answer = service.ask(Endpoint::SfuGet, &home.openid_token(&format!("@alice:{name}"))).await;
+        let answer = service.request_token(Endpoint::SfuGet, &home.openid_token(&format!("@alice:{name}"))).await;
         answer.assert_error(401, "M_UNAUTHORIZED");
     }
 
@@ -193,9 +193,9 @@ async fn provoke_every_kind_of_line(setup: &TestSetup, home: &Homeserver, servic
     let mut secrets = Vec::new();
 
     for endpoint in Endpoint::BOTH {
-        secrets.push(service.ask(endpoint, &good).await.jwt());
+        secrets.push(service.request_token(endpoint, &good).await.jwt());
         for (status, token) in [(401, &forged), (401, &lost)] {
-            assert_eq!(service.ask(endpoint, token).await.status, status);
+            assert_eq!(service.request_token(endpoint, token).await.status, status);
         }
         assert_eq!(service.post_bytes(endpoint.path(), "no JSON").await.status, 400);
         assert_eq!(service.post(endpoint.path(), &json!({})).await.status, 400);
@@ -206,7 +206,7 @@ async fn provoke_every_kind_of_line(setup: &TestSetup, home: &Homeserver, servic
     assert_eq!(service.post("/nowhere", &json!({})).await.status, 404);
 
     setup.sfu.fail(Reply::html(502));
-    assert_eq!(service.ask(Endpoint::GetToken, &good).await.status, 500);
+    assert_eq!(service.request_token(Endpoint::GetToken, &good).await.status, 500);
     service.log().line_with(&["502"]).await;
     secrets
 }

@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use black_box::{Endpoint, EntryPoint, HomeserverPath, HomeserverQuestion, Member, Reply, Step, TestSetup};
+use black_box::{Endpoint, EntryPoint, HomeserverPath, HomeserverQuery, Member, Reply, Step, TestSetup};
 use serde_json::json;
 
 #[tokio::test]
@@ -13,11 +13,11 @@ async fn a_token_is_issued_all_the_same() {
     let setup = TestSetup::new().await;
     let home = setup.homeserver("example.org").start().await;
     let service = setup.deployment().full_access("example.org").start();
-    assert_eq!(service.ask(Endpoint::SfuGet, &home.openid_token("@alice:example.org")).await.status, 200);
+    assert_eq!(service.request_token(Endpoint::SfuGet, &home.openid_token("@alice:example.org")).await.status, 200);
 
     home.cut_idle_connections();
     setup.sfu.cut_idle_connections();
-    let answer = service.ask(Endpoint::GetToken, &home.openid_token("@alice:example.org")).await;
+    let answer = service.request_token(Endpoint::GetToken, &home.openid_token("@alice:example.org")).await;
 
     assert_eq!(answer.status, 200, "{answer:?}");
     assert_eq!((home.cut(), setup.sfu.cut()), (1, 1));
@@ -73,14 +73,14 @@ async fn a_request_is_sent_twice_at_most() {
         let mut token = home.openid_token("@alice:example.org");
         token.matrix_server_name = format!("{host}:8449");
 
-        service.ask(Endpoint::SfuGet, &token).await.assert_error(401, "M_UNAUTHORIZED");
+        service.request_token(Endpoint::SfuGet, &token).await.assert_error(401, "M_UNAUTHORIZED");
 
         assert_eq!(peer.connections(), connections, "{host}");
     }
 }
 
 #[tokio::test]
-async fn questions_to_the_homeserver_are_repeated_and_a_relayed_request_is_not() {
+async fn queries_to_the_homeserver_are_repeated_and_a_relayed_request_is_not() {
     let setup = TestSetup::new().await;
     let own = setup.own_homeserver("example.com").await;
     let service = setup.deployment().homeserver_mode(&own).start();
@@ -88,7 +88,7 @@ async fn questions_to_the_homeserver_are_repeated_and_a_relayed_request_is_not()
     own.join(room, alice);
     own.join(room, "@bob:remote.example");
     let relayed = json!({ "status": 200, "content": { "jwt": "a.b.c" } });
-    own.answer_always(HomeserverQuestion::FedProxy, Reply::json(200, &relayed));
+    own.answer_always(HomeserverQuery::FedProxy, Reply::json(200, &relayed));
     let mut body =
         json!({ "url": setup.sfu.url(), "room_id": room, "slot_id": "m.call#ROOM", "member_id": "memberABC" });
     let answer = own.forward(&service, alice, &path, &body).await;

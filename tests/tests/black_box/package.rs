@@ -24,7 +24,7 @@ async fn it_gives_out_tokens() {
     let token = home.openid_token("@alice:example.org");
 
     for endpoint in Endpoint::BOTH {
-        let answer = service.ask(endpoint, &token).await;
+        let answer = service.request_token(endpoint, &token).await;
 
         assert!(!answer.jwt().is_empty(), "{answer:?}");
     }
@@ -48,7 +48,7 @@ async fn a_request_that_is_under_way_is_finished() {
         gate.open();
     };
 
-    let (answer, ()) = tokio::join!(service.ask(Endpoint::GetToken, &token), stop_meanwhile);
+    let (answer, ()) = tokio::join!(service.request_token(Endpoint::GetToken, &token), stop_meanwhile);
 
     assert!(!answer.jwt().is_empty(), "{answer:?}");
     assert!(service.ended().await.success());
@@ -64,13 +64,13 @@ async fn a_request_that_never_ends_is_waited_for_for_ten_seconds() {
     unfinished.send(b"POST /get_token HTTP/1.1\r\nHost: edge\r\nContent-Length: 100\r\n\r\n{").await;
     assert_eq!(service.request(Method::GET, "/healthz").await.status, 200);
 
-    let asked = Instant::now();
+    let queried = Instant::now();
     service.terminate();
     let status = service.ended().await;
 
     assert!(status.success(), "{status}");
-    assert!(asked.elapsed() >= Duration::from_secs(9), "it ended too early, after {:?}", asked.elapsed());
-    assert!(asked.elapsed() < Duration::from_secs(20), "it ended too late, after {:?}", asked.elapsed());
+    assert!(queried.elapsed() >= Duration::from_secs(9), "it ended too early, after {:?}", queried.elapsed());
+    assert!(queried.elapsed() < Duration::from_secs(20), "it ended too late, after {:?}", queried.elapsed());
     assert!(service.log().text().contains("still running"), "{}", service.log().text());
 }
 
@@ -80,12 +80,12 @@ async fn with_nothing_to_finish_it_ends_at_once() {
     let service = setup.deployment().start_package(&Package::made());
     assert_eq!(service.request(Method::GET, "/healthz").await.status, 200);
 
-    let asked = Instant::now();
+    let queried = Instant::now();
     service.terminate();
     let status = service.ended().await;
 
     assert!(status.success(), "{status}");
-    assert!(asked.elapsed() < Duration::from_secs(5), "it took {:?}", asked.elapsed());
+    assert!(queried.elapsed() < Duration::from_secs(5), "it took {:?}", queried.elapsed());
 }
 
 #[tokio::test]
@@ -174,7 +174,7 @@ async fn what_is_wrong_with_the_configuration_is_said_before_anything_starts() {
 }
 
 #[tokio::test]
-async fn a_state_directory_that_nothing_can_be_run_from_is_told() {
+async fn a_state_directory_that_nothing_can_be_run_from_is_named() {
     let setup = TestSetup::new().await;
     let service = setup.deployment().start_package(&Package::made());
     let place = tempfile::tempdir().unwrap();
@@ -188,7 +188,7 @@ async fn a_state_directory_that_nothing_can_be_run_from_is_told() {
 }
 
 #[tokio::test]
-async fn a_health_check_tells_a_service_that_is_well_from_one_that_isnt() {
+async fn a_health_check_says_a_service_that_is_well_from_one_that_isnt() {
     let setup = TestSetup::new().await;
     let package = Package::made();
     let well = setup.deployment().start_package(&package);

@@ -88,27 +88,27 @@ async fn a_resolver_or_an_sfu_that_does_not_answer_is_given_up() {
 }
 
 #[tokio::test]
-async fn a_well_known_that_may_not_be_kept_is_asked_for_again_after_a_minute() {
+async fn a_well_known_that_may_not_be_kept_is_queried_for_again_after_a_minute() {
     let setup = TestSetup::new().await;
     let reply = Reply::json(200, &json!({ "m.server": "matrix.example.org:443" }));
     let home = setup.homeserver("example.org").well_known(reply.header("cache-control", "max-age=0")).start().await;
     let service = setup.deployment().start();
 
-    let asked_again = async {
+    let queried_again = async {
         while home.well_known_requests() < 2 {
             answered(&service, "example.org", 200, &home).await;
             tokio::time::sleep(Duration::from_millis(500)).await;
         }
     };
 
-    timeout(Duration::from_secs(120), asked_again).await.expect("fetched again within two minutes");
+    timeout(Duration::from_secs(120), queried_again).await.expect("fetched again within two minutes");
 }
 
 /// Checks the status of a response, which has 10 s for the verification and 10 s more for the SFU and a slow machine.
 async fn answered(service: &Service, name: &str, status: u16, home: &Homeserver) {
     let started = Instant::now();
 
-    let answer = service.ask(Endpoint::SfuGet, &home.openid_token(&format!("@alice:{name}"))).await;
+    let answer = service.request_token(Endpoint::SfuGet, &home.openid_token(&format!("@alice:{name}"))).await;
 
     assert_eq!(answer.status, status, "{name}: {answer:?}");
     assert!(started.elapsed() < Duration::from_secs(20), "{name}: {:?}", started.elapsed());

@@ -52,7 +52,7 @@ async fn fifty_thousand_random_requests_crash_nothing_and_leave_nothing_behind()
         assert!(!log.contains(sign), "{sign} is in the log");
     }
     let token = home.openid_token("@alice:example.org");
-    assert!(!service.ask(Endpoint::GetToken, &token).await.jwt().is_empty());
+    assert!(!service.request_token(Endpoint::GetToken, &token).await.jwt().is_empty());
 }
 
 /// Sends `requests` requests from several concurrent clients, each with a seed of its own. Returns the number of

@@ -15,7 +15,7 @@ const BY_ADDRESS: &str = "RATE_LIMIT_BY_ADDRESS";
 const BY_USER: &str = "RATE_LIMIT_BY_USER";
 
 #[tokio::test]
-async fn an_address_over_its_limit_is_told_to_wait_and_nobody_is_asked_for_it() {
+async fn an_address_over_its_limit_is_given_to_wait_and_nobody_is_queried_for_it() {
     for entry_point in EntryPoint::ALL {
         let (setup, home, service) = a_service(|it| it.bind(BY_ADDRESS, RateLimiter::Allowing(2))).await;
         let body = alice().delegation(entry_point, &home.openid_token("@alice:example.org"), "no-such-event", DELAY);
@@ -63,22 +63,23 @@ async fn who_comes_from_no_address_is_not_limited_by_it() {
 }
 
 #[tokio::test]
-async fn a_user_over_their_limit_is_told_to_wait_and_costs_the_sfu_nothing() {
+async fn a_user_over_their_limit_is_given_to_wait_and_costs_the_sfu_nothing() {
     let (setup, home, service) = a_service(|it| it.bind(BY_USER, RateLimiter::Allowing(2))).await;
-    let ask = async |endpoint: Endpoint, user| service.ask(endpoint, &home.openid_token(user)).await;
+    let request_token =
+        async |endpoint: Endpoint, user| service.request_token(endpoint, &home.openid_token(user)).await;
 
     // Both endpoints count against the same limit.
-    assert_eq!(ask(Endpoint::GetToken, "@alice:example.org").await.status, 200);
-    assert_eq!(ask(Endpoint::SfuGet, "@alice:example.org").await.status, 200);
+    assert_eq!(request_token(Endpoint::GetToken, "@alice:example.org").await.status, 200);
+    assert_eq!(request_token(Endpoint::SfuGet, "@alice:example.org").await.status, 200);
     let rooms = setup.sfu.created().len();
     for endpoint in Endpoint::BOTH {
-        assert_limited(&ask(endpoint, "@alice:example.org").await);
+        assert_limited(&request_token(endpoint, "@alice:example.org").await);
     }
     let body = alice().delegation(EntryPoint::Delegate, &home.openid_token("@alice:example.org"), "event", DELAY);
     assert_limited(&service.post(EntryPoint::Delegate.path(), &body).await);
 
     assert_eq!(setup.sfu.created().len(), rooms);
-    assert_eq!(ask(Endpoint::GetToken, "@bob:example.org").await.status, 200);
+    assert_eq!(request_token(Endpoint::GetToken, "@bob:example.org").await.status, 200);
 }
 
 #[tokio::test]
@@ -91,11 +92,11 @@ async fn only_whom_the_homeserver_vouches_for_counts_as_that_user() {
     claiming["member"]["claimed_user_id"] = json!("@alice:example.org");
 
     for _ in 0..3 {
-        service.ask(Endpoint::GetToken, &forged).await.assert_error(401, "M_UNAUTHORIZED");
+        service.request_token(Endpoint::GetToken, &forged).await.assert_error(401, "M_UNAUTHORIZED");
         service.post("/get_token", &claiming).await.assert_error(401, "M_UNAUTHORIZED");
     }
 
-    assert_eq!(service.ask(Endpoint::GetToken, &good).await.status, 200);
+    assert_eq!(service.request_token(Endpoint::GetToken, &good).await.status, 200);
 }
 
 #[tokio::test]

@@ -13,7 +13,7 @@ async fn the_operator_s_settings_are_those_of_the_room() {
             .set("LIVEKIT_ROOM_MAX_PARTICIPANTS", participants)
             .start();
 
-        let answer = service.ask(Endpoint::GetToken, &home.openid_token("@alice:example.org")).await;
+        let answer = service.request_token(Endpoint::GetToken, &home.openid_token("@alice:example.org")).await;
 
         assert_eq!(answer.status, 200, "{answer:?}");
         let created = setup.sfu.created();

@@ -15,7 +15,7 @@ async fn a_room_is_created_for_a_full_access_user() {
     let service = setup.deployment().full_access("example.org").start();
 
     for endpoint in Endpoint::BOTH {
-        let answer = service.ask(endpoint, &home.openid_token("@alice:example.org")).await;
+        let answer = service.request_token(endpoint, &home.openid_token("@alice:example.org")).await;
 
         assert_eq!(answer.status, 200, "{answer:?}");
         let expected = CreateRoomRequest {
@@ -37,7 +37,7 @@ async fn no_room_is_created_for_a_restricted_user() {
     let service = setup.deployment().full_access("example.org").start();
 
     for endpoint in Endpoint::BOTH {
-        let answer = service.ask(endpoint, &home.openid_token("@bob:restricted.example")).await;
+        let answer = service.request_token(endpoint, &home.openid_token("@bob:restricted.example")).await;
 
         assert_eq!(answer.status, 200, "{answer:?}");
     }
@@ -65,7 +65,7 @@ async fn full_access_is_a_matter_of_the_exact_server_name() {
         let home = setup.homeserver("example.org").start().await;
         let service = setup.deployment().full_access(list).start();
 
-        let answer = service.ask(Endpoint::SfuGet, &home.openid_token("@alice:example.org")).await;
+        let answer = service.request_token(Endpoint::SfuGet, &home.openid_token("@alice:example.org")).await;
 
         assert_eq!(answer.status, 200, "{list:?}: {answer:?}");
         assert_eq!(setup.sfu.created().len() == 1, has_access, "{list:?}");
@@ -82,7 +82,7 @@ async fn the_api_is_behind_the_same_proxy_and_prefix_as_the_web_socket() {
             let url = format!("{scheme}://sfu.example:8443{prefix}{slash}");
             let service = setup.deployment().set("LIVEKIT_URL", &url).full_access("example.org").start();
 
-            let answer = service.ask(Endpoint::SfuGet, &home.openid_token("@alice:example.org")).await;
+            let answer = service.request_token(Endpoint::SfuGet, &home.openid_token("@alice:example.org")).await;
 
             assert_eq!(answer.json()["url"], url, "{answer:?}");
             assert_eq!(sfu.created().len(), 1, "{url}");
@@ -177,7 +177,7 @@ async fn a_restricted_user_needs_no_sfu() {
     let home = setup.homeserver("restricted.example").start().await;
     let service = setup.deployment().set("LIVEKIT_URL", "ws://127.0.0.1:9").full_access("example.org").start();
 
-    let answer = service.ask(Endpoint::SfuGet, &home.openid_token("@bob:restricted.example")).await;
+    let answer = service.request_token(Endpoint::SfuGet, &home.openid_token("@bob:restricted.example")).await;
 
     assert_eq!(answer.status, 200, "{answer:?}");
 }
@@ -185,7 +185,7 @@ async fn a_restricted_user_needs_no_sfu() {
 /// Checks that the client receives a 500 and that the log states the cause in these words.
 async fn assert_failure_is_logged(service: &Service, home: &Homeserver, words: &[&str]) {
     for endpoint in Endpoint::BOTH {
-        let answer = service.ask(endpoint, &home.openid_token("@alice:example.org")).await;
+        let answer = service.request_token(endpoint, &home.openid_token("@alice:example.org")).await;
 
         assert_eq!(answer.status, 500, "{words:?}: {answer:?}");
         answer.assert_error(500, "M_UNKNOWN");

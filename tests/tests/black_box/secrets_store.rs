@@ -22,7 +22,7 @@ async fn a_value_may_be_a_variable_or_in_the_secrets_store() {
         .bind("LIVEKIT_SECRET", StoredSecret::new(&format!("{secret}\n")))
         .start();
 
-    let jwt = service.ask(Endpoint::GetToken, &home.openid_token("@alice:example.org")).await.jwt();
+    let jwt = service.request_token(Endpoint::GetToken, &home.openid_token("@alice:example.org")).await.jwt();
 
     assert_eq!(TokenVerifier::with_api_key(key, secret).verify(&jwt).unwrap().iss, key);
     assert_eq!(setup.sfu.created().len(), 1);
@@ -54,7 +54,7 @@ async fn a_value_that_cannot_be_read_is_named_until_it_can() {
         let secret = StoredSecret::new(value).failing_at_first(2);
         let service = setup.deployment().full_access("example.org").bind(variable, secret).start();
 
-        let answer = service.ask(Endpoint::GetToken, &home.openid_token("@alice:example.org")).await;
+        let answer = service.request_token(Endpoint::GetToken, &home.openid_token("@alice:example.org")).await;
 
         answer.assert_error(503, "M_UNKNOWN");
         answer.assert_cors();
@@ -66,7 +66,7 @@ async fn a_value_that_cannot_be_read_is_named_until_it_can() {
 
         healthy(&service).await;
 
-        let answer = service.ask(Endpoint::GetToken, &home.openid_token("@alice:example.org")).await;
+        let answer = service.request_token(Endpoint::GetToken, &home.openid_token("@alice:example.org")).await;
         assert_eq!(answer.status, 200, "{answer:?}");
         assert!(!service.log().text().contains(Sfu::credentials().1));
     }

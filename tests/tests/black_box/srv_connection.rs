@@ -80,7 +80,7 @@ async fn what_is_no_complete_http_answer_verifies_nothing() {
 }
 
 #[tokio::test]
-async fn the_target_of_the_lowest_priority_number_is_asked_first() {
+async fn the_target_of_the_lowest_priority_number_is_queried_first() {
     let setup = TestSetup::new().await;
     let late = setup.tripwire("late.example.com", 8449).await;
     setup.resolver.add_srv(RECORD, 20, 5, 8449, "late.example.com");
@@ -91,7 +91,7 @@ async fn the_target_of_the_lowest_priority_number_is_asked_first() {
 }
 
 #[tokio::test]
-async fn the_next_target_is_asked_when_one_is_down() {
+async fn the_next_target_is_queried_when_one_is_down() {
     for exists in [false, true] {
         let setup = TestSetup::new().await;
         if exists {
@@ -119,7 +119,7 @@ async fn assert_answered(setup: &TestSetup, plan: HomeserverPlan<'_>, status: u1
     let home = plan.start().await;
     let service = setup.deployment().start();
 
-    let answer = service.ask(Endpoint::SfuGet, &home.openid_token("@alice:example.org")).await;
+    let answer = service.request_token(Endpoint::SfuGet, &home.openid_token("@alice:example.org")).await;
 
     assert_eq!(answer.status, status, "{what:?}: {answer:?}");
 }

@@ -118,7 +118,7 @@ async fn another_method_on_a_known_path_is_a_405_that_names_the_right_ones() {
 }
 
 #[tokio::test]
-async fn a_preflight_is_answered_with_all_that_a_browser_asks() {
+async fn a_preflight_is_answered_with_all_that_a_browser_queries() {
     let setup = TestSetup::new().await;
     let service = setup.deployment().start();
 
@@ -146,9 +146,9 @@ async fn every_error_of_a_client_endpoint_can_be_read_by_a_browser() {
         for (status, answer) in [
             (400, service.post_bytes(path, "no JSON").await),
             (400, service.post(path, &json!({})).await),
-            (401, service.ask(endpoint, &forged).await),
+            (401, service.request_token(endpoint, &forged).await),
             (413, service.post_bytes(path, " ".repeat(MAX_BODY + 1)).await),
-            (500, service.ask(endpoint, &good).await),
+            (500, service.request_token(endpoint, &good).await),
         ] {
             assert_eq!(answer.status, status, "{answer:?}");
             answer.assert_cors();

@@ -18,11 +18,11 @@ async fn room_and_identity_are_those_of_the_vectors() {
     let (_setup, home, service) = a_service("example.com").await;
     let token = home.openid_token("@alice:example.com");
 
-    let claims = claims(&service.ask(Endpoint::GetToken, &token).await.jwt());
+    let claims = claims(&service.request_token(Endpoint::GetToken, &token).await.jwt());
     assert_eq!(claims.video.room, "O8437W3+jmzMVjoIP3tNwbm+XxHQk2iKpOA7aqw3qSc");
     assert_eq!(claims.sub, "vYVt8NUMTb0rAawkFqilcAtxKgY26U3Ab7R9INviNnU");
 
-    let claims = self::claims(&service.ask(Endpoint::SfuGet, &token).await.jwt());
+    let claims = self::claims(&service.request_token(Endpoint::SfuGet, &token).await.jwt());
     assert_eq!(claims.video.room, "krj2dgxw2K6EOm9he4GfQJ6JsSVWfJ8a7BkyjZcSmxs");
     assert_eq!(claims.sub, "@alice:example.com:DEVICE");
 }
@@ -66,7 +66,7 @@ async fn a_full_access_user_s_claims_are_livekit_s() {
     let before = seconds_since_1970();
 
     for endpoint in Endpoint::BOTH {
-        let jwt = service.ask(endpoint, &home.openid_token("@alice:example.com")).await.jwt();
+        let jwt = service.request_token(endpoint, &home.openid_token("@alice:example.com")).await.jwt();
 
         let claims = claims(&jwt);
         let after = seconds_since_1970();
@@ -102,7 +102,7 @@ async fn no_two_tokens_have_the_same_id() {
 
     let mut ids = Vec::new();
     for _ in 0..10 {
-        let payload = payload(&service.ask(Endpoint::SfuGet, &token).await.jwt());
+        let payload = payload(&service.request_token(Endpoint::SfuGet, &token).await.jwt());
         ids.push(payload["jti"].as_str().expect("jti is text").to_owned());
     }
 
@@ -143,13 +143,13 @@ async fn a_restricted_user_may_publish_unless_it_is_configured_otherwise() {
 
         for endpoint in Endpoint::BOTH {
             let token = restricted.openid_token("@bob:restricted.example");
-            let video = claims(&service.ask(endpoint, &token).await.jwt()).video;
+            let video = claims(&service.request_token(endpoint, &token).await.jwt()).video;
             assert_eq!(video.can_publish, Some(can_publish));
             assert!(video.room_join && !video.room_create);
             assert_eq!(video.can_subscribe, Some(true));
 
             let token = full.openid_token("@alice:full.example");
-            let video = claims(&service.ask(endpoint, &token).await.jwt()).video;
+            let video = claims(&service.request_token(endpoint, &token).await.jwt()).video;
             assert_eq!(video.can_publish, Some(true));
         }
     }
@@ -163,7 +163,7 @@ async fn everybody_may_update_their_own_metadata_if_it_is_configured() {
 
     for endpoint in Endpoint::BOTH {
         let token = home.openid_token("@alice:example.com");
-        let video = claims(&service.ask(endpoint, &token).await.jwt()).video;
+        let video = claims(&service.request_token(endpoint, &token).await.jwt()).video;
 
         assert_eq!(video.can_update_own_metadata, Some(true));
     }
@@ -181,7 +181,7 @@ async fn white_space_around_key_and_secret_does_not_count() {
         .set("LIVEKIT_SECRET", &format!("\t{secret} \r\n"))
         .start();
 
-    let answer = service.ask(Endpoint::SfuGet, &home.openid_token("@alice:example.com")).await;
+    let answer = service.request_token(Endpoint::SfuGet, &home.openid_token("@alice:example.com")).await;
 
     assert_eq!(claims(&answer.jwt()).iss, key);
     assert_eq!(setup.sfu.created().len(), 1);
@@ -200,7 +200,7 @@ async fn the_first_of_several_keys_signs() {
         .set("LIVEKIT_KEYS", "\n  newkey: secret: with a colon  \r\noldkey: another secret\n\n")
         .start();
 
-    let jwt = service.ask(Endpoint::SfuGet, &home.openid_token("@alice:example.com")).await.jwt();
+    let jwt = service.request_token(Endpoint::SfuGet, &home.openid_token("@alice:example.com")).await.jwt();
 
     let verifier = TokenVerifier::with_api_key("newkey", "secret: with a colon");
     assert_eq!(verifier.verify(&jwt).unwrap().iss, "newkey");

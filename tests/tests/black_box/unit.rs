@@ -66,7 +66,7 @@ async fn the_service_does_all_it_does_in_it() {
 }
 
 #[tokio::test]
-async fn it_comes_back_when_workerd_dies_and_stops_when_it_is_told_to() {
+async fn it_comes_back_when_workerd_dies_and_stops_when_it_is_given_to() {
     let Some(stage) = Stage::new().await else { return };
     let processes = stage.systemd.processes();
     let [_, workerd] = &processes[..] else { panic!("{processes:?}") };

@@ -32,7 +32,7 @@ async fn a_homeserver_speaks_for_its_own_users_only() {
     ] {
         home.set_userinfo(Reply::json(200, &json!({ "sub": subject })));
 
-        let answer = ask(&home, &service).await;
+        let answer = request_token(&home, &service).await;
 
         assert_eq!(answer.status, 401, "the subject is {subject:?}: {answer:?}");
         answer.assert_error(401, "M_UNAUTHORIZED");
@@ -61,7 +61,7 @@ async fn only_a_200_with_a_subject_verifies_a_token() {
     ] {
         home.set_userinfo(reply);
 
-        let answer = ask(&home, &service).await;
+        let answer = request_token(&home, &service).await;
 
         assert_eq!(answer.status, 401, "{what}: {answer:?}");
         answer.assert_error(401, "M_UNAUTHORIZED");
@@ -73,7 +73,7 @@ async fn fields_beside_the_subject_do_not_matter() {
     let (_setup, home, service) = a_service().await;
     home.set_userinfo(Reply::json(200, &json!({ "sub": "@alice:example.org", "name": "Alice" })));
 
-    assert_eq!(ask(&home, &service).await.status, 200);
+    assert_eq!(request_token(&home, &service).await.status, 200);
 }
 
 #[tokio::test]
@@ -85,7 +85,7 @@ async fn userinfo_is_not_redirected() {
     for status in [301, 302, 303, 307, 308] {
         home.set_userinfo(Reply::redirect(status, "https://elsewhere.example/"));
 
-        ask(&home, &service).await.assert_error(401, "M_UNAUTHORIZED");
+        request_token(&home, &service).await.assert_error(401, "M_UNAUTHORIZED");
     }
     assert_eq!(elsewhere.connections(), 0);
 }
@@ -99,7 +99,7 @@ async fn an_answer_of_64_kib_is_read_and_a_larger_one_is_not() {
         for reply in [subject.clone().padded_to(size), subject.clone().padded_to(size).in_chunks_of(10_000)] {
             home.set_userinfo(reply);
 
-            let answer = ask(&home, &service).await;
+            let answer = request_token(&home, &service).await;
 
             assert_eq!(answer.status, status, "{size} bytes: {answer:?}");
         }
@@ -117,7 +117,7 @@ async fn an_answer_is_measured_after_it_is_unpacked() {
         let reply = Reply::new(200, "application/json", packed.finish().unwrap());
         home.set_userinfo(reply.header("content-encoding", "gzip"));
 
-        let answer = ask(&home, &service).await;
+        let answer = request_token(&home, &service).await;
 
         assert_eq!(answer.status, status, "{size} bytes: {answer:?}");
     }
@@ -130,25 +130,25 @@ async fn a_token_reaches_the_homeserver_as_it_is() {
     for secret in ["a+b/c=", "a&access_token=b", "a b", "%41", "é€", "#fragment?", "\u{7f}\n"] {
         let token = home.openid_token_of("@alice:example.org", secret);
 
-        let answer = service.ask(Endpoint::SfuGet, &token).await;
+        let answer = service.request_token(Endpoint::SfuGet, &token).await;
 
         assert_eq!(answer.status, 200, "the token is {secret:?}: {answer:?}");
     }
 }
 
 #[tokio::test]
-async fn a_homeserver_is_asked_about_every_token_every_time() {
+async fn a_homeserver_is_queried_about_every_token_every_time() {
     let (_setup, home, service) = a_service().await;
     let token = home.openid_token("@alice:example.org");
-    assert_eq!(service.ask(Endpoint::SfuGet, &token).await.status, 200);
+    assert_eq!(service.request_token(Endpoint::SfuGet, &token).await.status, 200);
 
     home.set_userinfo(Reply::json(401, &json!({ "errcode": "M_UNKNOWN_TOKEN" })));
 
-    service.ask(Endpoint::SfuGet, &token).await.assert_error(401, "M_UNAUTHORIZED");
+    service.request_token(Endpoint::SfuGet, &token).await.assert_error(401, "M_UNAUTHORIZED");
 }
 
-async fn ask(home: &Homeserver, service: &Service) -> black_box::Answer {
-    service.ask(Endpoint::SfuGet, &home.openid_token("@alice:example.org")).await
+async fn request_token(home: &Homeserver, service: &Service) -> black_box::Answer {
+    service.request_token(Endpoint::SfuGet, &home.openid_token("@alice:example.org")).await
 }
 
 async fn a_service() -> (TestSetup, Homeserver, Service) {

@@ -20,7 +20,7 @@ async fn redirects_are_followed_to_another_host() {
             .start()
             .await;
 
-        assert_eq!(ask_twice(&setup, &home).await, [200, 200], "{status}");
+        assert_eq!(query_twice(&setup, &home).await, [200, 200], "{status}");
         assert_eq!(elsewhere.connections(), 1);
     }
 }
@@ -37,7 +37,7 @@ async fn a_relative_redirect_is_followed() {
         .start()
         .await;
 
-    assert_eq!(ask_twice(&setup, &home).await, [200, 200]);
+    assert_eq!(query_twice(&setup, &home).await, [200, 200]);
     assert_eq!((elsewhere.connections(), third.connections()), (1, 1));
 }
 
@@ -51,7 +51,7 @@ async fn a_redirect_loop_ends_and_is_no_well_known() {
         .start()
         .await;
 
-    assert_eq!(ask_twice(&setup, &home).await, [200, 200]);
+    assert_eq!(query_twice(&setup, &home).await, [200, 200]);
     let requests = home.well_known_requests();
     // Once, and two redirects; whether the look-up is made again for the second request depends on the cache.
     assert!((3..=6).contains(&requests), "{requests} requests");
@@ -78,7 +78,7 @@ async fn a_redirect_chooses_no_path_or_query_of_a_request() {
             .start()
             .await;
 
-        assert_eq!(ask_twice(&setup, &home).await, [200, 200], "{location}");
+        assert_eq!(query_twice(&setup, &home).await, [200, 200], "{location}");
         assert_eq!(elsewhere.connections(), 0, "{location}");
     }
 }
@@ -97,7 +97,7 @@ async fn redirects_to_anything_but_https_are_not_followed() {
             .start()
             .await;
 
-        assert_eq!(ask_twice(&setup, &home).await, [200, 200], "{location:?}");
+        assert_eq!(query_twice(&setup, &home).await, [200, 200], "{location:?}");
         assert_eq!(tripwire.connections(), 0, "{location:?}");
     }
 }
@@ -108,7 +108,7 @@ async fn a_file_of_64_kib_is_read_and_a_larger_one_is_not() {
         let setup = TestSetup::new().await;
         let home = setup.homeserver("example.org").well_known(delegation().padded_to(size)).start().await;
 
-        let statuses = ask_twice(&setup, &home).await;
+        let statuses = query_twice(&setup, &home).await;
 
         // Without the file, discovery goes on to port 8448 of the server name, where nothing listens.
         assert_eq!(statuses[0] == 200, counts, "{size} bytes: {statuses:?}");
@@ -130,7 +130,7 @@ async fn an_answer_is_kept_for_as_long_as_it_says() {
         let setup = TestSetup::new().await;
         let home = setup.homeserver("example.org").well_known(reply).start().await;
 
-        assert_eq!(ask_twice(&setup, &home).await, [200, 200], "{what}");
+        assert_eq!(query_twice(&setup, &home).await, [200, 200], "{what}");
         assert_eq!(home.well_known_requests(), 1, "{what}");
     }
 }
@@ -141,7 +141,7 @@ async fn a_failure_is_kept_too() {
         let setup = TestSetup::new().await;
         let home = setup.homeserver("example.org").well_known(reply).federation_at("example.org", 8448).start().await;
 
-        assert_eq!(ask_twice(&setup, &home).await, [200, 200]);
+        assert_eq!(query_twice(&setup, &home).await, [200, 200]);
         assert_eq!(home.well_known_requests(), 1);
     }
 }
@@ -159,20 +159,20 @@ async fn a_homeserver_that_moved_is_found_again() {
     let service = setup.deployment().start();
 
     // Nothing listens at the old address …
-    assert_eq!(ask(&service, &home).await, 401);
+    assert_eq!(request_token(&service, &home).await, 401);
     home.set_well_known(Reply::json(200, &json!({ "m.server": "new.example.org:443" })));
 
     // … which drops the cached address, so that the next request repeats the discovery.
-    assert_eq!(ask(&service, &home).await, 200);
+    assert_eq!(request_token(&service, &home).await, 200);
 }
 
-async fn ask_twice(setup: &TestSetup, home: &Homeserver) -> [u16; 2] {
+async fn query_twice(setup: &TestSetup, home: &Homeserver) -> [u16; 2] {
     let service = setup.deployment().start();
-    [ask(&service, home).await, ask(&service, home).await]
+    [request_token(&service, home).await, request_token(&service, home).await]
 }
 
-async fn ask(service: &Service, home: &Homeserver) -> u16 {
-    service.ask(Endpoint::SfuGet, &home.openid_token("@alice:example.org")).await.status
+async fn request_token(service: &Service, home: &Homeserver) -> u16 {
+    service.request_token(Endpoint::SfuGet, &home.openid_token("@alice:example.org")).await.status
 }
 
 fn delegation() -> Reply {

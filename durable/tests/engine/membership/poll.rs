@@ -102,7 +102,7 @@ fn who_has_come_without_a_webhook_is_not_forgotten() {
 
 /// A connection that no webhook has announced may have a token of the SFU's own, and its user may leave the Matrix room.
 #[test]
-fn a_sfu_that_does_not_tell_is_asked_at_the_interval_for_who_may_have_come_unnoticed() {
+fn a_sfu_that_does_not_say_is_queried_at_the_interval_for_who_may_have_come_unnoticed() {
     let mut call = Call::with_membership();
     call.track_as(token("bob", "!room", call.now + Duration::from_secs(60)));
     call.wait(400.0);
@@ -117,7 +117,7 @@ fn a_sfu_that_does_not_tell_is_asked_at_the_interval_for_who_may_have_come_unnot
 }
 
 #[test]
-fn a_sfu_that_does_not_tell_is_asked_every_ten_minutes_for_a_day() {
+fn a_sfu_that_does_not_say_is_queried_every_ten_minutes_for_a_day() {
     let mut call = Call::with_rare_checks();
     call.track("alice");
     assert_eq!(call.wait_for_due(), 3900.0);

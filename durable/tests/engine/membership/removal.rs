@@ -97,7 +97,7 @@ fn a_room_without_our_homeserver_is_deleted() {
 }
 
 #[test]
-fn a_room_is_not_deleted_when_a_token_was_minted_since_the_question() {
+fn a_room_is_not_deleted_when_a_token_was_minted_since_the_query() {
     let mut call = Call::with_membership();
     call.track_and_connect("alice", "PA_1", &["alice"]);
     call.next_acts();

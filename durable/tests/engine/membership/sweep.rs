@@ -24,7 +24,7 @@ fn who_joins_is_checked_and_then_everybody_in_every_round() {
 }
 
 #[test]
-fn an_answer_does_not_count_against_who_was_given_a_token_since_the_question() {
+fn an_answer_does_not_count_against_who_was_given_a_token_since_the_query() {
     let mut call = Call::with_membership();
     call.track_and_connect("bob", "PA_1", &["bob"]);
     assert_eq!(call.next_acts(), ["members of !room"]);
@@ -36,7 +36,7 @@ fn an_answer_does_not_count_against_who_was_given_a_token_since_the_question() {
 }
 
 #[test]
-fn who_connects_while_the_homeserver_is_asked_is_asked_for_again() {
+fn who_connects_while_the_homeserver_is_queried_is_queried_for_again() {
     let mut call = Call::with_membership();
     call.track_and_connect("alice", "PA_1", &["alice"]);
     call.track("bob");
@@ -47,7 +47,7 @@ fn who_connects_while_the_homeserver_is_asked_is_asked_for_again() {
 }
 
 #[test]
-fn a_homeserver_that_fails_removes_nobody_and_is_asked_again_next_round() {
+fn a_homeserver_that_fails_removes_nobody_and_is_queried_again_next_round() {
     let mut call = Call::with_membership();
     call.track_and_connect("alice", "PA_1", &["alice"]);
     for _ in 0..3 {
@@ -64,7 +64,7 @@ fn a_homeserver_that_fails_removes_nobody_and_is_asked_again_next_round() {
 }
 
 #[test]
-fn a_namespace_that_hides_the_members_removes_nobody_and_is_told_once() {
+fn a_namespace_that_hides_the_members_removes_nobody_and_is_reported_once() {
     let mut call = Call::with_membership();
     call.track_and_connect("alice", "PA_1", &["alice"]);
     for _ in 0..3 {
@@ -120,7 +120,7 @@ fn a_token_for_another_matrix_room_takes_the_place_of_the_one_before() {
 }
 
 #[test]
-fn nothing_is_asked_while_nobody_is_connected() {
+fn nothing_is_queried_while_nobody_is_connected() {
     let mut call = Call::with_rare_checks();
     call.track("alice");
     assert_eq!(call.acts(), [""; 0]);

@@ -1,6 +1,6 @@
 //! Both places of the announcement, `.well-known/matrix/client` and the homeserver's `rtc/transports`, in both modes.
 
-use black_box::{HomeserverQuestion as Question, Reply, TestSetup};
+use black_box::{HomeserverQuery as Query, Reply, TestSetup};
 use operator::doctor::Status;
 use serde_json::{Value, json};
 
@@ -90,10 +90,9 @@ async fn what_a_list_announces_has_its_cause() {
 #[tokio::test]
 async fn in_homeserver_mode_a_url_alone_takes_calls_away() {
     let world = World::in_homeserver_mode().await;
-    world.own.answer_always(
-        Question::Transports,
-        list(&json!({ "rtc_transports": [{ "type": "livekit", "url": SFU_URL }] })),
-    );
+    world
+        .own
+        .answer_always(Query::Transports, list(&json!({ "rtc_transports": [{ "type": "livekit", "url": SFU_URL }] })));
 
     let report = world.examine().await;
 

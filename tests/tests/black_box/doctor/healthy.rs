@@ -20,7 +20,7 @@ async fn nothing_is_wrong_with_a_deployment_as_it_should_be() {
 }
 
 #[tokio::test]
-async fn the_stable_form_of_delayed_events_is_asked_where_it_is_announced() {
+async fn the_stable_form_of_delayed_events_is_queried_where_it_is_announced() {
     let world = World::new().await;
     world.own.events.has_stable_form();
 
@@ -60,7 +60,7 @@ async fn srv_records_lead_to_the_federation_api() {
 }
 
 #[tokio::test]
-async fn what_is_not_told_is_skipped_with_the_reason() {
+async fn what_is_not_given_is_skipped_with_the_reason() {
     let mut world = World::new().await;
     for option in ["--server-name", "--sfu-url", "--sfu-key", "--sfu-secret"] {
         world.unset(option);
@@ -91,7 +91,7 @@ async fn what_is_not_told_is_skipped_with_the_reason() {
 }
 
 #[tokio::test]
-async fn whoever_waits_is_told_for_what() {
+async fn whoever_waits_sees_what_for() {
     struct Notes(Vec<(String, Duration)>);
     impl Watcher for Notes {
         fn found(&mut self, _: &operator::doctor::Finding) {}

@@ -154,7 +154,7 @@ async fn a_federation_port_that_is_closed() {
 }
 
 #[tokio::test]
-async fn a_resolver_that_does_not_tell() {
+async fn a_resolver_that_does_not_say() {
     let world = World::new().await;
     world.own.home.set_well_known(Reply::html(404));
     world.setup.resolver.set_reply(Reply::html(500));

@@ -1,4 +1,4 @@
-use black_box::{HomeserverQuestion as Question, Operation, Reply};
+use black_box::{HomeserverQuery as Query, Operation, Reply};
 use operator::doctor::Status;
 use serde_json::{Value, json};
 
@@ -15,7 +15,7 @@ async fn nothing_is_wrong_with_homeserver_mode_as_it_should_be() {
 }
 
 #[tokio::test]
-async fn the_stable_form_of_is_joined_is_asked_where_it_is_announced() {
+async fn the_stable_form_of_is_joined_is_queried_where_it_is_announced() {
     let world = World::in_homeserver_mode().await;
     let features = json!({ "org.matrix.msc4140": true, "io.element.msc4502.stable": true });
     let versions = json!({ "versions": ["v1.1"], "unstable_features": features });
@@ -24,13 +24,13 @@ async fn the_stable_form_of_is_joined_is_asked_where_it_is_announced() {
     let report = world.examine().await;
 
     assert_eq!(report.count(Status::Ok), report.findings.len(), "{:#?}", report.findings);
-    let asked = world.own.asked();
-    let is_joined = asked.iter().find(|(question, _)| *question == Question::IsUserJoined);
-    assert!(is_joined.is_some_and(|(_, path)| path.starts_with("/_matrix/client/v3/rooms/")), "{asked:?}");
+    let queried = world.own.queried();
+    let is_joined = queried.iter().find(|(query, _)| *query == Query::IsUserJoined);
+    assert!(is_joined.is_some_and(|(_, path)| path.starts_with("/_matrix/client/v3/rooms/")), "{queried:?}");
 }
 
 #[tokio::test]
-async fn a_token_that_is_not_told() {
+async fn a_token_that_is_not_given() {
     let mut world = World::in_homeserver_mode().await;
     world.unset("--as-token");
     let report = world.examine().await;
@@ -83,7 +83,7 @@ async fn a_service_with_another_hs_token() {
 }
 
 #[tokio::test]
-async fn a_service_without_tls_is_not_told_the_hs_token() {
+async fn a_service_without_tls_is_not_given_the_hs_token() {
     let mut world = World::in_homeserver_mode().await;
     world.proxy.show(None).await;
     world.proxy.meddle(|request, reply| match request.path.ends_with("/ping") {
@@ -132,7 +132,7 @@ async fn a_homeserver_that_has_not_read_the_registration_file() {
 async fn a_homeserver_of_another_name() {
     let world = World::in_homeserver_mode().await;
     let user = json!({ "user_id": "@_matrixrtc:matrix.example.org" });
-    world.own.answer_always(Question::WhoAmI, Reply::json(200, &user));
+    world.own.answer_always(Query::WhoAmI, Reply::json(200, &user));
 
     let report = world.examine().await;
 
@@ -143,7 +143,7 @@ async fn a_homeserver_of_another_name() {
 async fn a_homeserver_that_does_not_say_who_it_is() {
     let world = World::in_homeserver_mode().await;
     for reply in [Reply::html(200), Reply::html(502)] {
-        world.own.answer_always(Question::WhoAmI, reply);
+        world.own.answer_always(Query::WhoAmI, reply);
 
         let report = world.examine().await;
 
@@ -152,7 +152,7 @@ async fn a_homeserver_that_does_not_say_who_it_is() {
 }
 
 #[tokio::test]
-async fn a_homeserver_that_does_not_tell_who_is_joined() {
+async fn a_homeserver_that_does_not_say_who_is_joined() {
     let world = World::in_homeserver_mode().await;
     for (reply, cause) in [
         (error(403, "M_FORBIDDEN"), "lacks the scope"),
@@ -160,7 +160,7 @@ async fn a_homeserver_that_does_not_tell_who_is_joined() {
         (Reply::html(502), "returned 502"),
         (Reply::json(200, &json!({ "joined": true })), "in a response that isn't a homeserver's"),
     ] {
-        world.own.answer_always(Question::IsUserJoined, reply);
+        world.own.answer_always(Query::IsUserJoined, reply);
 
         let report = world.examine().await;
 
@@ -174,7 +174,7 @@ async fn a_homeserver_that_announces_another_sfu_or_none() {
     let list = |entry: Value| {
         Reply::json(200, &json!({ "rtc_transports": [entry] })).header("access-control-allow-origin", "*")
     };
-    world.own.answer_always(Question::Transports, list(entry(Some("wss://other.example.org"))));
+    world.own.answer_always(Query::Transports, list(entry(Some("wss://other.example.org"))));
     let report = world.examine().await;
     World::assert_problem(&report, "transports", "wss://other.example.org, for which the service issues no token");
 
@@ -182,7 +182,7 @@ async fn a_homeserver_that_announces_another_sfu_or_none() {
         (list(entry(None)), "no SFU with a `url`"),
         (Reply::json(404, &json!({ "errcode": "M_UNRECOGNIZED" })), "MSC4143 is off"),
     ] {
-        world.own.answer_always(Question::Transports, reply);
+        world.own.answer_always(Query::Transports, reply);
 
         let report = world.examine().await;
 
@@ -200,7 +200,7 @@ async fn a_homeserver_that_does_not_pass_requests_on() {
         (Reply::html(404), "something that isn't this service (404)"),
         (Reply::html(200), "something that isn't this service (200)"),
     ] {
-        world.own.answer_always(Question::Proxied, reply);
+        world.own.answer_always(Query::Proxied, reply);
 
         let report = world.examine().await;
 
@@ -231,7 +231,7 @@ async fn a_homeserver_that_passes_requests_on_with_another_hs_token() {
 #[tokio::test]
 async fn a_homeserver_that_limits() {
     let world = World::in_homeserver_mode().await;
-    world.own.answer_always(Question::Proxied, error(429, "M_LIMIT_EXCEEDED"));
+    world.own.answer_always(Query::Proxied, error(429, "M_LIMIT_EXCEEDED"));
 
     let report = world.examine().await;
 

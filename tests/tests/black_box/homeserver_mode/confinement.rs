@@ -4,7 +4,7 @@
 //! Requests, redirects and delegations try to lead the worker elsewhere. The fakes of all other servers treat a token
 //! as a breach, and bare listeners count connections.
 
-use black_box::{DelayedEvents, EntryPoint, HomeserverPath, HomeserverQuestion, Member, Reply};
+use black_box::{DelayedEvents, EntryPoint, HomeserverPath, HomeserverQuery, Member, Reply};
 use serde_json::json;
 
 use super::{ALICE, LONG, ROOM, Stage};
@@ -50,16 +50,16 @@ async fn no_redirect_leads_it_elsewhere() {
     let redirect = |status| Reply::redirect(status, "https://evil.example/");
 
     for status in [301, 302, 303, 307, 308] {
-        for question in [HomeserverQuestion::IsUserJoined, HomeserverQuestion::IsServerJoined] {
-            stage.own.answer_always(question, redirect(status));
+        for query in [HomeserverQuery::IsUserJoined, HomeserverQuery::IsServerJoined] {
+            stage.own.answer_always(query, redirect(status));
         }
         for path in [HomeserverPath::ClientGetToken, HomeserverPath::FederationGetToken] {
             stage.forward(path, &stage.request(path)).await.assert_error(502, "M_UNKNOWN");
         }
-        for question in [HomeserverQuestion::IsUserJoined, HomeserverQuestion::IsServerJoined] {
-            stage.own.answer_always(question, Reply::json(200, &json!({ "joined": true })));
+        for query in [HomeserverQuery::IsUserJoined, HomeserverQuery::IsServerJoined] {
+            stage.own.answer_always(query, Reply::json(200, &json!({ "joined": true })));
         }
-        stage.own.answer_always(HomeserverQuestion::FedProxy, redirect(status));
+        stage.own.answer_always(HomeserverQuery::FedProxy, redirect(status));
         let mut body = stage.request(HomeserverPath::ClientGetToken);
         body["server_name"] = "remote.example".into();
         stage.forward(HomeserverPath::ClientGetToken, &body).await.assert_error(502, "M_UNKNOWN");
@@ -119,8 +119,8 @@ async fn no_token_or_delay_id_is_ever_logged() {
         body["member_id"] = json!({ "SECRET": "syd_secret" });
         assert_eq!(stage.forward(path, &body).await.status, 400);
     }
-    for question in [HomeserverQuestion::IsUserJoined, HomeserverQuestion::IsServerJoined] {
-        stage.own.answer_always(question, Reply::html(500));
+    for query in [HomeserverQuery::IsUserJoined, HomeserverQuery::IsServerJoined] {
+        stage.own.answer_always(query, Reply::html(500));
     }
     stage.own.events.answer_look_ups(Reply::html(500));
     for path in HomeserverPath::ALL {

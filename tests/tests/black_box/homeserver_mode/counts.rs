@@ -9,8 +9,8 @@ use black_box::HomeserverPath;
 use super::{ROOM, Stage};
 
 #[tokio::test]
-async fn a_token_costs_its_questions_and_the_room() {
-    for (path, questions, rooms) in [
+async fn a_token_costs_its_queries_and_the_room() {
+    for (path, queries, rooms) in [
         (HomeserverPath::ClientGetToken, 1, 1),
         // `is_joined` of the own server and of the user.
         (HomeserverPath::FederationGetToken, 2, 1),
@@ -20,36 +20,35 @@ async fn a_token_costs_its_questions_and_the_room() {
         let stage = Stage::with_members().await;
         assert_eq!(stage.forward(path, &stage.request(path)).await.status, 200);
         // The first request has to find the homeserver.
-        assert_eq!(Counts::of(&stage), Counts { client_well_known: 1, versions: 1, questions, rooms }, "{path:?}");
+        assert_eq!(Counts::of(&stage), Counts { client_well_known: 1, versions: 1, queries, rooms }, "{path:?}");
 
         for times in 2..5 {
             assert_eq!(stage.forward(path, &stage.request(path)).await.status, 200);
 
-            let expected =
-                Counts { client_well_known: 1, versions: 1, questions: times * questions, rooms: times * rooms };
+            let expected = Counts { client_well_known: 1, versions: 1, queries: times * queries, rooms: times * rooms };
             assert_eq!(Counts::of(&stage), expected, "{path:?}");
         }
     }
 }
 
 #[tokio::test]
-async fn a_relayed_token_costs_two_questions_and_the_relay() {
+async fn a_relayed_token_costs_two_queries_and_the_relay() {
     let stage = Stage::with_members().await;
     let reply = black_box::Reply::json(200, &serde_json::json!({ "status": 200, "content": { "jwt": "a.b.c" } }));
-    stage.own.answer_always(black_box::HomeserverQuestion::FedProxy, reply);
+    stage.own.answer_always(black_box::HomeserverQuery::FedProxy, reply);
     let mut body = stage.request(HomeserverPath::ClientGetToken);
     body["server_name"] = "remote.example".into();
 
     for times in 1..4 {
         assert_eq!(stage.forward(HomeserverPath::ClientGetToken, &body).await.jwt(), "a.b.c");
 
-        let expected = Counts { client_well_known: 1, versions: 1, questions: 3 * times, rooms: 0 };
+        let expected = Counts { client_well_known: 1, versions: 1, queries: 3 * times, rooms: 0 };
         assert_eq!(Counts::of(&stage), expected);
     }
 }
 
 #[tokio::test]
-async fn a_refusal_costs_no_more_than_the_question() {
+async fn a_refusal_costs_no_more_than_the_query() {
     let stage = Stage::with_members().await;
     stage.own.leave(ROOM, super::ALICE);
 
@@ -58,7 +57,7 @@ async fn a_refusal_costs_no_more_than_the_question() {
             stage.forward(HomeserverPath::ClientGetToken, &stage.request(HomeserverPath::ClientGetToken)).await;
 
         answer.assert_error(403, "M_FORBIDDEN");
-        assert_eq!(Counts::of(&stage), Counts { client_well_known: 1, versions: 1, questions: times, rooms: 0 });
+        assert_eq!(Counts::of(&stage), Counts { client_well_known: 1, versions: 1, queries: times, rooms: 0 });
     }
 }
 
@@ -66,7 +65,7 @@ async fn a_refusal_costs_no_more_than_the_question() {
 struct Counts {
     client_well_known: usize,
     versions: usize,
-    questions: usize,
+    queries: usize,
     rooms: usize,
 }
 
@@ -75,7 +74,7 @@ impl Counts {
         Self {
             client_well_known: stage.own.home.client_well_known_requests(),
             versions: stage.own.events.versions_requests(),
-            questions: stage.own.requests(),
+            queries: stage.own.requests(),
             // Created rooms only: after a delegation, the object polls the SFU at a time of its own.
             rooms: stage.setup.sfu.created().len(),
         }

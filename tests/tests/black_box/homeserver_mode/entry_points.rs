@@ -102,7 +102,7 @@ async fn other_paths_of_matrix_are_none_of_ours() {
 }
 
 #[tokio::test]
-async fn nobody_but_the_homeserver_is_heard() {
+async fn nobody_but_the_homeserver_is_served() {
     let stage = Stage::with_members().await;
 
     for path in all_paths() {
@@ -134,7 +134,7 @@ async fn nobody_but_the_homeserver_is_heard() {
 }
 
 #[tokio::test]
-async fn the_homeserver_says_who_asks() {
+async fn the_homeserver_says_who_queries() {
     let stage = Stage::with_members().await;
 
     for path in HomeserverPath::ALL {
@@ -142,7 +142,7 @@ async fn the_homeserver_says_who_asks() {
             HomeserverPath::FederationGetToken => ("x-matrix-origin", "x-matrix-user-identifier"),
             _ => ("x-matrix-user-identifier", "x-matrix-origin"),
         };
-        let ask = async |headers: &[(&str, &str)]| {
+        let request_token = async |headers: &[(&str, &str)]| {
             let authorization = format!("Bearer {}", stage.own.hs_token());
             let mut request = Request::post(stage.service.url(&path.path())).header("authorization", authorization);
             for (name, value) in headers {
@@ -152,13 +152,15 @@ async fn the_homeserver_says_who_asks() {
             stage.service.send(request.body(Full::new(Bytes::from(body))).unwrap()).await
         };
 
-        ask(&[]).await.assert_error(401, "M_UNAUTHORIZED");
-        ask(&[(wrong, ALICE)]).await.assert_error(401, "M_UNAUTHORIZED");
-        ask(&[(right, "")]).await.assert_error(401, "M_UNAUTHORIZED");
+        request_token(&[]).await.assert_error(401, "M_UNAUTHORIZED");
+        request_token(&[(wrong, ALICE)]).await.assert_error(401, "M_UNAUTHORIZED");
+        request_token(&[(right, "")]).await.assert_error(401, "M_UNAUTHORIZED");
         for malformed in ["https://remote.example", "@alice", "a b", "127.1", "@alice:"] {
-            ask(&[(right, malformed)]).await.assert_error(400, "M_INVALID_PARAM");
+            request_token(&[(right, malformed)]).await.assert_error(400, "M_INVALID_PARAM");
         }
-        ask(&[(right, "remote.example"), (right, "@bob:remote.example")]).await.assert_error(400, "M_INVALID_PARAM");
+        request_token(&[(right, "remote.example"), (right, "@bob:remote.example")])
+            .await
+            .assert_error(400, "M_INVALID_PARAM");
     }
     assert_eq!((stage.own.requests(), stage.setup.sfu.requests()), (0, 0));
 }
@@ -245,7 +247,7 @@ async fn both_modes_answer_at_once() {
 
     stage.own.join("!roomid:example.com", ALICE);
     for endpoint in Endpoint::BOTH {
-        let answer = stage.service.ask(endpoint, &stage.own.home.openid_token(ALICE)).await;
+        let answer = stage.service.request_token(endpoint, &stage.own.home.openid_token(ALICE)).await;
 
         assert_eq!(answer.status, 200, "{answer:?}");
         answer.assert_cors();

@@ -2,7 +2,7 @@
 //!
 //! The fake homeserver announces some stable features in `/versions`; the paths that it has received show the forms.
 
-use black_box::{HomeserverPath, HomeserverQuestion, Reply, TestSetup};
+use black_box::{HomeserverPath, HomeserverQuery, Reply, TestSetup};
 use serde_json::json;
 
 use super::{ALICE, BOB, ROOM, Stage};
@@ -24,19 +24,19 @@ async fn what_is_stable_is_used_in_its_stable_form() {
             .events
             .set_versions(Reply::json(200, &json!({ "versions": ["v1.1"], "unstable_features": features })));
 
-        ask_everything(&stage).await;
+        query_everything(&stage).await;
 
         assert_eq!(paths(&stage), expected(rooms, fed_proxy), "{features}");
     }
 }
 
 #[tokio::test]
-async fn what_the_homeserver_does_not_tell_is_unstable() {
+async fn what_the_homeserver_does_not_say_is_unstable() {
     for reply in [Reply::html(500), Reply::json(200, &json!({ "versions": ["v1.1"] })), Reply::html(200)] {
         let stage = Stage::with_members().await;
         stage.own.events.set_versions(reply);
 
-        ask_everything(&stage).await;
+        query_everything(&stage).await;
 
         assert_eq!(paths(&stage), expected("unstable/io.element.msc4502/rooms", "unstable/io.element.msc4512"));
     }
@@ -73,9 +73,9 @@ async fn any_room_is_one_segment_of_the_path() {
 }
 
 /// Sends a request of each kind, one after the other.
-async fn ask_everything(stage: &Stage) {
+async fn query_everything(stage: &Stage) {
     let answer = Reply::json(200, &json!({ "status": 200, "content": { "jwt": "a.b.c" } }));
-    stage.own.answer_always(HomeserverQuestion::FedProxy, answer);
+    stage.own.answer_always(HomeserverQuery::FedProxy, answer);
     for path in HomeserverPath::ALL {
         assert_eq!(stage.forward(path, &stage.request(path)).await.status, 200);
     }
@@ -86,7 +86,7 @@ async fn ask_everything(stage: &Stage) {
 
 /// Paths that the homeserver has received, sorted: some requests run side by side.
 fn paths(stage: &Stage) -> Vec<String> {
-    let mut paths: Vec<_> = stage.own.asked().into_iter().map(|(_, path)| path).collect();
+    let mut paths: Vec<_> = stage.own.queried().into_iter().map(|(_, path)| path).collect();
     paths.sort_unstable();
     paths
 }

@@ -27,7 +27,7 @@ async fn a_leave_is_restarted_and_sent_as_its_owner() {
 }
 
 #[tokio::test]
-async fn the_delay_is_read_as_synapse_tells_it() {
+async fn the_delay_is_read_as_synapse_says_it() {
     let stage = Stage::new().await;
     let delay_id = stage.own.events.schedule_for(ALICE, ROOM, SHORT);
     stage.own.events.answer_look_ups(Reply::json(
@@ -141,7 +141,7 @@ async fn a_leave_that_cannot_be_looked_up_is_not_taken_over_yet() {
 }
 
 #[tokio::test]
-async fn an_as_token_that_the_homeserver_does_not_know_is_told_in_the_log() {
+async fn an_as_token_that_the_homeserver_does_not_know_is_named_in_the_log() {
     let stage = Stage::deployed(|deployment| deployment.set("LIVEKIT_AS_TOKEN", "SECRET-but-wrong")).await;
 
     stage

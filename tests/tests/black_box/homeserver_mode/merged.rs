@@ -5,7 +5,7 @@
 
 use std::time::{Duration, Instant};
 
-use black_box::{Deployment, Gate, HomeserverPath, HomeserverQuestion, Reply};
+use black_box::{Deployment, Gate, HomeserverPath, HomeserverQuery, Reply};
 use futures_util::future::join;
 use serde_json::{Value, json};
 
@@ -82,9 +82,9 @@ async fn a_homeserver_may_want_the_user_under_another_name() {
         assert!(!stage.forward(path, &stage.request(path)).await.jwt().is_empty());
     }
 
-    let asked: Vec<_> = stage.own.asked().into_iter().map(|(_, path)| path).collect();
-    let of = |name: &str| asked.iter().filter(|path| path.contains(&format!("is_joined?{name}="))).count();
-    assert_eq!((of("mxid"), of("user_id"), of("server_name")), (2, 2, 1), "{asked:?}");
+    let queried: Vec<_> = stage.own.queried().into_iter().map(|(_, path)| path).collect();
+    let of = |name: &str| queried.iter().filter(|path| path.contains(&format!("is_joined?{name}="))).count();
+    assert_eq!((of("mxid"), of("user_id"), of("server_name")), (2, 2, 1), "{queried:?}");
     stage.own.leave(ROOM, ALICE);
     stage.forward(CLIENT, &stage.request(CLIENT)).await.assert_error(403, "M_FORBIDDEN");
 }
@@ -93,7 +93,7 @@ async fn a_homeserver_may_want_the_user_under_another_name() {
 async fn any_other_400_is_no_membership() {
     let stage = Stage::with_members().await;
     let reply = Reply::json(400, &json!({ "errcode": "M_INVALID_PARAM" }));
-    stage.own.answer_always(HomeserverQuestion::IsUserJoined, reply);
+    stage.own.answer_always(HomeserverQuery::IsUserJoined, reply);
 
     stage.forward(CLIENT, &stage.request(CLIENT)).await.assert_error(502, "M_UNKNOWN");
 
@@ -163,9 +163,9 @@ async fn every_response_comes_before_the_homeserver_gives_up() {
     let stage = Stage::with_members().await;
     let slow = Gate::closed();
     let joined = Reply::json(200, &json!({ "joined": true }));
-    stage.own.answer_always(HomeserverQuestion::IsServerJoined, joined.behind(&slow));
+    stage.own.answer_always(HomeserverQuery::IsServerJoined, joined.behind(&slow));
     let never = Reply::json(200, &json!({})).behind(&Gate::closed());
-    stage.own.answer_always(HomeserverQuestion::FedProxy, never);
+    stage.own.answer_always(HomeserverQuery::FedProxy, never);
     let mut body = stage.request(CLIENT);
     body["server_name"] = "remote.example".into();
     let started = Instant::now();

@@ -5,7 +5,7 @@
 //! Alice's and Bob's OpenID tokens are from their own homeservers; the worker's homeserver reports the memberships.
 
 use black_box::{
-    Answer, Departure, Deployment, EntryPoint, Homeserver, HomeserverQuestion, Member, Operation, Participant, Removal,
+    Answer, Departure, Deployment, EntryPoint, Homeserver, HomeserverQuery, Member, Operation, Participant, Removal,
     Reply,
 };
 use serde_json::json;
@@ -18,7 +18,7 @@ async fn only_members_of_the_matrix_room_are_served() {
     let remote = stage.setup.homeserver("remote.example").start().await;
     for (user, home) in [(ALICE, &stage.own.home), (BOB, &remote)] {
         for entry_point in EntryPoint::ALL {
-            stage.ask(entry_point, user, home).await.assert_error(403, "M_FORBIDDEN");
+            stage.request_token(entry_point, user, home).await.assert_error(403, "M_FORBIDDEN");
         }
     }
     // A room's name that can't be one has no members.
@@ -31,13 +31,13 @@ async fn only_members_of_the_matrix_room_are_served() {
     stage.own.join(ROOM, BOB);
     for (user, home) in [(ALICE, &stage.own.home), (BOB, &remote)] {
         for entry_point in [EntryPoint::GetToken, EntryPoint::SfuGet] {
-            let before = stage.own.asked().len();
+            let before = stage.own.queried().len();
 
-            let answer = stage.ask(entry_point, user, home).await;
+            let answer = stage.request_token(entry_point, user, home).await;
 
             assert!(!answer.jwt().is_empty());
             answer.assert_cors();
-            assert_eq!(stage.own.asked().len(), before + 1, "one question: is the user joined");
+            assert_eq!(stage.own.queried().len(), before + 1, "one question: is the user joined");
         }
     }
 }
@@ -49,7 +49,7 @@ async fn nobody_learns_who_is_joined_before_the_token_is_verified() {
     stage.own.home.set_userinfo(Reply::json(401, &json!({ "errcode": "M_UNKNOWN_TOKEN" })));
 
     for entry_point in EntryPoint::ALL {
-        stage.ask(entry_point, ALICE, &stage.own.home).await.assert_error(401, "M_UNAUTHORIZED");
+        stage.request_token(entry_point, ALICE, &stage.own.home).await.assert_error(401, "M_UNAUTHORIZED");
     }
     assert_eq!(stage.own.requests(), 0);
 }
@@ -58,22 +58,22 @@ async fn nobody_learns_who_is_joined_before_the_token_is_verified() {
 async fn a_membership_that_is_not_known_is_none_yet() {
     let stage = Stage::deployed(open_to_everybody).await;
     stage.own.join(ROOM, ALICE);
-    stage.own.answer_always(HomeserverQuestion::IsUserJoined, Reply::html(502));
+    stage.own.answer_always(HomeserverQuery::IsUserJoined, Reply::html(502));
 
     for entry_point in EntryPoint::ALL {
-        stage.ask(entry_point, ALICE, &stage.own.home).await.assert_error(502, "M_UNKNOWN");
+        stage.request_token(entry_point, ALICE, &stage.own.home).await.assert_error(502, "M_UNKNOWN");
     }
     stage.service.log().line_with(&["membership check failed"]).await;
     assert_eq!(stage.setup.sfu.requests(), 0);
 }
 
 #[tokio::test]
-async fn where_membership_is_not_required_nobody_is_asked() {
+async fn where_membership_is_not_required_nobody_is_queried() {
     let off = |it: Deployment| open_to_everybody(it).set("LIVEKIT_REQUIRE_MEMBERSHIP", "false");
     let stage = Stage::deployed(off).await;
 
     for entry_point in [EntryPoint::GetToken, EntryPoint::SfuGet] {
-        assert!(!stage.ask(entry_point, ALICE, &stage.own.home).await.jwt().is_empty());
+        assert!(!stage.request_token(entry_point, ALICE, &stage.own.home).await.jwt().is_empty());
     }
 
     assert_eq!(stage.own.requests(), 0);
@@ -86,7 +86,7 @@ async fn who_leaves_the_matrix_room_leaves_the_call() {
         let stage = Stage::deployed(every_second).await;
         stage.own.join(ROOM, ALICE);
         stage.own.join(ROOM, "@carol:example.com");
-        assert!(!stage.ask(entry_point, ALICE, &stage.own.home).await.jwt().is_empty());
+        assert!(!stage.request_token(entry_point, ALICE, &stage.own.home).await.jwt().is_empty());
         let participant = stage.joins(entry_point).await;
 
         stage.own.leave(ROOM, ALICE);
@@ -162,7 +162,7 @@ async fn a_look_up_that_fails_says_nothing_about_the_leave() {
 }
 
 impl Stage {
-    async fn ask(&self, entry_point: EntryPoint, user: &str, home: &Homeserver) -> Answer {
+    async fn request_token(&self, entry_point: EntryPoint, user: &str, home: &Homeserver) -> Answer {
         let member = Member::of_room(ROOM, user);
         let token = home.openid_token(user);
         let body = match entry_point {

@@ -4,7 +4,7 @@
 
 use std::time::{Duration, Instant};
 
-use black_box::{Gate, HomeserverPath, HomeserverQuestion, Reply};
+use black_box::{Gate, HomeserverPath, HomeserverQuery, Reply};
 use futures_util::future::join_all;
 use serde_json::json;
 
@@ -14,8 +14,8 @@ use super::Stage;
 async fn a_homeserver_that_does_not_answer_is_given_up() {
     let stage = Stage::with_members().await;
     let joined = Reply::json(200, &json!({ "joined": true }));
-    stage.own.answer_always(HomeserverQuestion::IsUserJoined, joined.clone().behind(&Gate::closed()));
-    stage.own.answer_always(HomeserverQuestion::IsServerJoined, joined.that_never_ends());
+    stage.own.answer_always(HomeserverQuery::IsUserJoined, joined.clone().behind(&Gate::closed()));
+    stage.own.answer_always(HomeserverQuery::IsServerJoined, joined.that_never_ends());
     stage.own.events.answer_look_ups(Reply::html(200).behind(&Gate::closed()));
     let started = Instant::now();
 
@@ -35,7 +35,7 @@ async fn a_homeserver_that_does_not_answer_is_given_up() {
 async fn another_homeserver_that_does_not_answer_is_given_up() {
     let stage = Stage::with_members().await;
     let token = Reply::json(200, &json!({ "status": 200, "content": { "jwt": "a.b.c" } }));
-    stage.own.answer_always(HomeserverQuestion::FedProxy, token.behind(&Gate::closed()));
+    stage.own.answer_always(HomeserverQuery::FedProxy, token.behind(&Gate::closed()));
     let mut body = stage.request(HomeserverPath::ClientGetToken);
     body["server_name"] = "remote.example".into();
     let started = Instant::now();

@@ -4,7 +4,7 @@
 //! Two homeservers with a worker each are connected by the fakes' `fed_proxy`. Some tests replace the other side's
 //! response; then only the status matters that the client receives.
 
-use black_box::{HomeserverPath, HomeserverQuestion, OwnHomeserver, Reply, Service, Sfu, TestSetup};
+use black_box::{HomeserverPath, HomeserverQuery, OwnHomeserver, Reply, Service, Sfu, TestSetup};
 use serde_json::{Value, json};
 
 use super::{ALICE, ALICE_S_IDENTITY, LIVEKIT_ROOM, ROOM, Stage, claims};
@@ -53,7 +53,7 @@ async fn another_homeserver_s_worker_gives_a_token_for_its_sfu() {
     assert_eq!((claims.sub.as_str(), claims.video.room.as_str()), (ALICE_S_IDENTITY, LIVEKIT_ROOM));
     assert_eq!(claims.video.can_publish, Some(true));
     assert_eq!((ours.setup.sfu.requests(), their_sfu.created().len()), (0, 1));
-    assert_eq!(theirs.asked().len(), 2);
+    assert_eq!(theirs.queried().len(), 2);
     ours.service.log().line_with(&["token relayed", ALICE, "remote.example"]).await;
     their_service.log().line_with(&["token issued", "\"federated\"", ALICE]).await;
 }
@@ -82,7 +82,7 @@ async fn no_more_is_relayed_than_the_other_side_needs() {
 }
 
 #[tokio::test]
-async fn what_the_other_side_refuses_is_told() {
+async fn what_the_other_side_refuses_is_passed_on() {
     let federation = Federation::new().await;
     let mut elsewhere = federation.request();
     elsewhere["url"] = "wss://elsewhere.example".into();
@@ -131,7 +131,7 @@ async fn anything_else_of_the_other_side_is_a_502() {
         Reply::json(200, &json!({ "status": 200, "content": jwt })).padded_to(100_000),
         Reply::redirect(307, "/elsewhere"),
     ] {
-        federation.ours.own.answer_always(HomeserverQuestion::FedProxy, reply);
+        federation.ours.own.answer_always(HomeserverQuery::FedProxy, reply);
         let answer = federation.ours.forward(HomeserverPath::ClientGetToken, &federation.request()).await;
         answer.assert_error(502, "M_UNKNOWN");
     }
@@ -153,24 +153,24 @@ async fn a_server_that_cannot_be_reached_is_a_502() {
 async fn nothing_is_relayed_for_or_to_who_is_not_in_the_room() {
     let federation = Federation::new().await;
     let own = &federation.ours.own;
-    let ask = async || federation.ours.forward(HomeserverPath::ClientGetToken, &federation.request()).await;
+    let request_token = async || federation.ours.forward(HomeserverPath::ClientGetToken, &federation.request()).await;
 
     own.leave(ROOM, ALICE);
-    ask().await.assert_error(403, "M_FORBIDDEN");
+    request_token().await.assert_error(403, "M_FORBIDDEN");
 
     own.join(ROOM, ALICE);
     own.leave(ROOM, "@bob:remote.example");
-    ask().await.assert_error(403, "M_FORBIDDEN");
+    request_token().await.assert_error(403, "M_FORBIDDEN");
 
-    own.answer_always(HomeserverQuestion::IsServerJoined, Reply::html(500));
-    ask().await.assert_error(502, "M_UNKNOWN");
+    own.answer_always(HomeserverQuery::IsServerJoined, Reply::html(500));
+    request_token().await.assert_error(502, "M_UNKNOWN");
 
     assert_eq!(own.relayed(), [Value::Null; 0]);
 }
 
 fn relayed(own: &OwnHomeserver, status: u16, content: Value) {
     let reply = Reply::json(200, &json!({ "status": status, "content": content }));
-    own.answer_always(HomeserverQuestion::FedProxy, reply);
+    own.answer_always(HomeserverQuery::FedProxy, reply);
 }
 
 const THEIR_SFU: &str = "wss://sfu.remote.example/livekit";

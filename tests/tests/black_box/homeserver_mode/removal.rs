@@ -4,7 +4,7 @@
 //! Most tests poll the homeserver every second. They change the fake homeserver's rooms, or make it fail, and check the
 //! removals that have reached the fake SFU.
 
-use black_box::{Departure, Deployment, HomeserverPath, HomeserverQuestion, Participant, Removal, Reply};
+use black_box::{Departure, Deployment, HomeserverPath, HomeserverQuery, Participant, Removal, Reply};
 use serde_json::json;
 
 use super::{ALICE, ALICE_S_IDENTITY, BOB, LIVEKIT_ROOM, LONG, ROOM, Stage};
@@ -39,12 +39,12 @@ async fn a_kept_token_does_not_let_them_stay() {
 }
 
 #[tokio::test]
-async fn a_round_is_one_question_whatever_the_number_of_participants() {
+async fn a_round_is_one_query_whatever_the_number_of_participants() {
     let stage = Stage::in_a_call(every_second).await;
     stage.token(HomeserverPath::FederationGetToken).await;
     let bob = stage.setup.sfu.join(LIVEKIT_ROOM, &identity_of(BOB));
     assert_eq!(bob.joined().send(&stage.service).await.status, 200);
-    let before = stage.questions().len();
+    let before = stage.queries().len();
 
     stage.rounds(before + 3).await;
 
@@ -52,10 +52,7 @@ async fn a_round_is_one_question_whatever_the_number_of_participants() {
     let log = stage.service.log().text();
     assert!(!log.contains("membership unknown"), "{log}");
     assert_eq!(stage.setup.sfu.removals(), []);
-    assert_eq!(
-        stage.own.asked().iter().filter(|(question, _)| *question == HomeserverQuestion::IsServerJoined).count(),
-        1
-    );
+    assert_eq!(stage.own.queried().iter().filter(|(query, _)| *query == HomeserverQuery::IsServerJoined).count(), 1);
 }
 
 #[tokio::test]
@@ -87,7 +84,7 @@ async fn a_homeserver_that_is_down_removes_nobody() {
 }
 
 #[tokio::test]
-async fn what_tells_nothing_removes_nobody() {
+async fn what_says_nothing_removes_nobody() {
     for reply in [
         Reply::json(500, &json!({ "errcode": "M_UNKNOWN" })),
         Reply::json(401, &json!({ "errcode": "M_UNKNOWN_TOKEN" })),
@@ -96,8 +93,8 @@ async fn what_tells_nothing_removes_nobody() {
         Reply::redirect(302, "https://elsewhere.example/"),
     ] {
         let stage = Stage::in_a_call(every_second).await;
-        stage.own.answer_always(HomeserverQuestion::JoinedMembers, reply);
-        let before = stage.questions().len();
+        stage.own.answer_always(HomeserverQuery::JoinedMembers, reply);
+        let before = stage.queries().len();
 
         stage.rounds(before + 2).await;
 
@@ -119,11 +116,11 @@ async fn a_room_that_our_homeserver_has_left_is_deleted() {
 }
 
 #[tokio::test]
-async fn a_namespace_that_hides_the_members_is_told_and_removes_nobody() {
+async fn a_namespace_that_hides_the_members_is_reported_and_removes_nobody() {
     let stage = Stage::in_a_call(every_second).await;
-    stage.own.answer_always(HomeserverQuestion::JoinedMembers, Reply::json(403, &json!({ "errcode": "M_FORBIDDEN" })));
+    stage.own.answer_always(HomeserverQuery::JoinedMembers, Reply::json(403, &json!({ "errcode": "M_FORBIDDEN" })));
     stage.own.leave(ROOM, ALICE);
-    let before = stage.questions().len();
+    let before = stage.queries().len();
 
     stage.rounds(before + 2).await;
 
@@ -182,14 +179,14 @@ async fn the_holder_of_a_valid_token_is_looked_for_although_the_call_is_over() {
     stage.setup.sfu.leave(&alice);
     assert_eq!(alice.left(Departure::ClientInitiated).send(&stage.service).await.status, 200);
 
-    let polls = || stage.setup.sfu.questions().len();
+    let polls = || stage.setup.sfu.queries().len();
     let polled = async |times| stage.own.events.until("polls of the SFU", polls, |polls| *polls >= times).await;
     let before = polls();
     polled(before + 2).await;
     // As long as none is connected, the members don't matter.
-    let members_polls = stage.questions().len();
+    let members_polls = stage.queries().len();
     polled(before + 4).await;
-    assert_eq!(stage.questions().len(), members_polls);
+    assert_eq!(stage.queries().len(), members_polls);
 
     // Without a webhook:
     stage.own.leave(ROOM, ALICE);
@@ -204,7 +201,7 @@ async fn a_round_writes_nothing_but_its_alarm() {
     let stage = Stage::in_a_call(|deployment| every_second(deployment).set("LIVEKIT_LOG_LEVEL", "debug")).await;
     stage.rounds(2).await;
     stage.service.log().clear();
-    let before = stage.questions().len();
+    let before = stage.queries().len();
 
     stage.rounds(before + 3).await;
 
@@ -233,14 +230,14 @@ impl Stage {
     }
 
     /// Paths of the `joined_members` requests so far.
-    fn questions(&self) -> Vec<String> {
-        let asked = self.own.asked().into_iter();
-        asked.filter(|(question, _)| *question == HomeserverQuestion::JoinedMembers).map(|(_, path)| path).collect()
+    fn queries(&self) -> Vec<String> {
+        let queried = self.own.queried().into_iter();
+        queried.filter(|(query, _)| *query == HomeserverQuery::JoinedMembers).map(|(_, path)| path).collect()
     }
 
     /// Waits until the homeserver has received this many `joined_members` requests in all.
     async fn rounds(&self, times: usize) {
-        self.own.events.until("polls of the members", || self.questions().len(), |asked| *asked >= times).await;
+        self.own.events.until("polls of the members", || self.queries().len(), |queried| *queried >= times).await;
     }
 
     async fn removed(&self, times: usize) {

@@ -3,7 +3,7 @@
 //! Alice's requests come through the worker's own homeserver, Bob's through his homeserver over federation. The fake
 //! homeserver decides on memberships, fails, or responds with something else; LiveKit's own code verifies the tokens.
 
-use black_box::{Endpoint, HomeserverPath, HomeserverQuestion, Reply, Sfu};
+use black_box::{Endpoint, HomeserverPath, HomeserverQuery, Reply, Sfu};
 use serde_json::{Value, json};
 
 use super::{ALICE, ALICE_S_IDENTITY, BOB, LIVEKIT_ROOM, ROOM, Stage, claims};
@@ -177,12 +177,12 @@ async fn a_membership_that_cannot_be_checked_is_none_yet() {
         ("a redirect", Reply::redirect(302, "/elsewhere")),
     ] {
         let stage = Stage::with_members().await;
-        for (path, question) in [
-            (CLIENT, HomeserverQuestion::IsUserJoined),
-            (FEDERATION, HomeserverQuestion::IsServerJoined),
-            (FEDERATION, HomeserverQuestion::IsUserJoined),
+        for (path, query) in [
+            (CLIENT, HomeserverQuery::IsUserJoined),
+            (FEDERATION, HomeserverQuery::IsServerJoined),
+            (FEDERATION, HomeserverQuery::IsUserJoined),
         ] {
-            stage.own.answer_always(question, reply.clone());
+            stage.own.answer_always(query, reply.clone());
 
             let answer = stage.forward(path, &stage.request(path)).await;
 

@@ -95,7 +95,7 @@ async fn a_leave_that_cannot_be_one_is_refused_and_its_field_named() {
 }
 
 #[tokio::test]
-async fn who_cannot_be_verified_is_told_so_before_anything_else() {
+async fn who_cannot_be_verified_is_refused_before_anything_else() {
     let stage = Stage::new().await;
     let mallory = Member { user_id: String::from("@mallory:example.org"), ..alice() };
     let token = stage.home.openid_token(&alice().user_id);

@@ -12,7 +12,7 @@ use serde_json::json;
 use super::{LONG, SHORT, Stage};
 
 #[tokio::test]
-async fn a_restart_that_fails_is_tried_again_and_one_that_waits_as_long_as_it_is_told() {
+async fn a_restart_that_fails_is_tried_again_and_one_that_waits_as_long_as_it_is_given() {
     let stage = Stage::new().await;
     let mut delegations = Vec::new();
     for (row, answer) in failures().into_iter().enumerate() {
@@ -35,7 +35,7 @@ async fn a_restart_that_fails_is_tried_again_and_one_that_waits_as_long_as_it_is
 }
 
 #[tokio::test]
-async fn a_send_that_fails_is_tried_again_and_one_that_waits_as_long_as_it_is_told() {
+async fn a_send_that_fails_is_tried_again_and_one_that_waits_as_long_as_it_is_given() {
     let stage = Stage::new().await;
     let mut delegations = Vec::new();
     for (row, answer) in failures().into_iter().enumerate() {

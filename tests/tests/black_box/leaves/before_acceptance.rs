@@ -83,7 +83,7 @@ async fn a_leave_that_cannot_be_kept_is_not() {
 }
 
 #[tokio::test]
-async fn a_homeserver_that_lists_no_delayed_events_is_not_asked() {
+async fn a_homeserver_that_lists_no_delayed_events_is_not_queried() {
     for features in [json!({}), json!({ "org.matrix.msc4140": false, "org.matrix.msc3440": true })] {
         let stage = Stage::new().await;
         stage.events.set_versions(Reply::json(200, &json!({ "versions": ["v1.1"], "unstable_features": features })));

@@ -114,7 +114,7 @@ fn features(unstable: &serde_json::Value) -> serde_json::Value {
 }
 
 #[tokio::test]
-async fn the_unstable_form_is_used_where_the_server_does_not_tell() {
+async fn the_unstable_form_is_used_where_the_server_does_not_say() {
     for (what, reply) in [
         ("an error", Reply::html(500)),
         ("a page", Reply::html(200)),

@@ -56,16 +56,16 @@ async fn a_sanity_check_wakes_the_object_once_and_writes_two_rows() {
     let stage = Stage::deployed(|it| verbose(it).set("LIVEKIT_SANITY_CHECK_INTERVAL_SECONDS", "1")).await;
     stage.connected(&alice(), LONG).await;
     stage.connected(&bob(), LONG).await;
-    let questions = || stage.setup.sfu.questions().len();
-    let at_rest = questions();
-    stage.events.until("sanity check", questions, |questions| *questions > at_rest).await;
+    let queries = || stage.setup.sfu.queries().len();
+    let at_rest = queries();
+    stage.events.until("sanity check", queries, |queries| *queries > at_rest).await;
     stage.service.log().clear();
-    let before = questions();
+    let before = queries();
 
-    stage.events.until("four sanity checks", questions, |questions| *questions >= before + 4).await;
+    stage.events.until("four sanity checks", queries, |queries| *queries >= before + 4).await;
 
     // Each check writes the time of the next one, and the alarm. The last check may not have written them yet.
-    let (rows, checks) = (rows_written(&stage.service), questions() - before);
+    let (rows, checks) = (rows_written(&stage.service), queries() - before);
     let woken = invocations_that_write(&stage.service);
     println!("{checks} checks: rows written by invocation: {rows:?}, {woken} invocations");
     assert!(rows.iter().sum::<u64>() <= 2 * (checks as u64 + 1), "{checks} checks: {rows:?}");

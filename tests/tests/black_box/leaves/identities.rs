@@ -4,7 +4,7 @@
 //! Members delegate through one endpoint and join with the identity of another. A delegation without a token matches
 //! the identities of both forms, one with a token only the token's.
 
-use black_box::{EntryPoint, Member, Question};
+use black_box::{EntryPoint, Member, Query};
 
 use super::{LONG, SHORT, Stage, alice};
 
@@ -22,7 +22,7 @@ async fn a_legacy_client_that_delegates_on_its_own_is_matched() {
     stage.leave(&participant).await;
     stage.events.sent(&delay_id).await;
     // One poll of the room covers both identities.
-    assert_eq!(stage.setup.sfu.questions()[0], Question::List { room: alice().room() });
+    assert_eq!(stage.setup.sfu.queries()[0], Query::List { room: alice().room() });
 }
 
 #[tokio::test]

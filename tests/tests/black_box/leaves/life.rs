@@ -4,7 +4,7 @@
 //! Members join, leave, or never come; webhooks arrive, are repeated, or are missing. The fake homeserver's record
 //! shows when the leave was restarted and whether it was sent.
 
-use black_box::{Departure, EntryPoint, Fate, Member, Question, Reply, Webhook};
+use black_box::{Departure, EntryPoint, Fate, Member, Query, Reply, Webhook};
 
 use super::{LONG, SHORT, Stage, alice, bob};
 
@@ -47,12 +47,12 @@ async fn who_joins_later_is_found_without_a_webhook() {
     stage.setup.sfu.join(&alice().room(), &alice().identity(EntryPoint::GetToken));
 
     stage.events.restarted(&delay_id, 1).await;
-    let get = Question::Get { room: alice().room(), identity: alice().identity(EntryPoint::GetToken) };
-    assert!(stage.setup.sfu.questions().iter().all(|question| *question == get), "{:?}", stage.setup.sfu.questions());
+    let get = Query::Get { room: alice().room(), identity: alice().identity(EntryPoint::GetToken) };
+    assert!(stage.setup.sfu.queries().iter().all(|query| *query == get), "{:?}", stage.setup.sfu.queries());
 }
 
 #[tokio::test]
-async fn an_sfu_that_cannot_be_asked_is_asked_again() {
+async fn an_sfu_that_cannot_be_queried_is_queried_again() {
     let stage = Stage::new().await;
     let delay_id = stage.delegate(EntryPoint::GetToken, &alice(), LONG).await;
     stage.setup.sfu.fail(Reply::html(502));
@@ -172,6 +172,6 @@ async fn a_webhook_nobody_signed_moves_nobody() {
 
 /// Waits until the SFU has been polled `times` times in all.
 async fn polled(stage: &Stage, times: usize) {
-    let questions = || stage.setup.sfu.questions().len();
-    stage.events.until("polls of the SFU", questions, |questions| *questions >= times).await;
+    let queries = || stage.setup.sfu.queries().len();
+    stage.events.until("polls of the SFU", queries, |queries| *queries >= times).await;
 }

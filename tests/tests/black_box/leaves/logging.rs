@@ -9,7 +9,7 @@ use serde_json::json;
 use super::{LONG, SHORT, Stage, alice, bob};
 
 #[tokio::test]
-async fn a_life_is_told_from_its_beginning_to_its_end() {
+async fn a_life_is_logged_from_its_beginning_to_its_end() {
     let stage = Stage::new().await;
     let member = alice();
     let (delay_id, first) = stage.connected(&member, LONG).await;
@@ -33,7 +33,7 @@ async fn a_life_is_told_from_its_beginning_to_its_end() {
 }
 
 #[tokio::test]
-async fn a_delegation_that_takes_another_s_place_is_told() {
+async fn a_delegation_that_takes_another_s_place_is_logged() {
     let stage = Stage::new().await;
     stage.delegate(EntryPoint::GetToken, &alice(), LONG).await;
 
@@ -45,7 +45,7 @@ async fn a_delegation_that_takes_another_s_place_is_told() {
 }
 
 #[tokio::test]
-async fn what_goes_wrong_with_the_homeserver_is_told_as_a_warning() {
+async fn what_goes_wrong_with_the_homeserver_is_logged_as_a_warning() {
     let stage = Stage::new().await;
     let restarted = stage.delegate(EntryPoint::GetToken, &alice(), LONG).await;
     stage.events.answer_next(&restarted, Operation::Restart, [Reply::html(502)]);
@@ -65,7 +65,7 @@ async fn what_goes_wrong_with_the_homeserver_is_told_as_a_warning() {
 }
 
 #[tokio::test]
-async fn an_event_that_the_homeserver_does_not_have_any_more_is_told() {
+async fn an_event_that_the_homeserver_does_not_have_any_more_is_logged() {
     let stage = Stage::new().await;
     let delay_id = stage.delegate(EntryPoint::GetToken, &alice(), LONG).await;
     stage.events.answer_always(&delay_id, Operation::Restart, Reply::json(404, &json!({ "errcode": "M_NOT_FOUND" })));

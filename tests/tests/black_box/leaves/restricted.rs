@@ -39,7 +39,7 @@ async fn without_a_room_there_is_no_leave() {
 }
 
 #[tokio::test]
-async fn where_it_is_switched_off_the_sfu_is_not_even_asked() {
+async fn where_it_is_switched_off_the_sfu_is_not_even_queried() {
     let off = |deployment: Deployment| deployment.set("LIVEKIT_RESTRICTED_CAN_DELEGATE", "false");
     let (stage, other) = with_another_homeserver(off).await;
     stage.create_room().await;
@@ -50,7 +50,7 @@ async fn where_it_is_switched_off_the_sfu_is_not_even_asked() {
 }
 
 #[tokio::test]
-async fn an_sfu_that_does_not_tell_is_an_unknown_error() {
+async fn an_sfu_that_does_not_say_is_an_unknown_error() {
     let (stage, other) = with_another_homeserver(|deployment| deployment).await;
     stage.setup.sfu.fail_at("ListRooms", Reply::html(502));
 

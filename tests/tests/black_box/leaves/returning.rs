@@ -28,12 +28,12 @@ async fn a_connection_that_has_been_replaced_is_not_the_end() {
     let (delay_id, first) = stage.connected(&alice(), SHORT).await;
     // The second connection, without a webhook.
     let second = stage.setup.sfu.join(&alice().room(), &alice().identity(EntryPoint::GetToken));
-    let asked = stage.setup.sfu.questions().len();
+    let queried = stage.setup.sfu.queries().len();
 
     stage.deliver(&first.left(Departure::DuplicateIdentity)).await;
 
-    let questions = || stage.setup.sfu.questions().len();
-    stage.events.until("question to the SFU", questions, |questions| *questions > asked).await;
+    let queries = || stage.setup.sfu.queries().len();
+    stage.events.until("question to the SFU", queries, |queries| *queries > queried).await;
     stage.restarted_again(&delay_id).await;
     assert_eq!(stage.events.sends(&delay_id), 0);
     stage.leave(&second).await;
@@ -44,12 +44,12 @@ async fn a_connection_that_has_been_replaced_is_not_the_end() {
 async fn a_participant_that_migrates_keeps_its_connection() {
     let stage = Stage::new().await;
     let (delay_id, participant) = stage.connected(&alice(), SHORT).await;
-    let asked = stage.setup.sfu.questions().len();
+    let queried = stage.setup.sfu.queries().len();
 
     stage.deliver(&participant.left(Departure::Migration)).await;
 
-    let questions = || stage.setup.sfu.questions().len();
-    stage.events.until("question to the SFU", questions, |questions| *questions > asked).await;
+    let queries = || stage.setup.sfu.queries().len();
+    stage.events.until("question to the SFU", queries, |queries| *queries > queried).await;
     stage.restarted_again(&delay_id).await;
     assert_eq!(stage.events.sends(&delay_id), 0);
     stage.leave(&participant).await;
@@ -68,7 +68,7 @@ async fn who_was_to_come_back_and_does_not_leaves() {
 
         stage.events.sent(&delay_id).await;
         // The worker has polled more than once.
-        assert!(stage.setup.sfu.questions().len() > 2, "{why:?}: {:?}", stage.setup.sfu.questions());
+        assert!(stage.setup.sfu.queries().len() > 2, "{why:?}: {:?}", stage.setup.sfu.queries());
     }
 }
 
@@ -136,7 +136,7 @@ async fn every_other_reason_is_a_departure() {
 }
 
 #[tokio::test]
-async fn an_end_that_is_told_before_its_beginning_stays_the_end() {
+async fn an_end_that_is_reported_before_its_beginning_stays_the_end() {
     let stage = Stage::new().await;
     let (delay_id, participant) = stage.connected(&alice(), LONG).await;
     let joined = participant.joined();

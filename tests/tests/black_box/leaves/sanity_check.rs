@@ -5,7 +5,7 @@
 
 use std::time::{Duration, Instant};
 
-use black_box::{Deployment, EntryPoint, Fate, Member, Question, Reply};
+use black_box::{Deployment, EntryPoint, Fate, Member, Query, Reply};
 
 use super::{LONG, SHORT, Stage, alice};
 
@@ -40,7 +40,7 @@ async fn a_legacy_client_that_is_gone_without_a_word_leaves() {
 }
 
 #[tokio::test]
-async fn one_question_a_room_is_enough() {
+async fn one_query_a_room_is_enough() {
     let stage = Stage::deployed(checking).await;
     let mut delegations = Vec::new();
     for members in 1..=3 {
@@ -50,9 +50,9 @@ async fn one_question_a_room_is_enough() {
         }
     }
     let rooms: Vec<_> = (1..=3).map(|members| member(members, 0).room()).collect();
-    let (started, before) = (Instant::now(), stage.setup.sfu.questions().len());
-    let since = || stage.setup.sfu.questions().split_off(before);
-    let of_room = |room: &String| since().iter().filter(|question| question.room() == room).count();
+    let (started, before) = (Instant::now(), stage.setup.sfu.queries().len());
+    let since = || stage.setup.sfu.queries().split_off(before);
+    let of_room = |room: &String| since().iter().filter(|query| query.room() == room).count();
     let rounds = || rooms.iter().map(of_room).min().unwrap_or_default();
 
     stage.events.until("three rounds in every room", rounds, |rounds| *rounds >= 3).await;
@@ -63,11 +63,11 @@ async fn one_question_a_room_is_enough() {
         assert!(of_room(room) <= most, "{} polls in {:?}: {:?}", of_room(room), started.elapsed(), since());
     }
     let alone = member(1, 0);
-    let get = Question::Get { room: alone.room(), identity: alone.identity(EntryPoint::GetToken) };
-    for question in since() {
-        match &question {
-            Question::Get { .. } => assert_eq!(question, get),
-            Question::List { room } => assert!(rooms[1..].contains(room)),
+    let get = Query::Get { room: alone.room(), identity: alone.identity(EntryPoint::GetToken) };
+    for query in since() {
+        match &query {
+            Query::Get { .. } => assert_eq!(query, get),
+            Query::List { room } => assert!(rooms[1..].contains(room)),
         }
     }
     for delay_id in delegations {
@@ -76,7 +76,7 @@ async fn one_question_a_room_is_enough() {
 }
 
 #[tokio::test]
-async fn a_failure_to_ask_changes_nothing() {
+async fn a_failure_to_query_changes_nothing() {
     for reply in [
         Reply::html(502),
         Reply::html(404),
@@ -88,8 +88,8 @@ async fn a_failure_to_ask_changes_nothing() {
         let (delay_id, participant) = stage.connected(&alice(), SHORT).await;
 
         stage.setup.sfu.fail(reply);
-        let asked = stage.setup.sfu.requests();
-        stage.events.until("two polls", || stage.setup.sfu.requests(), |requests| *requests >= asked + 2).await;
+        let queried = stage.setup.sfu.requests();
+        stage.events.until("two polls", || stage.setup.sfu.requests(), |requests| *requests >= queried + 2).await;
         stage.restarted_again(&delay_id).await;
 
         assert_eq!(stage.events.sends(&delay_id), 0);
@@ -100,14 +100,14 @@ async fn a_failure_to_ask_changes_nothing() {
 }
 
 #[tokio::test]
-async fn nobody_asks_unless_it_is_configured() {
+async fn nobody_queries_unless_it_is_configured() {
     let stage = Stage::new().await;
     let (delay_id, _) = stage.connected(&alice(), SHORT).await;
-    let asked = stage.setup.sfu.requests();
+    let queried = stage.setup.sfu.requests();
 
     stage.events.restarted(&delay_id, 4).await;
 
-    assert_eq!(stage.setup.sfu.requests(), asked);
+    assert_eq!(stage.setup.sfu.requests(), queried);
 }
 
 #[tokio::test]
@@ -126,7 +126,7 @@ async fn participants_that_no_webhook_reports_are_a_warning_once() {
     // The polls of the other room have had the time to find the same.
     let polls = |number: usize| {
         let room = member(1 + number, 0).room();
-        stage.setup.sfu.questions().iter().filter(|question| question.room() == room).count()
+        stage.setup.sfu.queries().iter().filter(|query| query.room() == room).count()
     };
     let before = [polls(0), polls(1)];
     stage
@@ -145,12 +145,12 @@ async fn participants_that_no_webhook_reports_are_a_warning_once() {
 async fn a_participant_that_a_webhook_reports_is_no_warning() {
     let stage = Stage::deployed(checking).await;
     stage.connected(&alice(), LONG).await;
-    let questions = || stage.setup.sfu.questions().len();
-    let before = questions();
+    let queries = || stage.setup.sfu.queries().len();
+    let before = queries();
 
     // More than the time after which a webhook is overdue.
     let polls = 12 / usize::try_from(INTERVAL.as_secs()).unwrap() + 1;
-    stage.events.until("that many sanity checks", || questions() - before, |more| *more >= polls).await;
+    stage.events.until("that many sanity checks", || queries() - before, |more| *more >= polls).await;
 
     assert!(!stage.service.log().text().contains(NO_WEBHOOK));
 }

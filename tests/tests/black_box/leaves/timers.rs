@@ -49,7 +49,7 @@ async fn after_a_request_whose_homeserver_is_silent_nothing_is_pending() {
     let subject = Reply::json(200, &json!({ "sub": "@alice:silent.example" })).behind(&never);
     let silent = stage.setup.homeserver("silent.example").userinfo(subject).start().await;
 
-    let answer = stage.service.ask(Endpoint::GetToken, &silent.openid_token("@alice:silent.example")).await;
+    let answer = stage.service.request_token(Endpoint::GetToken, &silent.openid_token("@alice:silent.example")).await;
 
     answer.assert_error(401, "M_UNAUTHORIZED");
     let last = nothing_was_pending(&stage.service, 0).await;
