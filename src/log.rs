@@ -39,7 +39,8 @@ impl Level {
         }
     }
 
-    fn name(self) -> &'static str {
+    /// Returns the name of the level in the log.
+    pub fn name(self) -> &'static str {
         match self {
             Self::Debug => "debug",
             Self::Info => "info",

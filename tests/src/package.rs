@@ -61,7 +61,7 @@ impl Package {
         loop {
             let text = fs::read(path).expect("the log");
             let news = String::from_utf8_lossy(&text[usize::try_from(already_there).unwrap()..]).into_owned();
-            if let Some((addr, _)) = news.split_once(LISTENING).and_then(|(_, rest)| rest.split_once('\n')) {
+            if let Some((addr, _)) = news.split_once(LISTENING).and_then(|(_, rest)| rest.split_once('"')) {
                 running.addr = addr.parse().expect("an address");
                 return running;
             }
@@ -116,6 +116,6 @@ impl Drop for RunningPackage {
     }
 }
 
-const LISTENING: &str = "listening on http://";
+const LISTENING: &str = r#""msg":"listening","url":"http://"#;
 const PATIENCE: Duration = Duration::from_secs(60);
 const POLL: Duration = Duration::from_millis(10);

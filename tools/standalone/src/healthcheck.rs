@@ -1,28 +1,38 @@
 //! `matrixrtc-edge healthcheck`: the health of the service on this machine, for containers and scripts.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::{
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+    path::PathBuf,
+};
 
 use anyhow::{Result, bail};
 use clap::Args;
 use supervise::http;
 
-use crate::serve::{ADDR_VARIABLE, DEFAULT_ADDR};
+use crate::{environment::Environment, listen_address};
 
 /// Check the health of a running service: exits with 0 if it is well, and prints its problems otherwise
 #[derive(Debug, Args)]
 pub struct Options {
-    /// The address that the service listens on
-    #[arg(long, value_name = "IP:PORT", env = ADDR_VARIABLE, default_value = DEFAULT_ADDR)]
-    addr: SocketAddr,
+    /// The address that the service listens on; otherwise found as the service finds it
+    #[arg(long, value_name = "IP:PORT", value_parser = listen_address::parse)]
+    addr: Option<SocketAddr>,
+    /// The file of variables that the service was started with
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
 }
 
 /// Requests `/healthz`, and prints `ok` if the answer is 200.
 ///
 /// # Errors
 ///
-/// There is no answer, or another one than 200: the error carries it.
+/// The address in the environment is wrong, there is no answer, or another one than 200: the error carries it.
 pub fn run(options: &Options) -> Result<()> {
-    let answer = http::get(reachable(options.addr), "/healthz")?;
+    let addr = match options.addr {
+        Some(addr) => addr,
+        None => listen_address::chosen(None, &mut Environment::of_process(options.config.as_deref())?)?,
+    };
+    let answer = http::get(reachable(addr), "/healthz")?;
     if answer.status != 200 {
         bail!("/healthz answers {}: {}", answer.status, answer.body.trim());
     }

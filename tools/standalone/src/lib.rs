@@ -1,8 +1,11 @@
 //! The worker in workerd alone, without wrangler, for `cargo xtask serve`, the packaged executable and the tests.
 
 pub mod attached;
+pub mod environment;
 pub mod healthcheck;
+pub mod listen_address;
 pub mod log;
+pub mod message;
 pub mod objects;
 pub mod serve;
 pub mod state;

@@ -8,7 +8,7 @@ use clap::{ArgMatches, Args, FromArgMatches, Subcommand};
 use matrixrtc_edge::config::{Presence, TABLE, Variable};
 use operator::doctor;
 use payload::Payload;
-use standalone::{attached, healthcheck, serve, workerd::Program};
+use standalone::{attached, environment::table, healthcheck, serve, workerd::Program};
 
 /// The command line.
 enum Cli {
@@ -38,7 +38,6 @@ impl Cli {
             .long_about(format!("{ABOUT}\n\n{MORE}"))
             .after_help(variables())
             .args_conflicts_with_subcommands(true)
-            .subcommand_negates_reqs(true)
     }
 
     /// Not derived: the service's variables may be in the environment of the other commands, too, and needn't be complete there.
@@ -55,9 +54,9 @@ fn run(cli: Cli) -> Result<ExitCode> {
         Cli::Other(Command::Doctor(options)) => return doctor::run(*options),
         Cli::Other(Command::Healthcheck(options)) => healthcheck::run(&options),
         Cli::Other(Command::Attached(options)) => options.run(),
-        Cli::Serve(options) => options.run(|options| {
+        Cli::Serve(options) => options.run(|state| {
             let executable = env::current_exe().context("can't find my own executable")?;
-            let dir = options.state().join("package");
+            let dir = state.join("package");
             Payload::open(&executable)?.unpack(&dir)?;
             Ok(Program { attached_by: Some(executable), ..Program::in_dir(dir.join("workerd"), &dir) })
         }),
@@ -70,9 +69,10 @@ const ABOUT: &str =
 const MORE: &str = "\
 Runs until SIGTERM or SIGINT; requests that are under way are then finished. If a variable is missing or wrong, says which and \
 exits with status 2.";
-/// Describes every variable of the environment: the table of the worker's configuration.
+/// Describes every variable: the table of the worker's configuration, and that of the executable.
 fn variables() -> String {
-    let width = TABLE.iter().map(|variable| variable.name.len()).max().unwrap_or_default();
+    let names = TABLE.iter().map(|variable| variable.name).chain(table::TABLE.iter().map(|variable| variable.name));
+    let width = names.map(str::len).max().unwrap_or_default();
     let line = |variable: &Variable| {
         let default = match variable.presence {
             Presence::Required => " (required)".to_owned(),
@@ -81,8 +81,15 @@ fn variables() -> String {
         };
         format!("  {:width$}  {}{default}", variable.name, variable.help.replace('`', ""))
     };
+    let own = |variable: &table::Variable| format!("  {:width$}  {}", variable.name, variable.help.replace('`', ""));
     let lines: Vec<_> = TABLE.iter().map(line).collect();
-    format!("The rest is configured by variables of the environment:\n{}", lines.join("\n"))
+    let own: Vec<_> = table::TABLE.iter().map(own).collect();
+    format!(
+        "The rest is configured by variables of the environment or of --config; the environment comes before the file:\n{}\n\n\
+         Variables of this executable alone:\n{}",
+        lines.join("\n"),
+        own.join("\n")
+    )
 }
 
 #[cfg(test)]

@@ -1,62 +1,78 @@
 //! The life of the service, until a signal ends it: `matrixrtc-edge` and `cargo xtask serve`.
 //!
-//! - The variables of the environment are checked with the worker's own parser, before anything is started.
+//! - The variables of the environment and of `--config` are checked with the worker's own parser, before anything is
+//!   started; the result goes to workerd, and what is worth a line to the log.
 //! - The state directory is locked: two workerds on one would send the same leaves twice.
 //! - workerd runs as a child. systemd is notified once the worker answers.
 //! - SIGTERM and SIGINT are passed on as SIGTERM; requests that are under way are finished.
 
 use std::{
-    collections::BTreeMap, env, net::SocketAddr, os::unix::process::ExitStatusExt, path::PathBuf, process::ExitCode,
-    thread, time::Duration,
+    net::SocketAddr,
+    os::unix::process::ExitStatusExt,
+    path::{Path, PathBuf},
+    process::ExitCode,
+    thread,
+    time::Duration,
 };
 
 use anyhow::{Context, Result, bail};
 use clap::Args;
-use matrixrtc_edge::config::{Config, ConfigErrors, VARIABLES};
 use rustix::process::Signal;
 use sd_notify::NotifyState;
+use serde_json::json;
 use supervise::Interrupt;
 
 use crate::{
+    environment::{Environment, Misconfigured, table::STATE_DIRECTORY},
+    listen_address,
     log::Log,
+    message::{Kind, Message},
     state::StateLock,
     workerd::{Launch, Program},
 };
 
-/// Address, trusted certificates and state directory.
+/// Address, trusted certificates, state directory and configuration.
 #[derive(Debug, Args)]
 pub struct Options {
-    /// The address to listen on; port 0 is a free one
-    #[arg(long, value_name = "IP:PORT", env = ADDR_VARIABLE, default_value = DEFAULT_ADDR)]
-    addr: SocketAddr,
-    /// The directory that the state is kept in; created if it is missing
-    #[arg(long, value_name = "DIR", env = "STATE_DIRECTORY")]
-    state: PathBuf,
+    /// The address to listen on, or :PORT for every IPv4 address; port 0 is a free one [default: LIVEKIT_JWT_BIND,
+    /// LIVEKIT_JWT_PORT or MATRIXRTC_EDGE_ADDR, else 127.0.0.1:8080]
+    #[arg(long, value_name = "IP:PORT", value_parser = listen_address::parse)]
+    addr: Option<SocketAddr>,
+    /// The directory that the state is kept in, 144 MB at first; created if it is missing [default: STATE_DIRECTORY]
+    #[arg(long, value_name = "DIR")]
+    state: Option<PathBuf>,
     /// Trust these certificates, too
     #[arg(long, value_name = "PEM")]
     trust_ca: Vec<PathBuf>,
+    /// Take variables from this file of KEY=value lines, too, which are read as systemd reads its EnvironmentFile=; the
+    /// environment comes before it
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
 }
 
 impl Options {
     /// Runs what `program` provides until SIGINT or SIGTERM. Requests that are under way then are finished, for ten seconds
     /// at most.
     ///
-    /// `program` is called when the configuration has been found to be right, and the state directory is locked.
+    /// `program` is called with the state directory, when the configuration has been found to be right, and the directory
+    /// is locked.
     ///
     /// # Errors
     ///
-    /// The configuration in the environment is incomplete or wrong ([`ConfigErrors`]), there is no program, the worker can't
-    /// be started, or it ends by itself.
-    pub fn run(self, program: impl FnOnce(&Self) -> Result<Program>) -> Result<()> {
-        let variable = |name: &&str| Some(((*name).to_owned(), env::var(name).ok()?));
-        let env: BTreeMap<String, String> = VARIABLES.iter().filter_map(variable).collect();
-        Config::from_lookup(|name| env.get(name).cloned())?;
-        let state = StateLock::take(&self.state)?;
-        let program = program(&self)?;
-        let interrupt = Interrupt::listen().context("can't listen for signals")?;
-        let launch = Launch { addr: self.addr, state: self.state, trust_ca: self.trust_ca, env, log: Log::Inherit };
+    /// The configuration is incomplete or wrong ([`Misconfigured`]), there is no program, the worker can't be started, or it
+    /// ends by itself.
+    pub fn run(self, program: impl FnOnce(&Path) -> Result<Program>) -> Result<()> {
+        let mut environment = Environment::of_process(self.config.as_deref())?;
+        let checked = self.check(&mut environment);
+        for message in environment.take_messages() {
+            message.write();
+        }
+        let (launch, interrupt) = (checked?, Interrupt::listen().context("can't listen for signals")?);
+        let state = StateLock::take(&launch.state)?;
+        let program = program(&launch.state)?;
         let mut running = launch.start_on(state, &program)?;
-        println!("listening on http://{}", running.addr());
+        let url = format!("http://{}", running.addr());
+        Message { kind: Kind::Listening, fields: json!({ "url": url }) }.write();
         notify_systemd(NotifyState::Ready)?;
         loop {
             let ended = running.try_wait()?;
@@ -65,7 +81,7 @@ impl Options {
                 notify_systemd(NotifyState::Stopping)?;
                 let status = running.terminate()?;
                 if status.signal() == Some(Signal::KILL.as_raw()) {
-                    eprintln!("stopped while requests were still running");
+                    Message { kind: Kind::StillRunning, fields: json!({}) }.write();
                 }
                 return Ok(());
             }
@@ -76,10 +92,22 @@ impl Options {
         }
     }
 
-    /// Returns the directory that the state is kept in.
-    #[must_use]
-    pub fn state(&self) -> &PathBuf {
-        &self.state
+    /// Returns what is to be started, or all that is wrong with it.
+    fn check(self, environment: &mut Environment) -> Result<Launch, Misconfigured> {
+        let state = self.state.or_else(|| environment.get(STATE_DIRECTORY).map(PathBuf::from));
+        let state = state.filter(|state| !state.as_os_str().is_empty()).ok_or_else(|| {
+            Misconfigured(vec![format!("there is no state directory: give one with --state DIR or {STATE_DIRECTORY}")])
+        });
+        let addr = listen_address::chosen(self.addr, environment);
+        match (state, addr, environment.worker()) {
+            (Ok(state), Ok(addr), Ok(worker)) => {
+                Ok(Launch { addr, state, trust_ca: self.trust_ca, env: worker.variables, log: Log::Inherit })
+            }
+            (state, addr, worker) => {
+                let problems = [worker.err(), state.err(), addr.err()].into_iter().flatten();
+                Err(Misconfigured(problems.flat_map(|problems| problems.0).collect()))
+            }
+        }
     }
 }
 
@@ -89,18 +117,18 @@ fn notify_systemd(state: NotifyState<'_>) -> Result<()> {
 }
 
 /// Reports an error on standard error, and returns the exit status: 2 for a configuration that is incomplete
-/// or wrong, with a line for each variable, 1 for every other error.
+/// or wrong, with a line for each problem, 1 for every other error.
 #[must_use]
 pub fn exit_status(outcome: Result<ExitCode>) -> ExitCode {
     let error = match outcome {
         Ok(status) => return status,
         Err(error) => error,
     };
-    match error.downcast_ref::<ConfigErrors>() {
-        Some(ConfigErrors(problems)) => {
-            eprintln!("error: the configuration in the environment is incomplete or wrong");
+    match error.downcast_ref::<Misconfigured>() {
+        Some(Misconfigured(problems)) => {
+            eprintln!("error: the configuration is incomplete or wrong");
             for problem in problems {
-                eprintln!("  {} {}", problem.variable, problem.problem);
+                eprintln!("  {problem}");
             }
             ExitCode::from(2)
         }
@@ -111,8 +139,4 @@ pub fn exit_status(outcome: Result<ExitCode>) -> ExitCode {
     }
 }
 
-/// The variable that stands for `--addr`.
-pub const ADDR_VARIABLE: &str = "MATRIXRTC_EDGE_ADDR";
-/// The default of `--addr`.
-pub const DEFAULT_ADDR: &str = "127.0.0.1:8080";
 const POLL: Duration = Duration::from_millis(50);
