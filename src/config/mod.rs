@@ -6,7 +6,7 @@
 //! - [`Config`], its reader, [`VARIABLES`] and [`TABLE`] come from it, and a test compares README and `wrangler.toml`
 //!   with it;
 //! - the reader collects the problems of all variables, so that an operator corrects them in one go;
-//! - a problem names a variable and never its value, which may be a secret.
+//! - a problem names the variable, shows its value unless that is a secret, and says what to write instead.
 
 pub mod bindings;
 pub mod jurisdiction;
@@ -280,13 +280,14 @@ mod tests {
     }
 
     #[test]
-    fn a_wrong_value_is_an_error_that_does_not_repeat_it() {
+    fn a_wrong_value_is_an_error_that_shows_it() {
         for (variable, value) in [
             (URL, "sfu.example.com:value"),
             (FULL_ACCESS_HOMESERVERS, "*, value.example"),
             (FULL_ACCESS_HOMESERVERS, "https://value"),
             (SANITY_CHECK_INTERVAL_SECONDS, "value"),
             (SANITY_CHECK_INTERVAL_SECONDS, "-1"),
+            (SANITY_CHECK_INTERVAL_SECONDS, "value\n\u{7}"),
             (CS_API_URL_OVERRIDES, "value"),
             (CS_API_URL_OVERRIDES, "example.com=ftp://value"),
             (CAN_UPDATE_OWN_METADATA, "value"),
@@ -297,7 +298,6 @@ mod tests {
             (LOCATION_HINT, "WEUR"),
             (JURISDICTION, "value"),
             (JURISDICTION, "EU"),
-            (KEYS, "a: value"),
             (TOKEN_TTL_SECONDS, "value"),
             (TOKEN_TTL_SECONDS, "0"),
             (TOKEN_TTL_SECONDS, "3601"),
@@ -318,8 +318,73 @@ mod tests {
             };
             let errors = Config::from_lookup(lookup).unwrap_err();
             assert!(errors.to_string().starts_with(variable), "{errors}");
-            assert!(!errors.to_string().contains("value"), "{errors}");
+            let text = errors.to_string();
+            assert!(text.contains(value) || text.contains(&format!("{value:?}")), "{errors}");
+            assert!(!text.contains(char::is_control), "{errors}");
         }
+    }
+
+    #[test]
+    fn a_secret_is_never_shown_nor_a_password_in_a_url() {
+        for (variable, value) in [
+            (KEY, "\"WRONG\""),
+            (SECRET, "'WRONG"),
+            (SECRET, "two\nWRONG"),
+            (SECRET, "<WRONG>"),
+            (KEYS, "a: WRONG"),
+            (AS_TOKEN, "WRONG WRONG"),
+            (HS_TOKEN, "\"WRONG\""),
+            (URL, "https://user:WRONG@sfu.example.com"),
+            (DNS_OVER_HTTPS_URL, "ftp://user:WRONG@example.com"),
+            (CS_API_URL_OVERRIDES, "example.com=ftp://user:WRONG@example.com"),
+        ] {
+            let mode = [(AS_TOKEN, "as"), (HS_TOKEN, "hs"), (HS_SERVER_NAME, "example.com")];
+            let given = |name: &str| match name == variable {
+                true => Some(value.to_owned()),
+                false => (MINIMAL.iter().chain(&mode))
+                    .find(|(known, _)| *known == name)
+                    .map(|(_, value)| (*value).to_owned()),
+            };
+            let errors = Config::from_lookup(given).unwrap_err();
+            assert_eq!(errors.0.len(), 1, "{errors}");
+            assert_eq!(errors.0[0].variable, variable);
+            assert!(!errors.to_string().contains("WRONG"), "{errors}");
+        }
+    }
+
+    #[test]
+    fn a_problem_names_the_remedy() {
+        let problem = |variable: &str, value: &str| {
+            let given = |name: &str| match name == variable {
+                true => Some(value.to_owned()),
+                false if variable == KEYS && [KEY, SECRET].contains(&name) => None,
+                false => MINIMAL.iter().find(|(known, _)| *known == name).map(|(_, value)| (*value).to_owned()),
+            };
+            Config::from_lookup(given).unwrap_err().to_string()
+        };
+        for (variable, value, remedy) in [
+            (SANITY_CHECK_INTERVAL_SECONDS, "60s", "write 60, without a unit"),
+            (TOKEN_TTL_SECONDS, "1h", "write 3600, without a unit"),
+            (ROOM_EMPTY_TIMEOUT_SECONDS, "5 min", "write 300, without a unit"),
+            (FULL_ACCESS_HOMESERVERS, "a.example https://example.com/", "entry 2"),
+            (FULL_ACCESS_HOMESERVERS, "https://example.com/", "perhaps example.com"),
+            (FULL_ACCESS_HOMESERVERS, "example.com/", "perhaps example.com"),
+            (FULL_ACCESS_HOMESERVERS, "@alice:example.com", "perhaps example.com"),
+            (FULL_ACCESS_HOMESERVERS, "\"example.com\"", "remove them"),
+            (LOG_LEVEL, "'info'", "remove them"),
+            (URL, "\"wss://sfu.example.com\"", "remove them"),
+            (URL, "sfu.example.com", "write wss://"),
+            (URL, "sfu.example.com:7880", "write wss://"),
+            (SECRET, "\"secret\"", "remove them"),
+            (SECRET, "…", "placeholder"),
+            (KEY, "APIxxxxxxxx", "placeholder"),
+            (KEYS, "a: b\nc: 'd'", "line 2: its secret is in quotation marks"),
+        ] {
+            let problem = problem(variable, value);
+            assert!(problem.starts_with(variable) && problem.contains(remedy), "{problem}");
+        }
+        let long = problem(LOG_LEVEL, &"long".repeat(1000));
+        assert!(long.len() < 200, "{long}");
     }
 
     #[test]

@@ -8,12 +8,11 @@
 
 use std::fmt;
 
-use crate::config::values::parse_bool;
+use crate::config::values::{QUOTED, is_quoted, parse_bool, parse_server_name, shown, unlike_a_secret};
 use crate::livekit::keys::ApiKeys;
 use crate::matrix::homeserver::{ApplicationService, Token};
-use crate::matrix::ids::server_name::ServerName;
 
-/// Problems of a configuration. Names variables, never values.
+/// Problems of a configuration. Names variables, and shows no secret.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ConfigErrors(pub Vec<Problem>);
 
@@ -114,7 +113,11 @@ impl<S: Fn(&str) -> Result<Option<String>, Unreadable>> Reader<S> {
         value: &str,
         parse: impl FnOnce(&str) -> Result<T, String>,
     ) -> Option<T> {
-        parse(value).map_err(|problem| self.problem::<T>(variable, problem)).ok()
+        let parsed = parse(value).map_err(|problem| match is_quoted(value) && !SECRETS.contains(&variable) {
+            true => format!("{QUOTED}: it is {}", shown(value)),
+            false => problem,
+        });
+        parsed.map_err(|problem| self.problem::<T>(variable, problem)).ok()
     }
 
     /// Reads `LIVEKIT_KEY` and `LIVEKIT_SECRET`, or `LIVEKIT_KEYS` in their place.
@@ -122,11 +125,21 @@ impl<S: Fn(&str) -> Result<Option<String>, Unreadable>> Reader<S> {
         // All three are read first, so that every problem is reported.
         let (name, secret, lines) = (self.value(KEY), self.value(SECRET), self.value(KEYS));
         match (name.ok()?, secret.ok()?, lines.ok()?) {
-            (None, None, Some(lines)) => match ApiKeys::from_lines(&lines) {
-                Some(keys) => Some(keys),
-                None => self.problem(KEYS, "must consist of `key: secret` lines"),
+            (None, None, Some(lines)) => match (ApiKeys::from_lines(&lines), unlike_keys(&lines)) {
+                (Some(_), Some(problem)) => self.problem(KEYS, problem),
+                (Some(keys), None) => Some(keys),
+                (None, _) => self.problem(KEYS, "must consist of `key: secret` lines"),
             },
-            (Some(name), Some(secret), None) => ApiKeys::single(&name, &secret),
+            (Some(name), Some(secret), None) => {
+                let problems = [(KEY, unlike_a_secret(&name)), (SECRET, unlike_a_secret(&secret))];
+                if problems.iter().all(|(_, problem)| problem.is_none()) {
+                    return ApiKeys::single(&name, &secret);
+                }
+                for (variable, problem) in problems {
+                    problem.and_then(|problem| self.problem::<()>(variable, problem));
+                }
+                None
+            }
             (_, _, Some(_)) => self.problem(KEYS, format!("can't be combined with {KEY} and {SECRET}")),
             (name, secret, None) => {
                 if name.is_none() {
@@ -147,11 +160,13 @@ impl<S: Fn(&str) -> Result<Option<String>, Unreadable>> Reader<S> {
         if let (Ok(None), Ok(None), Ok(None)) = (&as_token, &hs_token, &server_name) {
             return Some(None);
         }
-        let parse_token = |text: &str| Token::parse(text).ok_or_else(|| "can't be sent in a header".to_owned());
-        let parse_name = |text: &str| ServerName::parse(text.trim()).map_err(|error| format!("is {error}"));
+        let parse_token = |text: &str| match unlike_a_secret(text) {
+            Some(problem) => Err(problem),
+            None => Token::parse(text).ok_or_else(|| "has a character that can't be sent in a header".to_owned()),
+        };
         let as_token = self.given(AS_TOKEN, as_token, parse_token);
         let hs_token = self.given(HS_TOKEN, hs_token, parse_token);
-        let server_name = self.given(HS_SERVER_NAME, server_name, parse_name);
+        let server_name = self.given(HS_SERVER_NAME, server_name, parse_server_name);
         Some(Some(ApplicationService::new(server_name?, as_token?, hs_token?)))
     }
 
@@ -172,6 +187,18 @@ impl<S: Fn(&str) -> Result<Option<String>, Unreadable>> Reader<S> {
     }
 }
 
+/// Returns the problem of the first of `key: secret` lines that has one.
+fn unlike_keys(lines: &str) -> Option<String> {
+    lines.lines().enumerate().find_map(|(n, line)| {
+        let (name, secret) = line.split_once(':')?;
+        let of_line = |half, problem| format!("line {}: its {half} {problem}", n + 1);
+        let name = unlike_a_secret(name).map(|problem| of_line("key", problem));
+        name.or_else(|| unlike_a_secret(secret).map(|problem| of_line("secret", problem)))
+    })
+}
+
+/// The variables whose values are in no message.
+const SECRETS: [&str; 5] = [KEY, SECRET, KEYS, AS_TOKEN, HS_TOKEN];
 const KEY: &str = "LIVEKIT_KEY";
 const SECRET: &str = "LIVEKIT_SECRET";
 const KEYS: &str = "LIVEKIT_KEYS";
