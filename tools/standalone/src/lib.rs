@@ -9,4 +9,5 @@ pub mod message;
 pub mod objects;
 pub mod serve;
 pub mod state;
+pub mod surroundings;
 pub mod workerd;

@@ -1,7 +1,11 @@
 //! The address to listen on, as the operator writes it.
 
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::{
+    io::ErrorKind,
+    net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener},
+};
 
+use anyhow::{Result, anyhow};
 use thiserror::Error;
 
 use crate::environment::{Environment, Misconfigured, table::JWT_PORT};
@@ -55,6 +59,30 @@ pub fn parse(text: &str) -> Result<SocketAddr, InvalidAddress> {
         }
     };
     Ok(SocketAddr::new(ip.into(), port))
+}
+
+/// Finds out whether a server could listen on the address now.
+///
+/// # Errors
+///
+/// It couldn't: the error says what to change.
+pub fn check(addr: SocketAddr) -> Result<()> {
+    // The listener is closed at once.
+    let Err(error) = TcpListener::bind(addr) else { return Ok(()) };
+    let other = "another one with --addr, MATRIXRTC_EDGE_ADDR or LIVEKIT_JWT_BIND";
+    Err(match error.kind() {
+        ErrorKind::AddrInUse => anyhow!(
+            "{addr} is in use by another program: is this service running already, or the one that it replaces? Stop that, \
+             or choose {other}"
+        ),
+        ErrorKind::AddrNotAvailable => {
+            anyhow!("{addr} is no address of this machine: choose {other}, or :{} for every IPv4 address", addr.port())
+        }
+        ErrorKind::PermissionDenied => {
+            anyhow!("this user may not listen on {addr}: ports below 1024 are for root. Choose {other}")
+        }
+        _ => anyhow!("can't listen on {addr}: {error}. Choose {other}"),
+    })
 }
 
 /// The text is no address to listen on.

@@ -8,7 +8,7 @@ use clap::{ArgMatches, Args, FromArgMatches, Subcommand};
 use matrixrtc_edge::config::{Presence, TABLE, Variable};
 use operator::doctor;
 use payload::Payload;
-use standalone::{attached, environment::table, healthcheck, serve, workerd::Program};
+use standalone::{attached, environment::table, healthcheck, serve, state::StateLock, workerd::Program};
 
 /// The command line.
 enum Cli {
@@ -57,7 +57,7 @@ fn run(cli: Cli) -> Result<ExitCode> {
         Cli::Serve(options) => options.run(|state| {
             let executable = env::current_exe().context("can't find my own executable")?;
             let dir = state.join("package");
-            Payload::open(&executable)?.unpack(&dir)?;
+            Payload::open(&executable)?.unpack(&dir).map_err(StateLock::with_remedy)?;
             Ok(Program { attached_by: Some(executable), ..Program::in_dir(dir.join("workerd"), &dir) })
         }),
     };

@@ -30,27 +30,34 @@ pub enum Kind {
     WithoutEffect,
     /// A line of `--config` is no assignment.
     LineIgnored,
+    /// A secret is shorter than LiveKit wants it to be.
+    ShortSecret,
+    /// The clock can't be right.
+    WrongClock,
+    /// The SFU's name has no address.
+    SfuNotFound,
     /// Ten seconds weren't enough for the requests that were under way.
     StillRunning,
 }
 
 impl Kind {
     /// Every kind.
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 9] = [
         Self::Listening,
         Self::UnknownVariable,
         Self::OlderForm,
         Self::WithoutEffect,
         Self::LineIgnored,
+        Self::ShortSecret,
+        Self::WrongClock,
+        Self::SfuNotFound,
         Self::StillRunning,
     ];
 
     fn level(self) -> Level {
         match self {
             Self::Listening => Level::Info,
-            Self::UnknownVariable | Self::OlderForm | Self::WithoutEffect | Self::LineIgnored | Self::StillRunning => {
-                Level::Warn
-            }
+            _ => Level::Warn,
         }
     }
 
@@ -61,6 +68,9 @@ impl Kind {
             Self::OlderForm => "older form of a variable",
             Self::WithoutEffect => "variable without effect",
             Self::LineIgnored => "line of the configuration file ignored",
+            Self::ShortSecret => "short secret",
+            Self::WrongClock => "clock is wrong",
+            Self::SfuNotFound => "name of the SFU not found",
             Self::StillRunning => "stopped while requests were still running",
         }
     }

@@ -12,7 +12,7 @@ use std::{
     path::{Path, PathBuf},
     process::ExitCode,
     thread,
-    time::Duration,
+    time::{Duration, SystemTime},
 };
 
 use anyhow::{Context, Result, bail};
@@ -28,7 +28,8 @@ use crate::{
     log::Log,
     message::{Kind, Message},
     state::StateLock,
-    workerd::{Launch, Program},
+    surroundings,
+    workerd::{Launch, Program, read_certificates},
 };
 
 /// Address, trusted certificates, state directory and configuration.
@@ -64,15 +65,17 @@ impl Options {
     pub fn run(self, program: impl FnOnce(&Path) -> Result<Program>) -> Result<()> {
         let mut environment = Environment::of_process(self.config.as_deref())?;
         let checked = self.check(&mut environment);
-        for message in environment.take_messages() {
+        for message in environment.take_messages().into_iter().chain(surroundings::check_clock(SystemTime::now())) {
             message.write();
         }
-        let (launch, interrupt) = (checked?, Interrupt::listen().context("can't listen for signals")?);
+        let ((launch, sfu), interrupt) = (checked?, Interrupt::listen().context("can't listen for signals")?);
         let state = StateLock::take(&launch.state)?;
+        listen_address::check(launch.addr)?;
         let program = program(&launch.state)?;
         let mut running = launch.start_on(state, &program)?;
         let url = format!("http://{}", running.addr());
         Message { kind: Kind::Listening, fields: json!({ "url": url }) }.write();
+        surroundings::look_up_sfu(&sfu);
         notify_systemd(NotifyState::Ready)?;
         loop {
             let ended = running.try_wait()?;
@@ -86,26 +89,30 @@ impl Options {
                 return Ok(());
             }
             if let Some(status) = ended {
-                bail!("workerd has ended by itself: {status}");
+                bail!("workerd has ended by itself: {}", running.reason(status));
             }
             thread::sleep(POLL);
         }
     }
 
-    /// Returns what is to be started, or all that is wrong with it.
-    fn check(self, environment: &mut Environment) -> Result<Launch, Misconfigured> {
+    /// Returns what is to be started, and the URL of the SFU's API; or all that is wrong.
+    fn check(self, environment: &mut Environment) -> Result<(Launch, String), Misconfigured> {
         let state = self.state.or_else(|| environment.get(STATE_DIRECTORY).map(PathBuf::from));
         let state = state.filter(|state| !state.as_os_str().is_empty()).ok_or_else(|| {
             Misconfigured(vec![format!("there is no state directory: give one with --state DIR or {STATE_DIRECTORY}")])
         });
         let addr = listen_address::chosen(self.addr, environment);
+        let unread =
+            self.trust_ca.iter().filter_map(|path| read_certificates(path).err()).map(|error| format!("{error:#}"));
+        let certificates: Vec<_> = unread.collect();
         match (state, addr, environment.worker()) {
-            (Ok(state), Ok(addr), Ok(worker)) => {
-                Ok(Launch { addr, state, trust_ca: self.trust_ca, env: worker.variables, log: Log::Inherit })
+            (Ok(state), Ok(addr), Ok(worker)) if certificates.is_empty() => {
+                let (log, sfu) = (Log::Lines(worker.config.log_level), worker.config.sfu.api().to_owned());
+                Ok((Launch { addr, state, trust_ca: self.trust_ca, env: worker.variables, log }, sfu))
             }
             (state, addr, worker) => {
                 let problems = [worker.err(), state.err(), addr.err()].into_iter().flatten();
-                Err(Misconfigured(problems.flat_map(|problems| problems.0).collect()))
+                Err(Misconfigured(problems.flat_map(|problems| problems.0).chain(certificates).collect()))
             }
         }
     }

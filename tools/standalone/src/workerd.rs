@@ -23,11 +23,13 @@ use rustix::process::{Pid, Signal, kill_process};
 use serde::Deserialize;
 use supervise::{http, last_lines};
 
-use crate::{attached, log::Log, objects, state::StateLock};
+use crate::{attached, log::Log, objects, state::StateLock, workerd::output::Output};
 
 mod config;
+mod output;
 
 pub use config::CONFIG;
+pub(crate) use config::read_certificates;
 
 /// How to run the worker.
 #[derive(Debug, Clone)]
@@ -64,7 +66,7 @@ impl Launch {
         // A file too many harms nobody, and a directory that can't be read is reported by workerd.
         let _ = objects::sweep(&self.state.join("objects/ROOMS"));
         config::write(self, program)?;
-        let (stdout, stderr) = self.log.open()?;
+        let (stdout, stderr, pipe) = self.log.open()?;
         let (control, control_of_child) = io::pipe().context("can't open a pipe")?;
         let mut command = program.command();
         // The configuration binds every variable that workerd's environment has.
@@ -82,9 +84,12 @@ impl Launch {
             .envs(&self.env)
             .spawn()
             .with_context(|| format!("can't start {}", program.workerd.display()))?;
-        let mut running = Running { child, addr: self.addr, state: Some(state) };
+        // It holds the other end of the pipe.
+        drop(command);
+        let output = pipe.map(|(pipe, threshold)| Output::read(pipe, threshold));
+        let mut running = Running { child, addr: self.addr, state: Some(state), output, last_words: Vec::new() };
         running.wait_until_it_answers(control).map_err(|error| match &self.log {
-            Log::Inherit => error,
+            Log::Lines(_) => error,
             Log::File(log) => error.context(last_lines(log, LOG_LINES)),
         })?;
         Ok(running)
@@ -141,6 +146,9 @@ pub struct Running {
     addr: SocketAddr,
     /// Until workerd has ended.
     state: Option<StateLock>,
+    /// Likewise.
+    output: Option<Output>,
+    last_words: Vec<String>,
 }
 
 impl Running {
@@ -181,7 +189,7 @@ impl Running {
     /// The operating system refuses.
     pub fn wait(&mut self) -> Result<ExitStatus> {
         let status = self.child.wait().context("can't wait for workerd")?;
-        self.state = None;
+        self.has_ended();
         Ok(status)
     }
 
@@ -193,9 +201,26 @@ impl Running {
     pub fn try_wait(&mut self) -> Result<Option<ExitStatus>> {
         let ended = self.child.try_wait().context("can't wait for workerd")?;
         if ended.is_some() {
-            self.state = None;
+            self.has_ended();
         }
         Ok(ended)
+    }
+
+    fn has_ended(&mut self) {
+        self.state = None;
+        if let Some(output) = self.output.take() {
+            self.last_words = output.finish();
+        }
+    }
+
+    /// Returns the reason for workerd's end: its last words, or its exit status where it had none.
+    #[must_use]
+    pub fn reason(&self, status: ExitStatus) -> String {
+        match (self.last_words.join("; "), status.success()) {
+            (words, true) if words.is_empty() => String::from("it gave no reason, and no error"),
+            (words, _) if words.is_empty() => format!("it gave no reason but {status}"),
+            (words, _) => words,
+        }
     }
 
     /// Returns the address that the worker listens on.
@@ -224,7 +249,7 @@ impl Running {
             Ok(Some(port)) => self.addr.set_port(port),
             Ok(None) => {
                 let status = self.wait()?;
-                bail!("workerd ended before it listened on {}: {status}", self.addr);
+                bail!("workerd ended before it listened on {}: {}", self.addr, self.reason(status));
             }
             Err(_) => bail!("workerd doesn't listen after {} s", PATIENCE_AT_START.as_secs()),
         }
@@ -233,7 +258,7 @@ impl Running {
                 Ok(_) => return Ok(()),
                 Err(error) => {
                     if let Some(status) = self.try_wait()? {
-                        bail!("workerd ended before it answered: {status}");
+                        bail!("workerd ended before it answered: {}", self.reason(status));
                     }
                     if Instant::now() > deadline {
                         return Err(error).context("the worker doesn't answer");

@@ -127,7 +127,7 @@ pub enum FileError {
     },
 }
 
-pub(super) fn remedy(cause: &io::Error) -> &'static str {
+pub(crate) fn remedy(cause: &io::Error) -> &'static str {
     match cause.kind() {
         ErrorKind::NotFound => " (in a container: is it mounted there?)",
         ErrorKind::PermissionDenied => " (the user that runs the service has to be able to read it)",

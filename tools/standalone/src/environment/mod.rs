@@ -178,7 +178,10 @@ impl Environment {
             false => Ok(variables.get(name).cloned()),
         });
         match config {
-            Ok(config) if problems.is_empty() => Ok(Worker { variables, config }),
+            Ok(config) if problems.is_empty() => {
+                self.note_short_secrets(&variables, &origins);
+                Ok(Worker { variables, config })
+            }
             config => {
                 for problem in config.err().into_iter().flat_map(|errors| errors.0) {
                     if !unread.contains(problem.variable) {
@@ -229,6 +232,18 @@ impl Environment {
         }
     }
 
+    fn note_short_secrets(&mut self, variables: &BTreeMap<String, String>, origins: &BTreeMap<&str, &str>) {
+        let of = |name: &str| variables.get(name).map(String::as_str).unwrap_or_default();
+        let lines = of("LIVEKIT_KEYS").lines().filter_map(|line| Some(("LIVEKIT_KEYS", line.split_once(':')?.1)));
+        let secrets: Vec<_> = lines.chain([("LIVEKIT_SECRET", of("LIVEKIT_SECRET"))]).collect();
+        let is_short = |secret: &str| (1..SHORTEST_SECRET).contains(&secret.trim().chars().count());
+        if let Some((name, _)) = secrets.into_iter().find(|(_, secret)| is_short(secret)) {
+            let variable = origins.get(name).copied().unwrap_or(name);
+            let cause = format!("it has fewer than {SHORTEST_SECRET} characters, and can be guessed");
+            self.say(Kind::ShortSecret, json!({ "variable": variable, "cause": cause }));
+        }
+    }
+
     /// Returns the text of the address to listen on, with the variable that it is from.
     ///
     /// `LIVEKIT_JWT_BIND` and `LIVEKIT_JWT_PORT` come before `MATRIXRTC_EDGE_ADDR`, which a container has by default.
@@ -270,6 +285,8 @@ fn is_link_of_a_container(name: &str, value: &str) -> bool {
         || ["tcp://", "udp://"].iter().any(|scheme| value.starts_with(scheme))
 }
 
+/// As LiveKit has it.
+const SHORTEST_SECRET: usize = 32;
 /// The form of one API key and its secret.
 const PAIR: [&str; 2] = ["LIVEKIT_KEY", "LIVEKIT_SECRET"];
 
@@ -417,6 +434,25 @@ mod tests {
 
         assert!(problems(&[(SKIP_VERIFY_TLS, "YES_I_KNOW_WHAT_I_AM_DOING")])[0].contains("--trust-ca"));
         assert!(environment(&[(SKIP_VERIFY_TLS, "false")]).worker().is_ok());
+    }
+
+    #[test]
+    fn a_short_secret_is_warned_of_and_not_shown() {
+        for (changes, named) in [
+            (vec![("LIVEKIT_SECRET", "nobody-may-see")], Some("LIVEKIT_SECRET")),
+            (
+                vec![("LIVEKIT_KEY", ""), ("LIVEKIT_SECRET", ""), ("LIVEKIT_KEYS", "a: nobody-may-see")],
+                Some("LIVEKIT_KEYS"),
+            ),
+            (vec![], None),
+        ] {
+            let mut environment = environment(&changes);
+            assert!(environment.worker().is_ok());
+            let messages: String = environment.take_messages().iter().map(ToString::to_string).collect();
+            assert_eq!(messages.contains("short secret"), named.is_some(), "{messages}");
+            assert!(named.is_none_or(|named| messages.contains(named)), "{messages}");
+            assert!(!messages.contains("nobody-may-see"), "{messages}");
+        }
     }
 
     #[test]

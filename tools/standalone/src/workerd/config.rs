@@ -1,10 +1,15 @@
 //! workerd's configuration: `workerd.capnp`, and the files that it embeds.
 
-use std::{ffi::OsString, fs, path::PathBuf};
+use std::{
+    ffi::OsString,
+    fs,
+    path::{Path, PathBuf},
+};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, anyhow, bail};
 
 use super::{Launch, Program};
+use crate::environment::files;
 
 /// The configuration of the worker in workerd alone, as Cap'n Proto text.
 pub const CONFIG: &str = include_str!("workerd.capnp");
@@ -29,12 +34,7 @@ pub(super) fn write(launch: &Launch, program: &Program) -> Result<()> {
     write(CONFIG_FILE, &program.config)?;
     let mut certificates = Vec::new();
     for path in &launch.trust_ca {
-        let pem = fs::read_to_string(path).with_context(|| format!("can't read {}", path.display()))?;
-        let found = certificates_in(&pem);
-        if found.is_empty() {
-            bail!("{} holds no certificate in PEM", path.display());
-        }
-        certificates.extend(found);
+        certificates.extend(read_certificates(path)?);
     }
     let mut embedded = String::new();
     for (number, certificate) in certificates.iter().enumerate() {
@@ -43,6 +43,17 @@ pub(super) fn write(launch: &Launch, program: &Program) -> Result<()> {
         embedded += &format!("embed \"{name}\", ");
     }
     write("trusted.capnp", &format!("const certificates :List(Text) = [{embedded}];\n"))
+}
+
+/// Reads the certificates of a PEM file, of which it has one at least.
+pub(crate) fn read_certificates(path: &Path) -> Result<Vec<String>> {
+    let pem = fs::read_to_string(path)
+        .map_err(|error| anyhow!("--trust-ca {} can't be read: {error}{}", path.display(), files::remedy(&error)))?;
+    let found = certificates_in(&pem);
+    if found.is_empty() {
+        bail!("--trust-ca {} holds no certificate in PEM (-----BEGIN CERTIFICATE-----)", path.display());
+    }
+    Ok(found)
 }
 
 /// Returns workerd's arguments for the files of [`write()`].
