@@ -44,6 +44,7 @@ mod own_homeserver;
 mod package;
 mod proxy;
 mod rate_limiter;
+mod release;
 mod resolver;
 mod secrets_store;
 mod service;
@@ -76,6 +77,7 @@ pub use own_homeserver::{HomeserverPath, OwnHomeserver, Query as HomeserverQuery
 pub use package::Package;
 pub use proxy::Proxy;
 pub use rate_limiter::RateLimiter;
+pub use release::ReleasedWorker;
 pub use resolver::Resolver;
 pub use secrets_store::StoredSecret;
 pub use service::{Answer, Service};

@@ -1,6 +1,7 @@
 use std::fs::{self, File};
 use std::net::{Ipv4Addr, SocketAddr};
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use tempfile::TempDir;
 use toml::{Table, Value};
@@ -8,7 +9,7 @@ use xtask::tools::Tools;
 use xtask::workspace;
 use xtask::wrangler::WranglerDev;
 
-use crate::{Deployment, Log, Service};
+use crate::{Deployment, Log, ReleasedWorker, Service};
 
 /// Differences from `wrangler.toml` in a deployment under `wrangler dev`.
 #[derive(Default)]
@@ -77,13 +78,31 @@ impl Deployment {
                 .expect("wrangler runs");
             assert!(created.status.success(), "{}", String::from_utf8_lossy(&created.stderr));
         }
+        let mut command = tools.wrangler();
+        command.arg("dev").current_dir(&directory);
+        self.start_command(command, log, directory)
+    }
+
+    /// Starts it by the released worker's own `npm run dev`, with the variables in its `.dev.vars`, and waits until it
+    /// responds.
+    pub fn start_released(self, worker: &ReleasedWorker) -> Service {
+        let directory = TempDir::new().expect("a temporary directory");
+        fs::write(worker.folder().join(".dev.vars"), self.environment_file()).expect("its folder");
+        let log = directory.path().join("log");
+        let mut command = worker.npm();
+        command.args(["run", "dev", "--"]);
+        self.start_command(command, log, directory)
+    }
+
+    /// Starts `wrangler dev` by a command that passes its arguments on.
+    fn start_command(self, command: Command, log: PathBuf, directory: TempDir) -> Service {
         // Every test setup has ports of its own.
         let addr = SocketAddr::from((Ipv4Addr::LOCALHOST, 8787));
-        let started = WranglerDev::start(&tools, addr, |command| {
+        let started = WranglerDev::start_command(command, addr, |command| {
             let file = File::create(&log).expect("my directory");
             command
-                .current_dir(&directory)
-                .args(["--inspector-port", "0", "--persist-to", "state"])
+                .args(["--inspector-port", "0", "--persist-to"])
+                .arg(directory.path().join("state"))
                 .env("NODE_EXTRA_CA_CERTS", self.trusted())
                 .env("WRANGLER_LOG_PATH", directory.path().join("wrangler-logs"))
                 .env("WRANGLER_REGISTRY_PATH", directory.path().join("wrangler-registry"))

@@ -41,6 +41,7 @@ mod patience;
 mod proxies;
 mod random_bytes;
 mod rate_limits;
+mod release;
 mod room_settings;
 mod rooms;
 mod secrets_store;

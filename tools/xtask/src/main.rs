@@ -8,7 +8,7 @@ use xtask::{
     build::Build,
     demo, dev, e2e, package,
     program::{Arguments, BENCH, OPERATOR},
-    serve, simulate, size, test, workspace,
+    release, serve, simulate, size, test, workspace,
 };
 
 /// The developer's commands of matrixrtc-edge. Each installs the pinned tools it needs, where they are missing.
@@ -30,6 +30,7 @@ enum Command {
     Build,
     /// Make one executable of workerd and the worker, to be run without this repository
     Package,
+    Release(release::Options),
     /// Print the size of the build, and its biggest parts; fails over the budget
     Size,
     /// Check format, lints and documentation, and run unit, property and black-box tests
@@ -63,6 +64,7 @@ fn run(command: Command) -> Result<()> {
         Command::Dev(options) => dev::run(&options),
         Command::Build => Build::make(&workspace::root()?).map(drop),
         Command::Package => package::run(),
+        Command::Release(options) => release::run(&options),
         Command::Size => size::run(),
         Command::Test => test::run(),
         Command::E2e(options) => e2e::run(&options),

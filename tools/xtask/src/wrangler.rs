@@ -29,8 +29,17 @@ impl WranglerDev {
     /// It can't be started.
     pub fn start(tools: &Tools, addr: SocketAddr, prepare: impl FnOnce(&mut Command)) -> Result<Self> {
         let mut command = tools.wrangler();
+        command.arg("dev");
+        Self::start_command(command, addr, prepare)
+    }
+
+    /// Starts it on `addr` by a command that passes its arguments on to `wrangler dev`; `prepare` may add to it.
+    ///
+    /// # Errors
+    ///
+    /// It can't be started.
+    pub fn start_command(mut command: Command, addr: SocketAddr, prepare: impl FnOnce(&mut Command)) -> Result<Self> {
         command
-            .arg("dev")
             .args(["--ip", &addr.ip().to_string(), "--port", &addr.port().to_string()])
             .arg("--show-interactive-dev-session=false")
             .stdin(Stdio::null())
