@@ -25,9 +25,9 @@ enum Command {
 
 fn main() -> ExitCode {
     let status = match Cli::parse().command {
-        Command::Configure(options) => {
-            repository().and_then(|root| configure::run(&options, &root)).map(|()| ExitCode::SUCCESS)
-        }
+        Command::Configure(options) => repository()
+            .and_then(|root| configure::run(&options, &root, "cargo xtask doctor"))
+            .map(|()| ExitCode::SUCCESS),
         Command::Doctor(options) => doctor::run(*options),
     };
     status.unwrap_or_else(|error| {

@@ -3,10 +3,10 @@
 
 use std::{env, process::ExitCode};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use clap::{ArgMatches, Args, FromArgMatches, Subcommand};
 use matrixrtc_edge::config::{Presence, TABLE, Variable};
-use operator::doctor;
+use operator::{configure, doctor};
 use payload::Payload;
 use standalone::{attached, environment::table, healthcheck, serve, state::StateLock, workerd::Program};
 
@@ -20,6 +20,7 @@ enum Cli {
 enum Command {
     Healthcheck(healthcheck::Options),
     Doctor(Box<doctor::Options>),
+    Configure(Box<configure::Options>),
     #[command(name = attached::Options::SUBCOMMAND, hide = true)]
     Attached(attached::Options),
 }
@@ -52,6 +53,11 @@ impl Cli {
 fn run(cli: Cli) -> Result<ExitCode> {
     let done = match cli {
         Cli::Other(Command::Doctor(options)) => return doctor::run(*options),
+        Cli::Other(Command::Configure(options)) => {
+            let dir = env::current_dir().context("the working directory is gone")?;
+            ensure!(dir.join("wrangler.toml").is_file(), "there is no wrangler.toml here: {WHERE_TO_CONFIGURE}");
+            configure::run(&options, &dir, "matrixrtc-edge doctor")
+        }
         Cli::Other(Command::Healthcheck(options)) => healthcheck::run(&options),
         Cli::Other(Command::Attached(options)) => options.run(),
         Cli::Serve(options) => options.run(|state| {
@@ -64,6 +70,7 @@ fn run(cli: Cli) -> Result<ExitCode> {
     done.map(|()| ExitCode::SUCCESS)
 }
 
+const WHERE_TO_CONFIGURE: &str = "run it in the unpacked archive of the worker, matrixrtc-edge-worker-…";
 const ABOUT: &str =
     "MatrixRTC authorization service: turns Matrix OpenID tokens into LiveKit tokens, and looks after delegated leaves";
 const MORE: &str = "\

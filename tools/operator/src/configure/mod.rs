@@ -1,4 +1,4 @@
-//! `cargo xtask configure`: configuration files by which clients, homeserver, SFU and service find each other.
+//! `cargo xtask configure` and `matrixrtc-edge configure`: configuration files by which clients, homeserver, SFU and service find each other.
 //!
 //! # How it works
 //!
@@ -98,12 +98,13 @@ pub struct Options {
     trust_ca: Vec<PathBuf>,
 }
 
-/// Prints or writes the files.
+/// Prints or writes the files, for the worker in `root`, whose `wrangler.toml` they complete. `doctor` is the command that
+/// checks the deployment afterwards.
 ///
 /// # Errors
 ///
 /// A value isn't given and there is no terminal, the input ends early, or a file can't be read or written.
-pub fn run(options: &Options, root: &Path) -> Result<()> {
+pub fn run(options: &Options, root: &Path, doctor: &str) -> Result<()> {
     let plan = if io::stdin().is_terminal() && io::stderr().is_terminal() {
         options.prompt(&mut io::stdin().lock(), &mut io::stderr())?
     } else {
@@ -120,7 +121,7 @@ pub fn run(options: &Options, root: &Path) -> Result<()> {
             for file in Files::for_directory(&plan, &secrets, there, root, directory)?.write(directory)? {
                 println!("wrote {}", file.display());
             }
-            println!("\n{}", steps::after_writing(&plan, &secrets.pair, directory));
+            println!("\n{}", steps::after_writing(&plan, &secrets.pair, directory, doctor));
         }
         None => println!("{}\n{}", Files::to_print(&plan, root)?, steps::after_printing(&plan)),
     }

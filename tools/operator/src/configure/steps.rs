@@ -9,8 +9,8 @@ use crate::configure::livekit;
 use crate::configure::plan::Plan;
 use crate::configure::secrets::SECRETS_FILE;
 
-/// Lists the steps as text, for files in `directory`.
-pub(super) fn after_writing(plan: &Plan, pair: &KeyPair, directory: &Path) -> String {
+/// Lists the steps as text, for files in `directory`; `doctor` is the doctor's command.
+pub(super) fn after_writing(plan: &Plan, pair: &KeyPair, directory: &Path, doctor: &str) -> String {
     let (config, secrets) = (in_directory(directory, WRANGLER), in_directory(directory, SECRETS_FILE));
     let mut steps = String::new();
     if plan.is_on_livekit_cloud() {
@@ -26,8 +26,8 @@ pub(super) fn after_writing(plan: &Plan, pair: &KeyPair, directory: &Path) -> St
         steps += &format!("\n{registration} belongs on the homeserver. Keep it secret.\n");
     }
     steps += &format!(
-        "\nand, with the SFU and the homeserver restarted and the announcement in place:\n\n  {} --secrets-file {secrets}\n",
-        doctor(plan)
+        "\nand, with the SFU and the homeserver restarted and the announcement in place:\n\n  {doctor} {} --secrets-file {secrets}\n",
+        doctor_arguments(plan)
     );
     if pair.is_short() {
         steps += "\nThe secret has fewer than 32 characters, and LiveKit complains about that.\n";
@@ -47,8 +47,8 @@ pub(super) fn after_printing(plan: &Plan) -> String {
     steps
 }
 
-fn doctor(plan: &Plan) -> String {
+fn doctor_arguments(plan: &Plan) -> String {
     let first = plan.homeservers().split(',').next().map(str::trim).filter(|name| *name != "*");
     let server_name = plan.homeserver_mode().map_or(first.unwrap_or("example.com"), |name| name.as_str());
-    format!("cargo xtask doctor {} --server-name {server_name} --sfu-url {}", plan.service_url(), plan.sfu_url())
+    format!("{} --server-name {server_name} --sfu-url {}", plan.service_url(), plan.sfu_url())
 }
