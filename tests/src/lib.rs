@@ -31,6 +31,7 @@
 mod client;
 mod connection;
 mod console;
+mod container;
 mod deployment;
 mod failing_objects;
 mod guide;
@@ -60,6 +61,7 @@ mod wrangler;
 pub use client::Client;
 pub use connection::Connection;
 pub use console::{ConsoleCall, ConsoleSpy};
+pub use container::{Container, RunningContainer};
 pub use deployment::Deployment;
 pub use failing_objects::{FailingObjects, ObjectsOfOtherVersion, ResetAfter};
 pub use fakes::{

@@ -1,6 +1,9 @@
 //! What `cargo xtask release` publishes, used as its README says (`tools/xtask/src/release/worker/README.md`).
 
-use black_box::{Endpoint, ReleasedWorker, TestSetup};
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+use black_box::{Client, Container, Endpoint, Package, ReleasedWorker, TestSetup};
 use hyper::Method;
 
 /// One test, because `npm ci` takes a while.
@@ -22,3 +25,27 @@ async fn the_worker_needs_nothing_but_node() {
     let answer = service.request_token(Endpoint::GetToken, &home.openid_token("@alice:example.org")).await;
     assert!(!answer.jwt().is_empty(), "{answer:?}");
 }
+
+#[tokio::test]
+async fn the_image_needs_nothing_but_a_network_and_its_state() {
+    let container = Container::of(&Package::made());
+    let setup = TestSetup::new().await;
+    let home = setup.homeserver("example.org").start().await;
+    let outcome = container.health_check();
+    assert_eq!(outcome.status.code(), Some(1), "{outcome:?}");
+
+    let _running = container.start(&setup.deployment().full_access("example.org"));
+
+    let deadline = Instant::now() + PATIENCE;
+    while !container.health_check().status.success() {
+        assert!(Instant::now() < deadline, "{:?}\n{}", container.health_check(), container.output());
+        tokio::time::sleep(POLL).await;
+    }
+    let client = Client::new(SocketAddr::from(([127, 0, 0, 1], 8080)), "127.0.0.1:8080");
+    let token = home.openid_token("@alice:example.org");
+    let answer = client.post("/get_token", &Endpoint::GetToken.request(&token)).await;
+    assert!(!answer.jwt().is_empty(), "{answer:?}");
+}
+
+const PATIENCE: Duration = Duration::from_secs(60);
+const POLL: Duration = Duration::from_millis(200);

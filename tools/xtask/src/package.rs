@@ -30,18 +30,7 @@ pub fn make(root: &Path) -> Result<PathBuf> {
     let build = Build::make(root)?;
     progress::run(
         "compiling matrixrtc-edge",
-        workspace::cargo(root).args([
-            "build",
-            "--release",
-            "--package",
-            "standalone",
-            "--bin",
-            NAME,
-            "--package",
-            "payload",
-            "--bin",
-            PACK,
-        ]),
+        workspace::cargo(root).args(["build", "--release", "--package", "standalone", "--bin", NAME]),
         &cache::log("package")?,
     )?;
     let target = workspace::target_directory(root)?;
@@ -59,13 +48,28 @@ pub fn make(root: &Path) -> Result<PathBuf> {
     if executable.exists() && fs::read_to_string(&record).is_ok_and(|last| last == made_from) {
         return Ok(executable);
     }
-    progress::run(
-        "packing workerd and the worker into it",
-        workspace::command(root, target.join("release").join(PACK)).arg(&launcher).arg(&executable).args(&files),
-        &cache::log("pack")?,
-    )?;
+    pack(root, &launcher, &files, &executable)?;
     fs::write(&record, made_from).with_context(|| format!("can't write {}", record.display()))?;
     Ok(executable)
+}
+
+/// Makes `executable` out of `launcher` and the files that it needs.
+///
+/// # Errors
+///
+/// The program that packs them doesn't compile, or `executable` can't be written.
+pub(crate) fn pack(root: &Path, launcher: &Path, files: &[PathBuf], executable: &Path) -> Result<()> {
+    progress::run_unless_quick(
+        "compiling pack",
+        workspace::cargo(root).args(["build", "--release", "--package", "payload", "--bin", PACK]),
+        &cache::log(PACK)?,
+    )?;
+    let pack = workspace::target_directory(root)?.join("release").join(PACK);
+    progress::run(
+        "packing workerd and the worker into it",
+        workspace::command(root, pack).arg(launcher).arg(executable).args(files),
+        &cache::log("packing")?,
+    )
 }
 
 /// Returns the executable that was made last.

@@ -1,8 +1,8 @@
 //! A folder as an archive, whose bytes depend on names, modes and contents alone.
 
 use std::{
-    collections::BTreeMap,
-    io::{Read, Write},
+    collections::{BTreeMap, BTreeSet},
+    io::Write,
 };
 
 use anyhow::{Context, Result};
@@ -17,18 +17,31 @@ pub(super) struct Folder {
 
 #[derive(Debug)]
 struct File {
+    kind: EntryType,
     mode: u32,
+    /// Owner and group.
+    owner: u64,
     content: Vec<u8>,
 }
 
 impl Folder {
     /// Adds a file that its owner writes, and everyone reads.
     pub(super) fn file(self, path: &str, content: impl Into<Vec<u8>>) -> Self {
-        self.with(path, 0o644, content.into())
+        self.with(path, File { kind: EntryType::Regular, mode: 0o644, owner: 0, content: content.into() })
     }
 
-    fn with(mut self, path: &str, mode: u32, content: Vec<u8>) -> Self {
-        self.files.insert(path.to_owned(), File { mode, content });
+    /// Adds a program.
+    pub(super) fn program(self, path: &str, content: impl Into<Vec<u8>>) -> Self {
+        self.with(path, File { kind: EntryType::Regular, mode: 0o755, owner: 0, content: content.into() })
+    }
+
+    /// Adds a directory of `owner` alone.
+    pub(super) fn private_directory(self, path: &str, owner: u64) -> Self {
+        self.with(&format!("{path}/"), File { kind: EntryType::Directory, mode: 0o700, owner, content: Vec::new() })
+    }
+
+    fn with(mut self, path: &str, file: File) -> Self {
+        self.files.insert(path.to_owned(), file);
         self
     }
 
@@ -38,39 +51,55 @@ impl Folder {
     ///
     /// A path is too long for an archive.
     pub(super) fn tar_gz(&self, name: &str) -> Result<Vec<u8>> {
-        let gzip = GzBuilder::new().mtime(0).write(Vec::new(), Compression::best());
-        let gzip = self.tar(&format!("{name}/"), gzip)?;
-        gzip.finish().context("can't compress the archive")
+        gzip(&self.tar(&format!("{name}/"))?)
     }
 
-    /// Writes the archive, with `prefix` before each path, and a directory before the first file in it.
-    fn tar<W: Write>(&self, prefix: &str, to: W) -> Result<W> {
-        let mut archive = Builder::new(to);
-        let mut directories = Vec::new();
+    /// Returns the archive, with `prefix` before each path, and each directory before the first file in it.
+    ///
+    /// # Errors
+    ///
+    /// A path is too long for an archive.
+    pub(super) fn tar(&self, prefix: &str) -> Result<Vec<u8>> {
+        let mut archive = Builder::new(Vec::new());
+        let mut directories = BTreeSet::new();
         for (path, file) in &self.files {
             let path = format!("{prefix}{path}");
-            for (end, _) in path.match_indices('/') {
-                let directory = &path[..=end];
-                if !directories.iter().any(|known| known == directory) {
-                    append(&mut archive, directory, EntryType::Directory, 0o755, &[])?;
-                    directories.push(directory.to_owned());
+            let inside = path.trim_end_matches('/');
+            for (end, _) in inside.match_indices('/') {
+                let directory = path.get(..=end).unwrap_or_default();
+                if directories.insert(directory.to_owned()) {
+                    let whole = File { kind: EntryType::Directory, mode: 0o755, owner: 0, content: Vec::new() };
+                    whole.append(&mut archive, directory)?;
                 }
             }
-            append(&mut archive, &path, EntryType::Regular, file.mode, &file.content)?;
+            file.append(&mut archive, &path)?;
         }
         archive.into_inner().context("can't end the archive")
     }
 }
 
-fn append<W: Write>(archive: &mut Builder<W>, path: &str, kind: EntryType, mode: u32, content: &[u8]) -> Result<()> {
-    let mut header = Header::new_ustar();
-    header.set_entry_type(kind);
-    header.set_mode(mode);
-    header.set_uid(0);
-    header.set_gid(0);
-    header.set_mtime(MODIFIED_AT_S);
-    header.set_size(u64::try_from(content.len())?);
-    archive.append_data(&mut header, path, content.take(u64::MAX)).with_context(|| format!("can't archive {path}"))
+impl File {
+    fn append(&self, archive: &mut Builder<Vec<u8>>, path: &str) -> Result<()> {
+        let mut header = Header::new_ustar();
+        header.set_entry_type(self.kind);
+        header.set_mode(self.mode);
+        header.set_uid(self.owner);
+        header.set_gid(self.owner);
+        header.set_mtime(MODIFIED_AT_S);
+        header.set_size(u64::try_from(self.content.len())?);
+        archive.append_data(&mut header, path, self.content.as_slice()).with_context(|| format!("can't archive {path}"))
+    }
+}
+
+/// Compresses `content`.
+///
+/// # Errors
+///
+/// There is no reason for one.
+pub(super) fn gzip(content: &[u8]) -> Result<Vec<u8>> {
+    let mut gzip = GzBuilder::new().mtime(0).write(Vec::new(), Compression::best());
+    gzip.write_all(content)?;
+    gzip.finish().context("can't compress the archive")
 }
 
 /// 1 January 2026. Some programs take the beginning of Unix's time for a mistake.

@@ -3,26 +3,46 @@
 //! - Each artefact has its SHA-256 in `SHA256SUMS`, in the form that `sha256sum --check` reads.
 //! - An artefact depends on the sources and the lock files only: not on the time, the folder, the user or the order in which
 //!   a directory lists its files ([`folder`]).
-//! - The version is that of `Cargo.toml`.
+//! - `--verify` makes them again in another folder, and compares the sums.
+//! - The version is that of `Cargo.toml`; `--check` compares changelog and tag with it.
 
+mod changelog;
+mod executable;
 mod folder;
+pub mod image;
 mod npm;
+mod python;
+mod sbom;
+mod variables;
 pub mod worker;
 
 use std::{
     fs,
     path::{Path, PathBuf},
+    process::Command,
 };
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use clap::Args;
 use sha2::{Digest, Sha256};
 
-use crate::{build::Build, workspace};
+use executable::Architecture;
+
+use crate::{build::Build, cache, progress, workspace};
 
 /// Make everything that is published of this version, in target/release-artifacts/
 #[derive(Debug, Args)]
-pub struct Options {}
+pub struct Options {
+    /// Make nothing: print the changelog's section, after checking that changelog, tag and version agree
+    #[arg(long)]
+    check: bool,
+    /// The tag that releases this version; then the changelog has its date
+    #[arg(long, requires = "check")]
+    tag: Option<String>,
+    /// Make them once more, of a copy of the sources in another folder, and compare
+    #[arg(long)]
+    verify: bool,
+}
 
 /// A file that is published.
 #[derive(Debug)]
@@ -38,10 +58,18 @@ pub struct Artefact {
 /// # Errors
 ///
 /// Something can't be built or written.
-pub fn run(_options: &Options) -> Result<()> {
+pub fn run(options: &Options) -> Result<()> {
     let root = workspace::root()?;
+    if options.check {
+        let changelog = fs::read_to_string(root.join("CHANGELOG.md")).context("can't read CHANGELOG.md")?;
+        println!("{}", changelog::checked_section(&changelog, VERSION, options.tag.as_deref())?);
+        return Ok(());
+    }
     let dir = make(&root)?;
     let sums = fs::read_to_string(dir.join(SUMS)).context("can't read the sums")?;
+    if options.verify {
+        verify(&root, &sums)?;
+    }
     for line in sums.lines() {
         let (hash, name) = line.split_once("  ").context("a line of the sums has no name")?;
         let size = fs::metadata(dir.join(name)).with_context(|| format!("can't look at {name}"))?.len();
@@ -69,8 +97,46 @@ fn make(root: &Path) -> Result<PathBuf> {
     Ok(dir)
 }
 
+/// Makes the artefacts once more, of the commit that is checked out, in a new folder, and compares the sums.
+fn verify(root: &Path, sums: &str) -> Result<()> {
+    let changes = workspace::command(root, "git").args(["status", "--porcelain"]).output().context("can't run git")?;
+    ensure!(changes.stdout.is_empty(), "there are changes that aren't committed: a copy of the sources lacks them");
+    let copy = workspace::target_directory(root)?.join("release-again");
+    if copy.exists() {
+        fs::remove_dir_all(&copy).with_context(|| format!("can't remove {}", copy.display()))?;
+    }
+    progress::run(
+        "copying the sources",
+        Command::new("git").args(["clone", "--quiet", "--no-hardlinks"]).arg(root).arg(&copy),
+        &cache::log("release-clone")?,
+    )?;
+    progress::run(
+        "making it all again in another folder takes some minutes",
+        workspace::cargo(&copy).args(["xtask", "release"]).env_remove("CARGO_TARGET_DIR"),
+        &cache::log("release-again")?,
+    )?;
+    let again = copy.join("target").join(DIR).join(SUMS);
+    let again = fs::read_to_string(&again).with_context(|| format!("can't read {}", again.display()))?;
+    let different: Vec<_> = sums.lines().filter(|line| !again.lines().any(|other| other == *line)).collect();
+    ensure!(again == sums, "made again, these are different:\n{}", different.join("\n"));
+    fs::remove_dir_all(&copy).with_context(|| format!("can't remove {}", copy.display()))
+}
+
+/// Makes the artefacts. The image has libraries of this machine's, so it is made for this machine's processor only.
 fn artefacts(root: &Path, build: &Build) -> Result<Vec<Artefact>> {
-    Ok(vec![worker::archive(root, build)?])
+    let mut artefacts = vec![worker::archive(root, build)?, sbom::of_worker(root)?];
+    for architecture in Architecture::ALL {
+        let executable = executable::make(root, build, architecture)?;
+        let executable = fs::read(&executable).with_context(|| format!("can't read {}", executable.display()))?;
+        let archive = executable::archive(root, &executable, architecture)?;
+        let name = archive.name.trim_end_matches(".tar.gz");
+        artefacts.push(sbom::of_executable(root, &architecture.target(), architecture.workerd(), name)?);
+        artefacts.push(archive);
+        if architecture == Architecture::HERE {
+            artefacts.push(image::archive(&executable, &image::LIBRARIES)?);
+        }
+    }
+    Ok(artefacts)
 }
 
 const DIR: &str = "release-artifacts";

@@ -30,8 +30,16 @@ impl LockFile {
     ///
     /// It doesn't.
     pub(super) fn version(&self, name: &str) -> Result<&str> {
-        let package = self.packages.get(&format!("{MODULES}{name}"));
-        package.and_then(|it| it.get("version")?.as_str()).with_context(|| format!("{name} is not in the lock file"))
+        self.package(name)?["version"].as_str().with_context(|| format!("{name} has no version in the lock file"))
+    }
+
+    /// Returns what the lock file says of a package that lies in the outermost `node_modules`.
+    ///
+    /// # Errors
+    ///
+    /// It isn't there.
+    pub(super) fn package(&self, name: &str) -> Result<&Value> {
+        self.packages.get(&format!("{MODULES}{name}")).with_context(|| format!("{name} is not in the lock file"))
     }
 
     /// Returns the packages that `name` needs, itself among them, on any platform.

@@ -11,7 +11,12 @@ use anyhow::{Context, Result, ensure};
 use serde_json::{Map, Value, json};
 use toml::Table;
 
-use super::{Artefact, VERSION, folder::Folder, npm::LockFile};
+use super::{
+    Artefact, VERSION,
+    folder::Folder,
+    npm::LockFile,
+    variables::{Variable, example, variables},
+};
 use crate::build::Build;
 
 /// Returns the archive of the worker in the repository at `root`.
@@ -33,31 +38,12 @@ pub fn archive(root: &Path, build: &Build) -> Result<Artefact> {
         .file("wrangler.toml", without_build(&wrangler)?)
         .file("package.json", package.manifest)
         .file("package-lock.json", package.lock_file)
-        .file(".dev.vars.example", example(&variables))
+        .file(".dev.vars.example", example(EXAMPLE, &variables))
         .file(".gitignore", GITIGNORE)
         .file("README.md", README)
         .file("LICENSE", read(&root.join("LICENSE"))?)
         .tar_gz(&name)?;
     Ok(Artefact { name: format!("{name}.tar.gz"), content })
-}
-
-/// One variable, as `wrangler.toml` describes it.
-struct Variable<'a> {
-    name: &'a str,
-    help: &'a str,
-    /// Whether every deployment has it.
-    needed: bool,
-}
-
-/// Returns the variables that the comment in `wrangler.toml` lists.
-fn variables(wrangler: &str) -> Result<Vec<Variable<'_>>> {
-    let lines = wrangler.lines().filter_map(|line| line.strip_prefix("#   LIVEKIT_").map(|_| &line[4..]));
-    let variables: Vec<_> = lines
-        .filter_map(|line| line.split_once(": "))
-        .map(|(name, help)| Variable { name, help, needed: help.ends_with("(required)") || PAIR.contains(&name) })
-        .collect();
-    ensure!(variables.iter().any(|variable| variable.needed), "wrangler.toml lists no variables");
-    Ok(variables)
 }
 
 /// Returns the text of `wrangler.toml` without its table `[build]`.
@@ -129,18 +115,6 @@ fn pretty(json: &Value) -> Result<String> {
     Ok(serde_json::to_string_pretty(json)? + "\n")
 }
 
-/// Returns `.dev.vars.example`: each variable below its help, those that can be left out commented out.
-fn example(variables: &[Variable<'_>]) -> String {
-    let mut text = String::from(EXAMPLE);
-    for Variable { name, help, needed } in variables {
-        let comment = if *needed { "" } else { "# " };
-        text.push_str(&format!("\n# {help}\n{comment}{name}=\n"));
-    }
-    text
-}
-
-/// Needed, unless `LIVEKIT_KEYS` is in their place.
-const PAIR: [&str; 2] = ["LIVEKIT_KEY", "LIVEKIT_SECRET"];
 const WRANGLER: &str = "wrangler";
 const README: &str = include_str!("README.md");
 const EXAMPLE: &str = "\
@@ -185,24 +159,6 @@ mod tests {
         for text in ["main = \"a\"\n", "[build]\ncommand = \"a\"\n[placement]\nmode = \"smart\"\n"] {
             assert!(without_build(text).is_err(), "{text}");
         }
-    }
-
-    #[test]
-    fn every_variable_is_described_and_the_needed_ones_are_to_be_filled_in() {
-        let wrangler = repository("wrangler.toml");
-        let listed = wrangler.lines().filter(|line| line.starts_with("#   LIVEKIT_")).count();
-        let variables = variables(&wrangler).unwrap();
-
-        let example = example(&variables);
-
-        assert_eq!(variables.len(), listed);
-        for Variable { name, help, .. } in &variables {
-            assert!(example.contains(&format!("# {help}\n")), "{name}");
-        }
-        let mut asked_for: Vec<_> = example.lines().filter(|line| line.starts_with("LIVEKIT_")).collect();
-        asked_for.sort_unstable();
-        let expected = ["LIVEKIT_FULL_ACCESS_HOMESERVERS=", "LIVEKIT_KEY=", "LIVEKIT_SECRET=", "LIVEKIT_URL="];
-        assert_eq!(asked_for, expected);
     }
 
     #[test]

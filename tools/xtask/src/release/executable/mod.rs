@@ -1,0 +1,188 @@
+//! The executable `matrixrtc-edge` for Linux, and its archive.
+//!
+//! - It is compiled against the symbols of an old glibc ([`GLIBC`]), by cargo-zigbuild with Zig's linker and C compiler: both
+//!   are Python packages, pinned with their hashes.
+//! - So another processor's is compiled in the same way; workerd for it is an npm package, of the version and hash in the
+//!   repository's lock file.
+
+use std::{
+    env,
+    ffi::OsString,
+    fs,
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+use anyhow::{Context, Result};
+use serde_json::json;
+
+use super::{
+    Artefact, VERSION,
+    folder::Folder,
+    npm::LockFile,
+    python,
+    variables::{example, variables},
+};
+use crate::{build::Build, cache, package, progress, workspace};
+
+/// A processor that workerd is published for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Architecture {
+    X86_64,
+    Aarch64,
+}
+
+impl Architecture {
+    /// Those that are published.
+    pub(super) const ALL: [Self; 1] = [Self::X86_64];
+
+    /// This machine's.
+    pub(super) const HERE: Self = if cfg!(target_arch = "aarch64") { Self::Aarch64 } else { Self::X86_64 };
+
+    /// Returns the name that Rust and the kernel have for it.
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Self::X86_64 => "x86_64",
+            Self::Aarch64 => "aarch64",
+        }
+    }
+
+    /// Returns the npm package with workerd for it.
+    pub(super) fn workerd(self) -> &'static str {
+        match self {
+            Self::X86_64 => "@cloudflare/workerd-linux-64",
+            Self::Aarch64 => "@cloudflare/workerd-linux-arm64",
+        }
+    }
+
+    /// Returns Rust's name of the target.
+    pub(super) fn target(self) -> String {
+        format!("{}-unknown-linux-gnu", self.name())
+    }
+}
+
+/// Makes the executable for `architecture`, and returns its path.
+///
+/// # Errors
+///
+/// A tool or workerd can't be installed, or it doesn't compile.
+pub(super) fn make(root: &Path, build: &Build, architecture: Architecture) -> Result<PathBuf> {
+    let target = workspace::target_directory(root)?;
+    let launcher = compile(root, &target, architecture)?;
+    let workerd = workerd(root, architecture)?;
+    let executable = target.join(architecture.target()).join("release").join("packed");
+    package::pack(root, &launcher, &[workerd, build.script.clone(), build.wasm.clone()], &executable)?;
+    Ok(executable)
+}
+
+/// Returns the archive with the executable and what belongs to it.
+///
+/// # Errors
+///
+/// A file can't be read.
+pub(super) fn archive(root: &Path, executable: &[u8], architecture: Architecture) -> Result<Artefact> {
+    let read = |path: &str| fs::read_to_string(root.join(path)).with_context(|| format!("can't read {path}"));
+    let wrangler = read("wrangler.toml")?;
+    let variables = variables(&wrangler)?;
+    let here = variables.iter().filter(|variable| !OF_CLOUDFLARE.contains(&variable.name));
+    let name = format!("matrixrtc-edge-{VERSION}-linux-{}", architecture.name());
+    let content = Folder::default()
+        .program("matrixrtc-edge", executable)
+        .file("matrixrtc-edge.service", read("tools/standalone/matrixrtc-edge.service")?)
+        .file("matrixrtc-edge.env.example", example(EXAMPLE, here))
+        .file("Dockerfile", read("tools/standalone/container/Dockerfile")?)
+        .file(".dockerignore", read("tools/standalone/container/.dockerignore")?)
+        .file("compose.yaml", read("tools/standalone/container/compose.yaml")?)
+        .file("README.md", README)
+        .file("LICENSE", read("LICENSE")?)
+        .tar_gz(&name)?;
+    Ok(Artefact { name: format!("{name}.tar.gz"), content })
+}
+
+/// Compiles the executable without what is packed into it.
+fn compile(root: &Path, target: &Path, architecture: Architecture) -> Result<PathBuf> {
+    let zig = zig()?;
+    let triple = architecture.target();
+    progress::run_unless_quick(
+        &format!("adding the target {triple} to the Rust toolchain"),
+        Command::new("rustup").args(["target", "add", &triple]).current_dir(root),
+        &cache::log("rustup-target")?,
+    )?;
+    progress::run(
+        &format!("compiling matrixrtc-edge for {}", architecture.name()),
+        workspace::cargo(root)
+            .args(["zigbuild", "--release", "--target", &format!("{triple}.{GLIBC}")])
+            .args(["--package", "standalone", "--bin", "matrixrtc-edge"])
+            .env("PATH", with_path(&zig.join("bin"))?)
+            .env("CARGO_ZIGBUILD_CACHE_DIR", zig.join("cache")),
+        &cache::log("zigbuild")?,
+    )?;
+    Ok(target.join(triple).join("release/matrixrtc-edge"))
+}
+
+/// Returns a Python environment with cargo-zigbuild and Zig.
+fn zig() -> Result<PathBuf> {
+    python::environment("zig", ZIG)
+}
+
+/// Returns workerd for `architecture`, of the version in the repository's lock file.
+fn workerd(root: &Path, architecture: Architecture) -> Result<PathBuf> {
+    let name = architecture.workerd();
+    let lock_file = fs::read_to_string(root.join("package-lock.json")).context("can't read package-lock.json")?;
+    let lock_file = LockFile::parse(&lock_file)?;
+    let version = lock_file.version(name)?;
+    // Not those of the repository: npm leaves out what is for another platform.
+    let place = cache::tool(&format!("workerd-{}", architecture.name()), version, |place| {
+        let dependencies = json!({ name: version });
+        let package = json!({ "version": version, "integrity": lock_file.package(name)?["integrity"] });
+        let lock_file = json!({
+            "lockfileVersion": 3,
+            "packages": { "": { "dependencies": dependencies }, format!("node_modules/{name}"): package },
+        });
+        fs::write(place.join("package.json"), json!({ "dependencies": dependencies }).to_string())?;
+        fs::write(place.join("package-lock.json"), lock_file.to_string())?;
+        progress::run(
+            &format!("installing workerd for {}", architecture.name()),
+            Command::new("npm")
+                .args(["ci", "--force", "--ignore-scripts", "--no-audit", "--no-fund"])
+                .current_dir(place),
+            &cache::log("npm-workerd")?,
+        )
+    })?;
+    Ok(place.join("node_modules").join(name).join("bin/workerd"))
+}
+
+/// Returns the search path with `first` in front.
+fn with_path(first: &Path) -> Result<OsString> {
+    let rest = env::var_os("PATH").unwrap_or_default();
+    env::join_paths([first.to_owned()].into_iter().chain(env::split_paths(&rest))).context("a path has a colon in it")
+}
+
+/// Debian 10, RHEL 8 and Ubuntu 20.04 have it, or a newer one. workerd itself needs 2.27.
+const GLIBC: &str = "2.28";
+const ZIG: &str = include_str!("requirements.txt");
+const README: &str = include_str!("README.md");
+/// Without an effect on a machine of one's own.
+const OF_CLOUDFLARE: [&str; 2] = ["LIVEKIT_LOCATION_HINT", "LIVEKIT_JURISDICTION"];
+const EXAMPLE: &str = "\
+# Configuration of matrixrtc-edge.service: /etc/matrixrtc-edge.env. It holds a secret: chmod 600. Values have no quotes.
+
+# address to listen on; behind a reverse proxy
+MATRIXRTC_EDGE_ADDR=127.0.0.1:8080
+";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_example_has_the_variables_of_an_own_machine() {
+        let root = workspace::root().unwrap();
+        let wrangler = fs::read_to_string(root.join("wrangler.toml")).unwrap();
+        let variables = variables(&wrangler).unwrap();
+
+        for left_out in OF_CLOUDFLARE {
+            assert!(variables.iter().any(|variable| variable.name == left_out), "{left_out}");
+        }
+    }
+}

@@ -1,0 +1,230 @@
+//! The container image, as an archive that `docker load` and `podman load` take.
+//!
+//! - It is written without a container runtime: layers are archives, named by their hashes; `index.json` leads to them for
+//!   OCI's readers, and `manifest.json` for Docker's.
+//! - The lower layer has what the programs need: glibc of the machine that makes the image, and Mozilla's authorities, from a
+//!   pinned Python package. There is no shell.
+//! - The upper one has the executable, and the directory of the state, which belongs to the user that runs it.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
+
+use anyhow::{Context, Result};
+use serde_json::{Value, json};
+use sha2::{Digest, Sha256};
+
+use super::{
+    Artefact, VERSION,
+    folder::{Folder, gzip},
+    python,
+};
+
+/// What workerd and the released executable are linked with; all of one package. glibc itself loads none beside them for
+/// names.
+pub const LIBRARIES: [&str; 7] = [
+    if cfg!(target_arch = "aarch64") { "ld-linux-aarch64.so.1" } else { "ld-linux-x86-64.so.2" },
+    "libc.so.6",
+    "libdl.so.2",
+    "libm.so.6",
+    "libpthread.so.0",
+    "libresolv.so.2",
+    "librt.so.1",
+];
+
+/// Returns the image with `executable`, which is for this machine's processor, and the `libraries` that it needs.
+///
+/// # Errors
+///
+/// A library or the authorities are missing.
+pub fn archive(executable: &[u8], libraries: &[&str]) -> Result<Artefact> {
+    let mut base = Folder::default()
+        .file("etc/passwd", format!("edge:x:{USER}:{USER}::/state:/sbin/nologin\n"))
+        .file("etc/group", format!("edge:x:{USER}:\n"))
+        .file("etc/nsswitch.conf", "hosts: files dns\n")
+        .file("etc/ssl/certs/ca-certificates.crt", authorities()?);
+    for library in libraries {
+        let path = library_path(library)?;
+        let content = fs::read(&path).with_context(|| format!("can't read {}", path.display()))?;
+        base = base.program(path.to_str().context("a library has no name")?.trim_start_matches('/'), content);
+    }
+    let licence = fs::read(LICENCE).with_context(|| format!("can't read {LICENCE}"))?;
+    let base = Layer::new(&base.file(LICENCE.trim_start_matches('/'), licence))?;
+    let program = Folder::default()
+        .program(PROGRAM.trim_start_matches('/'), executable)
+        .private_directory(STATE.trim_start_matches('/'), USER);
+    let name = format!("matrixrtc-edge-{VERSION}-oci-{ARCHITECTURE}.tar");
+    Ok(Artefact { name, content: image(&[base, Layer::new(&program)?])? })
+}
+
+/// A layer, compressed, with the hash of what it is uncompressed.
+struct Layer {
+    blob: Blob,
+    diff_id: String,
+}
+
+impl Layer {
+    fn new(folder: &Folder) -> Result<Self> {
+        let tar = folder.tar("")?;
+        Ok(Self { diff_id: format!("sha256:{:x}", Sha256::digest(&tar)), blob: Blob::new(gzip(&tar)?) })
+    }
+}
+
+/// A content that is found by its hash.
+struct Blob {
+    sha256: String,
+    content: Vec<u8>,
+}
+
+impl Blob {
+    fn new(content: Vec<u8>) -> Self {
+        Self { sha256: format!("{:x}", Sha256::digest(&content)), content }
+    }
+
+    fn path(&self) -> String {
+        format!("blobs/sha256/{}", self.sha256)
+    }
+
+    fn descriptor(&self, media_type: &str) -> Value {
+        json!({
+            "mediaType": format!("application/vnd.oci.image.{media_type}"),
+            "digest": format!("sha256:{}", self.sha256),
+            "size": self.content.len(),
+        })
+    }
+}
+
+/// Returns the archive of the image with these layers, the lowest first.
+fn image(layers: &[Layer]) -> Result<Vec<u8>> {
+    let diff_ids: Vec<_> = layers.iter().map(|layer| &layer.diff_id).collect();
+    let config = Blob::new(serde_json::to_vec(&json!({
+        "architecture": ARCHITECTURE,
+        "os": "linux",
+        "created": CREATED,
+        "config": {
+            "User": format!("{USER}:{USER}"),
+            "Env": ["PATH=/usr/local/bin", "MATRIXRTC_EDGE_ADDR=0.0.0.0:8080", format!("STATE_DIRECTORY={STATE}")],
+            "Entrypoint": [PROGRAM],
+            "ExposedPorts": { "8080/tcp": {} },
+            "Volumes": { (STATE): {} },
+            "WorkingDir": "/",
+            // Not OCI's, but read by docker and podman. The first start unpacks workerd.
+            "Healthcheck": {
+                "Test": ["CMD", PROGRAM, "healthcheck"],
+                "Interval": 30 * SECOND, "Timeout": 10 * SECOND, "StartPeriod": 30 * SECOND, "Retries": 3,
+            },
+            "Labels": {
+                "org.opencontainers.image.title": "matrixrtc-edge",
+                "org.opencontainers.image.description": "MatrixRTC authorization service for LiveKit",
+                "org.opencontainers.image.licenses": env!("CARGO_PKG_LICENSE"),
+                "org.opencontainers.image.version": VERSION,
+            },
+        },
+        "rootfs": { "type": "layers", "diff_ids": diff_ids },
+        "history": layers.iter().map(|_| json!({ "created": CREATED, "created_by": "cargo xtask release" })).collect::<Vec<_>>(),
+    }))?);
+    let manifest = Blob::new(serde_json::to_vec(&json!({
+        "schemaVersion": 2,
+        "mediaType": "application/vnd.oci.image.manifest.v1+json",
+        "config": config.descriptor("config.v1+json"),
+        "layers": layers.iter().map(|layer| layer.blob.descriptor("layer.v1.tar+gzip")).collect::<Vec<_>>(),
+    }))?);
+    let tag = format!("matrixrtc-edge:{VERSION}");
+    let mut in_index = manifest.descriptor("manifest.v1+json");
+    in_index["annotations"] = json!({ "io.containerd.image.name": format!("docker.io/library/{tag}"), "org.opencontainers.image.ref.name": VERSION });
+    in_index["platform"] = json!({ "architecture": ARCHITECTURE, "os": "linux" });
+    let index = json!({
+        "schemaVersion": 2,
+        "mediaType": "application/vnd.oci.image.index.v1+json",
+        "manifests": [in_index],
+    });
+    let for_docker = json!([{
+        "Config": config.path(),
+        "RepoTags": [tag],
+        "Layers": layers.iter().map(|layer| layer.blob.path()).collect::<Vec<_>>(),
+    }]);
+    let mut archive = Folder::default()
+        .file("oci-layout", r#"{"imageLayoutVersion":"1.0.0"}"#)
+        .file("index.json", serde_json::to_vec(&index)?)
+        .file("manifest.json", serde_json::to_vec(&for_docker)?);
+    for blob in layers.iter().map(|layer| &layer.blob).chain([&config, &manifest]) {
+        archive = archive.file(&blob.path(), blob.content.clone());
+    }
+    archive.tar("")
+}
+
+/// Returns the path of a library of glibc's on this machine.
+fn library_path(name: &str) -> Result<PathBuf> {
+    let dirs = ["/lib64", MULTIARCH, "/usr/lib64", "/lib"];
+    let mut paths = dirs.iter().map(|dir| Path::new(dir).join(name));
+    paths.find(|path| path.exists()).with_context(|| format!("this machine has no {name}"))
+}
+
+/// Returns the certificates of the authorities that Mozilla trusts.
+fn authorities() -> Result<Vec<u8>> {
+    let place = python::environment("certifi", include_str!("requirements.txt"))?;
+    let versions = fs::read_dir(place.join("lib")).context("the Python environment has no lib")?;
+    let mut found = versions.filter_map(|version| Some(version.ok()?.path().join("site-packages/certifi/cacert.pem")));
+    let path = found.find(|path| path.exists()).context("the package certifi has no certificates")?;
+    fs::read(path).context("can't read the certificates")
+}
+
+const ARCHITECTURE: &str = if cfg!(target_arch = "aarch64") { "arm64" } else { "amd64" };
+const MULTIARCH: &str = if cfg!(target_arch = "aarch64") { "/lib/aarch64-linux-gnu" } else { "/lib/x86_64-linux-gnu" };
+const LICENCE: &str = "/usr/share/doc/libc6/copyright";
+const PROGRAM: &str = "/usr/local/bin/matrixrtc-edge";
+const STATE: &str = "/state";
+const USER: u64 = 65532;
+const CREATED: &str = "2026-01-01T00:00:00Z";
+const SECOND: u64 = 1_000_000_000;
+
+#[cfg(test)]
+mod tests {
+    use std::{collections::BTreeMap, io::Read};
+
+    use flate2::read::GzDecoder;
+
+    use super::*;
+
+    fn files(tar: &[u8]) -> BTreeMap<String, Vec<u8>> {
+        let mut archive = tar::Archive::new(tar);
+        let files = archive.entries().unwrap().map(|entry| {
+            let mut entry = entry.unwrap();
+            let mut content = Vec::new();
+            entry.read_to_end(&mut content).unwrap();
+            (entry.path().unwrap().to_str().unwrap().to_owned(), content)
+        });
+        files.collect()
+    }
+
+    #[test]
+    fn both_ways_lead_to_the_same_layers() {
+        let layers =
+            [("a", "1"), ("b", "2")].map(|(path, text)| Layer::new(&Folder::default().file(path, text)).unwrap());
+        let files = files(&image(&layers).unwrap());
+        let json = |path: &str| -> Value { serde_json::from_slice(&files[path]).unwrap() };
+        let blob = |descriptor: &Value| {
+            let sha256 = descriptor["digest"].as_str().unwrap().strip_prefix("sha256:").unwrap();
+            let content = &files[&format!("blobs/sha256/{sha256}")];
+            assert_eq!(format!("{:x}", Sha256::digest(content)), sha256);
+            assert_eq!(descriptor["size"], content.len());
+            content.clone()
+        };
+
+        assert_eq!(json("oci-layout")["imageLayoutVersion"], "1.0.0");
+        let index = json("index.json");
+        let manifest: Value = serde_json::from_slice(&blob(&index["manifests"][0])).unwrap();
+        let config: Value = serde_json::from_slice(&blob(&manifest["config"])).unwrap();
+        let of_docker = &json("manifest.json")[0];
+        assert_eq!(files[of_docker["Config"].as_str().unwrap()], blob(&manifest["config"]));
+        for n in 0..2 {
+            let layer = blob(&manifest["layers"][n]);
+            assert_eq!(files[of_docker["Layers"][n].as_str().unwrap()], layer);
+            let mut tar = Vec::new();
+            GzDecoder::new(layer.as_slice()).read_to_end(&mut tar).unwrap();
+            assert_eq!(config["rootfs"]["diff_ids"][n], format!("sha256:{:x}", Sha256::digest(&tar)));
+        }
+        assert_ne!(config["config"]["User"], "0:0");
+    }
+}
