@@ -84,7 +84,7 @@ pub fn configuration(data: &[u8]) {
         }
         Err(errors) => {
             assert!(!errors.0.is_empty() && errors.0.iter().all(|problem| VARIABLES.contains(&problem.variable)));
-            assert!(!errors.to_string().contains(SECRET), "a problem quotes a value");
+            assert!(!errors.to_string().contains(SECRET) || !is_only_in_secrets(text), "a problem quotes a secret");
         }
     }
 }
