@@ -2,7 +2,7 @@
 //!
 //! - Each artefact has its SHA-256 in `SHA256SUMS`, in the form that `sha256sum --check` reads.
 //! - An artefact depends on the sources and the lock files only: not on the time, the folder, the user or the order in which
-//!   a directory lists its files ([`folder`]).
+//!   a directory lists its files (`folder`).
 //! - `--verify` makes them again in another folder, and compares the sums.
 //! - The version is that of `Cargo.toml`; `--check` compares changelog and tag with it.
 
