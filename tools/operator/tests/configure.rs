@@ -59,7 +59,7 @@ fn a_wrong_value_is_an_error_that_says_what_is_wrong() {
     for (option, value, problem) in [
         ("--domain", "https://rtc.example.com", "is not a host name"),
         ("--route", "rtc.example.com", "has no path"),
-        ("--sfu-url", "sfu.example.com", "is not a URL"),
+        ("--sfu-url", "sfu.example.com", "has no scheme: write wss:// before"),
         ("--homeserver", "https://example.com", "not a Matrix server name"),
         ("--homeserver-mode", "https://example.com", "not a Matrix server name"),
     ] {
@@ -377,6 +377,11 @@ fn the_guides_deploy_what_their_commands_write() {
             .filter_map(|rest| rest.split("```").next())
             .flat_map(|block| block.replace("\\\n", " ").lines().map(str::to_owned).collect::<Vec<_>>())
             .map(|command| command.split_whitespace().collect::<Vec<_>>().join(" "))
+            // The executable's command is the same program.
+            .map(|command| match command.strip_prefix("matrixrtc-edge ") {
+                Some(rest) => format!("cargo xtask {rest}"),
+                None => command,
+            })
             .collect();
         let directory = tempfile::tempdir().unwrap();
         fs::write(directory.path().join("livekit-keys"), "APIthere: a-secret-that-is-there-and-long-enough").unwrap();
