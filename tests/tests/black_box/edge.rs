@@ -66,10 +66,10 @@ async fn a_secret_is_read_from_the_secrets_store() {
     let jwt = service.request_token(Endpoint::GetToken, &home.openid_token("@alice:example.org")).await.jwt();
 
     assert_eq!(TokenVerifier::with_api_key(key, secret).verify(&jwt).unwrap().iss, key);
+    // An object, in the notation of wrangler.
+    service.log().contains(&["msg: 'token issued'"]).await;
     let log = service.log().text();
     assert!(!log.contains(secret) && !log.contains(&jwt));
-    // An object, in the notation of wrangler.
-    assert!(log.contains("msg: 'token issued'"), "{log}");
 }
 
 #[tokio::test]

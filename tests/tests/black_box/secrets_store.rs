@@ -32,7 +32,7 @@ async fn a_value_may_be_a_variable_or_in_the_secrets_store() {
 
 #[tokio::test]
 async fn a_value_that_is_wrong_or_empty_is_named_there_too() {
-    for (variable, value) in [("LIVEKIT_LOG_LEVEL", "WRONG"), ("LIVEKIT_SECRET", " ")] {
+    for (variable, value) in [("LIVEKIT_LOG_LEVEL", "loud"), ("LIVEKIT_SECRET", " "), ("LIVEKIT_SECRET", "\"WRONG\"")] {
         let setup = TestSetup::new().await;
         let service = setup.deployment().bind(variable, StoredSecret::new(value)).start();
 
