@@ -220,7 +220,7 @@ def webhook(event: str) -> Condition:
     return lambda exchange: (
         exchange.url.path == "/sfu_webhook"
         and exchange.status == 200
-        and json.loads(exchange.body)["event"] == event
+        and json.loads(exchange.body).get("event") == event
     )
 
 

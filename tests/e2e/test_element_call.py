@@ -115,7 +115,7 @@ class Observed:
             it.arrived_at
             for it in self._completed()
             if it.url.path == "/sfu_webhook"
-            and json.loads(it.body)["event"] == "participant_left"
+            and json.loads(it.body).get("event") == "participant_left"
             and json.loads(it.body)["participant"]["identity"] == identity
         )
 

@@ -42,8 +42,12 @@ def test_a_participation_with_two_tracks_is_five_requests(
     eventually(lambda: "room_finished" in events(deployment, member), "the room is closed", within=60)
     assert events(deployment, member) == ["participant_joined", "participant_left", "room_finished"]
     paths = Counter(
-        (exchange.method, exchange.url.path) for exchange in deployment.observed if exchange.status is not None
+        (exchange.method, exchange.url.path)
+        for exchange in deployment.observed
+        if exchange.status is not None and exchange.url.path != "/sfu_webhook"
     )
+    # The SFU may still be reporting the end of another test's room.
+    paths["POST", "/sfu_webhook"] = len(events(deployment, member))
     room_finished = 1
     assert paths == {
         ("OPTIONS", "/get_token"): 1,
@@ -61,7 +65,7 @@ def events(deployment: Deployment, member: Member) -> list[str]:
         for exchange in deployment.observed
         if exchange.url.path == "/sfu_webhook" and exchange.status is not None
     ]
-    return [body["event"] for body in bodies if body["room"]["name"] == member.livekit_room]
+    return [body["event"] for body in bodies if body.get("room", {}).get("name") == member.livekit_room]
 
 
 HOUR_MS = 3_600_000
