@@ -12,7 +12,7 @@ pub struct ConsoleSpy;
 pub struct ConsoleCall {
     /// Name of the method.
     pub method: String,
-    /// What it was given: an object, or a text.
+    /// Its argument: an object, or a text.
     pub given: Value,
 }
 

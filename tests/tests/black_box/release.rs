@@ -1,4 +1,4 @@
-//! What `cargo xtask release` publishes, used as its README says (`tools/xtask/src/release/worker/README.md`).
+//! The artefacts of `cargo xtask release`, used as their README says (`tools/xtask/src/release/worker/README.md`).
 
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};

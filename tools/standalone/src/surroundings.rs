@@ -1,4 +1,4 @@
-//! What a start can see of the machine around it: its clock, and whether it resolves the SFU's name.
+//! Checks of the machine at the start: its clock, and whether it resolves the SFU's name.
 
 use std::{
     net::ToSocketAddrs,

@@ -1,4 +1,4 @@
-//! What a person does wrong at home, and what the executable says about it: each message names the thing and the remedy.
+//! Mistakes of an operator at home, and the messages about them: each names the thing and the remedy.
 //!
 //! How it works:
 //! - a row is one mistake: arguments, changes of a right environment, and the texts that the message must have;

@@ -1,4 +1,4 @@
-//! Who is in a Matrix room, as the homeserver answers, and when it is requested.
+//! Members of a Matrix room, as the homeserver reports them, and the time of the next request.
 
 use std::collections::{BTreeSet, HashSet};
 use std::time::Duration;

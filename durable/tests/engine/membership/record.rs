@@ -1,4 +1,4 @@
-//! What is remembered of a participant, and for how long.
+//! The record of a participant, and its lifetime.
 
 use std::time::Duration;
 

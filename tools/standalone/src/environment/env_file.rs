@@ -39,7 +39,7 @@ pub enum Reason {
     /// It begins with `export`, as in a shell.
     #[error("it begins with `export`, which only a shell knows: remove the word")]
     Export,
-    /// What is before the `=` is no name of a variable.
+    /// The text before the `=` is no name of a variable.
     #[error("what is before its `=` is no name of a variable")]
     NoName,
 }
