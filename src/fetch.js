@@ -42,7 +42,7 @@ export class Exchange {
   async body(limit) {
     try {
       const { body, headers } = this.#response;
-      return body ? await readAtMost(body, limit, headers.get("Content-Length")) : new Uint8Array();
+      return body ? await readAtMost(body, limit, declaredLength(headers)) : new Uint8Array();
     } finally {
       clearTimeout(this.#timer);
     }
@@ -59,9 +59,9 @@ export class Exchange {
 
 // Reads the body of a request that has arrived: `undefined` where it has more than `limit` bytes.
 export async function readRequest(request, limit) {
-  const declared = request.headers.get("Content-Length");
-  if (/^[0-9]+$/.test(declared)) {
-    if (Number(declared) > limit) return undefined;
+  const declared = declaredLength(request.headers);
+  if (declared !== undefined) {
+    if (declared > limit) return undefined;
     // The runtime holds the client to it, unless there is another framing beside it. This takes less memory than a stream.
     if (!request.headers.has("Transfer-Encoding")) return new Uint8Array(await request.arrayBuffer());
   }
@@ -74,7 +74,7 @@ async function readAtMost(stream, limit, declared) {
   const reader = stream.getReader({ mode: "byob" });
   const parts = [];
   let length = 0;
-  let size = Math.min(Number(declared) || FIRST_BUFFER, limit, LARGEST_FIRST_BUFFER);
+  let size = Math.min(declared ?? FIRST_BUFFER, limit, LARGEST_FIRST_BUFFER);
   for (;;) {
     // One byte more than there should be, so that the end is seen with the last of them.
     const wanted = Math.min(size, limit - length) + 1;
@@ -89,6 +89,11 @@ async function readAtMost(stream, limit, declared) {
     }
     size = length;
   }
+}
+
+function declaredLength(headers) {
+  const length = headers.get("Content-Length");
+  return /^[0-9]+$/.test(length) ? Number(length) : undefined;
 }
 
 function joined(parts, length) {

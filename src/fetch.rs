@@ -44,7 +44,7 @@ impl Fetchers {
     /// the global `fetch`.
     pub fn from_env(env: &Env) -> Self {
         let internet: PlatformFetcher = js_sys::global().unchecked_into();
-        let configured = Reflect::get(env, &CONFIGURED_BINDING.into()).ok().filter(JsValue::is_object);
+        let configured = configured_exit(env);
         let is_on_the_edge = configured.is_none();
         let configured = configured.map_or_else(|| internet.clone(), JsCast::unchecked_into);
         let repeats_left = Rc::new(Cell::new(REPEATS_OF_AN_INVOCATION));
@@ -67,6 +67,16 @@ impl Fetchers {
     pub fn configured(&self) -> &Fetcher {
         &self.0.configured
     }
+}
+
+/// Whether this is Cloudflare's edge, or `wrangler dev`: workerd alone has a binding for configured destinations, which
+/// can be bound nowhere else.
+pub fn is_on_the_edge(env: &Env) -> bool {
+    configured_exit(env).is_none()
+}
+
+fn configured_exit(env: &Env) -> Option<JsValue> {
+    Reflect::get(env, &CONFIGURED_BINDING.into()).ok().filter(JsValue::is_object)
 }
 
 #[wasm_bindgen(module = "/src/fetch.js")]

@@ -25,7 +25,7 @@ use worker::Env;
 
 use crate::clock;
 use crate::config::{Config, ConfigErrors, Unreadable, VARIABLES};
-use crate::fetch::Deadline;
+use crate::fetch::{self, Deadline};
 use crate::log::{Form, Level, Log};
 
 /// The configuration, or its problems.
@@ -42,7 +42,7 @@ pub async fn configuration(env: &Env) -> Deployment {
     {
         return Rc::clone(config);
     }
-    if known.is_none() && !is_workerd_alone(env) {
+    if known.is_none() && fetch::is_on_the_edge(env) {
         Form::Objects.choose();
     }
     let mut values = BTreeMap::new();
@@ -83,12 +83,6 @@ fn outlasting(before: Deployment, unreadable: &[&str]) -> Option<(Deployment, Le
     (!unreadable.is_empty()).then_some((before, log_level))
 }
 
-/// Whether this is workerd without Cloudflare around it. Its configuration binds a service that the worker needs there,
-/// and that can be bound nowhere else: see [`Fetchers`](crate::fetch::Fetchers).
-fn is_workerd_alone(env: &Env) -> bool {
-    Reflect::get(env, &CONFIGURED_BINDING.into()).is_ok_and(|binding| binding.is_object())
-}
-
 async fn stored_secret(binding: SecretsStoreSecret) -> Result<Option<String>, Unreadable> {
     let read = JsFuture::from(binding.get().map_err(|_| Unreadable)?);
     let value = Deadline::after(SECRETS_STORE_TIMEOUT).bound(read).await.ok_or(Unreadable)?;
@@ -107,7 +101,6 @@ thread_local! {
     static CONFIGURATION: RefCell<Option<(Deployment, u64)>> = const { RefCell::new(None) };
 }
 
-const CONFIGURED_BINDING: &str = "CONFIGURED";
 const SECRET_LIFETIME_MS: u64 = 300_000;
 const FAILURE_LIFETIME_MS: u64 = 1_000;
 const OUTAGE_LIFETIME_MS: u64 = 30_000;
