@@ -6,8 +6,8 @@
 //! - the platform resets objects, at each deployment and at updates of its own: requests under way fail, and so does
 //!   every other request of the same stub. The command is sent again then, a few times, each time through a new stub;
 //! - such a command may have been stored before its answer was lost. Each has the same effect the second time: a
-//!   delegation that is there already is left as it is, a token's record is replaced by an equal one, and a webhook
-//!   that comes twice is nothing new to the engine;
+//!   delegation that is there already is left as it is, and so is a newer one in its place; a token's record is replaced
+//!   by an equal one, and a webhook that comes twice is nothing new to the engine;
 //! - an object that is overloaded would be more so with another request, and an answer, whatever it is, would be the
 //!   same again: neither is a reason to send anything again;
 //! - worker and object may be of different versions for a while: a command or an answer that the other side doesn't know

@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use delegated_leaves::{
-    Action, Alarm, Change, DelegationId, DelegationRow, EngineConfig, Input, RoomCommand, RoomEngine, RoomRow, Rows,
-    Timestamp, TrackedId, TrackedRow,
+    Action, Alarm, Change, DelayId, DelegationId, DelegationRow, EngineConfig, Input, RoomCommand, RoomEngine, RoomRow,
+    Rows, Timestamp, TrackedId, TrackedRow,
 };
 
 use crate::clock::PROMPT;
@@ -85,6 +85,11 @@ impl Object {
 
     pub(crate) fn is_empty(&self) -> bool {
         self.rows.is_empty() && self.tracked.is_empty()
+    }
+
+    /// Whether the delegation of that delayed event is on disk.
+    pub(crate) fn holds(&self, delay_id: &DelayId) -> bool {
+        self.rows.values().any(|row| row.delay_id == *delay_id)
     }
 
     /// Until when the alarm's handler waits with nothing in flight.

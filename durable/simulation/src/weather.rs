@@ -27,6 +27,8 @@ pub(crate) struct Weather {
     pub(crate) homeserver_outages: u32,
     pub(crate) crashes: u32,
     pub(crate) crash_at_commit: f64,
+    /// Answers of the object that are lost: the worker repeats the command.
+    pub(crate) lost_answers: f64,
     /// Only some of the changes are stored.
     pub(crate) torn_commit: f64,
     pub(crate) alarm_late: f64,
@@ -85,6 +87,7 @@ impl Weather {
             sfu_shutdowns: [0, 0, 1, 3][dice.usize(..4)],
             change: pick(dice, [0.0, 0.0, 0.2, 0.5]),
             misconfiguration: [0.0, 0.0, 0.0, 0.02, 0.1][other_dice.usize(..5)],
+            lost_answers: pick(other_dice, [0.0, 0.0, 0.1, 0.4]),
             calm: false,
         }
     }
@@ -97,6 +100,7 @@ impl Weather {
         self.sfu_failure = 0.0;
         self.homeserver_failure = 0.0;
         self.crash_at_commit = 0.0;
+        self.lost_answers = 0.0;
         self.torn_commit = 0.0;
         self.alarm_late = 0.0;
         self.misconfiguration = 0.0;

@@ -83,6 +83,7 @@ broken_by! {
     checking_although_checks_are_off: CheckAnyway breaks Bounded;
     seeking_only_the_connected: SeekOnlyConnected breaks NonMembersGo;
     trusting_proxies: TrustProxies breaks AcknowledgedIsKept;
+    believing_late_commands: BelieveLateCommands breaks AcknowledgedIsKept;
 }
 
 /// The promise that an engine with that mutant is first found to break.

@@ -105,6 +105,8 @@ pub enum Mutant {
     SeekOnlyConnected,
     /// A proxy's response is taken for the homeserver's own word.
     TrustProxies,
+    /// A command that comes again late replaces a delegation that was made since.
+    BelieveLateCommands,
 }
 
 #[cfg(feature = "mutants")]
@@ -118,7 +120,7 @@ mod switch {
 
     impl Mutant {
         /// All mutants.
-        pub const ALL: [Self; 46] = [
+        pub const ALL: [Self; 47] = [
             Self::IgnoreSid,
             Self::ForgetEndedConnections,
             Self::BelieveReconnecting,
@@ -165,6 +167,7 @@ mod switch {
             Self::CheckAnyway,
             Self::SeekOnlyConnected,
             Self::TrustProxies,
+            Self::BelieveLateCommands,
         ];
 
         /// Runs `body` with this mutant in the engines on this thread.

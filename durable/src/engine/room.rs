@@ -331,7 +331,7 @@ impl RoomEngine {
     }
 
     fn delegate(&mut self, now: Timestamp, request: Delegate) {
-        if self.delegations.values().any(|known| known.was_made_by(&request)) {
+        if self.delegations.values().any(|known| known.was_made_by(&request) || known.supersedes(now, &request)) {
             return;
         }
         let id = DelegationId(now.as_millis().max(self.newest.0 + 1));

@@ -1,3 +1,5 @@
+use std::time::Duration;
+
 use delegated_leaves::{DelayId, Delegate, Ending, Identity, StateColumn};
 
 use crate::call::{Call, DONE, GONE, request};
@@ -137,4 +139,33 @@ fn the_same_command_again_does_not_interrupt_a_call() {
     call.delegate_as(command);
     assert_eq!(call.state("alice"), Some(StateColumn::Connected));
     assert_eq!(call.endings, []);
+}
+
+#[test]
+fn a_command_that_comes_late_does_not_bring_back_what_was_replaced() {
+    for reloaded in [false, true] {
+        let mut call = Call::new();
+        let first = Delegate { restarted_at: Some(call.now), ..request("alice", 60) };
+        call.delegate_as(first.clone());
+        call.wait(2.0);
+        let second = Delegate { restarted_at: Some(call.now), ..another("alice") };
+        call.delegate_as(second);
+        if reloaded {
+            call.crash();
+        }
+        let rows = call.rows.clone();
+        call.wait(1.0);
+        call.delegate_as(first);
+        assert_eq!(call.rows, rows);
+    }
+}
+
+#[test]
+fn a_clock_that_was_set_back_costs_no_delegation() {
+    let mut call = Call::new();
+    call.delegate_as(Delegate { restarted_at: Some(call.now), ..request("alice", 60) });
+    call.wait(20.0);
+    let restarted_at = Some(call.now - Duration::from_secs(3600));
+    call.delegate_as(Delegate { restarted_at, ..another("alice") });
+    assert_eq!(call.endings, [Ending::Replaced]);
 }

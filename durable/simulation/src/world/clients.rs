@@ -8,7 +8,7 @@ use delegated_leaves::{
 };
 
 use crate::homeserver::DelayedLeave;
-use crate::invariant::{Verdict, Violation};
+use crate::invariant::{Invariant, Verdict, Violation, broken};
 use crate::matrix;
 use crate::member::{Member, Step};
 use crate::sfu::{Connection, ConnectionName, MemberAlias, REFRESHED_FOR};
@@ -122,7 +122,7 @@ impl World {
         let Some((event, delay_id)) = event.zip(event.and_then(DelayedLeave::id)) else { return Ok(()) };
         let requested_at = self.now - self.weather.latency(&mut self.dice);
         let answer = self.restart_before_acceptance(event);
-        let command = RoomCommand::Delegate(Delegate {
+        let command = Delegate {
             room: RoomName::new("room"),
             identity: MemberAlias { member: index, legacy: false }.identity(),
             legacy_identity: has_legacy.then(|| MemberAlias { member: index, legacy: true }.identity()),
@@ -134,10 +134,17 @@ impl World {
             delay_id,
             delay_timeout: timeout,
             restarted_at: (answer == Some(HomeserverAnswer::Done)).then_some(requested_at),
-        });
+        };
         let refused = answer == Some(HomeserverAnswer::Gone);
-        if !refused && self.fetch(command, None)? {
-            self.judge.acknowledged(index);
+        let is_lost = chance(&mut self.other_dice, self.weather.lost_answers);
+        if !refused && self.fetch(RoomCommand::Delegate(command.clone()), None)? {
+            match is_lost && command.restarted_at.is_some() {
+                true => {
+                    let delay = millis(&mut self.other_dice, 50, 8_000);
+                    self.after(delay, Event::Repeat { member: index, command: Box::new(command) });
+                }
+                false => self.judge.acknowledged(index),
+            }
         } else if !refused && tries < 3 {
             let delay = millis(&mut self.dice, 500, 5_000);
             self.after(delay, Event::Step(index, Step::Delegate { tries: tries + 1, then_join }));
@@ -149,6 +156,25 @@ impl World {
             self.after(delay, Event::Step(index, Step::Join));
         }
         Ok(())
+    }
+
+    /// Sends a command again, as the worker does when its answer is lost. The client may have delegated anew since.
+    pub(crate) fn repeat(&mut self, index: usize, command: Delegate) -> Verdict {
+        let Some(latest) = self.members[index].event.and_then(DelayedLeave::id) else { return Ok(()) };
+        let is_latest = latest == command.delay_id;
+        let repeated = command.delay_id.clone();
+        let has_latest = self.object.holds(&latest);
+        self.log(|_| {
+            format!("worker: repeats the command for m{index}, {}", if is_latest { "in time" } else { "late" })
+        });
+        let answered = self.fetch(RoomCommand::Delegate(command), None)?;
+        if answered && is_latest {
+            self.judge.acknowledged(index);
+        }
+        match has_latest && !self.object.holds(&latest) && self.object.holds(&repeated) {
+            true => broken(Invariant::AcknowledgedIsKept, format!("an older delegation of m{index} is back")),
+            false => Ok(()),
+        }
     }
 
     /// Restarts an event, as the worker does before it accepts a delegation, but an older worker doesn't.

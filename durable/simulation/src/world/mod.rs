@@ -8,7 +8,7 @@ use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 use std::time::Duration;
 
-use delegated_leaves::{Action, DelegationId, DisconnectReason, EngineConfig, Input, Timestamp};
+use delegated_leaves::{Action, Delegate, DelegationId, DisconnectReason, EngineConfig, Input, Timestamp};
 use fastrand::Rng;
 
 use crate::clock::START;
@@ -52,6 +52,11 @@ pub(crate) struct World {
 /// Event in the world.
 pub(crate) enum Event {
     Step(usize, Step),
+    /// The worker sends a command again, whose answer was lost.
+    Repeat {
+        member: usize,
+        command: Box<Delegate>,
+    },
     Activate(ConnectionName),
     Abort(ConnectionName),
     Vanish(ConnectionName, DisconnectReason),
@@ -178,6 +183,7 @@ impl World {
     fn happen(&mut self, event: Event) -> Verdict {
         match event {
             Event::Step(member, step) => self.step(member, step)?,
+            Event::Repeat { member, command } => self.repeat(member, *command)?,
             Event::Activate(name) => {
                 if let Some((connection, webhook)) = self.sfu.activate(self.now, name) {
                     self.judge.connected(connection);

@@ -320,16 +320,29 @@ impl Delegation {
     /// client that delegates an event once more has it restarted once more, so the time of the restart tells the two
     /// apart.
     pub(crate) fn was_made_by(&self, command: &Delegate) -> bool {
-        let Delegate { identity, legacy_identity, server_name, delay_id, delay_timeout, restarted_at, .. } =
-            &self.request;
-        // After a load, only that of the homeserver's timer is known.
-        let waiting = self.progress.state == State::Waiting;
-        let restarted_at = restarted_at.or_else(|| waiting.then_some(self.progress.armed_at));
+        let Delegate { identity, legacy_identity, server_name, delay_id, delay_timeout, .. } = &self.request;
         command.restarted_at.is_some()
-            && command.restarted_at == restarted_at
+            && command.restarted_at == self.restarted_at()
             && (&command.identity, &command.legacy_identity) == (identity, legacy_identity)
             && (&command.server_name, &command.delay_id) == (server_name, delay_id)
             && command.delay_timeout == *delay_timeout
+    }
+
+    /// Returns whether `command` is older than the one that has made this delegation, which would be replaced by it: it
+    /// comes again late, because its answer was lost, and its client has delegated anew since. Commands come again
+    /// within [`REPEATED_FOR`], so that a clock which is set back costs no delegation that is accepted later.
+    pub(crate) fn supersedes(&self, now: Timestamp, command: &Delegate) -> bool {
+        let is_recent = self.accepted_at <= now && now < self.accepted_at + REPEATED_FOR;
+        let since = self.restarted_at().unwrap_or(self.accepted_at);
+        let is_older = command.restarted_at.is_some_and(|restarted_at| restarted_at < since);
+        is_recent && is_older && self.is_replaced_by(command) && !Mutant::BelieveLateCommands.is_injected()
+    }
+
+    /// Returns when the event was restarted before the acceptance. After a load, only that of the homeserver's timer is
+    /// known, until the participant connects.
+    fn restarted_at(&self) -> Option<Timestamp> {
+        let waiting = self.progress.state == State::Waiting;
+        self.request.restarted_at.or_else(|| waiting.then_some(self.progress.armed_at))
     }
 
     /// Returns which of this delegation's identities that is.
@@ -471,6 +484,9 @@ const HOURLY_SLACK: Duration = Duration::from_secs(600);
 
 /// Time in which the participant may come back where the SFU has announced it.
 const RECONNECT_WINDOW: Duration = Duration::from_secs(15);
+
+/// Time in which the worker repeats a command whose answer is lost, and a little more.
+const REPEATED_FOR: Duration = Duration::from_secs(15);
 
 /// Time in which a client changes its connection for another.
 const CHANGE_WINDOW: Duration = Duration::from_secs(1);
