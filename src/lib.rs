@@ -1,7 +1,7 @@
 //! The MatrixRTC authorization service: a worker that exchanges Matrix OpenID tokens for LiveKit tokens.
 //!
 //! How it works:
-//! - `service` takes a request, and `route` finds its endpoint;
+//! - `service` takes a request, and `route` finds its endpoint; `page` answers browsers that ask for HTML;
 //! - `token` verifies the caller, creates the room on the SFU, hands the delayed leave to the room's object, and
 //!   signs the token;
 //! - `room` is that object: a Durable Object for each LiveKit room, which runs the engine of the crate
@@ -21,6 +21,7 @@ pub mod fuzzing;
 pub mod livekit;
 pub mod log;
 pub mod matrix;
+mod page;
 mod rate_limit;
 mod response;
 mod room;
@@ -39,5 +40,8 @@ fn start() {
 
 #[event(fetch)]
 async fn fetch(request: Request, env: Env, context: Context) -> worker::Result<Response> {
-    Ok(service::respond(&request, &env, context).await.into_web()?)
+    match page::respond(&request, &env).await {
+        Some(page) => Ok(page),
+        None => Ok(service::respond(&request, &env, context).await.into_web()?),
+    }
 }

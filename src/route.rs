@@ -100,6 +100,33 @@ impl Endpoint {
     }
 }
 
+/// A file for browsers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PageFile {
+    /// The page for people.
+    Page,
+    /// `/livekit-client.js`, which the page loads for a test call.
+    LivekitClient,
+}
+
+impl PageFile {
+    /// Returns the file at `path`, below any prefix: the page is wherever no endpoint is.
+    ///
+    /// Paths below `_matrix` and `.well-known` belong to others: a browser gets what every client gets there.
+    pub fn at(path: &str) -> Option<Self> {
+        let decoded = percent_decode_str(path).decode_utf8_lossy();
+        let mut segments = decoded.split('/').filter(|segment| !segment.is_empty());
+        let of_others = |segment: &str| segment == "_matrix" || segment.starts_with('.');
+        if Endpoint::at(path).is_some() || segments.clone().any(of_others) {
+            return None;
+        }
+        match segments.next_back() {
+            Some("livekit-client.js") => Some(Self::LivekitClient),
+            _ => Some(Self::Page),
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -162,6 +189,21 @@ mod tests {
             "/_matrix",
         ] {
             assert_eq!(Endpoint::at(path), None, "{path}");
+        }
+    }
+
+    #[test]
+    fn the_page_is_at_any_prefix_and_takes_no_path_from_others() {
+        for path in ["/", "", "//", "/livekit/jwt", "/livekit/jwt/", "/get"] {
+            assert_eq!(PageFile::at(path), Some(PageFile::Page), "{path}");
+        }
+        for path in ["/livekit-client.js", "/livekit/jwt//livekit-client.js"] {
+            assert_eq!(PageFile::at(path), Some(PageFile::LivekitClient), "{path}");
+        }
+        for path in
+            ["/sfu/get", "/healthz/", "/%68ealthz", "/_matrix", "/a/%5Fmatrix/x", "/.well-known/x", "/a/..", "/%2e"]
+        {
+            assert_eq!(PageFile::at(path), None, "{path}");
         }
     }
 

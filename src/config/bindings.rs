@@ -77,6 +77,20 @@ pub async fn configuration(env: &Env) -> Deployment {
     config
 }
 
+/// Returns the deployment, or its problems, where browsers get the page: unless `LIVEKIT_PAGE` turns it off. What else is
+/// wrong with the configuration doesn't.
+pub async fn deployment_with_page(env: &Env) -> Option<Deployment> {
+    let deployment = configuration(env).await;
+    let shown = match deployment.as_ref() {
+        Ok(config) => config.page,
+        Err(_) => {
+            let text = Reflect::get(env, &PAGE.into()).ok().and_then(|value| value.as_string()).unwrap_or_default();
+            text.trim().is_empty() || text.trim() == "true"
+        }
+    };
+    shown.then_some(deployment)
+}
+
 /// Returns the configuration to keep, with its log level, where it was valid and some value is unreadable now.
 fn outlasting(before: Deployment, unreadable: &[&str]) -> Option<(Deployment, Level)> {
     let log_level = before.as_ref().as_ref().ok()?.log_level;
@@ -101,6 +115,7 @@ thread_local! {
     static CONFIGURATION: RefCell<Option<(Deployment, u64)>> = const { RefCell::new(None) };
 }
 
+const PAGE: &str = "LIVEKIT_PAGE";
 const SECRET_LIFETIME_MS: u64 = 300_000;
 const FAILURE_LIFETIME_MS: u64 = 1_000;
 const OUTAGE_LIFETIME_MS: u64 = 30_000;

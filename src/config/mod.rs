@@ -106,6 +106,9 @@ configuration! {
     "LIVEKIT_REMOTE_CAN_PUBLISH_HOMESERVERS" => remote_can_publish_homeservers: HomeserverList =
         default("*", HomeserverList::parse);
 
+    /// whether a browser gets the page with checks and a test call
+    "LIVEKIT_PAGE" => page: bool = default("true", parse_bool);
+
     group keys: ApiKeys {
         /// the SFU's API key; required, unless `LIVEKIT_KEYS` is set
         "LIVEKIT_KEY";

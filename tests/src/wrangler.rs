@@ -43,6 +43,7 @@ impl Wrangler {
         let mut config: Table = file.parse().expect("TOML");
         config.remove("build");
         config.insert("main".to_owned(), root.join("build/index.js").to_string_lossy().as_ref().into());
+        config["assets"]["directory"] = root.join("build/assets").to_string_lossy().as_ref().into();
         let limits = config.get_mut("ratelimits").and_then(Value::as_array_mut).expect("[[ratelimits]]");
         for (name, requests) in &self.limits {
             let limit = limits.iter_mut().find(|limit| limit["name"].as_str() == Some(name));

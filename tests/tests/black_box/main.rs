@@ -37,6 +37,7 @@ mod location_hint;
 mod logging;
 mod lost_connections;
 mod package;
+mod page;
 mod patience;
 mod proxies;
 mod random_bytes;

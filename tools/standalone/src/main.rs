@@ -64,7 +64,7 @@ fn run(cli: Cli) -> Result<ExitCode> {
             let executable = env::current_exe().context("can't find my own executable")?;
             let dir = state.join("package");
             Payload::open(&executable)?.unpack(&dir).map_err(StateLock::with_remedy)?;
-            Ok(Program { attached_by: Some(executable), ..Program::in_dir(dir.join("workerd"), &dir) })
+            Ok(Program { attached_by: Some(executable), ..Program::with_assets_in(dir.join("workerd"), &dir, &dir) })
         }),
     };
     done.map(|()| ExitCode::SUCCESS)

@@ -114,6 +114,8 @@ pub struct Program {
     pub config: String,
     /// The files that it embeds by their names.
     pub modules: Vec<PathBuf>,
+    /// The files of the page for people.
+    pub assets: Vec<PathBuf>,
     /// The executable that knows [`attached`], if workerd is to be killed when this process is.
     pub attached_by: Option<PathBuf>,
 }
@@ -122,8 +124,15 @@ impl Program {
     /// Returns the worker that is built in `dir`, for this workerd.
     #[must_use]
     pub fn in_dir(workerd: PathBuf, dir: &Path) -> Self {
+        Self::with_assets_in(workerd, dir, &dir.join("assets"))
+    }
+
+    /// Returns the worker whose modules are in `dir`, and the files of its page in `assets`.
+    #[must_use]
+    pub fn with_assets_in(workerd: PathBuf, dir: &Path, assets: &Path) -> Self {
         let modules = ["index.js", "index_bg.wasm"].map(|name| dir.join(name)).into();
-        Self { workerd, config: CONFIG.to_owned(), modules, attached_by: None }
+        let assets = ["index.html", "livekit-client.js"].map(|name| assets.join(name)).into();
+        Self { workerd, config: CONFIG.to_owned(), modules, assets, attached_by: None }
     }
 
     /// Returns workerd's command, without arguments.

@@ -1,4 +1,4 @@
-//! The deployable build: `build/index.js` and `build/index_bg.wasm`.
+//! The deployable build: `build/index.js`, `build/index_bg.wasm`, and the page in `build/assets/`.
 
 use std::{
     fs,
@@ -9,7 +9,9 @@ use anyhow::{Context, Result, bail};
 use wasmparser::{Parser, Payload};
 
 use crate::{
-    cache, progress,
+    cache,
+    page::{self, Page},
+    progress,
     tools::{self, Tools},
     workspace,
 };
@@ -21,6 +23,10 @@ pub struct Build {
     pub script: PathBuf,
     /// The WebAssembly module it imports.
     pub wasm: PathBuf,
+    /// The page for people, which isn't part of the module.
+    pub page: PathBuf,
+    /// LiveKit's client, which the page loads.
+    pub livekit_client: PathBuf,
     /// The module as the compiler left it, in cargo's target directory.
     compiled: PathBuf,
     /// The bundled module with the names of its functions, beside it.
@@ -79,18 +85,26 @@ impl Build {
         root.join(DIR)
     }
 
+    /// Returns the files that are deployed.
+    #[must_use]
+    pub fn files(&self) -> [PathBuf; 4] {
+        [&self.script, &self.wasm, &self.page, &self.livekit_client].map(Clone::clone)
+    }
+
     fn in_workspace(root: &Path) -> Result<Self> {
         let dir = Self::dir(root);
         let release = workspace::target_directory(root)?.join(tools::WASM_TARGET).join("release");
         Ok(Self {
             script: dir.join("index.js"),
             wasm: dir.join("index_bg.wasm"),
+            page: dir.join(ASSETS).join("index.html"),
+            livekit_client: dir.join(ASSETS).join("livekit-client.js"),
             compiled: release.join("matrixrtc_edge.wasm"),
             named: release.join("matrixrtc_edge.named.wasm"),
         })
     }
 
-    /// Makes the two deployable modules out of the compiled one.
+    /// Makes the two deployable modules out of the compiled one, and the page.
     fn bundle(&self, root: &Path, tools: &Tools, bindgen: &Path) -> Result<()> {
         let staging = Self::dir(root).join("staging");
         if staging.exists() {
@@ -104,16 +118,23 @@ impl Build {
             &cache::log("bindgen")?,
         )?;
         fs::write(staging.join("entry.js"), ENTRY)?;
+        let page = Page::make(root, tools, &staging)?;
         progress::run(
             "bundling the worker's JavaScript",
-            tools.npm_command("esbuild").current_dir(&staging).args(ESBUILD),
+            tools.npm_command("esbuild").current_dir(&staging).args(ESBUILD).args(page.defines()),
             &cache::log("esbuild")?,
         )?;
-        progress::run(
-            "optimising the worker",
-            tools.npm_command("wasm-opt").args(WASM_OPT).arg(&wasm).arg("-o").arg(&self.named),
-            &cache::log("wasm-opt")?,
-        )?;
+        // The slowest step, which a change of the page or of JavaScript alone doesn't need.
+        let (record, made_from) = (Self::dir(root).join(".optimised-from"), optimised_from(&wasm)?);
+        let is_fresh = self.named.exists() && fs::read_to_string(&record).is_ok_and(|last| last == made_from);
+        if !is_fresh {
+            progress::run(
+                "optimising the worker",
+                tools.npm_command("wasm-opt").args(WASM_OPT).arg(&wasm).arg("-o").arg(&self.named),
+                &cache::log("wasm-opt")?,
+            )?;
+            fs::write(&record, made_from).with_context(|| format!("can't write {}", record.display()))?;
+        }
         // workerd's modules know no source phase imports: there, importing the file gives the module.
         let bundled = fs::read_to_string(&script).context("can't read the JavaScript module")?;
         fs::write(&script, bundled.replace("import source ", "import "))
@@ -124,19 +145,28 @@ impl Build {
         for (from, to) in [(&script, &self.script), (&wasm, &self.wasm)] {
             fs::rename(from, to).with_context(|| format!("can't write {}", to.display()))?;
         }
+        let assets = Self::dir(root).join(ASSETS);
+        fs::create_dir_all(&assets).with_context(|| format!("can't create {}", assets.display()))?;
+        page.write(&self.page, &self.livekit_client)?;
         fs::remove_dir_all(&staging).with_context(|| format!("can't remove {}", staging.display()))
     }
 
     fn exists(&self) -> bool {
-        self.script.exists() && self.wasm.exists()
+        self.files().iter().all(|file| file.exists())
     }
 
     /// Returns a text that changes with the compiler's output, with everything that comes after it, and with the build.
     fn made_from(&self, root: &Path) -> Result<String> {
         let versions = ["Cargo.lock", "package-lock.json"].map(|name| root.join(name));
-        let files: Vec<_> = versions.iter().chain([&self.compiled, &self.named, &self.script, &self.wasm]).collect();
+        let (made, page) = (self.files(), page::sources(root)?);
+        let files: Vec<_> = versions.iter().chain([&self.compiled, &self.named]).chain(&made).chain(&page).collect();
         Ok(format!("{}\n{ESBUILD:?}\n{WASM_OPT:?}\n{ENTRY}", cache::fingerprint(&files)?))
     }
+}
+
+/// Returns a text that changes with the bundled module at `wasm`, and with how it is optimised.
+fn optimised_from(wasm: &Path) -> Result<String> {
+    Ok(format!("{}\n{WASM_OPT:?}", cache::fingerprint(&[wasm])?))
 }
 
 fn compile(root: &Path) -> Result<()> {
@@ -175,6 +205,7 @@ fn without_names(wasm: &[u8]) -> Result<Vec<u8>> {
 }
 
 const DIR: &str = "build";
+const ASSETS: &str = "assets";
 const ENTRY: &str = include_str!("entry.js");
 const ESBUILD: &[&str] = &[
     "entry.js",

@@ -11,6 +11,7 @@ pub mod demo;
 pub mod dev;
 pub mod e2e;
 pub mod package;
+mod page;
 pub mod program;
 pub mod progress;
 pub mod release;

@@ -39,11 +39,11 @@ pub fn make(root: &Path) -> Result<PathBuf> {
     let dir = target.join(DIR);
     fs::create_dir_all(&dir).with_context(|| format!("can't create {}", dir.display()))?;
     let _lock = cache::lock(&dir.join(".lock"), "the package")?;
-    let files = [tools::workerd(root)?, build.script, build.wasm];
+    let files: Vec<_> = [tools::workerd(root)?].into_iter().chain(build.files()).collect();
     let record = dir.join(".made-from");
     // The lock file stands for workerd, which is big.
     let lock_file = root.join("package-lock.json");
-    let made_from = [&launcher, &files[1], &files[2], &lock_file];
+    let made_from: Vec<_> = [&launcher, &lock_file].into_iter().chain(&files[1..]).collect();
     let made_from = cache::fingerprint(&made_from)?;
     if executable.exists() && fs::read_to_string(&record).is_ok_and(|last| last == made_from) {
         return Ok(executable);

@@ -90,6 +90,9 @@ fn make_paths_absolute(wrangler: &mut DocumentMut, root: &Path) {
     if let Some(main) = wrangler.get("main").and_then(Item::as_str) {
         wrangler["main"] = absolute(main);
     }
+    if let Some(assets) = wrangler.get("assets").and_then(|assets| assets.get("directory")).and_then(Item::as_str) {
+        wrangler["assets"]["directory"] = absolute(assets);
+    }
     if wrangler.contains_key("build") {
         wrangler["build"]["cwd"] = value(root.display().to_string());
         if let Some(build) = wrangler["build"].as_table_mut() {

@@ -19,17 +19,20 @@ pub const CONFIG: &str = include_str!("workerd.capnp");
 /// They are copies, so that workerd never reads half of a build that is just being made.
 pub(super) fn write(launch: &Launch, program: &Program) -> Result<()> {
     let dir = dir(launch);
-    for dir in [&dir, &objects(launch)] {
+    for dir in [&assets(launch), &objects(launch)] {
         fs::create_dir_all(dir).with_context(|| format!("can't create {}", dir.display()))?;
     }
     let write = |name: &str, content: &str| {
         let path = dir.join(name);
         fs::write(&path, content).with_context(|| format!("can't write {}", path.display()))
     };
-    for file in &program.modules {
-        let name = file.file_name().with_context(|| format!("{} has no name", file.display()))?;
-        fs::copy(file, dir.join(name))
-            .with_context(|| format!("can't copy {} to {}", file.display(), dir.display()))?;
+    let assets = assets(launch);
+    for (files, dir) in [(&program.modules, &dir), (&program.assets, &assets)] {
+        for file in files {
+            let name = file.file_name().with_context(|| format!("{} has no name", file.display()))?;
+            fs::copy(file, dir.join(name))
+                .with_context(|| format!("can't copy {} to {}", file.display(), dir.display()))?;
+        }
     }
     write(CONFIG_FILE, &program.config)?;
     let mut certificates = Vec::new();
@@ -59,9 +62,11 @@ pub(crate) fn read_certificates(path: &Path) -> Result<Vec<String>> {
 /// Returns workerd's arguments for the files of [`write()`].
 pub(super) fn arguments(launch: &Launch) -> Result<Vec<OsString>> {
     let private = launch.env.get(ALLOW_PRIVATE).is_some_and(|value| value == "true");
-    let objects = fs::canonicalize(objects(launch)).context("can't resolve the state directory")?;
-    let mut directory = OsString::from("objects=");
-    directory.push(objects);
+    let directory = |name: &str, path: PathBuf| -> Result<OsString> {
+        let mut argument = OsString::from(format!("{name}="));
+        argument.push(fs::canonicalize(path).context("can't resolve the state directory")?);
+        Ok(argument)
+    };
     Ok(vec![
         "serve".into(),
         dir(launch).join(CONFIG_FILE).into(),
@@ -69,12 +74,18 @@ pub(super) fn arguments(launch: &Launch) -> Result<Vec<OsString>> {
         "--socket-addr".into(),
         format!("http={}", launch.addr).into(),
         "--directory-path".into(),
-        directory,
+        directory("objects", objects(launch))?,
+        "--directory-path".into(),
+        directory("assets", assets(launch))?,
     ])
 }
 
 fn dir(launch: &Launch) -> PathBuf {
     launch.state.join("workerd")
+}
+
+fn assets(launch: &Launch) -> PathBuf {
+    dir(launch).join("assets")
 }
 
 fn objects(launch: &Launch) -> PathBuf {

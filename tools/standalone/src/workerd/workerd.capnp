@@ -1,7 +1,8 @@
 # The worker in workerd alone: what wrangler.toml is on Cloudflare's edge.
 #
 #   workerd serve workerd.capnp [config | withPrivateAddresses] \
-#     --socket-addr http=127.0.0.1:8080 --directory-path objects=/var/lib/matrixrtc-edge/objects
+#     --socket-addr http=127.0.0.1:8080 --directory-path objects=/var/lib/matrixrtc-edge/objects \
+#     --directory-path assets=/var/lib/matrixrtc-edge/workerd/assets
 #
 # Beside this file are the build, index.js and index_bg.wasm, and trusted.capnp. The worker's variables are those of
 # workerd's environment; one that isn't set is null, and the worker takes it for absent.
@@ -18,6 +19,7 @@ const config :Workerd.Config = (
     (name = "internet", network = .publicAddresses),
     (name = "configured", network = .allAddresses),
     (name = "objects", disk = (writable = true)),
+    (name = "assets", disk = (writable = false)),
   ],
   sockets = [(name = "http", http = (), service = "worker")],
 );
@@ -29,6 +31,7 @@ const withPrivateAddresses :Workerd.Config = (
     (name = "internet", network = .allAddresses),
     (name = "configured", network = .allAddresses),
     (name = "objects", disk = (writable = true)),
+    (name = "assets", disk = (writable = false)),
   ],
   sockets = [(name = "http", http = (), service = "worker")],
 );
@@ -52,6 +55,8 @@ const worker :Workerd.Worker = (
     (name = "ROOMS", durableObjectNamespace = "Room"),
     # The way to what the operator has configured, which may have a private address: the SFU, the homeserver.
     (name = "CONFIGURED", service = "configured"),
+    # The page for people.
+    (name = "ASSETS", service = "assets"),
     (name = "LIVEKIT_URL", fromEnvironment = "LIVEKIT_URL"),
     (name = "LIVEKIT_KEY", fromEnvironment = "LIVEKIT_KEY"),
     (name = "LIVEKIT_SECRET", fromEnvironment = "LIVEKIT_SECRET"),
@@ -79,5 +84,6 @@ const worker :Workerd.Worker = (
     (name = "LIVEKIT_ROOM_MAX_PARTICIPANTS", fromEnvironment = "LIVEKIT_ROOM_MAX_PARTICIPANTS"),
     (name = "LIVEKIT_REMOTE_CAN_PUBLISH_HOMESERVERS", fromEnvironment = "LIVEKIT_REMOTE_CAN_PUBLISH_HOMESERVERS"),
     (name = "LIVEKIT_REQUIRE_MEMBERSHIP", fromEnvironment = "LIVEKIT_REQUIRE_MEMBERSHIP"),
+    (name = "LIVEKIT_PAGE", fromEnvironment = "LIVEKIT_PAGE"),
   ],
 );

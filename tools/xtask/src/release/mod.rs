@@ -10,7 +10,7 @@ mod changelog;
 mod executable;
 mod folder;
 pub mod image;
-mod npm;
+pub(crate) mod npm;
 mod python;
 mod sbom;
 mod variables;

@@ -6,7 +6,7 @@ use anyhow::{Context, Result, bail};
 use serde_json::{Map, Value};
 
 /// The packages of a `package-lock.json`, by the paths where npm puts them.
-pub(super) struct LockFile {
+pub(crate) struct LockFile {
     packages: Map<String, Value>,
 }
 
@@ -16,7 +16,7 @@ impl LockFile {
     /// # Errors
     ///
     /// It isn't one.
-    pub(super) fn parse(text: &str) -> Result<Self> {
+    pub(crate) fn parse(text: &str) -> Result<Self> {
         let mut file: Map<String, Value> = serde_json::from_str(text).context("the lock file isn't JSON")?;
         match (file.get("lockfileVersion").and_then(Value::as_u64), file.remove("packages")) {
             (Some(3), Some(Value::Object(packages))) => Ok(Self { packages }),
@@ -29,7 +29,7 @@ impl LockFile {
     /// # Errors
     ///
     /// It doesn't.
-    pub(super) fn version(&self, name: &str) -> Result<&str> {
+    pub(crate) fn version(&self, name: &str) -> Result<&str> {
         self.package(name)?["version"].as_str().with_context(|| format!("{name} has no version in the lock file"))
     }
 
@@ -38,7 +38,7 @@ impl LockFile {
     /// # Errors
     ///
     /// It isn't there.
-    pub(super) fn package(&self, name: &str) -> Result<&Value> {
+    pub(crate) fn package(&self, name: &str) -> Result<&Value> {
         self.packages.get(&format!("{MODULES}{name}")).with_context(|| format!("{name} is not in the lock file"))
     }
 
@@ -47,7 +47,7 @@ impl LockFile {
     /// # Errors
     ///
     /// One of them isn't in the file.
-    pub(super) fn needed_by(&self, name: &str) -> Result<Map<String, Value>> {
+    pub(crate) fn needed_by(&self, name: &str) -> Result<Map<String, Value>> {
         let mut found = BTreeSet::new();
         let mut next = vec![format!("{MODULES}{name}")];
         while let Some(path) = next.pop() {

@@ -71,7 +71,7 @@ pub(super) fn make(root: &Path, build: &Build, architecture: Architecture) -> Re
     let launcher = compile(root, &target, architecture)?;
     let workerd = workerd(root, architecture)?;
     let executable = target.join(architecture.target()).join("release").join("packed");
-    package::pack(root, &launcher, &[workerd, build.script.clone(), build.wasm.clone()], &executable)?;
+    package::pack(root, &launcher, &[&[workerd], build.files().as_slice()].concat(), &executable)?;
     Ok(executable)
 }
 

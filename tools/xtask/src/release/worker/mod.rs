@@ -35,6 +35,8 @@ pub fn archive(root: &Path, build: &Build) -> Result<Artefact> {
     let content = Folder::default()
         .file("build/index.js", read(&build.script)?)
         .file("build/index_bg.wasm", wasm)
+        .file("build/assets/index.html", read(&build.page)?)
+        .file("build/assets/livekit-client.js", read(&build.livekit_client)?)
         .file("wrangler.toml", without_build(&wrangler)?)
         .file("package.json", package.manifest)
         .file("package-lock.json", package.lock_file)
