@@ -19,8 +19,8 @@ export const deployment = {
   homeserver: described.homeserver ?? undefined,
   // Whether users must be joined to a real room.
   membership: described.membership === true,
-  // This page's own address: any prefix, with or without a slash at its end.
-  service: location.origin + location.pathname.replace(/\/+$/, ""),
+  // This page's own address: any prefix, with or without a slash at its end, and without the operator's part.
+  service: location.origin + location.pathname.replace(/(\/status)?\/*$/, ""),
 };
 
 // The entry to announce; in homeserver mode with the SFU's URL beside.

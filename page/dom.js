@@ -3,7 +3,7 @@
 export const byId = (id) => document.getElementById(id);
 
 // Makes an element out of its name, its attributes, and texts or elements.
-function element(name, attributes, ...children) {
+export function element(name, attributes, ...children) {
   const made = document.createElement(name);
   for (const [attribute, value] of Object.entries(attributes)) made.setAttribute(attribute, value);
   made.append(...children);

@@ -6,6 +6,7 @@ import { deployment, showAnnouncement, showHealth } from "./deployment.js";
 import { Results, byId, copies } from "./dom.js";
 import { Failed, readVersions, readWellKnown, serverName } from "./homeserver.js";
 import { goToLoginPage, returned } from "./oauth.js";
+import { isStatusPage, showStatusPage } from "./status.js";
 import { User, logIn } from "./user.js";
 
 // Runs what a form starts, once at a time, with a button that copies its outcome.
@@ -43,6 +44,7 @@ function typedName(input) {
 
 showAnnouncement();
 showHealth();
+if (isStatusPage) showStatusPage();
 
 const names = [byId("check-server"), byId("call-server")];
 for (const input of names) {

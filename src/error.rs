@@ -111,6 +111,9 @@ pub enum ApiError {
     /// The webhook was not signed by the SFU.
     #[error("The webhook's signature could not be verified")]
     Webhook(SignatureError),
+    /// The state of the rooms is for the holder of the API key.
+    #[error("This needs a link that the operator has signed within the last ten minutes")]
+    NotTheOperator(SignatureError),
     /// The deployment is misconfigured: the names of the variables.
     #[error("This service is misconfigured; its log says what is wrong")]
     Misconfigured(Vec<&'static str>),
@@ -137,7 +140,11 @@ impl ApiError {
             | Self::NoClientApi(_)
             | Self::LeaveRefused(_)
             | Self::Unreadable => 400,
-            Self::Unauthorized(_) | Self::Webhook(_) | Self::NotTheHomeserver(_) | Self::NoRequester(_) => 401,
+            Self::Unauthorized(_)
+            | Self::Webhook(_)
+            | Self::NotTheOperator(_)
+            | Self::NotTheHomeserver(_)
+            | Self::NoRequester(_) => 401,
             Self::DelegationForbidden | Self::HomeserverNotAllowed(_) | Self::NotJoined | Self::NotOfOrigin => 403,
             Self::Unrecognized => 404,
             Self::MethodNotAllowed(_) => 405,
@@ -156,7 +163,9 @@ impl ApiError {
             Self::NotJson(_) | Self::Unreadable => "M_NOT_JSON",
             Self::BadJson(_) | Self::NoClientApi(_) | Self::LeaveRefused(_) => "M_BAD_JSON",
             Self::InvalidParam(_) => "M_INVALID_PARAM",
-            Self::Unauthorized(_) | Self::Webhook(_) | Self::NoRequester(_) => "M_UNAUTHORIZED",
+            Self::Unauthorized(_) | Self::Webhook(_) | Self::NotTheOperator(_) | Self::NoRequester(_) => {
+                "M_UNAUTHORIZED"
+            }
             Self::NotTheHomeserver(HomeserverTokenError::Missing) => "M_MISSING_TOKEN",
             Self::NotTheHomeserver(HomeserverTokenError::Wrong) => "M_UNKNOWN_TOKEN",
             Self::DelegationForbidden | Self::HomeserverNotAllowed(_) | Self::NotJoined | Self::NotOfOrigin => {
@@ -200,7 +209,7 @@ impl ApiError {
             Self::Unauthorized(cause) => Some(cause.to_string()),
             Self::Sfu(cause) => Some(cause.to_string()),
             Self::Mint(cause) => Some(cause.to_string()),
-            Self::Webhook(cause) => Some(cause.to_string()),
+            Self::Webhook(cause) | Self::NotTheOperator(cause) => Some(cause.to_string()),
             Self::NoClientApi(cause) => Some(cause.to_string()),
             Self::LeaveRefused(cause) => Some(cause.to_string()),
             Self::RateLimited(cause) => Some(cause.to_string()),

@@ -27,6 +27,7 @@ mod response;
 mod room;
 mod route;
 mod service;
+mod status;
 mod token;
 
 pub use room::Room;

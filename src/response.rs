@@ -31,6 +31,12 @@ impl Response {
         Self { status: 200, body: Some(body), headers: Vec::new(), for_browsers: false }
     }
 
+    /// Keeps it out of caches.
+    pub fn uncached(mut self) -> Self {
+        self.headers.push(("Cache-Control", "no-store".to_owned()));
+        self
+    }
+
     /// Returns 200 for a preflight.
     pub fn preflight() -> Self {
         let max_age = ("Access-Control-Max-Age", PREFLIGHT_LIFETIME_S.to_string());

@@ -22,6 +22,8 @@ pub enum Endpoint {
     SfuWebhook,
     /// `/healthz`.
     Healthz,
+    /// `/status`, for the operator.
+    Status,
     /// `/_matrix/client/…/rtc/livekit/get_token`; this and the following ones are proxied by our homeserver.
     ClientGetToken,
     /// `/_matrix/federation/…/rtc/livekit/get_token`.
@@ -69,6 +71,7 @@ impl Endpoint {
             [.., "delegate_delayed_leave"] => Some(Self::DelegateDelayedLeave),
             [.., "sfu_webhook"] => Some(Self::SfuWebhook),
             [.., "healthz"] => Some(Self::Healthz),
+            [.., "status"] => Some(Self::Status),
             _ => None,
         }
     }
@@ -79,7 +82,7 @@ impl Endpoint {
             Self::GetToken | Self::SfuGet | Self::DelegateDelayedLeave => "POST, OPTIONS",
             Self::SfuWebhook => "POST",
             Self::ClientGetToken | Self::FederationGetToken | Self::ClientDelegateDelayedLeave | Self::Ping => "POST",
-            Self::Healthz => "GET, HEAD",
+            Self::Healthz | Self::Status => "GET, HEAD",
         }
     }
 
@@ -117,7 +120,9 @@ impl PageFile {
         let decoded = percent_decode_str(path).decode_utf8_lossy();
         let mut segments = decoded.split('/').filter(|segment| !segment.is_empty());
         let of_others = |segment: &str| segment == "_matrix" || segment.starts_with('.');
-        if Endpoint::at(path).is_some() || segments.clone().any(of_others) {
+        // The page shows what goes on in the rooms, too.
+        let is_endpoint = Endpoint::at(path).is_some_and(|endpoint| endpoint != Endpoint::Status);
+        if is_endpoint || segments.clone().any(of_others) {
             return None;
         }
         match segments.next_back() {
@@ -142,6 +147,7 @@ mod tests {
             ("/a//sfu///get//", Endpoint::SfuGet),
             ("/livekit/jwt//sfu_webhook", Endpoint::SfuWebhook),
             ("/healthz", Endpoint::Healthz),
+            ("/livekit/jwt/status", Endpoint::Status),
         ] {
             assert_eq!(Endpoint::at(path), Some(endpoint), "{path}");
         }

@@ -24,6 +24,7 @@ use crate::config::Config;
 use crate::config::bindings;
 use crate::error::ApiError;
 use crate::fetch::Fetchers;
+use crate::livekit::room_service::RoomService;
 use crate::livekit::webhook::event::{self, Webhook};
 use crate::livekit::webhook::signature;
 use crate::log::{Level, Log, new_request_id};
@@ -35,6 +36,7 @@ use crate::rate_limit::{ClientAddress, RateLimits};
 use crate::response::Response;
 use crate::room::client::RoomClient;
 use crate::route::Endpoint;
+use crate::status::StatusQuery;
 use crate::token::TokenService;
 use crate::token::homeserver::{HomeserverMode, HomeserverRequest};
 use crate::token::homeserver_request::{self, ClientTokenRequest, FederationTokenRequest, LeaveRequest, Requester};
@@ -113,6 +115,7 @@ impl<'a> Service<'a> {
                 self.run(Operation::Delegation(request)).await
             }
             Endpoint::SfuWebhook => self.webhook().await,
+            Endpoint::Status => self.status().await,
             Endpoint::ClientGetToken => {
                 let (service, user) = (self.verified_homeserver()?, self.requester()?);
                 let request = ClientTokenRequest::from_body(&self.client_body().await?)?;
@@ -200,6 +203,18 @@ impl<'a> Service<'a> {
         response.map(Response::json)
     }
 
+    async fn status(self) -> Result<Response, ApiError> {
+        let authorization = self.header("Authorization");
+        let verified = signature::verify_status(authorization.as_deref(), &self.config.keys, clock::now_ms());
+        verified.map_err(ApiError::NotTheOperator)?;
+        let fetchers = Fetchers::from_env(self.env);
+        let (sfu, key) = (&self.config.sfu, self.config.keys.signing());
+        let sfu = RoomService { fetchers: &fetchers, sfu, key, rooms: self.config.room_settings() };
+        let rooms = RoomClient::of(self.env, self.config, self.log);
+        let state = StatusQuery::of_url(&self.request.url()).run(sfu, rooms).await;
+        Ok(Response::json(state).uncached())
+    }
+
     async fn webhook(self) -> Result<Response, ApiError> {
         let authorization = self.header("Authorization");
         let signed = signature::verify(authorization.as_deref(), &self.config.keys, clock::now_ms());
@@ -231,6 +246,7 @@ fn report(log: &Log, error: &ApiError, endpoint: Option<Endpoint>) {
         ApiError::Sfu(_) => (Level::Error, "SFU room creation failed"),
         ApiError::Mint(_) => (Level::Error, "token signing failed"),
         ApiError::NotStored(_) => (Level::Error, "room object unavailable"),
+        ApiError::NotTheOperator(_) => (Level::Warn, "status refused"),
         ApiError::NotTheHomeserver(_) => (Level::Warn, "invalid hs_token"),
         ApiError::MembershipUnknown(_) => (Level::Warn, "membership check failed"),
         ApiError::DelayedEventUnknown(_) => (Level::Warn, "delayed event lookup failed"),

@@ -23,6 +23,12 @@ pub enum RoomCommand {
     Wake,
     /// Passes on a webhook of the SFU.
     Webhook(WebhookEvent),
+    /// Asks for the room's state, for its operator. Its answer is a [`RoomStatus`](crate::RoomStatus) in place of a
+    /// [`RoomAnswer`], or [`RoomAnswer::UnknownCommand`].
+    Status {
+        /// Whether the answer has ids of users.
+        with_users: bool,
+    },
 }
 
 /// Answer of the object. A command whose effect can't be stored is answered with an error instead.

@@ -65,6 +65,14 @@ impl RoomService<'_> {
         Ok(!response.body(MAX_ANSWER).await?.is_empty())
     }
 
+    /// Lists the rooms of the SFU by their names.
+    pub async fn room_names(&self) -> Result<Vec<RoomName>, RoomServiceError> {
+        let request = ListRoomsRequest { name: String::new() };
+        let response = self.call("ListRooms", Grant::ListRooms, request.encode_to_vec()).await?;
+        let response: ListRoomsResponse = decode(&response.body(MAX_ANSWER).await?)?;
+        Ok(response.rooms.into_iter().map(|room| RoomName::new(room.name)).collect())
+    }
+
     /// Queries one participant of a room. `None` where the SFU reports that it has no such participant.
     pub async fn participant(
         &self,
@@ -254,8 +262,20 @@ struct RoomParticipantIdentity {
 
 #[derive(Clone, PartialEq, Message)]
 struct ListRoomsRequest {
-    /// On the wire a list of one name.
+    /// On the wire a list of one name, or an empty one: all rooms.
     #[prost(string, tag = "1")]
+    name: String,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct ListRoomsResponse {
+    #[prost(message, repeated, tag = "1")]
+    rooms: Vec<RoomInfo>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct RoomInfo {
+    #[prost(string, tag = "2")]
     name: String,
 }
 

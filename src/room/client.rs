@@ -21,7 +21,7 @@ use delegated_leaves::{RoomAnswer, RoomCommand, RoomName};
 use futures_util::future::{Either, select};
 use js_sys::futures::JsFuture;
 use js_sys::{Promise, Reflect};
-use serde_json::json;
+use serde_json::{Value, json};
 use thiserror::Error;
 use wasm_bindgen::prelude::*;
 use worker::{Delay, Env};
@@ -31,6 +31,7 @@ use crate::config::jurisdiction::Jurisdiction;
 use crate::config::location_hint::LocationHint;
 use crate::error::ApiError;
 use crate::log::{Level, Log};
+use crate::room::recent;
 
 /// The objects, one for each LiveKit room.
 #[derive(Clone, Copy)]
@@ -50,6 +51,7 @@ impl<'a> RoomClient<'a> {
     /// Sends `command` to the object of `room`, again where the object fails. When this returns without an error, the
     /// effect of the command is stored, if it has one.
     pub async fn send(self, room: &RoomName, command: &RoomCommand) -> Result<(), RoomError> {
+        recent::remember(room);
         let command = as_json(command)?;
         match self.send_once(room, &command).await {
             Err(RoomError::Lost(cause)) => self.send_again(room, &command, cause).await,
@@ -62,6 +64,15 @@ impl<'a> RoomClient<'a> {
     pub async fn wake(self, room: &RoomName) {
         if let Ok(command) = as_json(&RoomCommand::Wake) {
             let _ = self.send_once(room, &command).await;
+        }
+    }
+
+    /// Returns the state of `room`, for its operator.
+    pub async fn status(self, room: &RoomName, with_users: bool) -> Result<Value, RoomError> {
+        let command = as_json(&RoomCommand::Status { with_users })?;
+        match serde_json::from_str(&self.request(room, &command).await?) {
+            Ok(state @ Value::Object(_)) => Ok(state),
+            _ => Err(RoomError::UnknownCommand),
         }
     }
 
@@ -87,17 +98,22 @@ impl<'a> RoomClient<'a> {
     }
 
     async fn send_once(self, room: &RoomName, command: &JsValue) -> Result<(), RoomError> {
-        let location = self.location.map(LocationHint::as_str);
-        let answer = send(&self.namespace()?, room.as_str(), location, command);
-        let answer = JsFuture::from(answer).await.map_err(lost)?;
-        if let Some(status) = answer.as_f64() {
-            return Err(RoomError::Status(status as u16));
-        }
-        match serde_json::from_str(&answer.as_string().unwrap_or_default()) {
+        match serde_json::from_str(&self.request(room, command).await?) {
             Ok(RoomAnswer::Recorded | RoomAnswer::Nothing) => Ok(()),
             Ok(RoomAnswer::Full) => Err(RoomError::Full),
             Ok(RoomAnswer::UnknownCommand) => Err(RoomError::UnknownCommand),
             Err(_) => Err(RoomError::UnknownAnswer),
+        }
+    }
+
+    /// Sends a command once, and returns the answer.
+    async fn request(self, room: &RoomName, command: &JsValue) -> Result<String, RoomError> {
+        let location = self.location.map(LocationHint::as_str);
+        let answer = send(&self.namespace()?, room.as_str(), location, command);
+        let answer = JsFuture::from(answer).await.map_err(lost)?;
+        match answer.as_f64() {
+            Some(status) => Err(RoomError::Status(status as u16)),
+            None => Ok(answer.as_string().unwrap_or_default()),
         }
     }
 

@@ -8,6 +8,7 @@
 #![expect(missing_docs, reason = "the macro of the class makes public methods without any")]
 
 pub mod client;
+pub mod recent;
 pub mod upstreams;
 
 use std::rc::Rc;
@@ -22,7 +23,7 @@ use crate::config::bindings;
 use crate::fetch::Fetchers;
 use crate::log::{Level, Log};
 use crate::matrix::homeserver::client_api::ClientApis;
-use crate::room::upstreams::WorkerUpstreams;
+use crate::room::upstreams::{LatestFailure, WorkerUpstreams};
 
 /// The Durable Object of one LiveKit room. `delegated_leaves` documents its storage and its binding.
 #[durable_object(alarm)]
@@ -30,11 +31,12 @@ pub struct Room {
     object: RoomObject,
     state: Rc<State>,
     env: Env,
+    latest_failure: LatestFailure,
 }
 
 impl DurableObject for Room {
     fn new(state: State, env: Env) -> Self {
-        Self { object: RoomObject::new(&state), state: Rc::new(state), env }
+        Self { object: RoomObject::new(&state), state: Rc::new(state), env, latest_failure: LatestFailure::default() }
     }
 
     async fn fetch(&self, mut request: Request) -> worker::Result<Response> {
@@ -44,6 +46,12 @@ impl DurableObject for Room {
         };
         let deployment = bindings::configuration(&self.env).await;
         let Ok(config) = deployment.as_ref() else { return Response::error("misconfigured", 503) };
+        if let RoomCommand::Status { with_users } = command {
+            let status = self.object.status(engine_config(config), with_users).await?;
+            let latest_failure = self.latest_failure.borrow().clone();
+            let answer = json!({"state": status, "latest_failure": latest_failure});
+            return Response::ok(answer.to_string());
+        }
         let answer = self.object.command(engine_config(config), &self.upstreams(config), command).await?;
         Response::ok(serde_json::to_string(&answer)?)
     }
@@ -76,7 +84,13 @@ impl Room {
                 let _ = state.as_raw().wait_until(promise);
             }),
         };
-        WorkerUpstreams { config, fetchers, apis, log: Log::of_new_request(config.log_level) }
+        WorkerUpstreams {
+            config,
+            fetchers,
+            apis,
+            log: Log::of_new_request(config.log_level),
+            latest_failure: Rc::clone(&self.latest_failure),
+        }
     }
 }
 

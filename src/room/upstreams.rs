@@ -8,12 +8,16 @@
 //!   membership queries to our own homeserver;
 //! - [`LogEvent`]s of the engine are written to the log with their level and fields.
 
+use std::cell::RefCell;
+use std::rc::Rc;
+
 use delegated_leaves::{
     Ending, HomeserverAnswer, LogEvent, LogEventKind, MatrixRoomId, MembersAnswer, Outcome, RemovalAnswer, Request,
     ServerAnswer, SfuAnswer, Subject, Upstreams,
 };
-use serde_json::json;
+use serde_json::{Value, json};
 
+use crate::clock;
 use crate::config::Config;
 use crate::fetch::{FetchError, Fetchers};
 use crate::livekit::room_service::{RoomService, RoomServiceError};
@@ -51,7 +55,12 @@ pub struct WorkerUpstreams<'a> {
     pub apis: ClientApis,
     /// The log for failures.
     pub log: Log,
+    /// Takes the latest of these failures.
+    pub latest_failure: LatestFailure,
 }
+
+/// The latest failure of an upstream since the object was loaded, as it was logged, with its time.
+pub type LatestFailure = Rc<RefCell<Option<Value>>>;
 
 impl Upstreams for WorkerUpstreams<'_> {
     async fn perform(&self, request: Request) -> Outcome {
@@ -141,10 +150,18 @@ impl Upstreams for WorkerUpstreams<'_> {
 }
 
 impl WorkerUpstreams<'_> {
+    /// Logs a failure, and remembers it as the latest.
+    fn failed(&self, msg: &str, mut fields: Value) {
+        self.log.write(Level::Warn, msg, fields.clone());
+        fields["what"] = msg.into();
+        fields["at"] = clock::now_ms().into();
+        self.latest_failure.replace(Some(fields));
+    }
+
     fn or_failed<E: ToString>(&self, homeserver: &str, outcome: Result<HomeserverAnswer, E>) -> HomeserverAnswer {
         outcome.unwrap_or_else(|error| {
             let fields = json!({"homeserver": homeserver, "cause": error.to_string()});
-            self.log.write(Level::Warn, "delayed event request failed", fields);
+            self.failed("delayed event request failed", fields);
             HomeserverAnswer::Failed
         })
     }
@@ -167,12 +184,12 @@ impl WorkerUpstreams<'_> {
 
     fn log_failed_query(&self, matrix_room: &MatrixRoomId, error: &HomeserverError) {
         let fields = json!({"matrix_room": matrix_room.as_str(), "cause": error.to_string()});
-        self.log.write(Level::Warn, "homeserver membership query failed", fields);
+        self.failed("homeserver membership query failed", fields);
     }
 
     fn removal(&self, room: &str, outcome: Result<RemovalAnswer, RoomServiceError>) -> RemovalAnswer {
         outcome.unwrap_or_else(|error| {
-            self.log.write(Level::Warn, "SFU removal failed", json!({"room": room, "cause": error.to_string()}));
+            self.failed("SFU removal failed", json!({"room": room, "cause": error.to_string()}));
             RemovalAnswer::Failed
         })
     }
@@ -185,7 +202,7 @@ impl WorkerUpstreams<'_> {
         match outcome {
             Ok(participants) => SfuAnswer::Participants(participants),
             Err(error) => {
-                self.log.write(Level::Warn, "SFU query failed", json!({"room": room, "cause": error.to_string()}));
+                self.failed("SFU query failed", json!({"room": room, "cause": error.to_string()}));
                 SfuAnswer::Failed
             }
         }

@@ -14,5 +14,6 @@ pub mod membership;
 pub mod mutant;
 mod pacing;
 pub mod room;
+pub mod status;
 pub mod storage;
 pub mod webhook;

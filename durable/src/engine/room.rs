@@ -148,7 +148,7 @@ impl RoomEngine {
                 self.membership.track(now, request);
                 self.schedule_sanity_check(now);
             }
-            Input::Command(RoomCommand::Wake) => {}
+            Input::Command(RoomCommand::Wake | RoomCommand::Status { .. }) => {}
             Input::Command(RoomCommand::Webhook(event)) => self.webhook(now, &event),
             Input::Outcome { id, outcome, jitter } => {
                 if let Some(action) = self.in_flight.complete(id) {

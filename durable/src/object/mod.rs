@@ -44,6 +44,7 @@ use crate::engine::alarm::Alarm;
 use crate::engine::backoff::Jitter;
 use crate::engine::log_event::LogEvent;
 use crate::engine::room::{EngineConfig, Input, RoomEngine};
+use crate::engine::status::RoomStatus;
 use crate::object::store::Store;
 use crate::time::Timestamp;
 
@@ -109,6 +110,15 @@ impl RoomObject {
         // The alarm that is acting may be cut off, and what it has in flight with it: that is due at once then.
         self.set_alarm(upstreams, is_acting).await?;
         Ok(answer)
+    }
+
+    /// Returns the room's state, for its operator. Nothing is stored.
+    pub async fn status(&self, config: EngineConfig, with_users: bool) -> worker::Result<RoomStatus> {
+        let handled_until = self.handled_until().await?;
+        self.load(config, handled_until)?;
+        let room = self.room.borrow();
+        let room = room.as_ref().ok_or_else(|| worker::Error::from("the room isn't loaded"))?;
+        Ok(room.status(with_users))
     }
 
     /// Returns what the alarm says of the work that was due before, where the engine has yet to be loaded.

@@ -53,6 +53,12 @@ pub fn verify(authorization: Option<&str>, keys: &ApiKeys, now_ms: u64) -> Resul
     claims.custom.sha256.clone().map(SignedDigest).ok_or(SignatureError::NoDigest)
 }
 
+/// Checks that the holder of one of our API keys asks for the state of the rooms: the `Authorization` header is a token
+/// of [`ApiKey::sign_status`].
+pub fn verify_status(authorization: Option<&str>, keys: &ApiKeys, now_ms: u64) -> Result<(), SignatureError> {
+    verify(authorization, keys, now_ms)?.verify(STATUS)
+}
+
 impl SignedDigest {
     /// Checks that `body` is the one that was signed.
     pub fn verify(&self, body: &[u8]) -> Result<(), SignatureError> {
@@ -68,10 +74,19 @@ impl ApiKey {
     /// Signs `body` like the SFU: returns the `Authorization` header of a webhook, valid from now on for five
     /// minutes. For programs that test whether webhooks are accepted.
     pub fn sign_webhook(&self, body: &[u8], now_ms: u64) -> Result<String, MintError> {
+        self.sign(body, now_ms, Duration::minutes(WEBHOOK_LIFETIME_MIN))
+    }
+
+    /// Returns a token that [`verify_status`] accepts, for ten minutes. It is of no use for anything else.
+    pub fn sign_status(&self, now_ms: u64) -> Result<String, MintError> {
+        self.sign(STATUS, now_ms, Duration::minutes(STATUS_LIFETIME_MIN))
+    }
+
+    fn sign(&self, body: &[u8], now_ms: u64, lifetime: Duration) -> Result<String, MintError> {
         let now = i64::try_from(now_ms).ok().and_then(DateTime::<Utc>::from_timestamp_millis).ok_or(MintError)?;
         let sha256 = Some(Base64::encode_string(&Sha256::digest(body)));
         let mut claims = Claims::new(WebhookClaims { iss: self.name.clone(), sha256 }).set_not_before(now);
-        claims.expiration = Some(now + Duration::minutes(SIGNED_FOR_MIN));
+        claims.expiration = Some(now + lifetime);
         Hs256.token(&Header::empty(), &claims, &self.secret).map_err(|_| MintError)
     }
 }
@@ -114,7 +129,10 @@ pub enum SignatureError {
 /// Length limit of the `Authorization` header, in bytes: LiveKit's are some 400 bytes long.
 const MAX_HEADER: usize = 8 * 1024;
 const LEEWAY_S: i64 = 60;
-const SIGNED_FOR_MIN: i64 = 5;
+const WEBHOOK_LIFETIME_MIN: i64 = 5;
+const STATUS_LIFETIME_MIN: i64 = 10;
+/// Stands where a webhook has its body. No webhook has this one, which is no JSON.
+const STATUS: &[u8] = b"matrixrtc-edge status";
 
 #[cfg(test)]
 mod tests {

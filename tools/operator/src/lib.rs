@@ -1,4 +1,6 @@
-//! The operator's tools: [`configure`] prepares a deployment, [`doctor`] examines it afterwards.
+//! The operator's tools: [`configure`] prepares a deployment, [`doctor`] examines it afterwards, and [`status`] shows
+//! what goes on in it.
 
 pub mod configure;
 pub mod doctor;
+pub mod status;

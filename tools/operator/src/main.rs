@@ -1,4 +1,4 @@
-//! `cargo xtask configure` and `cargo xtask doctor`, which run this program.
+//! `cargo xtask configure`, `doctor` and `status`, which run this program.
 
 use std::{
     env,
@@ -8,7 +8,7 @@ use std::{
 
 use anyhow::{Context, Result};
 use clap::{Parser, Subcommand};
-use operator::{configure, doctor};
+use operator::{configure, doctor, status};
 
 #[derive(Debug, Parser)]
 #[command(bin_name = "cargo xtask")]
@@ -21,6 +21,7 @@ struct Cli {
 enum Command {
     Configure(Box<configure::Options>),
     Doctor(Box<doctor::Options>),
+    Status(status::Options),
 }
 
 fn main() -> ExitCode {
@@ -29,6 +30,7 @@ fn main() -> ExitCode {
             .and_then(|root| configure::run(&options, &root, "cargo xtask doctor"))
             .map(|()| ExitCode::SUCCESS),
         Command::Doctor(options) => doctor::run(*options),
+        Command::Status(options) => status::run(options).map(|()| ExitCode::SUCCESS),
     };
     status.unwrap_or_else(|error| {
         eprintln!("error: {error:#}");

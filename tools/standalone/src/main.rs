@@ -6,7 +6,7 @@ use std::{env, process::ExitCode};
 use anyhow::{Context, Result, ensure};
 use clap::{ArgMatches, Args, FromArgMatches, Subcommand};
 use matrixrtc_edge::config::{Presence, TABLE, Variable};
-use operator::{configure, doctor};
+use operator::{configure, doctor, status};
 use payload::Payload;
 use standalone::{attached, environment::table, healthcheck, serve, state::StateLock, workerd::Program};
 
@@ -21,6 +21,7 @@ enum Command {
     Healthcheck(healthcheck::Options),
     Doctor(Box<doctor::Options>),
     Configure(Box<configure::Options>),
+    Status(status::Options),
     #[command(name = attached::Options::SUBCOMMAND, hide = true)]
     Attached(attached::Options),
 }
@@ -58,6 +59,7 @@ fn run(cli: Cli) -> Result<ExitCode> {
             ensure!(dir.join("wrangler.toml").is_file(), "there is no wrangler.toml here: {WHERE_TO_CONFIGURE}");
             configure::run(&options, &dir, "matrixrtc-edge doctor")
         }
+        Cli::Other(Command::Status(options)) => status::run(options),
         Cli::Other(Command::Healthcheck(options)) => healthcheck::run(&options),
         Cli::Other(Command::Attached(options)) => options.run(),
         Cli::Serve(options) => options.run(|state| {

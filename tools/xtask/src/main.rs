@@ -42,6 +42,9 @@ enum Command {
     /// Check a deployment from outside: is everything where clients, homeservers and the SFU look for it?
     #[command(disable_help_flag = true)]
     Doctor(Arguments),
+    /// Print a link to the page of what goes on in the rooms, signed with the API key
+    #[command(disable_help_flag = true)]
+    Status(Arguments),
     Simulate(simulate::Options),
     /// Measure how fast tokens are issued, or how many delegated leaves are kept in time
     #[command(disable_help_flag = true)]
@@ -72,6 +75,7 @@ fn run(command: Command) -> Result<()> {
         Command::Serve(arguments) => match serve::run(&arguments)? {},
         Command::Configure(arguments) => match OPERATOR.run(&["configure".into()], &arguments)? {},
         Command::Doctor(arguments) => match OPERATOR.run(&["doctor".into()], &arguments)? {},
+        Command::Status(arguments) => match OPERATOR.run(&["status".into()], &arguments)? {},
         Command::Bench(arguments) => match BENCH.run(&[], &arguments)? {},
     }
 }

@@ -45,7 +45,7 @@ pub struct Program {
 
 /// `cargo xtask bench`.
 pub const BENCH: Program = Program { package: "bench", binary: "bench" };
-/// `cargo xtask configure` and `cargo xtask doctor`.
+/// `cargo xtask configure`, `doctor` and `status`.
 pub const OPERATOR: Program = Program { package: "operator", binary: "operator" };
 /// `cargo xtask serve`.
 pub const SERVE: Program = Program { package: "standalone", binary: "serve" };

@@ -78,6 +78,12 @@ pub enum StateColumn {
     Leaving,
 }
 
+impl From<State> for StateColumn {
+    fn from(state: State) -> Self {
+        state_columns(state).0
+    }
+}
+
 /// Identity of a delegation, as it is stored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]

@@ -117,6 +117,11 @@ impl MembershipMonitor {
         }
     }
 
+    /// The tracked participants.
+    pub(crate) fn tracked(&self) -> impl Iterator<Item = &Tracked> + Clone {
+        self.tracked.values()
+    }
+
     pub(crate) fn webhook(&mut self, now: Timestamp, event: &WebhookEvent) {
         self.signal_each(now, |tracked| tracked.read_webhook(now, event));
     }

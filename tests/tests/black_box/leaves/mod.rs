@@ -22,6 +22,7 @@ mod replacement;
 mod restricted;
 mod returning;
 mod sanity_check;
+mod status;
 mod timers;
 
 use std::time::Duration;

@@ -3,6 +3,7 @@
 
 use std::fmt;
 
+use anyhow::{Context, Result, bail};
 use matrixrtc_edge::livekit::keys::{ApiKey, ApiKeys};
 use matrixrtc_edge::matrix::homeserver::Token;
 
@@ -20,6 +21,27 @@ impl SfuCredentials {
     /// Parses a pair; `None` if either half is empty.
     pub fn parse(name: &str, secret: &str) -> Option<Self> {
         Some(Self { keys: ApiKeys::single(name, secret)?, name: name.to_owned(), secret: secret.to_owned() })
+    }
+
+    /// Reads the pair from a key and its secret, or else from the first of `key: secret` lines. `None` if nothing is given.
+    ///
+    /// # Errors
+    ///
+    /// Half a pair is given, an empty one, or lines without one.
+    pub(crate) fn given(key: Option<String>, secret: Option<String>, lines: Option<String>) -> Result<Option<Self>> {
+        match (key, secret, lines) {
+            (Some(key), Some(secret), _) => {
+                Self::parse(&key, &secret).context("the API key, or its secret, is empty").map(Some)
+            }
+            (None, None, Some(lines)) => {
+                let first = lines.lines().find(|line| !line.trim().is_empty()).and_then(|line| line.split_once(':'));
+                let pair = first.and_then(|(key, secret)| Self::parse(key.trim(), secret.trim()));
+                pair.context("LIVEKIT_KEYS must consist of `key: secret` lines").map(Some)
+            }
+            (None, None, None) => Ok(None),
+            (Some(_), None, _) => bail!("an API key is given, but no secret: set --sfu-secret or LIVEKIT_SECRET"),
+            (None, Some(_), _) => bail!("a secret is given, but no API key: set --sfu-key or LIVEKIT_KEY"),
+        }
     }
 
     /// The key that the service signs with.

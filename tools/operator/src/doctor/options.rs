@@ -128,19 +128,7 @@ impl Options {
         };
         let key = self.sfu_key.or_else(|| variable("LIVEKIT_KEY"));
         let secret = self.sfu_secret.map(|Secret(secret)| secret).or_else(|| variable("LIVEKIT_SECRET"));
-        let credentials = match (key, secret, variable("LIVEKIT_KEYS")) {
-            (Some(key), Some(secret), _) => {
-                Some(SfuCredentials::parse(&key, &secret).context("the API key, or its secret, is empty")?)
-            }
-            (None, None, Some(lines)) => {
-                let first = lines.lines().find(|line| !line.trim().is_empty()).and_then(|line| line.split_once(':'));
-                let pair = first.and_then(|(key, secret)| SfuCredentials::parse(key.trim(), secret.trim()));
-                Some(pair.context("LIVEKIT_KEYS must consist of `key: secret` lines")?)
-            }
-            (None, None, None) => None,
-            (Some(_), None, _) => bail!("an API key is given, but no secret: set --sfu-secret or LIVEKIT_SECRET"),
-            (None, Some(_), _) => bail!("a secret is given, but no API key: set --sfu-key or LIVEKIT_KEY"),
-        };
+        let credentials = SfuCredentials::given(key, secret, variable("LIVEKIT_KEYS"))?;
         let own_homeserver = match variable("LIVEKIT_HS_SERVER_NAME") {
             Some(name) => Some(ServerName::parse(name.trim()).context("LIVEKIT_HS_SERVER_NAME is not a server name")?),
             None => None,
@@ -178,7 +166,7 @@ impl Options {
 }
 
 /// Reads the JSON object of a secrets file.
-fn secrets_of(path: &Path) -> Result<Map<String, Value>> {
+pub(crate) fn secrets_of(path: &Path) -> Result<Map<String, Value>> {
     let content = fs::read(path).with_context(|| format!("can't read {}", path.display()))?;
     match serde_json::from_slice(&content) {
         Ok(Value::Object(secrets)) => Ok(secrets),

@@ -1,0 +1,88 @@
+//! What goes on in the rooms, for the operator: `…/status`.
+//!
+//! How it works:
+//! - the caller proves to hold the API key, with a token that is signed for this purpose and valid for ten minutes
+//!   ([`ApiKey::sign_status`](crate::livekit::keys::ApiKey::sign_status));
+//! - no list of rooms is stored, which would cost a row for each. The SFU lists its rooms, and [`recent`] those of this
+//!   instance: a room whose leaves wait for their homeserver may be gone from the SFU;
+//! - the object of each room reports its state; a page of rooms a request, a few at a time;
+//! - neither ids of delayed events nor tokens are in the response, and ids of users only if they are asked for.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use delegated_leaves::RoomName;
+use futures_util::stream::{self, StreamExt};
+use serde_json::{Value, json};
+use url::Url;
+
+use crate::clock;
+use crate::livekit::room_service::RoomService;
+use crate::room::client::RoomClient;
+use crate::room::recent;
+
+/// Query of a request for the state of the rooms.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct StatusQuery {
+    /// Only rooms with a name behind this one: `next` of the page before.
+    after: Option<String>,
+    /// Whether the response has ids of users.
+    with_users: bool,
+}
+
+impl StatusQuery {
+    /// Reads `after` and `users=true` from the query of a URL. Everything else is ignored.
+    pub fn of_url(url: &str) -> Self {
+        let mut query = Self::default();
+        let Ok(url) = Url::parse(url) else { return query };
+        for (name, value) in url.query_pairs() {
+            match name.as_ref() {
+                "after" => query.after = Some(value.into_owned()),
+                "users" => query.with_users = value == "true",
+                _ => {}
+            }
+        }
+        query
+    }
+
+    /// Returns the state of a page of rooms. Where the SFU fails, its rooms are missing, and the response says so.
+    pub async fn run(&self, sfu: RoomService<'_>, rooms: RoomClient<'_>) -> Value {
+        let (on_sfu, failure) = match sfu.room_names().await {
+            Ok(names) => (names.into_iter().collect(), None),
+            Err(error) => (BTreeSet::new(), Some(error.to_string())),
+        };
+        let names: BTreeSet<RoomName> = on_sfu.iter().cloned().chain(recent::names()).collect();
+        let is_later = |room: &RoomName| self.after.as_deref().is_none_or(|after| room.as_str() > after);
+        let later: Vec<_> = names.into_iter().filter(is_later).collect();
+        let page = later.get(..PAGE).unwrap_or(&later);
+        let next = (later.len() > page.len()).then(|| page.last().map(RoomName::as_str)).flatten();
+        let states = stream::iter(page).map(|room| async move { (room, rooms.status(room, self.with_users).await) });
+        let states: BTreeMap<_, _> = states.buffer_unordered(AT_ONCE).collect().await;
+        let states = states.into_iter().map(|(room, state)| {
+            let mut entry = state.unwrap_or_else(|error| json!({"error": error.to_string()}));
+            entry["room"] = room.as_str().into();
+            entry["on_sfu"] = on_sfu.contains(room).into();
+            entry
+        });
+        let states: Vec<_> = states.collect();
+        json!({"at": clock::now_ms(), "rooms": states, "next": next, "sfu_rooms": on_sfu.len(), "sfu_error": failure})
+    }
+}
+
+/// Rooms of one response. The smallest limit of an invocation is 50 requests, and the SFU's list is one.
+const PAGE: usize = 40;
+/// Requests that may wait for a response: the platform's limit is six.
+const AT_ONCE: usize = 6;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_query_has_two_parameters_and_others_are_ignored() {
+        let query = StatusQuery::of_url("https://a.example/x/status?after=a%20b&users=true&z=1");
+        assert_eq!(query, StatusQuery { after: Some("a b".to_owned()), with_users: true });
+        for url in ["https://a.example/status", "https://a.example/status?users=1", "nonsense"] {
+            assert_eq!(StatusQuery::of_url(url), StatusQuery::default(), "{url}");
+        }
+    }
+}
