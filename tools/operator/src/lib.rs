@@ -2,3 +2,4 @@
 
 pub mod configure;
 pub mod doctor;
+pub mod env_file;
