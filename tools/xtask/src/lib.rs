@@ -13,6 +13,7 @@ pub mod e2e;
 pub mod package;
 pub mod program;
 pub mod progress;
+mod python;
 pub mod release;
 pub mod serve;
 pub mod simulate;

@@ -16,7 +16,7 @@ use crate::{cache, progress};
 /// # Errors
 ///
 /// There is no Python, or a package can't be installed.
-pub(super) fn environment(name: &str, requirements: &str) -> Result<PathBuf> {
+pub(crate) fn environment(name: &str, requirements: &str) -> Result<PathBuf> {
     let mut version = DefaultHasher::new();
     requirements.hash(&mut version);
     cache::tool(name, &format!("{:016x}", version.finish()), |place| {
