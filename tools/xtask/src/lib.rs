@@ -20,5 +20,6 @@ pub mod simulate;
 pub mod size;
 pub mod test;
 pub mod tools;
+pub mod traefik;
 pub mod workspace;
 pub mod wrangler;
