@@ -145,5 +145,5 @@ pub use engine::storage::{Change, RoomRow, Rows};
 pub use engine::webhook::{DisconnectReason, FRESH, Occurrence, ParticipantRef, ROUNDING, WebhookEvent};
 pub use ids::{DelayedEventsUrl, Identity, MatrixRoomId, ParticipantSid, RoomName, ServerName, UserId};
 #[cfg(feature = "object")]
-pub use object::{RoomObject, Upstreams};
+pub use object::{RoomObject, SCHEMA_VERSION, Upstreams};
 pub use time::Timestamp;

@@ -87,7 +87,7 @@ def test_no_remote_user_publishes_where_only_others_may(
 def test_synapse_reads_the_registration_file_that_configure_writes(tmp_path: Path) -> None:
     command = [
         *(os.environ["E2E_XTASK"], "configure", "--route", "rtc.example.com/livekit/jwt"),
-        *("--sfu-url", "wss://sfu.example.com", "--homeserver", "example.com"),
+        *("--zone", "example.com", "--sfu-url", "wss://sfu.example.com", "--homeserver", "example.com"),
         *("--homeserver-mode", "example.com", "--write", str(tmp_path)),
     ]
     subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, timeout=60, check=True)

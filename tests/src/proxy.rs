@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use tempfile::TempDir;
 use tokio::time::{sleep, timeout};
-use xtask::debian;
+use xtask::{debian, traefik};
 
 use crate::{Client, TestSetup};
 
@@ -54,6 +54,27 @@ impl Proxy {
         let root = directory.path().join("pki/authorities/local/root.crt");
         let client = Client::with_tls(SocketAddr::new(address, 443), name, &root);
         Self::start(command, directory, client).await
+    }
+
+    /// Starts Traefik, with this dynamic configuration; `None` where it isn't installed.
+    pub async fn traefik(setup: &TestSetup, name: &str, dynamic: &str) -> Option<(Self, Client)> {
+        let program = traefik::installed()?;
+        let directory = tempfile::tempdir().expect("a temporary directory");
+        let address = setup.network.address_of(name);
+        let (certificate, key) = setup.authority.certificate_files(name);
+        let (certificate, key) = (certificate.display(), key.display());
+        let files = directory.path().join("dynamic");
+        fs::create_dir(&files).expect("a directory");
+        fs::write(files.join("service.yaml"), dynamic).expect("a file");
+        let tls = format!("tls:\n  certificates:\n    - certFile: {certificate}\n      keyFile: {key}\n");
+        fs::write(files.join("tls.yaml"), tls).expect("a file");
+        let mut command = Command::new(program);
+        command.env_clear().current_dir(&directory);
+        command.arg(format!("--entryPoints.websecure.address={address}:443"));
+        command.arg("--providers.file.directory").arg(files);
+        command.args(["--global.checkNewVersion=false", "--global.sendAnonymousUsage=false"]);
+        let client = Client::with_tls(SocketAddr::new(address, 443), name, &setup.authority.pem());
+        Some(Self::start(command, directory, client).await)
     }
 
     fn command(server: &str) -> Command {

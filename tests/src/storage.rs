@@ -40,6 +40,19 @@ impl Storage {
         StorageLock { _databases: databases.expect("databases that can be locked") }
     }
 
+    /// Runs statements on every object's database, which nothing has open.
+    pub fn rewrite(&self, statements: &str) {
+        for file in self.files_of_objects() {
+            let run = Connection::open(&file).and_then(|database| database.execute_batch(statements));
+            run.unwrap_or_else(|error| panic!("can't rewrite {}: {error}", file.display()));
+        }
+    }
+
+    /// Returns the results of a query that has one column of text, in all objects' databases.
+    pub fn query(&self, statement: &str) -> Vec<String> {
+        self.files_of_objects().into_iter().flat_map(|file| query::<String>(&file, statement)).collect()
+    }
+
     /// Returns the number of objects that have a database, with or without content.
     pub fn databases(&self) -> usize {
         self.files_of_objects().len()

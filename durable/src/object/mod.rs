@@ -13,6 +13,8 @@
 //! - After a failure to store, the engine in memory is ahead of the disk. It is dropped, and loaded anew when it is
 //!   next needed, by an alarm a few seconds later at the latest. That alarm says nothing of what was done before: see
 //!   [`Alarm`].
+//! - Tables of a later version than [`SCHEMA_VERSION`] are neither read nor written: commands fail, and the alarm goes
+//!   off once a minute, until that version is back. It carries on what is there.
 //!
 //! The class is declared by the worker, which implements [`Upstreams`], and bound by
 //!
@@ -28,6 +30,8 @@
 
 mod schema;
 mod store;
+
+pub use schema::SCHEMA_VERSION;
 
 use std::cell::{Cell, RefCell};
 use std::pin::pin;
@@ -45,7 +49,7 @@ use crate::engine::backoff::Jitter;
 use crate::engine::log_event::LogEvent;
 use crate::engine::room::{EngineConfig, Input, RoomEngine};
 use crate::engine::status::RoomStatus;
-use crate::object::store::Store;
+use crate::object::store::{Store, StoreError};
 use crate::time::Timestamp;
 
 /// The object's way to other servers and to the log.
@@ -95,7 +99,7 @@ impl RoomObject {
             Err(error) => {
                 // A present alarm knows nothing of the part that is stored.
                 let _ = self.try_again_within(UNTIL_STORED_AGAIN).await;
-                return Err(error);
+                return Err(error.into());
             }
         };
         if answer != RoomAnswer::Recorded {
@@ -143,8 +147,12 @@ impl RoomObject {
         let outcome = self.act(config, upstreams).await;
         self.acting.take();
         if let Err(error) = outcome {
-            upstreams.not_stored(&error);
-            return self.try_again_within(UNTIL_STORED_AGAIN).await;
+            let wait = match &error {
+                StoreError::Newer(_) => UNTIL_UPGRADED,
+                StoreError::Storage(_) => UNTIL_STORED_AGAIN,
+            };
+            upstreams.not_stored(&error.into());
+            return self.try_again_within(wait).await;
         }
         if self.room.borrow().as_ref().is_some_and(RoomEngine::is_empty) {
             // No command can have come in between: nothing was awaited since the room was found empty.
@@ -161,7 +169,7 @@ impl RoomObject {
         self.try_again_within(wait).await
     }
 
-    async fn act(&self, config: EngineConfig, upstreams: &impl Upstreams) -> worker::Result<()> {
+    async fn act(&self, config: EngineConfig, upstreams: &impl Upstreams) -> Result<(), StoreError> {
         let mut in_flight = FuturesUnordered::new();
         let mut share = ACTIONS_PER_ALARM;
         loop {
@@ -212,11 +220,11 @@ impl RoomObject {
         config: EngineConfig,
         upstreams: &impl Upstreams,
         work: impl FnOnce(Timestamp, &mut RoomEngine) -> T,
-    ) -> worker::Result<T> {
+    ) -> Result<T, StoreError> {
         let now = now();
         self.load(config, None)?;
         let mut slot = self.room.borrow_mut();
-        let Some(room) = &mut *slot else { return Err(worker::Error::from("the room isn't loaded")) };
+        let Some(room) = &mut *slot else { return Err(worker::Error::from("the room isn't loaded").into()) };
         let done = work(now, room);
         let changes = room.take_changes();
         let log_events = room.take_log_events();
@@ -234,7 +242,7 @@ impl RoomObject {
     }
 
     /// Loads the engine, unless it is in memory. See [`RoomEngine::load`].
-    fn load(&self, config: EngineConfig, handled_until: Option<Timestamp>) -> worker::Result<()> {
+    fn load(&self, config: EngineConfig, handled_until: Option<Timestamp>) -> Result<(), StoreError> {
         let mut slot = self.room.borrow_mut();
         if slot.is_none() {
             let rows = self.store.load()?;
@@ -289,3 +297,5 @@ const LONGEST_NAP: Duration = Duration::from_secs(30);
 /// Wait after a failure to store. Long enough for a lasting one, short enough for a passing one: most delays are
 /// longer.
 const UNTIL_STORED_AGAIN: Duration = Duration::from_secs(5);
+/// Wait where a later version has stored the room. It costs a request, a row and a line of the log each time.
+const UNTIL_UPGRADED: Duration = Duration::from_secs(60);

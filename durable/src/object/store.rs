@@ -6,10 +6,11 @@ use std::cell::Cell;
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+use thiserror::Error;
 use worker::{SqlStorage, SqlStorageValue};
 
 use crate::engine::storage::{Change, RoomRow, Rows};
-use crate::object::schema;
+use crate::object::schema::{self, SCHEMA_VERSION};
 use crate::time::Timestamp;
 
 /// The tables of one object.
@@ -30,8 +31,9 @@ impl Store {
         self.is_ready.set(false);
     }
 
-    /// Loads all rows. Writes nothing where there is nothing; brings tables of an earlier version up to date.
-    pub fn load(&self) -> worker::Result<Rows> {
+    /// Loads all rows. Writes nothing where there is nothing; brings tables of an earlier version up to date. Tables of
+    /// a later version are left as they are.
+    pub fn load(&self) -> Result<Rows, StoreError> {
         if self.version()? == 0 {
             return Ok(Rows::default());
         }
@@ -44,7 +46,7 @@ impl Store {
 
     /// Stores `changes` in their order, and returns the number of rows written. They are made in one turn, which the
     /// platform commits as one; where one of them fails, those before it may be stored.
-    pub fn apply(&self, changes: &[Change]) -> worker::Result<usize> {
+    pub fn apply(&self, changes: &[Change]) -> Result<usize, StoreError> {
         if changes.is_empty() {
             return Ok(0);
         }
@@ -67,7 +69,7 @@ impl Store {
         Ok(written)
     }
 
-    fn migrate(&self) -> worker::Result<usize> {
+    fn migrate(&self) -> Result<usize, StoreError> {
         let mut written = 0;
         for step in schema::steps_from(self.version()?) {
             written += self.sql.exec(step, None)?.rows_written();
@@ -77,7 +79,7 @@ impl Store {
     }
 
     /// Version of the tables; 0 where there are none yet.
-    fn version(&self) -> worker::Result<usize> {
+    fn version(&self) -> Result<usize, StoreError> {
         #[derive(Deserialize)]
         struct Found {
             n: usize,
@@ -87,7 +89,33 @@ impl Store {
             return Ok(0);
         }
         let version: Vec<Found> = self.sql.exec(schema::VERSION, None)?.to_array()?;
-        Ok(version.first().map_or(0, |found| found.n))
+        match version.first().map_or(0, |found| found.n) {
+            newer if newer > SCHEMA_VERSION => Err(StoreError::Newer(newer)),
+            version => Ok(version),
+        }
+    }
+}
+
+/// Reason for which nothing was loaded or stored.
+#[derive(Debug, Error)]
+pub enum StoreError {
+    /// The tables are of this version, which is later than this program's.
+    #[error(
+        "the room was stored by a newer version of this service (tables of version {0}, this one reads {SCHEMA_VERSION}): \
+         deploy that version again"
+    )]
+    Newer(usize),
+    /// The storage has failed.
+    #[error(transparent)]
+    Storage(#[from] worker::Error),
+}
+
+impl From<StoreError> for worker::Error {
+    fn from(error: StoreError) -> Self {
+        match error {
+            StoreError::Storage(error) => error,
+            error => Self::from(error.to_string()),
+        }
     }
 }
 

@@ -50,6 +50,7 @@ mod srv_connection;
 mod surface;
 mod tokens;
 mod unit;
+mod upgrades;
 mod user_agent;
 mod verification;
 mod webhooks;

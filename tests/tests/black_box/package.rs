@@ -191,6 +191,63 @@ async fn a_state_directory_that_nothing_can_be_run_from_is_named() {
 }
 
 #[tokio::test]
+async fn a_state_directory_that_cannot_hold_the_state_is_named_with_the_remedy() {
+    let setup = TestSetup::new().await;
+    let service = setup.deployment().start_package(&Package::made());
+    for (flags, size, said) in [
+        (MsFlags::empty(), "size=8m", "No space left on device (os error 28): it needs 144 MB at first"),
+        (MsFlags::MS_RDONLY, "size=1m", "Read-only file system (os error 30): put it on a disk that can be written"),
+    ] {
+        let place = tempfile::tempdir().unwrap();
+        mount(None::<&str>, place.path(), Some("tmpfs"), flags, Some(size)).unwrap();
+
+        let outcome = start_with_environment_of(&service, place.path());
+        umount(place.path()).unwrap();
+
+        assert_eq!(outcome.status.code(), Some(1), "{outcome:?}");
+        let said_by = stderr(&outcome);
+        assert!(said_by.contains(said) && said_by.contains(place.path().to_str().unwrap()), "{said_by}");
+    }
+}
+
+/// `tools/standalone/tests/mistakes.rs` has all of them, on an executable without a worker.
+#[tokio::test]
+async fn mistakes_are_named_with_their_remedies() {
+    let setup = TestSetup::new().await;
+    let service = setup.deployment().start_package(&Package::made());
+    let taken = service.addr().to_string();
+    let place = tempfile::tempdir().unwrap();
+    let secret = place.path().join("secret");
+    fs::write(&secret, "\n").unwrap();
+    let secret = secret.to_str().unwrap();
+    for (variables, status, said) in [
+        (vec![("LIVEKIT_URL", "\"wss://sfu.example\"")], 2, vec!["LIVEKIT_URL is in quotation marks", "--env-file"]),
+        (
+            vec![("LIVEKIT_SANITY_CHECK_INTERVAL_SECONDS", "60s")],
+            2,
+            vec!["LIVEKIT_SANITY_CHECK_INTERVAL_SECONDS", "write 60, without a unit"],
+        ),
+        (vec![("LIVEKIT_SECRET", ""), ("LIVEKIT_SECRET_FROM_FILE", secret)], 2, vec![secret, "which is empty"]),
+        (vec![("LIVEKIT_INSECURE_SKIP_VERIFY_TLS", "yes")], 2, vec!["--trust-ca FILE"]),
+        (vec![("MATRIXRTC_EDGE_ADDR", taken.as_str())], 1, vec![taken.as_str(), "in use by another program"]),
+    ] {
+        let outcome = Command::new(Package::made().path())
+            .arg("--state")
+            .arg(place.path().join("state"))
+            .env_clear()
+            .envs(&service.launch().env)
+            .envs(variables)
+            .output()
+            .unwrap();
+
+        assert_eq!(outcome.status.code(), Some(status), "{outcome:?}");
+        for text in said {
+            assert!(stderr(&outcome).contains(text), "no {text:?} in {outcome:?}");
+        }
+    }
+}
+
+#[tokio::test]
 async fn a_health_check_says_a_service_that_is_well_from_one_that_isnt() {
     let setup = TestSetup::new().await;
     let package = Package::made();

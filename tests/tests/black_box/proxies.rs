@@ -1,4 +1,4 @@
-//! The service behind real reverse proxies, nginx and Caddy, configured as `docs/guides/own-machine.md` shows.
+//! The service behind real reverse proxies, nginx, Caddy and Traefik, configured as `docs/guides/own-machine.md` shows.
 //!
 //! The tests extract the configuration blocks from the guide, run the proxy with them in front of the packaged service,
 //! and send requests to all endpoints through it.
@@ -58,6 +58,34 @@ async fn caddy_may_keep_the_prefix() {
     let block = Guide::read(GUIDE).block_with("caddyfile", "handle /livekit/jwt/* {");
 
     let (_proxy, client) = Proxy::caddy(&stage.setup, NAME, &block).await;
+
+    stage.assert_all_gets_through(&client).await;
+}
+
+/// Skipped where Traefik isn't installed, which takes Python.
+#[tokio::test]
+async fn traefik_strips_the_prefix() {
+    let stage = Stage::new().await;
+    let block = Guide::read(GUIDE).block_with("yaml", "stripPrefix:");
+
+    let Some((_proxy, client)) = Proxy::traefik(&stage.setup, NAME, &block).await else {
+        eprintln!("skipped: there is no Traefik; `cargo xtask test` installs it with Python");
+        return;
+    };
+
+    stage.assert_all_gets_through(&client).await;
+}
+
+/// Without the middleware the service receives the prefix, which is as good.
+#[tokio::test]
+async fn traefik_may_keep_the_prefix() {
+    let stage = Stage::new().await;
+    let block = Guide::read(GUIDE).block_with("yaml", "stripPrefix:");
+    let keeping: String =
+        block.lines().filter(|line| !line.contains("middlewares: [")).map(|line| format!("{line}\n")).collect();
+    assert_ne!(keeping.lines().count(), block.lines().count());
+
+    let Some((_proxy, client)) = Proxy::traefik(&stage.setup, NAME, &keeping).await else { return };
 
     stage.assert_all_gets_through(&client).await;
 }

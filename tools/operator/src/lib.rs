@@ -3,4 +3,5 @@
 
 pub mod configure;
 pub mod doctor;
+pub mod env_file;
 pub mod status;

@@ -3,12 +3,14 @@
 #![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used, reason = "what goes wrong here ends the test")]
 
 use std::{
+    collections::BTreeMap,
     fs,
     os::unix::fs::PermissionsExt,
     path::Path,
     process::{Command, Output, Stdio},
 };
 
+use operator::env_file::EnvFile;
 use toml_edit::{DocumentMut, Value};
 use xtask::{tools::Tools, workspace};
 
@@ -57,8 +59,12 @@ fn without_a_terminal_what_is_missing_is_an_error() {
 #[test]
 fn a_wrong_value_is_an_error_that_says_what_is_wrong() {
     for (option, value, problem) in [
-        ("--domain", "https://rtc.example.com", "is not a host name"),
-        ("--route", "rtc.example.com", "has no path"),
+        ("--domain", "wss://rtc.example.com", "begins with wss://: give the host name alone"),
+        ("--domain", "rtc.example.com/livekit", "has a path: give the host name alone, rtc.example.com, or for a path"),
+        ("--domain", "rtc.example.com:8443", "has a port"),
+        ("--domain", "10.0.0.1", "is an address"),
+        ("--route", "rtc.example.com", "has no path: for a host name as a whole, give --domain"),
+        ("--zone", "example", "has no dot"),
         ("--sfu-url", "sfu.example.com", "has no scheme: write wss:// before"),
         ("--homeserver", "https://example.com", "not a Matrix server name"),
         ("--homeserver-mode", "https://example.com", "not a Matrix server name"),
@@ -68,6 +74,128 @@ fn a_wrong_value_is_an_error_that_says_what_is_wrong() {
         assert_eq!(output.status.code(), Some(2), "{option}");
         let error = text(&output.stderr);
         assert!(error.contains(option) && error.contains(problem), "{error}");
+    }
+}
+
+#[test]
+fn what_cannot_work_together_is_an_error_that_says_what_to_give() {
+    let complete = |changes: &[(&'static str, Option<&'static str>)]| {
+        let mut options = COMPLETE.chunks(2).map(|pair| (pair[0], Some(pair[1]))).collect::<Vec<_>>();
+        for change in changes {
+            options.retain(|(option, _)| *option != change.0);
+            options.push(*change);
+        }
+        let given = options.iter().filter_map(|(option, value)| Some([*option, (*value)?]));
+        let output = configure(&given.flatten().collect::<Vec<_>>());
+        assert!(!output.status.success() && output.stdout.is_empty(), "{}", text(&output.stdout));
+        text(&output.stderr)
+    };
+    for (changes, problem) in [
+        (
+            [("--zone", None)],
+            "--zone must be given with --route: the domain at Cloudflare that rtc.example.com belongs to",
+        ),
+        ([("--zone", Some("example.org"))], "--zone example.org is not the domain of rtc.example.com"),
+        (
+            [("--sfu-url", Some("ws://192.168.1.7:7880"))],
+            "--sfu-url has a private address, 192.168.1.7, which Cloudflare",
+        ),
+        ([("--sfu-url", Some("ws://livekit:7880"))], "a name of a private network, livekit"),
+    ] {
+        let error = complete(&changes);
+        assert!(error.contains(problem), "{error}");
+    }
+    let output = configure(&[&COMPLETE[..], &["--own-machine"]].concat());
+    assert!(!output.status.success() && text(&output.stderr).contains("--own-machine"), "{}", text(&output.stderr));
+}
+
+#[test]
+fn for_a_machine_of_ones_own_the_files_are_those_of_the_executable_and_its_proxy() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().to_str().unwrap();
+    let arguments = [&OWN_MACHINE[..], &["--homeserver-mode", "example.com", "--write", path]].concat();
+
+    let output = configure(&arguments);
+
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    let mut names: Vec<_> =
+        fs::read_dir(path).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+    names.sort();
+    let expected = [
+        "Caddyfile-fragment",
+        "homeserver-fragment.yaml",
+        "livekit-fragment.yaml",
+        "matrixrtc-edge.env",
+        "matrixrtc-registration.yaml",
+        "nginx-fragment.conf",
+        "traefik-fragment.yaml",
+        "well-known-fragment.json",
+    ];
+    assert_eq!(names, expected);
+    let said = text(&output.stdout);
+    assert!(!said.contains("wrangler") && !said.contains("Cloudflare"), "{said}");
+    let env_file = directory.path().join("matrixrtc-edge.env");
+    for command in [
+        format!("sudo install -m 600 {} /etc/matrixrtc-edge.env", env_file.display()),
+        format!(
+            "doctor https://matrix-rtc.example.com/livekit/jwt --server-name example.com --env-file {}",
+            env_file.display()
+        ),
+    ] {
+        assert!(said.contains(&command), "no {command} in {said}");
+    }
+    assert_eq!(mode(&env_file), 0o600);
+    let ignored = fs::read_to_string(workspace::root().unwrap().join(".gitignore")).unwrap();
+    assert!(ignored.lines().any(|line| line == "matrixrtc-edge.env"), "git doesn't ignore it");
+    let variables: BTreeMap<_, _> =
+        EnvFile::parse(&fs::read_to_string(&env_file).unwrap()).unwrap().assignments.into_iter().collect();
+    let sfu: serde_yaml_ng::Value =
+        serde_yaml_ng::from_str(&fs::read_to_string(directory.path().join("livekit-fragment.yaml")).unwrap()).unwrap();
+    assert!(sfu["keys"][&variables["LIVEKIT_KEY"]] == variables["LIVEKIT_SECRET"].as_str(), "another pair for the SFU");
+    assert!(!said.contains(&variables["LIVEKIT_SECRET"]), "the secret is shown");
+    let registration = fs::read_to_string(directory.path().join("matrixrtc-registration.yaml")).unwrap();
+    assert!(registration.contains(&variables["LIVEKIT_HS_TOKEN"]), "another token for the homeserver");
+    assert_eq!(variables["LIVEKIT_HS_SERVER_NAME"], "example.com");
+    // The executable reads them as they were meant.
+    let config = matrixrtc_edge::config::Config::from_lookup(|name| variables.get(name).cloned()).unwrap();
+    assert_eq!(config.sfu.client(), "ws://10.0.0.7:7880");
+
+    let before = fs::read(&env_file).unwrap();
+    let again = configure(&arguments);
+    assert!(again.status.success() && fs::read(&env_file).unwrap() == before, "{}", text(&again.stderr));
+}
+
+/// `tests/tests/black_box/proxies.rs` runs nginx, Caddy and Traefik with the guide's blocks.
+#[test]
+fn the_proxies_are_configured_as_in_the_guide() {
+    let printed = text(&configure(&OWN_MACHINE).stdout);
+    let guide = fs::read_to_string(workspace::root().unwrap().join("docs/guides/own-machine.md")).unwrap();
+    let blocks: Vec<_> = guide.split("```").skip(1).step_by(2).map(unindented).collect();
+    for name in ["nginx-fragment.conf", "Caddyfile-fragment", "traefik-fragment.yaml"] {
+        let block = printed.split("── ").find(|block| block.starts_with(name)).unwrap();
+        let content = block.split_once("\n\n").unwrap().1;
+        let content: Vec<_> = content.trim().lines().filter(|line| !line.starts_with('#')).collect();
+        assert!(blocks.contains(&content), "{name} isn't in the guide: {content:#?}");
+    }
+}
+
+/// Lines of a block, whose first one is its language, without the indentation of a list.
+fn unindented(block: &str) -> Vec<&str> {
+    let lines = block.lines().skip(1).filter(|line| !line.trim().is_empty());
+    let indent = lines.clone().map(|line| line.len() - line.trim_start().len()).min().unwrap_or_default();
+    lines.map(|line| &line[indent..]).collect()
+}
+
+#[test]
+fn fragments_say_that_they_are_to_be_merged() {
+    let printed = text(&configure(&COMPLETE).stdout);
+    for text in [
+        "# Merge this into the SFU's configuration",
+        "# Merge this into homeserver.yaml",
+        "Of two keys of the same name Synapse takes the last",
+        "to be merged into https://(server name)/.well-known/matrix/client",
+    ] {
+        assert!(printed.contains(text), "no {text:?} in {printed}");
     }
 }
 
@@ -348,8 +476,9 @@ fn without_a_directory_the_registration_file_is_printed() {
 
 #[test]
 fn the_guides_set_what_configure_prints() {
-    let output = configure(&[&COMPLETE[..], &["--homeserver-mode", "example.com"]].concat());
-    let printed = text(&output.stdout);
+    let printed =
+        |complete: &[&str]| text(&configure(&[complete, &["--homeserver-mode", "example.com"]].concat()).stdout);
+    let (cloudflare, own_machine) = (printed(&COMPLETE), printed(&OWN_MACHINE));
     for (guide, key) in [
         ("announcing", "livekit_service_url"),
         ("homeserver-mode", "livekit_service_url"),
@@ -361,6 +490,7 @@ fn the_guides_set_what_configure_prints() {
         let keys = blocks.flat_map(str::lines).filter_map(|line| line.trim().trim_start_matches("- ").split_once(':'));
         let keys: Vec<_> = keys.map(|(key, _)| key).filter(|key| !key.contains(['{', '[', '"'])).collect();
         assert!(keys.contains(&key), "{guide}: {keys:?}");
+        let printed = if guide == "own-machine" { &own_machine } else { &cloudflare };
         for key in keys {
             assert!(printed.contains(&format!("{key}:")), "{guide}: {key} isn't printed");
         }
@@ -402,6 +532,16 @@ fn the_guides_deploy_what_their_commands_write() {
     }
 }
 
+/// The SFU may be where only this machine and its clients reach it.
+const OWN_MACHINE: [&str; 7] = [
+    "--own-machine",
+    "--route",
+    "matrix-rtc.example.com/livekit/jwt",
+    "--sfu-url",
+    "ws://10.0.0.7:7880",
+    "--homeserver",
+    "example.com",
+];
 /// The placement is given, so that no SFU is looked for.
 const COMPLETE: [&str; 10] = [
     "--route",

@@ -7,6 +7,7 @@ pub mod listen_address;
 pub mod log;
 pub mod message;
 pub mod objects;
+pub mod schema;
 pub mod serve;
 pub mod state;
 pub mod surroundings;

@@ -56,7 +56,8 @@ fn run(cli: Cli) -> Result<ExitCode> {
         Cli::Other(Command::Doctor(options)) => return doctor::run(*options),
         Cli::Other(Command::Configure(options)) => {
             let dir = env::current_dir().context("the working directory is gone")?;
-            ensure!(dir.join("wrangler.toml").is_file(), "there is no wrangler.toml here: {WHERE_TO_CONFIGURE}");
+            let has_worker = options.is_for_own_machine() || dir.join("wrangler.toml").is_file();
+            ensure!(has_worker, "there is no wrangler.toml here: {WHERE_TO_CONFIGURE}");
             configure::run(&options, &dir, "matrixrtc-edge doctor")
         }
         Cli::Other(Command::Status(options)) => status::run(options),
@@ -72,7 +73,8 @@ fn run(cli: Cli) -> Result<ExitCode> {
     done.map(|()| ExitCode::SUCCESS)
 }
 
-const WHERE_TO_CONFIGURE: &str = "run it in the unpacked archive of the worker, matrixrtc-edge-worker-…";
+const WHERE_TO_CONFIGURE: &str = "for Cloudflare, run it in the unpacked archive of the worker, matrixrtc-edge-worker-…; for \
+                                  this machine, give --own-machine";
 const ABOUT: &str =
     "MatrixRTC authorization service: turns Matrix OpenID tokens into LiveKit tokens, and looks after delegated leaves";
 const MORE: &str = "\

@@ -9,7 +9,7 @@
 use std::{
     fs::{self, File},
     io::{self, Read},
-    path::Path,
+    path::{Path, PathBuf},
 };
 
 use anyhow::{Context, Result};
@@ -20,22 +20,12 @@ use anyhow::{Context, Result};
 ///
 /// The directory can't be read, or a file can't be removed.
 pub fn sweep(dir: &Path) -> Result<usize> {
-    let entries = match fs::read_dir(dir) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(0),
-        entries => entries.with_context(|| format!("can't read {}", dir.display()))?,
-    };
     let mut removed = 0;
-    for entry in entries {
-        let path = entry.with_context(|| format!("can't read {}", dir.display()))?.path();
-        let is_database = path.extension().is_some_and(|suffix| suffix == "sqlite");
-        if !is_database || path.file_stem().is_some_and(|stem| stem == METADATA) {
+    for path in databases(dir)? {
+        if !holds_nothing(&path)? {
             continue;
         }
         let beside = |suffix: &str| path.with_extension(format!("sqlite-{suffix}"));
-        let log_is_empty = fs::metadata(beside("wal")).map_or(true, |log| log.len() == 0);
-        if !log_is_empty || !is_without_tables(&path)? {
-            continue;
-        }
         // The database goes last: without it, nothing says that the other files can go.
         for file in [beside("wal"), beside("shm"), path.clone()] {
             match fs::remove_file(&file) {
@@ -46,6 +36,43 @@ pub fn sweep(dir: &Path) -> Result<usize> {
         removed += 1;
     }
     Ok(removed)
+}
+
+/// Returns whether there is a database in `dir` that holds something, or may.
+///
+/// # Errors
+///
+/// The directory, or a file in it, can't be read.
+pub fn hold_anything(dir: &Path) -> Result<bool> {
+    for path in databases(dir)? {
+        if !holds_nothing(&path)? {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
+/// Returns the databases of the objects in `dir`, without workerd's own.
+fn databases(dir: &Path) -> Result<Vec<PathBuf>> {
+    let unreadable = || format!("can't read {}", dir.display());
+    let mut databases = Vec::new();
+    let entries = match fs::read_dir(dir) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(databases),
+        entries => entries.with_context(unreadable)?,
+    };
+    for entry in entries {
+        let path = entry.with_context(unreadable)?.path();
+        let is_database = path.extension().is_some_and(|suffix| suffix == "sqlite");
+        if is_database && path.file_stem().is_none_or(|stem| stem != METADATA) {
+            databases.push(path);
+        }
+    }
+    Ok(databases)
+}
+
+fn holds_nothing(path: &Path) -> Result<bool> {
+    let log_is_empty = fs::metadata(path.with_extension("sqlite-wal")).map_or(true, |log| log.len() == 0);
+    Ok(log_is_empty && is_without_tables(path)?)
 }
 
 /// Returns whether a database is one page whose table of tables is empty
@@ -62,6 +89,8 @@ fn is_without_tables(path: &Path) -> Result<bool> {
     Ok(head.starts_with(MAGIC) && pages == 1 && page_type == LEAF_OF_TABLE && cells == 0)
 }
 
+/// Directory of the databases in the state directory.
+pub(crate) const DIR: &str = "objects/ROOMS";
 const METADATA: &str = "metadata";
 const MAGIC: &[u8] = b"SQLite format 3\0";
 const LEAF_OF_TABLE: u8 = 0x0d;
@@ -95,6 +124,7 @@ mod tests {
         write("g.sqlite", &[0; 4096]);
         write("metadata.sqlite", &database(0, 1));
 
+        assert!(hold_anything(dir.path()).unwrap());
         assert_eq!(sweep(dir.path()).unwrap(), 2);
 
         let mut left: Vec<_> =
@@ -103,5 +133,14 @@ mod tests {
         let stay = ["b.sqlite", "c.sqlite", "d.sqlite", "d.sqlite-wal", "f.sqlite", "g.sqlite", "metadata.sqlite"];
         assert_eq!(left, stay);
         assert_eq!(sweep(&dir.path().join("missing")).unwrap(), 0);
+    }
+
+    #[test]
+    fn databases_without_tables_hold_nothing() {
+        let dir = tempfile::tempdir().unwrap();
+        assert!(!hold_anything(&dir.path().join("missing")).unwrap());
+        fs::write(dir.path().join("a.sqlite"), database(0, 1)).unwrap();
+        fs::write(dir.path().join("metadata.sqlite"), database(9, 9)).unwrap();
+        assert!(!hold_anything(dir.path()).unwrap());
     }
 }

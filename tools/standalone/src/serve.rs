@@ -27,6 +27,7 @@ use crate::{
     listen_address,
     log::Log,
     message::{Kind, Message},
+    schema::NewerState,
     state::StateLock,
     surroundings,
     workerd::{Launch, Program, read_certificates},
@@ -123,8 +124,8 @@ fn notify_systemd(state: NotifyState<'_>) -> Result<()> {
     sd_notify::notify(&[state]).context("can't notify systemd")
 }
 
-/// Reports an error on standard error, and returns the exit status: 2 for a configuration that is incomplete
-/// or wrong, with a line for each problem, 1 for every other error.
+/// Reports an error on standard error, and returns the exit status: 2 for what a restart can't mend, a configuration that
+/// is incomplete or wrong, with a line for each problem, or the state of a later version; 1 for every other error.
 #[must_use]
 pub fn exit_status(outcome: Result<ExitCode>) -> ExitCode {
     let error = match outcome {
@@ -141,7 +142,7 @@ pub fn exit_status(outcome: Result<ExitCode>) -> ExitCode {
         }
         None => {
             eprintln!("error: {error:#}");
-            ExitCode::FAILURE
+            if error.is::<NewerState>() { ExitCode::from(2) } else { ExitCode::FAILURE }
         }
     }
 }

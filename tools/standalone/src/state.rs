@@ -1,7 +1,7 @@
 //! The state directory, which one process uses at a time.
 //!
-//! `objects/` holds the Durable Objects' storage, and keeps its place from version to version. Everything else is written anew
-//! by each start.
+//! `objects/` holds the Durable Objects' storage, and keeps its place from version to version; `version.json` says which was
+//! the last. Everything else is written anew by each start.
 
 use std::{
     fs::{self, DirBuilder, File, Permissions, TryLockError},
@@ -12,6 +12,8 @@ use std::{
 
 use anyhow::{Context, Result, anyhow, bail};
 
+use crate::schema;
+
 /// The right to run on a state directory. It ends when this is dropped, and with the process, however that ends.
 #[derive(Debug)]
 pub struct StateLock {
@@ -19,11 +21,12 @@ pub struct StateLock {
 }
 
 impl StateLock {
-    /// Creates the directory if it is missing, and locks it.
+    /// Creates the directory if it is missing, and locks it for this version.
     ///
     /// # Errors
     ///
-    /// It can't be created or written, or another process has locked it.
+    /// It can't be created or written, another process has locked it, or a later version has stored something there
+    /// ([`NewerState`](crate::schema::NewerState)).
     pub fn take(dir: &Path) -> Result<Self> {
         if fs::metadata(dir).is_ok_and(|metadata| !metadata.is_dir()) {
             bail!("the state directory {} is a file: name a directory", dir.display());
@@ -41,13 +44,17 @@ impl StateLock {
         let path = dir.join("lock");
         // Not truncated and never removed: another process that opens it must find the same file.
         let file = File::options().create(true).append(true).open(&path).map_err(unusable)?;
-        match file.try_lock() {
-            Ok(()) => Ok(Self { file }),
+        let lock = match file.try_lock() {
+            Ok(()) => Self { file },
             Err(TryLockError::WouldBlock) => {
                 bail!("{} is in use by another process; each needs a state directory of its own", dir.display())
             }
-            Err(TryLockError::Error(error)) => Err(error).with_context(|| format!("can't lock {}", path.display())),
-        }
+            Err(TryLockError::Error(error)) => {
+                return Err(error).with_context(|| format!("can't lock {}", path.display()));
+            }
+        };
+        schema::claim(dir).map_err(Self::with_remedy)?;
+        Ok(lock)
     }
 }
 
@@ -69,7 +76,7 @@ pub(crate) fn remedy(error: &io::Error) -> String {
 /// The size of the state directory, for an error.
 const SPACE: &str = "it needs 144 MB at first";
 /// Its files and directories; `lost+found` is that of a new disk.
-const OURS: [&str; 5] = ["lock", "objects", "package", "workerd", "lost+found"];
+const OURS: [&str; 6] = ["lock", schema::FILE, "objects", "package", "workerd", "lost+found"];
 
 impl StateLock {
     /// Adds the remedy to an error that an operation below the directory has ended with.

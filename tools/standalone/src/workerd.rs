@@ -64,7 +64,7 @@ impl Launch {
     /// See [`Launch::start`].
     pub fn start_on(&self, state: StateLock, program: &Program) -> Result<Running> {
         // A file too many harms nobody, and a directory that can't be read is reported by workerd.
-        let _ = objects::sweep(&self.state.join("objects/ROOMS"));
+        let _ = objects::sweep(&self.state.join(objects::DIR));
         config::write(self, program)?;
         let (stdout, stderr, pipe) = self.log.open()?;
         let (control, control_of_child) = io::pipe().context("can't open a pipe")?;

@@ -9,7 +9,7 @@ use crate::{
     program::STAND_INS,
     progress, size,
     tools::{Tools, add_wasm_target},
-    workspace,
+    traefik, workspace,
 };
 
 /// Runs all checks, and stops at the first that fails.
@@ -41,6 +41,9 @@ pub fn run() -> Result<()> {
     debian::SYSTEMD_ANALYZE.set_up()?;
     for server in ["nginx", "caddy"] {
         debian::unpack_server(server)?;
+    }
+    if let Err(error) = traefik::set_up() {
+        progress::note(&format!("the tests behind Traefik are left out: {error:#}"));
     }
     // Most of them wait for something, so there may be more of them than cores.
     cargo(&root, "running black-box tests", &["test", "--package", "black-box", "--", "--test-threads", "4"])?;

@@ -11,6 +11,7 @@ use std::{
     env,
     ffi::OsString,
     fs,
+    io::{self, ErrorKind},
     path::{Path, PathBuf},
     process::Command,
     sync::{Mutex, PoisonError},
@@ -163,9 +164,19 @@ pub(crate) fn npm_packages(dir: &Path) -> Result<PathBuf> {
             &format!("installing the npm packages of {}", lock_file.display()),
             Command::new("npm").args(["ci", "--no-audit", "--no-fund"]).current_dir(dir),
             &cache::log("npm")?,
-        )?;
+        )
+        .map_err(with_remedy)?;
     }
     Ok(modules)
+}
+
+/// Says what to install where there is no npm.
+fn with_remedy(error: anyhow::Error) -> anyhow::Error {
+    let is_missing = error.chain().filter_map(|cause| cause.downcast_ref::<io::Error>());
+    match is_missing.into_iter().any(|cause| cause.kind() == ErrorKind::NotFound) {
+        true => error.context("there is no `npm` command: install Node.js 20 or newer, which has it"),
+        false => error,
+    }
 }
 
 /// The packages of a lock file: a project's, or the one in which npm records the installed packages.
@@ -211,6 +222,15 @@ mod tests {
 
     fn packages(json: &str) -> NpmPackages {
         serde_json::from_str(&format!(r#"{{"packages": {json}}}"#)).unwrap()
+    }
+
+    #[test]
+    fn a_machine_without_node_is_given_the_remedy() {
+        let mut command = Command::new("no-such-command");
+        let log = tempfile::NamedTempFile::new().unwrap();
+        let error = with_remedy(progress::run("trying", &mut command, log.path()).unwrap_err());
+        assert!(format!("{error:#}").starts_with("there is no `npm` command: install Node.js 20"), "{error:#}");
+        assert_eq!(with_remedy(anyhow::anyhow!("it has failed")).to_string(), "it has failed");
     }
 
     #[test]

@@ -18,7 +18,9 @@ use anyhow::{Context, Result, bail};
 
 use crate::configure::homeserver::{self, HOMESERVER};
 use crate::configure::homeserver_mode::{self, REGISTRATION};
-use crate::configure::plan::Plan;
+use crate::configure::own_machine::{self, CADDY, ENV_FILE, NGINX, TRAEFIK};
+use crate::configure::plan::{Hosting, Plan};
+use crate::configure::route::Route;
 use crate::configure::secrets::{SECRETS_FILE, Secrets, SecretsFile};
 use crate::configure::{livekit, wrangler};
 use crate::doctor::announcement;
@@ -53,9 +55,13 @@ impl Files {
     ///
     /// # Errors
     ///
-    /// The repository's configuration can't be read.
+    /// The repository's configuration can't be read, or a value can't be in an environment file.
     pub fn to_print(plan: &Plan, root: &Path) -> Result<Self> {
-        Ok(Self::of(plan, None, wrangler::render(plan, root, None)?))
+        let of_host = match plan.hosting() {
+            Hosting::Cloudflare => vec![wrangler_file(wrangler::render(plan, root, None)?)],
+            Hosting::OwnMachine => own_machine_files(plan, None)?,
+        };
+        Ok(Self::of(plan, None, of_host))
     }
 
     /// Renders files for `directory`, with `secrets`, which complete those of the secrets file in `there`.
@@ -72,23 +78,33 @@ impl Files {
         directory: &Path,
     ) -> Result<Self> {
         fs::create_dir_all(directory).with_context(|| format!("can't create {}", directory.display()))?;
-        let content = there.with(secrets).with_context(|| in_directory(directory, SECRETS_FILE))?;
-        let mut files = Self::of(plan, Some(secrets), wrangler::render(plan, root, Some(directory))?);
-        let purpose = "for `wrangler deploy --secrets-file`";
-        // The first to be written: a pair that another file has is never lost.
-        files.0.insert(0, File { name: SECRETS_FILE, purpose, content, access: Access::OwnerCompleted });
-        Ok(files)
+        let of_host = match plan.hosting() {
+            Hosting::Cloudflare => {
+                let content = there.with(secrets).with_context(|| in_directory(directory, SECRETS_FILE))?;
+                let purpose = "for `wrangler deploy --secrets-file`";
+                // The first to be written: a pair that another file has is never lost.
+                let secrets = File { name: SECRETS_FILE, purpose, content, access: Access::OwnerCompleted };
+                vec![secrets, wrangler_file(wrangler::render(plan, root, Some(directory))?)]
+            }
+            Hosting::OwnMachine => {
+                there.with(secrets).with_context(|| in_directory(directory, ENV_FILE))?;
+                own_machine_files(plan, Some(secrets))?
+            }
+        };
+        Ok(Self::of(plan, Some(secrets), of_host))
     }
 
-    fn of(plan: &Plan, secrets: Option<&Secrets>, wrangler: String) -> Self {
+    /// Renders what is the same on every host, after what isn't.
+    fn of(plan: &Plan, secrets: Option<&Secrets>, of_host: Vec<File>) -> Self {
         let access = if secrets.is_some() { Access::Owner } else { Access::Public };
-        let mut files = vec![File::new(WRANGLER, "in the repository, for `wrangler … -c`", wrangler)];
+        let mut files = of_host;
         if !plan.is_on_livekit_cloud() {
             let content = livekit::fragment(plan, secrets.map(|secrets| &secrets.pair));
-            files.push(File { access, ..File::new(LIVEKIT, "for the SFU's configuration", content) });
+            files.push(File { access, ..File::new(LIVEKIT, "to be merged into the SFU's configuration", content) });
         }
         files.push(well_known(plan));
-        let purpose = "to be added to Synapse's homeserver.yaml; for other homeservers see docs/guides/announcing.md";
+        let purpose =
+            "to be merged into Synapse's homeserver.yaml; for other homeservers see docs/guides/announcing.md";
         files.push(File::new(HOMESERVER, purpose, homeserver::fragment(plan)));
         if let Some(server_name) = plan.homeserver_mode() {
             let tokens = secrets.and_then(|secrets| secrets.tokens.as_ref());
@@ -172,11 +188,27 @@ impl fmt::Display for Files {
     }
 }
 
+fn wrangler_file(content: String) -> File {
+    File::new(WRANGLER, "in the repository, for `wrangler … -c`", content)
+}
+
+fn own_machine_files(plan: &Plan, secrets: Option<&Secrets>) -> Result<Vec<File>> {
+    let access = if secrets.is_some() { Access::Owner } else { Access::Public };
+    let purpose = "the service's configuration, for /etc/matrixrtc-edge.env";
+    let env_file = File { access, ..File::new(ENV_FILE, purpose, own_machine::env_file(plan, secrets)?) };
+    let proxy = |name, purpose, render: fn(&Route) -> String| File::new(name, purpose, render(plan.route()));
+    Ok(vec![
+        env_file,
+        proxy(NGINX, "for nginx", own_machine::nginx),
+        proxy(CADDY, "or for Caddy", own_machine::caddy),
+        proxy(TRAEFIK, "or for Traefik", own_machine::traefik),
+    ])
+}
+
 fn well_known(plan: &Plan) -> File {
     let mut content = format!("{:#}", announcement::fragment(&plan.announced()));
     content.push('\n');
-    let purpose =
-        "to be added to https://(server name)/.well-known/matrix/client, served with `Access-Control-Allow-Origin: *`";
+    let purpose = "to be merged into https://(server name)/.well-known/matrix/client, served with `Access-Control-Allow-Origin: *`";
     File::new(WELL_KNOWN, purpose, content)
 }
 

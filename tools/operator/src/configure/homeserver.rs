@@ -11,7 +11,7 @@ pub(super) fn fragment(plan: &Plan) -> String {
         Some(_) => &["msc4143_enabled", "msc4502_enabled", "msc4512_enabled"],
         None => &["msc4143_enabled"],
     };
-    let mut yaml = String::new();
+    let mut yaml = String::from(MERGE);
     if plan.homeserver_mode().is_some() {
         yaml += &format!("app_service_config_files:\n  - {}\n\n", quoted(&format!("/path/to/{REGISTRATION}")));
     }
@@ -34,6 +34,8 @@ pub(super) fn fragment(plan: &Plan) -> String {
     yaml
 }
 
+const MERGE: &str = "# Merge this into homeserver.yaml: what belongs below a key that is there already (experimental_features, \
+                     say)\n# goes below that one. Of two keys of the same name Synapse takes the last, without a word.\n\n";
 /// Synapse's rate limit for restarting and sending delayed events; by address for requests without a login.
 pub(super) const RATE_LIMIT: &str = "rc_delayed_event_mgmt";
 /// Enough for 250 participants with a delay of ten seconds. The default is 1.

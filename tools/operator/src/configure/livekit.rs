@@ -25,7 +25,7 @@ pub(super) fn fragment(plan: &Plan, pair: Option<&KeyPair>) -> String {
         ),
     };
     format!(
-        "{keys}\nroom:\n  auto_create: false\n\nwebhook:\n{api_key}  urls:\n    - {url}\n  # Half of the requests, with \
+        "{MERGE}{keys}\nroom:\n  auto_create: false\n\nwebhook:\n{api_key}  urls:\n    - {url}\n  # Half of the requests, with \
          LiveKit 1.13.5 or newer; earlier versions may refuse these lines.\n  filter_params:\n    \
          include_events:\n{EVENTS}"
     )
@@ -41,6 +41,8 @@ pub(super) fn console(plan: &Plan, pair: Option<&KeyPair>) -> String {
     )
 }
 
+const MERGE: &str = "# Merge this into the SFU's configuration: what belongs below a key that is there already (keys, room, \
+                     webhook)\n# goes below that one. LiveKit refuses a second key of the same name.\n";
 const WEBHOOKS: &str = "/sfu_webhook";
 /// Webhooks that the service needs.
 const EVENTS: &str = "      - participant_joined\n      - participant_left\n      - participant_connection_aborted\n      \

@@ -9,6 +9,7 @@
 //! - [`Secrets`] are given (a file, the environment), or those that were written before, or new: in this order. Only
 //!   files of their owner's have them, never the output.
 //! - `steps` lists the commands that remain.
+//! - With `--own-machine` the files are those of the executable and of the proxy in front of it, in place of wrangler's.
 //! - With `--well-known` or `--server-name`, the present announcement is judged by the doctor's check.
 
 use std::{
@@ -17,7 +18,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, anyhow, bail};
 use clap::Args;
 use matrixrtc_edge::config::location_hint::LocationHint;
 use matrixrtc_edge::matrix::ids::server_name::ServerName;
@@ -28,8 +29,9 @@ pub use files::Files;
 use homeserver_mode::REGISTRATION;
 pub use homeserver_mode::Tokens;
 pub use key_pair::KeyPair;
+use own_machine::ENV_FILE;
 pub use placement::{Placement, PlacementChoice};
-pub use plan::Plan;
+pub use plan::{Hosting, Plan};
 pub use route::Route;
 use secrets::{KEY, SECRET, SECRETS_FILE};
 pub use secrets::{Secrets, SecretsFile};
@@ -39,6 +41,7 @@ mod homeserver;
 mod homeserver_mode;
 mod key_pair;
 mod livekit;
+mod own_machine;
 mod placement;
 mod plan;
 mod route;
@@ -46,22 +49,25 @@ mod secrets;
 mod steps;
 mod wrangler;
 
-/// Print, or write, the configuration files of a deployment: wrangler's, the SFU's, and the homeserver's announcement
+/// Print, or write, the configuration files of a deployment: the service's, the SFU's, and the homeserver's announcement
 ///
 /// Prompts for values that aren't given, if it runs on a terminal. Secrets are only written to files (--write), which
 /// only their owner can read, and never printed.
 #[derive(Debug, Default, Args)]
 pub struct Options {
-    /// Host name for the service alone, which Cloudflare creates, e.g. matrix-rtc.example.com
+    /// For a machine of one's own, behind a reverse proxy, in place of Cloudflare
+    #[arg(long, conflicts_with_all = ["zone", "location_hint", "placement"])]
+    own_machine: bool,
+    /// Host name for the service alone, e.g. matrix-rtc.example.com; Cloudflare creates it
     #[arg(long, value_name = "NAME", conflicts_with = "route", value_parser = Route::custom_domain)]
     domain: Option<Route>,
     /// Path for the service at a host name that is in use, e.g. example.com/livekit/jwt
     #[arg(long, value_name = "NAME/PATH", value_parser = Route::below_path)]
     route: Option<Route>,
-    /// Domain at Cloudflare of the route's host name; by default the host name itself
+    /// Domain at Cloudflare that the route's host name belongs to, e.g. example.com
     #[arg(long, value_name = "NAME", requires = "route", value_parser = route::host_name)]
     zone: Option<String>,
-    /// URL of the SFU, as clients get it, e.g. wss://sfu.example.com
+    /// URL of the SFU, as clients get it, e.g. wss://sfu.example.com; Cloudflare must reach it, too
     #[arg(long, value_name = "URL", value_parser = plan::sfu_url)]
     sfu_url: Option<String>,
     /// Homeservers whose users can create rooms, separated by commas; * alone for all
@@ -112,11 +118,19 @@ pub fn run(options: &Options, root: &Path, doctor: &str) -> Result<()> {
     };
     let pair = options.given_pair(|name| env::var(name).ok())?;
     let plan = plan.with_sfu_key(pair.as_ref().map(|pair| pair.key().to_owned()).or_else(|| options.sfu_key.clone()));
-    let (placement, reason) = options.place(&plan)?;
-    let plan = plan.placed(placement);
+    let (plan, reason) = match plan.hosting() {
+        Hosting::Cloudflare => {
+            let (placement, reason) = options.place(&plan)?;
+            (plan.placed(placement), Some(reason))
+        }
+        Hosting::OwnMachine => (plan, None),
+    };
     match &options.write {
         Some(directory) => {
-            let there = SecretsFile::read(&directory.join(SECRETS_FILE))?;
+            let there = match plan.hosting() {
+                Hosting::Cloudflare => SecretsFile::read(&directory.join(SECRETS_FILE))?,
+                Hosting::OwnMachine => own_machine::secrets_there(&directory.join(ENV_FILE))?,
+            };
             let secrets = options.secrets(&plan, pair, &there, directory)?;
             for file in Files::for_directory(&plan, &secrets, there, root, directory)?.write(directory)? {
                 println!("wrote {}", file.display());
@@ -125,7 +139,9 @@ pub fn run(options: &Options, root: &Path, doctor: &str) -> Result<()> {
         }
         None => println!("{}\n{}", Files::to_print(&plan, root)?, steps::after_printing(&plan)),
     }
-    println!("The worker runs {reason}.");
+    if let Some(reason) = reason {
+        println!("The worker runs {reason}.");
+    }
     match options.review(&plan)? {
         Some(finding) => println!("\nThe present announcement:\n{finding}"),
         None => println!("\nTo check the present announcement, give --server-name or --well-known."),
@@ -141,7 +157,8 @@ impl Options {
     /// Values are missing; the error lists all of them.
     pub fn plan(&self) -> Result<Plan> {
         let mut missing = Vec::new();
-        if self.route().is_none() {
+        let route = self.route()?;
+        if route.is_none() {
             missing.push("--domain or --route");
         }
         if self.sfu_url.is_none() {
@@ -150,9 +167,15 @@ impl Options {
         if self.homeserver.is_empty() {
             missing.push("--homeserver");
         }
-        let (Some(route), Some(sfu_url), []) = (self.route(), self.sfu_url.clone(), missing.as_slice()) else {
+        let (Some(route), Some(sfu_url), []) = (route, self.sfu_url.clone(), missing.as_slice()) else {
             bail!("{} must be given: there is no terminal to prompt on", missing.join(", "));
         };
+        if self.needs_zone(&route) {
+            bail!(
+                "--zone must be given with --route: the domain at Cloudflare that {} belongs to, as its dashboard lists it",
+                route.host()
+            );
+        }
         let homeserver_mode = self.homeserver_mode.clone();
         self.build_plan(route, sfu_url, self.homeserver.join(","), self.location_hint.clone(), homeserver_mode)
     }
@@ -172,7 +195,7 @@ impl Options {
             }
             Ok(answer.trim().to_owned())
         };
-        let route = match self.route() {
+        let route = match self.route()? {
             Some(route) => route,
             None => prompt_until_valid(
                 &mut prompt,
@@ -182,11 +205,21 @@ impl Options {
                 },
             )?,
         };
+        let route = match self.needs_zone(&route) {
+            true => prompt_until_valid(
+                &mut prompt,
+                &format!("Domain at Cloudflare that {} belongs to (example.com)?", route.host()),
+                |answer| route.clone().in_zone(&route::host_name(answer)?),
+            )?,
+            false => route,
+        };
         let sfu_url = match &self.sfu_url {
             Some(url) => url.clone(),
-            None => {
-                prompt_until_valid(&mut prompt, "URL of the SFU for clients (wss://sfu.example.com)?", plan::sfu_url)?
-            }
+            None => prompt_until_valid(
+                &mut prompt,
+                "URL of the SFU for clients (wss://sfu.example.com)?",
+                if self.own_machine { plan::sfu_url } else { plan::public_sfu_url },
+            )?,
         };
         let homeservers = if self.homeserver.is_empty() {
             prompt_until_valid(
@@ -199,6 +232,7 @@ impl Options {
         };
         let location_hint = match &self.location_hint {
             Some(hint) => Some(hint.clone()),
+            None if self.own_machine => None,
             None => prompt_until_valid(
                 &mut prompt,
                 &format!("Location of the SFU: {} (empty: Cloudflare decides)?", LocationHint::ALL.join(", ")),
@@ -229,7 +263,13 @@ impl Options {
         location_hint: Option<String>,
         homeserver_mode: Option<ServerName>,
     ) -> Result<Plan> {
-        let plan = Plan::new(route, sfu_url, homeservers, location_hint)?;
+        let plan = match self.own_machine {
+            true => Plan::new(route, sfu_url, homeservers, location_hint)?.hosted_on(Hosting::OwnMachine),
+            false => {
+                let sfu_url = plan::public_sfu_url(&sfu_url).map_err(|problem| anyhow!("--sfu-url {problem}"))?;
+                Plan::new(route, sfu_url, homeservers, location_hint)?
+            }
+        };
         Ok(match homeserver_mode {
             Some(server_name) => plan.in_homeserver_mode(server_name),
             None => plan,
@@ -298,12 +338,29 @@ impl Options {
         })
     }
 
-    fn route(&self) -> Option<Route> {
-        let route = self.domain.clone().or_else(|| self.route.clone())?;
-        Some(match &self.zone {
-            Some(zone) => route.in_zone(zone),
-            None => route,
-        })
+    /// Route that is given.
+    ///
+    /// # Errors
+    ///
+    /// Its host name isn't in the zone.
+    fn route(&self) -> Result<Option<Route>> {
+        let route = self.domain.clone().or_else(|| self.route.clone());
+        match (route, &self.zone) {
+            (Some(route), Some(zone)) => {
+                route.in_zone(zone).map(Some).map_err(|problem| anyhow!("--zone {zone} {problem}"))
+            }
+            (route, _) => Ok(route),
+        }
+    }
+
+    fn needs_zone(&self, route: &Route) -> bool {
+        !self.own_machine && route.needs_zone()
+    }
+
+    /// Whether it is for a machine of one's own, where no configuration of wrangler's is completed.
+    #[must_use]
+    pub fn is_for_own_machine(&self) -> bool {
+        self.own_machine
     }
 
     /// Finding of the doctor's check of the present announcement; `None` if no announcement is given.
@@ -361,7 +418,7 @@ mod tests {
 
     #[test]
     fn a_wrong_answer_is_prompted_for_again() {
-        let answers = "https://rtc.example.com\nrtc.example.com\nsfu.example.com\nwss://sfu.example.com\nhttps://x\nexample.com, example.org\n\nhttps://x\nexample.com\n";
+        let answers = "http://rtc.example.com\nrtc.example.com\nsfu.example.com\nwss://sfu.example.com\nhttps://x\nexample.com, example.org\n\nhttps://x\nexample.com\n";
         let (plan, output) = prompted(&Options::default(), answers);
         let plan = plan.unwrap();
         assert_eq!(plan.service_url().as_str(), "https://rtc.example.com");
@@ -373,6 +430,21 @@ mod tests {
         );
         assert!(vars.contains(&("LIVEKIT_HS_SERVER_NAME", String::from("example.com"))), "{vars:?}");
         assert_eq!(output.matches("That ").count(), 4, "{output}");
+    }
+
+    #[test]
+    fn a_path_is_asked_for_its_domain_at_cloudflare() {
+        let answers =
+            "rtc.example.co.uk/livekit\nco.uk.example\nexample.co.uk\nws://10.0.0.1\nwss://sfu.example.com\n*\n\n\n";
+        let (plan, output) = prompted(&Options::default(), answers);
+        let route = plan.unwrap().route().wrangler_route().to_string();
+        assert!(route.contains(r#"zone_name = "example.co.uk""#), "{route}");
+        assert!(output.contains("That is not the domain of rtc.example.co.uk"), "{output}");
+        assert!(output.contains("which Cloudflare can't reach"), "{output}");
+
+        let answers = "rtc.example.co.uk/livekit\nws://10.0.0.1\n*\n\n";
+        let (plan, output) = prompted(&Options { own_machine: true, ..Options::default() }, answers);
+        assert!(plan.is_ok() && !output.contains("Cloudflare"), "{output}");
     }
 
     #[test]

@@ -4,8 +4,10 @@ use std::collections::BTreeMap;
 
 use anyhow::Result;
 use matrixrtc_edge::config::{Config, Problem};
-use matrixrtc_edge::matrix::ids::server_name::ServerName;
+use matrixrtc_edge::matrix::address::is_public;
+use matrixrtc_edge::matrix::ids::server_name::{Host, ServerName};
 use serde_json::Value;
+use url::Url;
 
 use crate::configure::placement::Placement;
 use crate::configure::route::Route;
@@ -22,17 +24,37 @@ pub struct Plan {
     placement: Placement,
     sfu_key: Option<String>,
     homeserver_mode: Option<ServerName>,
+    hosting: Hosting,
+}
+
+/// Host of the service.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Hosting {
+    /// Cloudflare, by wrangler.
+    Cloudflare,
+    /// One's own machine, by the executable or its image, behind a proxy.
+    OwnMachine,
 }
 
 impl Plan {
-    /// Builds a plan, with the worker beside the SFU. `homeservers` is the value of `LIVEKIT_FULL_ACCESS_HOMESERVERS`.
+    /// Builds a plan for Cloudflare, with the worker beside the SFU. `homeservers` is the value of `LIVEKIT_FULL_ACCESS_HOMESERVERS`.
     ///
     /// # Errors
     ///
     /// The worker would refuse a value.
     pub fn new(route: Route, sfu_url: String, homeservers: String, location_hint: Option<String>) -> Result<Self> {
         let placement = Placement::beside(&sfu_url);
-        let plan = Self { route, sfu_url, homeservers, location_hint, placement, sfu_key: None, homeserver_mode: None };
+        let hosting = Hosting::Cloudflare;
+        let plan = Self {
+            route,
+            sfu_url,
+            homeservers,
+            location_hint,
+            placement,
+            sfu_key: None,
+            homeserver_mode: None,
+            hosting,
+        };
         read(&plan.vars().into_iter().collect())?;
         Ok(plan)
     }
@@ -41,6 +63,12 @@ impl Plan {
     #[must_use]
     pub fn in_homeserver_mode(self, server_name: ServerName) -> Self {
         Self { homeserver_mode: Some(server_name), ..self }
+    }
+
+    /// Makes it a plan for another host.
+    #[must_use]
+    pub fn hosted_on(self, hosting: Hosting) -> Self {
+        Self { hosting, ..self }
     }
 
     /// Places the worker elsewhere.
@@ -99,6 +127,11 @@ impl Plan {
         livekit_cloud::is_project(&self.sfu_url)
     }
 
+    /// Host of the service.
+    pub(super) fn hosting(&self) -> Hosting {
+        self.hosting
+    }
+
     /// Place in which the worker runs.
     pub(super) fn placement(&self) -> &Placement {
         &self.placement
@@ -122,6 +155,33 @@ impl Plan {
 /// The worker would refuse it.
 pub fn sfu_url(text: &str) -> Result<String, String> {
     checked(SFU_URL, text)
+}
+
+/// Parses the URL of an SFU that Cloudflare has to reach.
+///
+/// # Errors
+///
+/// The worker would refuse it, or its host belongs to a private network.
+pub fn public_sfu_url(text: &str) -> Result<String, String> {
+    let url = sfu_url(text)?;
+    let parsed = Url::parse(&url).map_err(|_| String::from("is not a URL"))?;
+    let what = match parsed.host() {
+        Some(url::Host::Domain(name)) if is_private_name(name) => "a name of a private network",
+        Some(url::Host::Ipv4(address)) if !is_public(&Host::Ip(address.into())) => "a private address",
+        Some(url::Host::Ipv6(address)) if !is_public(&Host::Ip(address.into())) => "a private address",
+        _ => return Ok(url),
+    };
+    let host = parsed.host_str().unwrap_or_default();
+    Err(format!(
+        "has {what}, {host}, which Cloudflare can't reach: give the SFU a public name, or run the service on a machine of \
+         your own (--own-machine)"
+    ))
+}
+
+/// Whether a name can only be meant for a private network: one without a dot, or below a domain that is never public.
+fn is_private_name(name: &str) -> bool {
+    let name = name.trim_end_matches('.').to_ascii_lowercase();
+    !name.contains('.') || PRIVATE_DOMAINS.iter().any(|domain| name.ends_with(domain))
 }
 
 /// Parses one homeserver's name, or `*`.
@@ -170,6 +230,9 @@ fn read(vars: &BTreeMap<&'static str, String>) -> Result<Config, matrixrtc_edge:
     })
 }
 
+/// Reserved for private networks, or in use there and never delegated.
+const PRIVATE_DOMAINS: [&str; 8] =
+    [".localhost", ".local", ".internal", ".home.arpa", ".lan", ".localdomain", ".intranet", ".corp"];
 const SFU_URL: &str = "LIVEKIT_URL";
 const HOMESERVERS: &str = "LIVEKIT_FULL_ACCESS_HOMESERVERS";
 const LOCATION_HINT: &str = "LIVEKIT_LOCATION_HINT";
@@ -190,5 +253,25 @@ mod tests {
         assert!(homeserver("https://example.com").is_err() && homeserver("").is_err());
         assert_eq!(homeservers("a.example  b.example,c.example"), Ok(String::from("a.example,b.example,c.example")));
         assert!(homeservers("*, a.example").is_err());
+    }
+
+    #[test]
+    fn cloudflare_reaches_no_sfu_in_a_private_network() {
+        for url in ["wss://sfu.example.com", "wss://8.8.8.8:7443", "wss://[2606:4700::1]"] {
+            assert_eq!(public_sfu_url(url), Ok(url.to_owned()));
+        }
+        for (url, problem) in [
+            ("ws://10.0.0.7:7880", "a private address, 10.0.0.7"),
+            ("ws://[fd00::7]:7880", "a private address, [fd00::7]"),
+            ("ws://127.0.0.1", "a private address"),
+            ("ws://localhost:7880", "a name of a private network, localhost"),
+            ("ws://livekit:7880", "a name of a private network, livekit"),
+            ("wss://sfu.home.arpa", "a name of a private network"),
+            ("wss://sfu.lan", "a name of a private network"),
+        ] {
+            let error = public_sfu_url(url).unwrap_err();
+            assert!(error.contains(problem) && error.contains("--own-machine"), "{url}: {error}");
+            assert!(sfu_url(url).is_ok(), "{url}");
+        }
     }
 }

@@ -48,6 +48,11 @@ impl SecretsFile {
         }
     }
 
+    /// Takes the values from somewhere else.
+    pub(super) fn of(values: impl IntoIterator<Item = (String, String)>) -> Self {
+        Self(values.into_iter().map(|(name, value)| (name, Value::from(value))).collect())
+    }
+
     /// Value of a variable.
     #[must_use]
     pub fn value(&self, variable: &str) -> Option<&str> {
@@ -100,8 +105,8 @@ pub(super) const SECRETS_FILE: &str = "secrets.production.json";
 pub(super) const KEY: &str = "LIVEKIT_KEY";
 pub(super) const SECRET: &str = "LIVEKIT_SECRET";
 const KEYS: &str = "LIVEKIT_KEYS";
-const AS_TOKEN: &str = "LIVEKIT_AS_TOKEN";
-const HS_TOKEN: &str = "LIVEKIT_HS_TOKEN";
+pub(super) const AS_TOKEN: &str = "LIVEKIT_AS_TOKEN";
+pub(super) const HS_TOKEN: &str = "LIVEKIT_HS_TOKEN";
 
 #[cfg(test)]
 mod tests {

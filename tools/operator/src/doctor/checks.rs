@@ -92,7 +92,9 @@ pub(crate) const CHECKS: &[Check] = &[
         id: "healthz",
         title: "service: /healthz",
         needs: &[TRUSTED],
-        run: |round| Box::pin(async { Ok(service::healthz(&round.web, &round.subject.service).await) }),
+        run: |round| {
+            Box::pin(async { Ok(service::healthz(&round.web, &round.subject.service, &round.subject.settings).await) })
+        },
     },
     Check {
         id: "endpoints",
@@ -191,7 +193,10 @@ pub(crate) const CHECKS: &[Check] = &[
         title: "homeserver mode: ping",
         needs: &[Need::HsToken, HEALTHY],
         run: |round| {
-            Box::pin(async { Ok(homeserver_mode::ping(&round.web, &round.subject.service, round.hs_token()?).await) })
+            Box::pin(async {
+                let (service, settings) = (&round.subject.service, &round.subject.settings);
+                Ok(homeserver_mode::ping(&round.web, service, settings, round.hs_token()?).await)
+            })
         },
     },
     Check {

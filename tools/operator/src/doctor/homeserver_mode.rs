@@ -23,11 +23,17 @@ use crate::doctor::credentials::RegistrationToken;
 use crate::doctor::proxy::{unexpected, unreached};
 use crate::doctor::report::{Outcome, Verdict, unless_problem};
 use crate::doctor::service_url::ServiceUrl;
+use crate::doctor::settings::Settings;
 use crate::doctor::transports::announced;
 use crate::doctor::web::{Failure, Request, Response, Web, is_loopback};
 
 /// Checks that the service accepts the `hs_token` and refuses another. Fails where it isn't in homeserver mode.
-pub(crate) async fn ping(web: &Web, service: &ServiceUrl, token: &RegistrationToken) -> Verdict<()> {
+pub(crate) async fn ping(
+    web: &Web,
+    service: &ServiceUrl,
+    settings: &Settings,
+    token: &RegistrationToken,
+) -> Verdict<()> {
     if service.url().scheme() == "http" && !is_loopback(service.url()) {
         return (Outcome::skipped("the hs_token isn't sent without TLS"), Some(()));
     }
@@ -40,8 +46,7 @@ pub(crate) async fn ping(web: &Web, service: &ServiceUrl, token: &RegistrationTo
         (200, None) if response.json().is_some() => {}
         (401, Some("M_UNKNOWN_TOKEN")) => {
             let seen = "the service refuses the hs_token (401): it isn't the service's LIVEKIT_HS_TOKEN";
-            let change = "set LIVEKIT_HS_TOKEN (`npx wrangler secret put LIVEKIT_HS_TOKEN`, or in the secrets file and `npx wrangler secret bulk \
-                          secrets.production.json`) to the hs_token of the registration file";
+            let change = settings.secret("LIVEKIT_HS_TOKEN", "the hs_token of the registration file");
             return (Outcome::problem(seen, change), Some(()));
         }
         (404, Some(_)) => {

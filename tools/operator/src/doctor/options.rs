@@ -18,9 +18,11 @@ use url::Url;
 use crate::doctor::credentials::{RegistrationToken, SfuCredentials};
 use crate::doctor::examination::examine;
 use crate::doctor::service_url::ServiceUrl;
+use crate::doctor::settings::Settings;
 use crate::doctor::subject::Subject;
 use crate::doctor::trust::Trust;
 use crate::doctor::watch::Terminal;
+use crate::env_file::EnvFile;
 
 /// Check a deployment from outside, as clients, homeservers and SFUs reach it
 ///
@@ -56,6 +58,10 @@ pub struct Options {
     /// it; it goes before the environment
     #[arg(long, value_name = "FILE")]
     secrets_file: Option<PathBuf>,
+    /// Environment file of a service on a machine of one's own, with the same variables; the changes that problems need
+    /// are those of that file then
+    #[arg(long, value_name = "FILE", conflicts_with = "secrets_file")]
+    env_file: Option<PathBuf>,
     /// File with certificates to trust in addition to the public authorities'
     #[arg(long, value_name = "PEM")]
     trust_ca: Vec<PathBuf>,
@@ -105,9 +111,10 @@ impl Options {
     ///
     /// Half a key pair is given, a variable is invalid, or a file can't be read.
     pub fn into_subject(self, environment: impl Fn(&str) -> Option<String>) -> Result<Subject> {
-        let file = match &self.secrets_file {
-            Some(path) => secrets_of(path)?,
-            None => Map::new(),
+        let file = match (&self.secrets_file, &self.env_file) {
+            (Some(path), _) => secrets_of(path)?,
+            (None, Some(path)) => variables_of(path)?,
+            (None, None) => Map::new(),
         };
         // The file's pair must not be mixed with the environment's.
         let has_pair = file.keys().any(|name| is_of_pair(name));
@@ -150,6 +157,7 @@ impl Options {
         let hs_token = token(self.hs_token, "LIVEKIT_HS_TOKEN", NO_HS_TOKEN)?;
         Ok(Subject {
             service: self.service,
+            settings: self.env_file.map_or(Settings::Wrangler, Settings::EnvFile),
             server_name: self.server_name.or(own_homeserver),
             sfu_url,
             credentials,
@@ -173,6 +181,13 @@ pub(crate) fn secrets_of(path: &Path) -> Result<Map<String, Value>> {
         // The parser's own message may quote a secret.
         _ => bail!("{} isn't a JSON object", path.display()),
     }
+}
+
+/// Reads the assignments of an environment file.
+fn variables_of(path: &Path) -> Result<Map<String, Value>> {
+    let text = fs::read_to_string(path).with_context(|| format!("can't read {}", path.display()))?;
+    let file = EnvFile::parse(&text).with_context(|| format!("can't read {}", path.display()))?;
+    Ok(file.assignments.into_iter().map(|(name, value)| (name, Value::from(value))).collect())
 }
 
 /// Whether a variable is, or contains, the SFU's key or its secret.
@@ -271,6 +286,30 @@ mod tests {
             let error = format!("{:#}", subject(&arguments, &[]).unwrap_err());
             assert!(error.contains("isn't a JSON object") && !error.contains("nobody"), "{error}");
         }
+    }
+
+    #[test]
+    fn an_environment_file_is_read_as_the_service_reads_it_and_is_where_changes_belong() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("edge.env");
+        fs::write(&path, "LIVEKIT_URL=wss://sfu.example.com\nLIVEKIT_KEY=file\nLIVEKIT_SECRET=\"nobody-may-see\"\n")
+            .unwrap();
+        let arguments = ["--env-file", path.to_str().unwrap()];
+
+        let of_file = subject(&arguments, &[("LIVEKIT_KEYS", "other: other")]).unwrap();
+
+        assert_eq!(of_file.sfu_url.as_ref().unwrap().client(), "wss://sfu.example.com");
+        let credentials = of_file.credentials.as_ref().unwrap();
+        assert_eq!((credentials.key().name.as_str(), credentials.padded()), ("file", None));
+        assert!(!format!("{of_file:?}").contains("nobody"));
+        for change in [of_file.settings.variables(), of_file.settings.secret("LIVEKIT_HS_TOKEN", "that one")] {
+            assert!(change.contains(path.to_str().unwrap()) && !change.contains("wrangler"), "{change}");
+        }
+        assert!(subject(&[], &[]).unwrap().settings.variables().contains("npx wrangler secret"));
+
+        fs::write(&path, "LIVEKIT_SECRET=\"nobody").unwrap();
+        let error = format!("{:#}", subject(&arguments, &[]).unwrap_err());
+        assert!(error.contains("line 1") && !error.contains("nobody"), "{error}");
     }
 
     #[test]

@@ -7,6 +7,7 @@ use crate::doctor::address;
 use crate::doctor::proxy::{THE_SERVICE, allows_any_origin, route_to_service, unexpected, unreached};
 use crate::doctor::report::{Outcome, Verdict, unless_problem};
 use crate::doctor::service_url::ServiceUrl;
+use crate::doctor::settings::Settings;
 use crate::doctor::web::{Failure, ORIGIN, Request, Response, Web, authority, is_loopback, values};
 
 /// Checks that the service's name has addresses and that all of them answer.
@@ -39,7 +40,7 @@ pub(crate) async fn certificate(web: &Web, service: &ServiceUrl) -> Verdict<()> 
 }
 
 /// Checks that `/healthz` reports a complete configuration.
-pub(crate) async fn healthz(web: &Web, service: &ServiceUrl) -> Verdict<()> {
+pub(crate) async fn healthz(web: &Web, service: &ServiceUrl, settings: &Settings) -> Verdict<()> {
     let url = service.at("/healthz");
     let outcome = match web.send(&Request::get(&url, &[])).await {
         Err(failure) => unreached(&failure),
@@ -52,11 +53,7 @@ pub(crate) async fn healthz(web: &Web, service: &ServiceUrl) -> Verdict<()> {
             (503, Some(body)) if body["variables"].is_array() => {
                 let names = body["variables"].as_array().into_iter().flatten().filter_map(|name| name.as_str());
                 let names: Vec<_> = names.filter(|name| is_variable(name)).collect();
-                Outcome::problem(
-                    format!("503: missing or invalid: {}", names.join(", ")),
-                    "set them: in [vars] of wrangler's configuration, with `npx wrangler secret put NAME` or `npx wrangler secret bulk \
-                     secrets.production.json`, or in the environment of a local run; the service's log gives the reason for each",
-                )
+                Outcome::problem(format!("503: missing or invalid: {}", names.join(", ")), settings.variables())
             }
             (200, _) => Outcome::problem(
                 format!("{url} returned 200, but not this service's {{\"status\":\"ok\"}}"),

@@ -7,6 +7,7 @@ use url::Url;
 
 use crate::doctor::credentials::{RegistrationToken, SfuCredentials};
 use crate::doctor::service_url::ServiceUrl;
+use crate::doctor::settings::Settings;
 use crate::doctor::trust::Trust;
 
 /// Deployment to examine.
@@ -14,6 +15,8 @@ use crate::doctor::trust::Trust;
 pub struct Subject {
     /// URL of the service.
     pub service: ServiceUrl,
+    /// Place of the service's variables.
+    pub settings: Settings,
     /// Name of a homeserver whose users use the service.
     pub server_name: Option<ServerName>,
     /// URL of the SFU that clients get.

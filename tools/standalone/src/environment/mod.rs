@@ -1,7 +1,7 @@
 //! The variables of the environment and of `--config`, made into those of the worker.
 //!
 //! How it works:
-//! - [`env_file`] reads the file; a variable of the process's environment comes before the file's;
+//! - [`EnvFile`] reads the file; a variable of the process's environment comes before the file's;
 //! - an empty value counts as none, in both;
 //! - [`table`] lists the variables that the executable has beside the worker's, those of lk-jwt-service among them;
 //! - [`files`] reads the values that variables name files for: they become the worker's own variables, and never reach a
@@ -9,7 +9,6 @@
 //! - the worker's parser judges the result; its problems and those of this module are reported together;
 //! - [`names`] finds the variables that nobody reads, with the names that were meant.
 
-pub mod env_file;
 pub mod files;
 pub mod names;
 pub mod table;
@@ -21,12 +20,12 @@ use std::{
 };
 
 use matrixrtc_edge::config::{Config, Unreadable, VARIABLES};
+use operator::env_file::EnvFile;
 use serde_json::json;
 use thiserror::Error;
 
 use crate::{
     environment::{
-        env_file::EnvFile,
         files::{SOURCES, Source},
         table::{ADDR, JWT_BIND, JWT_PORT, REDIS_PASSWORD, REDIS_URL, SKIP_VERIFY_TLS},
     },

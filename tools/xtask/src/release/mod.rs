@@ -11,7 +11,6 @@ mod executable;
 mod folder;
 pub mod image;
 pub(crate) mod npm;
-mod python;
 mod sbom;
 mod variables;
 pub mod worker;

@@ -20,10 +20,9 @@ use super::{
     Artefact, VERSION,
     folder::Folder,
     npm::LockFile,
-    python,
     variables::{example, variables},
 };
-use crate::{build::Build, cache, package, progress, workspace};
+use crate::{build::Build, cache, package, progress, python, workspace};
 
 /// A processor that workerd is published for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

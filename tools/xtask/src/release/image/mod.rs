@@ -18,8 +18,8 @@ use sha2::{Digest, Sha256};
 use super::{
     Artefact, VERSION,
     folder::{Folder, gzip},
-    python,
 };
+use crate::python;
 
 /// What workerd and the released executable are linked with; all of one package. glibc itself loads none beside them for
 /// names.
