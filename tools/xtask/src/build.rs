@@ -34,7 +34,7 @@ impl Build {
     ///
     /// A tool can't be installed, or the worker doesn't compile.
     pub fn make(root: &Path) -> Result<Self> {
-        tools::add_wasm_target(root)?;
+        tools::add_target(root, tools::WASM_TARGET)?;
         let dir = Self::dir(root);
         fs::create_dir_all(&dir).with_context(|| format!("can't create {}", dir.display()))?;
         let _lock = cache::lock(&dir.join(".lock"), "the build")?;

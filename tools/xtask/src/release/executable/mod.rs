@@ -18,48 +18,13 @@ use serde_json::json;
 
 use super::{
     Artefact, VERSION,
+    architecture::Architecture,
     folder::Folder,
     npm::LockFile,
     python,
     variables::{example, variables},
 };
-use crate::{build::Build, cache, package, progress, workspace};
-
-/// A processor that workerd is published for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Architecture {
-    X86_64,
-    Aarch64,
-}
-
-impl Architecture {
-    /// Those that are published.
-    pub(super) const ALL: [Self; 1] = [Self::X86_64];
-
-    /// This machine's.
-    pub(super) const HERE: Self = if cfg!(target_arch = "aarch64") { Self::Aarch64 } else { Self::X86_64 };
-
-    /// Returns the name that Rust and the kernel have for it.
-    pub(super) fn name(self) -> &'static str {
-        match self {
-            Self::X86_64 => "x86_64",
-            Self::Aarch64 => "aarch64",
-        }
-    }
-
-    /// Returns the npm package with workerd for it.
-    pub(super) fn workerd(self) -> &'static str {
-        match self {
-            Self::X86_64 => "@cloudflare/workerd-linux-64",
-            Self::Aarch64 => "@cloudflare/workerd-linux-arm64",
-        }
-    }
-
-    /// Returns Rust's name of the target.
-    pub(super) fn target(self) -> String {
-        format!("{}-unknown-linux-gnu", self.name())
-    }
-}
+use crate::{build::Build, cache, package, progress, tools, workspace};
 
 /// Makes the executable for `architecture`, and returns its path.
 ///
@@ -103,11 +68,7 @@ pub(super) fn archive(root: &Path, executable: &[u8], architecture: Architecture
 fn compile(root: &Path, target: &Path, architecture: Architecture) -> Result<PathBuf> {
     let zig = zig()?;
     let triple = architecture.target();
-    progress::run_unless_quick(
-        &format!("adding the target {triple} to the Rust toolchain"),
-        Command::new("rustup").args(["target", "add", &triple]).current_dir(root),
-        &cache::log("rustup-target")?,
-    )?;
+    tools::add_target(root, &triple)?;
     progress::run(
         &format!("compiling matrixrtc-edge for {}", architecture.name()),
         workspace::cargo(root)
