@@ -9,7 +9,7 @@ use anyhow::{Context, Result, bail};
 use wasmparser::{Parser, Payload};
 
 use crate::{
-    cache, progress,
+    cache, machine_paths, progress,
     tools::{self, Tools},
     workspace,
 };
@@ -144,6 +144,7 @@ fn compile(root: &Path) -> Result<()> {
         "compiling the worker",
         workspace::cargo(root)
             .args(["build", "--lib", "--release", "--target", tools::WASM_TARGET])
+            .arg(machine_paths::cargo_option(root, tools::WASM_TARGET)?)
             // Promises come from js-sys, so that wasm-bindgen-futures isn't needed beside it.
             .env("WASM_BINDGEN_USE_JS_SYS", "1"),
         &cache::log("compile")?,

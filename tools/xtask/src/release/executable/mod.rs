@@ -24,7 +24,7 @@ use super::{
     python,
     variables::{example, variables},
 };
-use crate::{build::Build, cache, package, progress, tools, workspace};
+use crate::{build::Build, cache, machine_paths, package, progress, tools, workspace};
 
 /// Makes the executable for `architecture`, and returns its path.
 ///
@@ -34,6 +34,10 @@ use crate::{build::Build, cache, package, progress, tools, workspace};
 pub(super) fn make(root: &Path, build: &Build, architecture: Architecture) -> Result<PathBuf> {
     let target = workspace::target_directory(root)?;
     let launcher = compile(root, &target, architecture)?;
+    for file in [&launcher, &build.script, &build.wasm] {
+        let content = fs::read(file).with_context(|| format!("can't read {}", file.display()))?;
+        machine_paths::check(root, &file.display().to_string(), &content)?;
+    }
     let workerd = workerd(root, architecture)?;
     let executable = target.join(architecture.target()).join("release").join("packed");
     package::pack(root, &launcher, &[workerd, build.script.clone(), build.wasm.clone()], &executable)?;
@@ -75,7 +79,9 @@ fn compile(root: &Path, target: &Path, architecture: Architecture) -> Result<Pat
             .args(["zigbuild", "--release", "--target", &format!("{triple}.{GLIBC}")])
             .args(["--package", "standalone", "--bin", "matrixrtc-edge"])
             .env("PATH", with_path(&zig.join("bin"))?)
-            .env("CARGO_ZIGBUILD_CACHE_DIR", zig.join("cache")),
+            .env("CARGO_ZIGBUILD_CACHE_DIR", zig.join("cache"))
+            // They replace those of the user's own configuration.
+            .env("CARGO_ENCODED_RUSTFLAGS", machine_paths::rustc_flags(root)?.join("\x1f")),
         &cache::log("zigbuild")?,
     )?;
     Ok(target.join(triple).join("release/matrixrtc-edge"))
