@@ -9,7 +9,7 @@ use flate2::read::GzDecoder;
 use serde_json::Value;
 use tar::Archive;
 use tempfile::TempDir;
-use xtask::release::image;
+use xtask::release::{architecture::Architecture, image};
 
 use crate::{Deployment, Package};
 
@@ -33,7 +33,8 @@ impl Container {
         let executable = fs::read(package.path()).expect("the package");
         // The package is linked with it, the released executable isn't.
         let libraries: Vec<_> = image::LIBRARIES.into_iter().chain(["libgcc_s.so.1"]).collect();
-        let image = image::archive(&executable, &libraries).unwrap_or_else(|error| panic!("{error:#}"));
+        let image =
+            image::archive(Architecture::HERE, &executable, &libraries).unwrap_or_else(|error| panic!("{error:#}"));
         let files = files(&image.content);
         let json = |path: &str| -> Value { serde_json::from_slice(&files[path]).expect("JSON") };
         let manifest = &json("manifest.json")[0];

@@ -1,10 +1,12 @@
 //! The artefacts of `cargo xtask release`, used as their README says (`tools/xtask/src/release/worker/README.md`).
 
+use std::fs;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use black_box::{Client, Container, Endpoint, Package, ReleasedWorker, TestSetup};
 use hyper::Method;
+use xtask::{build::Build, machine_paths, workspace};
 
 /// One test, because `npm ci` takes a while.
 #[tokio::test]
@@ -24,6 +26,17 @@ async fn the_worker_needs_nothing_but_node() {
     assert_eq!(service.request(Method::GET, "/healthz").await.status, 200);
     let answer = service.request_token(Endpoint::GetToken, &home.openid_token("@alice:example.org")).await;
     assert!(!answer.jwt().is_empty(), "{answer:?}");
+}
+
+/// It would name the builder, and make each build another one. `cargo xtask release` checks the executable likewise.
+#[test]
+fn no_path_of_the_building_machine_is_in_the_worker() {
+    let root = workspace::root().unwrap();
+    let build = Build::existing(&root).unwrap();
+
+    for file in [build.script, build.wasm] {
+        machine_paths::check(&root, &file.display().to_string(), &fs::read(&file).unwrap()).unwrap();
+    }
 }
 
 #[tokio::test]

@@ -9,7 +9,7 @@ use anyhow::{Context, Result, bail};
 use wasmparser::{Parser, Payload};
 
 use crate::{
-    cache,
+    cache, machine_paths,
     page::{self, Page},
     progress,
     tools::{self, Tools},
@@ -40,7 +40,7 @@ impl Build {
     ///
     /// A tool can't be installed, or the worker doesn't compile.
     pub fn make(root: &Path) -> Result<Self> {
-        tools::add_wasm_target(root)?;
+        tools::add_target(root, tools::WASM_TARGET)?;
         let dir = Self::dir(root);
         fs::create_dir_all(&dir).with_context(|| format!("can't create {}", dir.display()))?;
         let _lock = cache::lock(&dir.join(".lock"), "the build")?;
@@ -174,6 +174,7 @@ fn compile(root: &Path) -> Result<()> {
         "compiling the worker",
         workspace::cargo(root)
             .args(["build", "--lib", "--release", "--target", tools::WASM_TARGET])
+            .arg(machine_paths::cargo_option(root, tools::WASM_TARGET)?)
             // Promises come from js-sys, so that wasm-bindgen-futures isn't needed beside it.
             .env("WASM_BINDGEN_USE_JS_SYS", "1"),
         &cache::log("compile")?,

@@ -10,6 +10,7 @@ pub mod debian;
 pub mod demo;
 pub mod dev;
 pub mod e2e;
+pub mod machine_paths;
 pub mod package;
 mod page;
 pub mod program;

@@ -8,7 +8,7 @@ use crate::{
     cache, debian, package,
     program::STAND_INS,
     progress, size,
-    tools::{Tools, add_wasm_target},
+    tools::{self, Tools},
     traefik, workspace,
 };
 
@@ -19,7 +19,7 @@ use crate::{
 /// A check fails, or can't be run.
 pub fn run() -> Result<()> {
     let root = workspace::root()?;
-    add_wasm_target(&root)?;
+    tools::add_target(&root, tools::WASM_TARGET)?;
     let tools = Tools::set_up(&root)?;
     cargo(&root, "checking the format", &["fmt", "--all", "--check"])?;
     let clippy = ["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"];

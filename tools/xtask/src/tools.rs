@@ -97,14 +97,14 @@ pub(crate) fn workerd_path(root: &Path) -> Result<PathBuf> {
     Ok(root.join(format!("node_modules/@cloudflare/workerd-{platform}/bin/workerd")))
 }
 
-/// Adds Rust's WebAssembly target, unless it is there.
+/// Adds a target to the Rust toolchain, unless it is there.
 ///
 /// # Errors
 ///
 /// rustup isn't there, or fails.
-pub(crate) fn add_wasm_target(root: &Path) -> Result<()> {
+pub(crate) fn add_target(root: &Path, target: &str) -> Result<()> {
     let libraries = Command::new("rustc")
-        .args(["--print", "target-libdir", "--target", WASM_TARGET])
+        .args(["--print", "target-libdir", "--target", target])
         .current_dir(root)
         .output()
         .context("can't run rustc")?;
@@ -113,8 +113,8 @@ pub(crate) fn add_wasm_target(root: &Path) -> Result<()> {
         return Ok(());
     }
     progress::run(
-        &format!("adding the target {WASM_TARGET} to the Rust toolchain"),
-        Command::new("rustup").args(["target", "add", WASM_TARGET]).current_dir(root),
+        &format!("adding the target {target} to the Rust toolchain"),
+        Command::new("rustup").args(["target", "add", target]).current_dir(root),
         &cache::log("rustup-target")?,
     )
 }

@@ -6,6 +6,7 @@
 //! - `--verify` makes them again in another folder, and compares the sums.
 //! - The version is that of `Cargo.toml`; `--check` compares changelog and tag with it.
 
+pub mod architecture;
 mod changelog;
 mod executable;
 mod folder;
@@ -25,7 +26,7 @@ use anyhow::{Context, Result, ensure};
 use clap::Args;
 use sha2::{Digest, Sha256};
 
-use executable::Architecture;
+use architecture::Architecture;
 
 use crate::{build::Build, cache, progress, workspace};
 
@@ -41,6 +42,9 @@ pub struct Options {
     /// Make them once more, of a copy of the sources in another folder, and compare
     #[arg(long)]
     verify: bool,
+    /// Make executable and image for this processor only [default: all]
+    #[arg(long, value_enum, value_name = "NAME")]
+    architecture: Option<Architecture>,
 }
 
 /// A file that is published.
@@ -64,10 +68,10 @@ pub fn run(options: &Options) -> Result<()> {
         println!("{}", changelog::checked_section(&changelog, VERSION, options.tag.as_deref())?);
         return Ok(());
     }
-    let dir = make(&root)?;
+    let dir = make(&root, options.architecture)?;
     let sums = fs::read_to_string(dir.join(SUMS)).context("can't read the sums")?;
     if options.verify {
-        verify(&root, &sums)?;
+        verify(&root, options.architecture, &sums)?;
     }
     for line in sums.lines() {
         let (hash, name) = line.split_once("  ").context("a line of the sums has no name")?;
@@ -79,7 +83,7 @@ pub fn run(options: &Options) -> Result<()> {
 }
 
 /// Makes the artefacts of the repository at `root`, and returns their directory, in which nothing else is.
-fn make(root: &Path) -> Result<PathBuf> {
+fn make(root: &Path, only: Option<Architecture>) -> Result<PathBuf> {
     let build = Build::make(root)?;
     let dir = workspace::target_directory(root)?.join(DIR);
     if dir.exists() {
@@ -87,7 +91,7 @@ fn make(root: &Path) -> Result<PathBuf> {
     }
     fs::create_dir_all(&dir).with_context(|| format!("can't create {}", dir.display()))?;
     let mut sums = String::new();
-    for Artefact { name, content } in artefacts(root, &build)? {
+    for Artefact { name, content } in artefacts(root, &build, only)? {
         let path = dir.join(&name);
         fs::write(&path, &content).with_context(|| format!("can't write {}", path.display()))?;
         sums.push_str(&format!("{:x}  {name}\n", Sha256::digest(&content)));
@@ -97,7 +101,7 @@ fn make(root: &Path) -> Result<PathBuf> {
 }
 
 /// Makes the artefacts once more, of the commit that is checked out, in a new folder, and compares the sums.
-fn verify(root: &Path, sums: &str) -> Result<()> {
+fn verify(root: &Path, only: Option<Architecture>, sums: &str) -> Result<()> {
     let changes = workspace::command(root, "git").args(["status", "--porcelain"]).output().context("can't run git")?;
     ensure!(changes.stdout.is_empty(), "there are changes that aren't committed: a copy of the sources lacks them");
     let copy = workspace::target_directory(root)?.join("release-again");
@@ -111,7 +115,10 @@ fn verify(root: &Path, sums: &str) -> Result<()> {
     )?;
     progress::run(
         "making it all again in another folder takes some minutes",
-        workspace::cargo(&copy).args(["xtask", "release"]).env_remove("CARGO_TARGET_DIR"),
+        workspace::cargo(&copy)
+            .args(["xtask", "release"])
+            .args(only.map(|only| format!("--architecture={}", only.name())))
+            .env_remove("CARGO_TARGET_DIR"),
         &cache::log("release-again")?,
     )?;
     let again = copy.join("target").join(DIR).join(SUMS);
@@ -121,19 +128,16 @@ fn verify(root: &Path, sums: &str) -> Result<()> {
     fs::remove_dir_all(&copy).with_context(|| format!("can't remove {}", copy.display()))
 }
 
-/// Makes the artefacts. The image has libraries of this machine's, so it is made for this machine's processor only.
-fn artefacts(root: &Path, build: &Build) -> Result<Vec<Artefact>> {
+fn artefacts(root: &Path, build: &Build, only: Option<Architecture>) -> Result<Vec<Artefact>> {
     let mut artefacts = vec![worker::archive(root, build)?, sbom::of_worker(root)?];
-    for architecture in Architecture::ALL {
+    for architecture in Architecture::ALL.into_iter().filter(|it| only.is_none_or(|only| *it == only)) {
         let executable = executable::make(root, build, architecture)?;
         let executable = fs::read(&executable).with_context(|| format!("can't read {}", executable.display()))?;
         let archive = executable::archive(root, &executable, architecture)?;
         let name = archive.name.trim_end_matches(".tar.gz");
         artefacts.push(sbom::of_executable(root, &architecture.target(), architecture.workerd(), name)?);
         artefacts.push(archive);
-        if architecture == Architecture::HERE {
-            artefacts.push(image::archive(&executable, &image::LIBRARIES)?);
-        }
+        artefacts.push(image::archive(architecture, &executable, &image::LIBRARIES)?);
     }
     Ok(artefacts)
 }

@@ -18,47 +18,12 @@ use serde_json::json;
 
 use super::{
     Artefact, VERSION,
+    architecture::Architecture,
     folder::Folder,
     npm::LockFile,
     variables::{example, variables},
 };
-use crate::{build::Build, cache, package, progress, python, workspace};
-
-/// A processor that workerd is published for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Architecture {
-    X86_64,
-    Aarch64,
-}
-
-impl Architecture {
-    /// Those that are published.
-    pub(super) const ALL: [Self; 1] = [Self::X86_64];
-
-    /// This machine's.
-    pub(super) const HERE: Self = if cfg!(target_arch = "aarch64") { Self::Aarch64 } else { Self::X86_64 };
-
-    /// Returns the name that Rust and the kernel have for it.
-    pub(super) fn name(self) -> &'static str {
-        match self {
-            Self::X86_64 => "x86_64",
-            Self::Aarch64 => "aarch64",
-        }
-    }
-
-    /// Returns the npm package with workerd for it.
-    pub(super) fn workerd(self) -> &'static str {
-        match self {
-            Self::X86_64 => "@cloudflare/workerd-linux-64",
-            Self::Aarch64 => "@cloudflare/workerd-linux-arm64",
-        }
-    }
-
-    /// Returns Rust's name of the target.
-    pub(super) fn target(self) -> String {
-        format!("{}-unknown-linux-gnu", self.name())
-    }
-}
+use crate::{build::Build, cache, machine_paths, package, progress, python, tools, workspace};
 
 /// Makes the executable for `architecture`, and returns its path.
 ///
@@ -68,6 +33,10 @@ impl Architecture {
 pub(super) fn make(root: &Path, build: &Build, architecture: Architecture) -> Result<PathBuf> {
     let target = workspace::target_directory(root)?;
     let launcher = compile(root, &target, architecture)?;
+    for file in [&launcher, &build.script, &build.wasm] {
+        let content = fs::read(file).with_context(|| format!("can't read {}", file.display()))?;
+        machine_paths::check(root, &file.display().to_string(), &content)?;
+    }
     let workerd = workerd(root, architecture)?;
     let executable = target.join(architecture.target()).join("release").join("packed");
     package::pack(root, &launcher, &[&[workerd], build.files().as_slice()].concat(), &executable)?;
@@ -102,18 +71,16 @@ pub(super) fn archive(root: &Path, executable: &[u8], architecture: Architecture
 fn compile(root: &Path, target: &Path, architecture: Architecture) -> Result<PathBuf> {
     let zig = zig()?;
     let triple = architecture.target();
-    progress::run_unless_quick(
-        &format!("adding the target {triple} to the Rust toolchain"),
-        Command::new("rustup").args(["target", "add", &triple]).current_dir(root),
-        &cache::log("rustup-target")?,
-    )?;
+    tools::add_target(root, &triple)?;
     progress::run(
         &format!("compiling matrixrtc-edge for {}", architecture.name()),
         workspace::cargo(root)
             .args(["zigbuild", "--release", "--target", &format!("{triple}.{GLIBC}")])
             .args(["--package", "standalone", "--bin", "matrixrtc-edge"])
             .env("PATH", with_path(&zig.join("bin"))?)
-            .env("CARGO_ZIGBUILD_CACHE_DIR", zig.join("cache")),
+            .env("CARGO_ZIGBUILD_CACHE_DIR", zig.join("cache"))
+            // They replace those of the user's own configuration.
+            .env("CARGO_ENCODED_RUSTFLAGS", machine_paths::rustc_flags(root)?.join("\x1f")),
         &cache::log("zigbuild")?,
     )?;
     Ok(target.join(triple).join("release/matrixrtc-edge"))

@@ -2,14 +2,13 @@
 //!
 //! - It is written without a container runtime: layers are archives, named by their hashes; `index.json` leads to them for
 //!   OCI's readers, and `manifest.json` for Docker's.
-//! - The lower layer has what the programs need: glibc of the machine that makes the image, and Mozilla's authorities, from a
-//!   pinned Python package. There is no shell.
+//! - The lower layer has what the programs need: glibc of the machine that makes the image (`glibc`), and Mozilla's
+//!   authorities, from a pinned Python package. There is no shell.
 //! - The upper one has the executable, and the directory of the state, which belongs to the user that runs it.
 
-use std::{
-    fs,
-    path::{Path, PathBuf},
-};
+mod glibc;
+
+use std::fs;
 
 use anyhow::{Context, Result};
 use serde_json::{Value, json};
@@ -17,45 +16,43 @@ use sha2::{Digest, Sha256};
 
 use super::{
     Artefact, VERSION,
+    architecture::Architecture,
     folder::{Folder, gzip},
 };
+use glibc::Glibc;
+
 use crate::python;
 
-/// What workerd and the released executable are linked with; all of one package. glibc itself loads none beside them for
-/// names.
-pub const LIBRARIES: [&str; 7] = [
-    if cfg!(target_arch = "aarch64") { "ld-linux-aarch64.so.1" } else { "ld-linux-x86-64.so.2" },
-    "libc.so.6",
-    "libdl.so.2",
-    "libm.so.6",
-    "libpthread.so.0",
-    "libresolv.so.2",
-    "librt.so.1",
-];
+/// What workerd and the released executable are linked with, beside the loader; all of one package. glibc itself loads
+/// none beside them for names.
+pub const LIBRARIES: [&str; 6] =
+    ["libc.so.6", "libdl.so.2", "libm.so.6", "libpthread.so.0", "libresolv.so.2", "librt.so.1"];
 
-/// Returns the image with `executable`, which is for this machine's processor, and the `libraries` that it needs.
+/// Returns the image with `executable`, and the loader and the `libraries` that it needs.
 ///
 /// # Errors
 ///
 /// A library or the authorities are missing.
-pub fn archive(executable: &[u8], libraries: &[&str]) -> Result<Artefact> {
+pub fn archive(architecture: Architecture, executable: &[u8], libraries: &[&str]) -> Result<Artefact> {
     let mut base = Folder::default()
         .file("etc/passwd", format!("edge:x:{USER}:{USER}::/state:/sbin/nologin\n"))
         .file("etc/group", format!("edge:x:{USER}:\n"))
         .file("etc/nsswitch.conf", "hosts: files dns\n")
         .file("etc/ssl/certs/ca-certificates.crt", authorities()?);
-    for library in libraries {
-        let path = library_path(library)?;
-        let content = fs::read(&path).with_context(|| format!("can't read {}", path.display()))?;
-        base = base.program(path.to_str().context("a library has no name")?.trim_start_matches('/'), content);
+    let glibc = Glibc { architecture };
+    for library in [glibc.loader()].iter().chain(libraries) {
+        let (from, to) = glibc.library(library)?;
+        let content = fs::read(&from).with_context(|| format!("can't read {}", from.display()))?;
+        base = base.program(to.to_str().context("a library has no name")?.trim_start_matches('/'), content);
     }
-    let licence = fs::read(LICENCE).with_context(|| format!("can't read {LICENCE}"))?;
-    let base = Layer::new(&base.file(LICENCE.trim_start_matches('/'), licence))?;
+    let licence = glibc.licence();
+    let licence = fs::read(&licence).with_context(|| format!("can't read {}", licence.display()))?;
+    let base = Layer::new(&base.file("usr/share/doc/libc6/copyright", licence))?;
     let program = Folder::default()
         .program(PROGRAM.trim_start_matches('/'), executable)
         .private_directory(STATE.trim_start_matches('/'), USER);
-    let name = format!("matrixrtc-edge-{VERSION}-oci-{ARCHITECTURE}.tar");
-    Ok(Artefact { name, content: image(&[base, Layer::new(&program)?])? })
+    let name = format!("matrixrtc-edge-{VERSION}-oci-{}.tar", architecture.oci_name());
+    Ok(Artefact { name, content: image(architecture, &[base, Layer::new(&program)?])? })
 }
 
 /// A layer, compressed, with the hash of what it is uncompressed.
@@ -96,10 +93,10 @@ impl Blob {
 }
 
 /// Returns the archive of the image with these layers, the lowest first.
-fn image(layers: &[Layer]) -> Result<Vec<u8>> {
+fn image(architecture: Architecture, layers: &[Layer]) -> Result<Vec<u8>> {
     let diff_ids: Vec<_> = layers.iter().map(|layer| &layer.diff_id).collect();
     let config = Blob::new(serde_json::to_vec(&json!({
-        "architecture": ARCHITECTURE,
+        "architecture": architecture.oci_name(),
         "os": "linux",
         "created": CREATED,
         "config": {
@@ -133,7 +130,7 @@ fn image(layers: &[Layer]) -> Result<Vec<u8>> {
     let tag = format!("matrixrtc-edge:{VERSION}");
     let mut in_index = manifest.descriptor("manifest.v1+json");
     in_index["annotations"] = json!({ "io.containerd.image.name": format!("docker.io/library/{tag}"), "org.opencontainers.image.ref.name": VERSION });
-    in_index["platform"] = json!({ "architecture": ARCHITECTURE, "os": "linux" });
+    in_index["platform"] = json!({ "architecture": architecture.oci_name(), "os": "linux" });
     let index = json!({
         "schemaVersion": 2,
         "mediaType": "application/vnd.oci.image.index.v1+json",
@@ -154,13 +151,6 @@ fn image(layers: &[Layer]) -> Result<Vec<u8>> {
     archive.tar("")
 }
 
-/// Returns the path of a library of glibc's on this machine.
-fn library_path(name: &str) -> Result<PathBuf> {
-    let dirs = ["/lib64", MULTIARCH, "/usr/lib64", "/lib"];
-    let mut paths = dirs.iter().map(|dir| Path::new(dir).join(name));
-    paths.find(|path| path.exists()).with_context(|| format!("this machine has no {name}"))
-}
-
 /// Returns the certificates of the authorities that Mozilla trusts.
 fn authorities() -> Result<Vec<u8>> {
     let place = python::environment("certifi", include_str!("requirements.txt"))?;
@@ -170,9 +160,6 @@ fn authorities() -> Result<Vec<u8>> {
     fs::read(path).context("can't read the certificates")
 }
 
-const ARCHITECTURE: &str = if cfg!(target_arch = "aarch64") { "arm64" } else { "amd64" };
-const MULTIARCH: &str = if cfg!(target_arch = "aarch64") { "/lib/aarch64-linux-gnu" } else { "/lib/x86_64-linux-gnu" };
-const LICENCE: &str = "/usr/share/doc/libc6/copyright";
 const PROGRAM: &str = "/usr/local/bin/matrixrtc-edge";
 const STATE: &str = "/state";
 const USER: u64 = 65532;
@@ -202,7 +189,7 @@ mod tests {
     fn both_ways_lead_to_the_same_layers() {
         let layers =
             [("a", "1"), ("b", "2")].map(|(path, text)| Layer::new(&Folder::default().file(path, text)).unwrap());
-        let files = files(&image(&layers).unwrap());
+        let files = files(&image(Architecture::Aarch64, &layers).unwrap());
         let json = |path: &str| -> Value { serde_json::from_slice(&files[path]).unwrap() };
         let blob = |descriptor: &Value| {
             let sha256 = descriptor["digest"].as_str().unwrap().strip_prefix("sha256:").unwrap();
@@ -226,5 +213,9 @@ mod tests {
             assert_eq!(config["rootfs"]["diff_ids"][n], format!("sha256:{:x}", Sha256::digest(&tar)));
         }
         assert_ne!(config["config"]["User"], "0:0");
+        assert_eq!(
+            (&config["architecture"], &index["manifests"][0]["platform"]["architecture"]),
+            (&"arm64".into(), &"arm64".into())
+        );
     }
 }
