@@ -7,7 +7,7 @@
 //! - `cargo xtask package` appends the files with the program `pack`. The operating system ignores what follows an
 //!   executable's own contents.
 //! - The executable opens itself, and reads from its end backwards: trailer, index, then the files.
-//! - Each file is unpacked to disk rather than into memory: the 140 MB of a program that lies in a file are read as they
+//! - Each file is unpacked to disk rather than into memory: the 160 MB of a program that lies in a file are read as they
 //!   are needed, and given back when memory is short.
 //! - A file that is on disk already, with the right content, is left alone: a start that isn't the first writes nothing.
 //! - Hashes in the index find damage; they are no protection against an attacker who may write the executable.

@@ -40,7 +40,7 @@ pub struct Options {
     /// LIVEKIT_JWT_PORT or MATRIXRTC_EDGE_ADDR, else 127.0.0.1:8080]
     #[arg(long, value_name = "IP:PORT", value_parser = listen_address::parse)]
     addr: Option<SocketAddr>,
-    /// The directory that the state is kept in, 144 MB at first; created if it is missing [default: STATE_DIRECTORY]
+    /// The directory that the state is kept in, 165 MB at first; created if it is missing [default: STATE_DIRECTORY]
     #[arg(long, value_name = "DIR")]
     state: Option<PathBuf>,
     /// Trust these certificates, too

@@ -74,7 +74,7 @@ pub(crate) fn remedy(error: &io::Error) -> String {
 }
 
 /// The size of the state directory, for an error.
-const SPACE: &str = "it needs 144 MB at first";
+const SPACE: &str = "it needs 165 MB at first";
 /// Its files and directories; `lost+found` is that of a new disk.
 const OURS: [&str; 6] = ["lock", schema::FILE, "objects", "package", "workerd", "lost+found"];
 

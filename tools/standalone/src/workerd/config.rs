@@ -120,6 +120,12 @@ mod tests {
     }
 
     #[test]
+    fn both_configurations_keep_memory_small() {
+        assert_eq!(CONFIG.matches(":Workerd.Config = ").count(), 2);
+        assert_eq!(CONFIG.matches("  v8Flags = .v8Flags,\n").count(), 2);
+    }
+
+    #[test]
     fn every_certificate_of_a_file_is_trusted() {
         let pem = format!("# a comment\n{PEM_BEGIN}\nAAAA\n{PEM_END}\ntext\n{PEM_BEGIN}\nBBBB\n{PEM_END}\n");
 

@@ -6,6 +6,7 @@
 //! - a record is written as one message, `workerd`, at `debug`: most repeat what the worker reports with a cause;
 //! - a record that comes from a place of workerd's source for the first time, or says something for the first time, is at
 //!   `warn`, unless that place only reports what the worker is given as an exception; a fatal one is at `error`;
+//! - one that each start has is left out;
 //! - the last records are kept, as the reason for workerd's end.
 
 use std::{
@@ -103,6 +104,9 @@ impl Writer<'_> {
     /// Returns the line for a record, unless it is below the threshold.
     fn message(&mut self, record: Record) -> Option<String> {
         let (place, severity, text) = parts(&record.text);
+        if place.is_some_and(|place| place.starts_with(AT_EACH_START)) {
+            return None;
+        }
         let text = without_queries(text);
         let is_new = {
             let key = place.unwrap_or(&text).to_owned();
@@ -179,6 +183,8 @@ fn is_object(line: &str) -> bool {
 
 /// The place where workerd reports an internal error before it throws it as an exception, whose cause the worker logs.
 const REPORTED_BY_THE_WORKER: [&str; 1] = ["workerd/jsg/util.c++:"];
+/// The place where workerd reports that, with V8's flags of `workerd.capnp`, it compiles its own scripts at each start.
+const AT_EACH_START: &str = "workerd/api/per-isolate-bootstrap.c++:";
 const STACK: &str = "stack:";
 const PATIENCE: Duration = Duration::from_millis(100);
 const MOST_KNOWN: usize = 1000;
@@ -229,6 +235,7 @@ Uncaught TypeError: no
     #[test]
     fn only_what_is_new_is_above_debug() {
         let output = "workerd/jsg/util.c++:320: error: e = failed\n\
+                      workerd/api/per-isolate-bootstrap.c++:828: warning: compile cache failed\n\
                       workerd/io/x.c++:1: warning: new\n\
                       workerd/io/x.c++:1: warning: the same place again\n\
                       something else\nsomething else\n\

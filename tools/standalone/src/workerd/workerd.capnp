@@ -22,6 +22,7 @@ const config :Workerd.Config = (
     (name = "assets", disk = (writable = false)),
   ],
   sockets = [(name = "http", http = (), service = "worker")],
+  v8Flags = .v8Flags,
 );
 
 # With LIVEKIT_ALLOW_PRIVATE_ADDRESSES=true they may have private ones.
@@ -34,7 +35,12 @@ const withPrivateAddresses :Workerd.Config = (
     (name = "assets", disk = (writable = false)),
   ],
   sockets = [(name = "http", http = (), service = "worker")],
+  v8Flags = .v8Flags,
 );
+
+# V8 takes a heap of a few MB for small, and collects it once in minutes. But each request's few KB in it keep more outside it,
+# which V8 doesn't count. So each collection is a whole one, of a megabyte that is in use (docs/decisions.md).
+const v8Flags :List(Text) = ["--gc-global", "--min-semi-space-size=4"];
 
 const publicAddresses :Workerd.Network = (allow = ["public"], tlsOptions = .tls);
 const allAddresses :Workerd.Network = (allow = ["public", "private"], tlsOptions = .tls);
