@@ -1,11 +1,12 @@
 use std::fs;
 use std::net::SocketAddr;
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use tempfile::TempDir;
 use tokio::time::{sleep, timeout};
-use xtask::{debian, traefik};
+use xtask::debian;
 
 use crate::{Client, TestSetup};
 
@@ -56,9 +57,8 @@ impl Proxy {
         Self::start(command, directory, client).await
     }
 
-    /// Starts Traefik, with this dynamic configuration; `None` where it isn't installed.
-    pub async fn traefik(setup: &TestSetup, name: &str, dynamic: &str) -> Option<(Self, Client)> {
-        let program = traefik::installed()?;
+    /// Starts this Traefik, with this dynamic configuration.
+    pub async fn traefik(program: &Path, setup: &TestSetup, name: &str, dynamic: &str) -> (Self, Client) {
         let directory = tempfile::tempdir().expect("a temporary directory");
         let address = setup.network.address_of(name);
         let (certificate, key) = setup.authority.certificate_files(name);
@@ -74,7 +74,7 @@ impl Proxy {
         command.arg("--providers.file.directory").arg(files);
         command.args(["--global.checkNewVersion=false", "--global.sendAnonymousUsage=false"]);
         let client = Client::with_tls(SocketAddr::new(address, 443), name, &setup.authority.pem());
-        Some(Self::start(command, directory, client).await)
+        Self::start(command, directory, client).await
     }
 
     fn command(server: &str) -> Command {

@@ -196,7 +196,11 @@ async fn a_state_directory_that_cannot_hold_the_state_is_named_with_the_remedy()
     let service = setup.deployment().start_package(&Package::made());
     for (flags, size, said) in [
         (MsFlags::empty(), "size=8m", "No space left on device (os error 28): it needs 144 MB at first"),
-        (MsFlags::MS_RDONLY, "size=1m", "Read-only file system (os error 30): put it on a disk that can be written"),
+        (
+            MsFlags::MS_RDONLY,
+            "size=1m,mode=700",
+            "Read-only file system (os error 30): put it on a disk that can be written",
+        ),
     ] {
         let place = tempfile::tempdir().unwrap();
         mount(None::<&str>, place.path(), Some("tmpfs"), flags, Some(size)).unwrap();

@@ -40,7 +40,7 @@ impl StateLock {
         }
         // A user who can read the storage can end other people's calls.
         DirBuilder::new().recursive(true).mode(0o700).create(dir).map_err(unusable)?;
-        make_private(dir)?;
+        make_private(dir).map_err(Self::with_remedy)?;
         let path = dir.join("lock");
         // Not truncated and never removed: another process that opens it must find the same file.
         let file = File::options().create(true).append(true).open(&path).map_err(unusable)?;

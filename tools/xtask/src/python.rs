@@ -17,7 +17,9 @@ use crate::{cache, progress};
 ///
 /// There is no Python, or a package can't be installed.
 pub(crate) fn environment(name: &str, requirements: &str) -> Result<PathBuf> {
-    cache::tool(name, &version(requirements), |place| {
+    let mut version = DefaultHasher::new();
+    requirements.hash(&mut version);
+    cache::tool(name, &format!("{:016x}", version.finish()), |place| {
         fs::write(place.join("requirements.txt"), requirements)?;
         progress::run(
             &format!("making a Python environment for {name}"),
@@ -35,20 +37,4 @@ pub(crate) fn environment(name: &str, requirements: &str) -> Result<PathBuf> {
             &cache::log(&format!("{name}-pip"))?,
         )
     })
-}
-
-/// Returns the directory of that environment, which need not be there.
-///
-/// # Errors
-///
-/// See [`cache::dir`].
-pub(crate) fn place(name: &str, requirements: &str) -> Result<PathBuf> {
-    cache::tool_place(name, &version(requirements))
-}
-
-/// Returns a short text that changes with the requirements.
-fn version(requirements: &str) -> String {
-    let mut hasher = DefaultHasher::new();
-    requirements.hash(&mut hasher);
-    format!("{:016x}", hasher.finish())
 }

@@ -12,15 +12,5 @@ use crate::python;
 ///
 /// There is no Python, or the package can't be installed.
 pub fn set_up() -> Result<PathBuf> {
-    Ok(python::environment(NAME, REQUIREMENTS)?.join(PROGRAM))
+    Ok(python::environment("traefik", include_str!("traefik/requirements.txt"))?.join("bin/traefik"))
 }
-
-/// Returns the path of the pinned Traefik, if it is installed.
-#[must_use]
-pub fn installed() -> Option<PathBuf> {
-    Some(python::place(NAME, REQUIREMENTS).ok()?.join(PROGRAM)).filter(|path| path.exists())
-}
-
-const NAME: &str = "traefik";
-const REQUIREMENTS: &str = include_str!("traefik/requirements.txt");
-const PROGRAM: &str = "bin/traefik";
