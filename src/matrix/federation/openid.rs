@@ -40,7 +40,9 @@ impl OpenIdToken {
         }
         match status {
             200 => subject(&body, &self.server),
+            // Whatever its code: M_UNKNOWN_TOKEN of Synapse and Dendrite, M_UNAUTHORIZED of Conduit and its descendants.
             401 => Err(OpenIdError::Refused),
+            403 if federation_is_off(&body) => Err(OpenIdError::FederationOff),
             status => Err(OpenIdError::Status(status)),
         }
     }
@@ -68,6 +70,9 @@ pub enum OpenIdError {
     /// The homeserver rejects the token: unknown, or expired.
     #[error("the homeserver doesn't know the token (401)")]
     Refused,
+    /// The homeserver has its federation API switched off.
+    #[error("the homeserver's federation is disabled (403)")]
+    FederationOff,
     /// The homeserver returned any other status.
     #[error("the homeserver's userinfo endpoint answered {0}")]
     Status(u16),
@@ -89,6 +94,13 @@ pub enum OpenIdError {
 pub(crate) fn is_homeserver_s(body: &[u8]) -> bool {
     let body: Value = serde_json::from_slice(body).unwrap_or_default();
     ["sub", "errcode"].iter().any(|name| body.get(*name).is_some())
+}
+
+/// Whether an error's text says that the homeserver's federation is disabled. It has no code of its own.
+pub fn federation_is_off(body: &[u8]) -> bool {
+    let body: Value = serde_json::from_slice(body).unwrap_or_default();
+    let text = body["error"].as_str().unwrap_or_default().to_ascii_lowercase();
+    text.contains("federation") && text.contains("disabled")
 }
 
 pub(crate) fn subject(body: &[u8], server: &ServerName) -> Result<UserId, OpenIdError> {
@@ -139,10 +151,18 @@ mod tests {
         }
     }
 
+    #[test]
+    fn federation_that_is_off_is_recognised_by_its_text() {
+        assert!(federation_is_off(br#"{"errcode":"M_FORBIDDEN","error":"Federation is disabled."}"#));
+        for body in ["", "{}", r#"{"errcode":"M_FORBIDDEN"}"#, r#"{"error":"Federation denied"}"#, r#"{"error":5}"#] {
+            assert!(!federation_is_off(body.as_bytes()), "{body}");
+        }
+    }
+
     proptest! {
         #[test]
         fn any_answer_is_read_without_panic(body: Vec<u8>, sub in "@?\\PC{0,20}:?(example.com)?") {
-            let _ = (is_homeserver_s(&body), subject(&body, &example()));
+            let _ = (is_homeserver_s(&body), federation_is_off(&body), subject(&body, &example()));
             let body = serde_json::json!({"sub": sub}).to_string();
             if let Ok(user) = subject(body.as_bytes(), &example()) {
                 prop_assert_eq!(user.server_name(), "example.com");

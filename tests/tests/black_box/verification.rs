@@ -147,6 +147,39 @@ async fn a_homeserver_is_queried_about_every_token_every_time() {
     service.request_token(Endpoint::SfuGet, &token).await.assert_error(401, "M_UNAUTHORIZED");
 }
 
+#[tokio::test]
+async fn every_401_of_a_homeserver_is_a_refusal_whatever_its_code() {
+    let (_setup, home, service) = a_service().await;
+    for (homeserver, body) in [
+        ("Synapse", json!({ "errcode": "M_UNKNOWN_TOKEN", "error": "Access Token unknown or expired" })),
+        ("Synapse, without a token", json!({ "errcode": "M_MISSING_TOKEN", "error": "Access Token required" })),
+        ("Dendrite", json!({ "errcode": "M_UNKNOWN_TOKEN", "error": "Access Token unknown or expired" })),
+        ("continuwuity", json!({ "errcode": "M_UNAUTHORIZED", "error": "OpenID token is unrecognised" })),
+        ("tuwunel", json!({ "errcode": "M_UNAUTHORIZED", "error": "OpenID token is expired" })),
+        ("a homeserver of the future", json!({ "errcode": "M_NOT_YET_KNOWN" })),
+    ] {
+        home.set_userinfo(Reply::json(401, &body));
+
+        let answer = request_token(&home, &service).await;
+
+        answer.assert_error(401, "M_UNAUTHORIZED");
+        let cause = "the homeserver doesn't know the token (401)";
+        let line = service.log().line_with(&["OpenID token verification failed"]).await;
+        assert!(line.has(&[cause]), "{homeserver}: {line:?}");
+        service.log().clear();
+    }
+}
+
+#[tokio::test]
+async fn a_homeserver_without_federation_is_named_as_that() {
+    let (_setup, home, service) = a_service().await;
+    let body = json!({ "errcode": "M_FORBIDDEN", "error": "Federation is disabled." });
+    home.set_userinfo(Reply::json(403, &body));
+
+    request_token(&home, &service).await.assert_error(401, "M_UNAUTHORIZED");
+    service.log().line_with(&["OpenID token verification failed", "federation is disabled (403)"]).await;
+}
+
 async fn request_token(home: &Homeserver, service: &Service) -> black_box::Answer {
     service.request_token(Endpoint::SfuGet, &home.openid_token("@alice:example.org")).await
 }
