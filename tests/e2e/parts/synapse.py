@@ -186,7 +186,8 @@ class User:
         self.homeserver = homeserver
         self.id = user_id
         self.device_id = device_id
-        self._authorization = {"Authorization": f"Bearer {secret(access_token)}"}
+        self.access_token = secret(access_token)
+        self._authorization = {"Authorization": f"Bearer {self.access_token}"}
 
     def create_room(self) -> str:
         """Creates a Matrix room, and returns its id."""
