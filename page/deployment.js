@@ -40,9 +40,15 @@ export async function showHealth() {
     if (status === 200 && json?.status === "ok") {
       show("fine", deployment.homeserver ? `Healthy, in homeserver mode for ${deployment.homeserver}` : "Healthy");
     } else if (status === 503 && Array.isArray(json?.variables)) {
-      show("problem", `Misconfigured. Wrong or missing: ${shown(json.variables.join(", "))}. The log says what is wrong.`);
+      show(
+        "problem",
+        `Misconfigured. Wrong or missing: ${shown(json.variables.join(", "))}. The log says what is wrong.`,
+      );
     } else {
-      show("problem", `Not healthy: ${deployment.service}/healthz answers with status ${status}. Does a proxy in front of it let every path through?`);
+      show(
+        "problem",
+        `Not healthy: ${deployment.service}/healthz answers with status ${status}. Does a proxy in front of it let every path through?`,
+      );
     }
   } catch {
     show("problem", "Not healthy: it doesn’t answer.");
@@ -50,9 +56,8 @@ export async function showHealth() {
 }
 
 export function showAnnouncement() {
-  const name = deployment.homeserver ?? "example.com";
   const entry = announcedEntry();
-  byId("well-known-title").append("The file ", code(`https://${name}/.well-known/matrix/client`), ", with ", code("Access-Control-Allow-Origin: *"));
+  showServer(deployment.homeserver);
   byId("well-known").textContent = JSON.stringify({ "org.matrix.msc4143.rtc_foci": [entry] }, null, 2);
   const keys = Object.entries(entry).map(([key, value], n) => `${n ? "  " : "- "}${key}: ${value}`);
   byId("transports").textContent = [
@@ -66,6 +71,16 @@ export function showAnnouncement() {
     copies(button, () => byId(button.dataset.copies).textContent);
   }
   byId("version").textContent = `matrixrtc-edge ${deployment.version ?? ""}`;
+}
+
+// Fills in the server name, once it is known.
+export function showServer(name = "example.com") {
+  byId("well-known-title").replaceChildren(
+    "The file ",
+    code(`https://${name}/.well-known/matrix/client`),
+    ", with ",
+    code("Access-Control-Allow-Origin: *"),
+  );
 }
 
 function code(text) {

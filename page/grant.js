@@ -11,7 +11,7 @@ const FORMS = ["unstable/io.element.msc4195", "v1"];
 
 // Requests a token of the service, as most clients do.
 export async function fromService(results, user, openid, roomId, member) {
-  const step = results.step("A LiveKit token of the service");
+  const step = results.step(`A LiveKit token of the service, for the ${member}`);
   const body = {
     room_id: roomId,
     slot_id: SLOT,
@@ -25,7 +25,7 @@ export async function fromService(results, user, openid, roomId, member) {
 
 // Requests a token through the homeserver; returns none where it doesn't know how.
 export async function fromHomeserver(results, user, roomId, member) {
-  const step = results.step("A LiveKit token through the homeserver");
+  const step = results.step(`A LiveKit token through the homeserver, for the ${member}`);
   const body = { room_id: roomId, slot_id: SLOT, member_id: member, url: deployment.sfu };
   for (const form of FORMS) {
     const asked = user.request(`${form}/rtc/livekit/get_token`, { method: "POST", body, patience: 14_000 });
@@ -33,7 +33,10 @@ export async function fromHomeserver(results, user, roomId, member) {
     if (answer.status === 404) continue;
     return granted(results, step, answer, user);
   }
-  step.problem("The homeserver doesn’t pass the request on (404).", "Clients fall back to the service itself. The registration file must be among the homeserver’s app_service_config_files, with its proxy_prefix and proxy_url, and Synapse restarted.");
+  step.problem(
+    "The homeserver doesn’t pass the request on (404).",
+    "Clients fall back to the service itself. The registration file must be among the homeserver’s app_service_config_files, with its proxy_prefix and proxy_url, and Synapse restarted.",
+  );
   return undefined;
 }
 
@@ -42,13 +45,19 @@ function granted(results, step, { status, json }, user) {
     results.keepSecret(json.jwt);
     const video = claims(json.jwt)?.video;
     if (video?.canPublish === false) {
-      step.warning("It gives one, with which you may listen only.", "Users of your homeserver may not publish here: LIVEKIT_RESTRICTED_CAN_PUBLISH, or LIVEKIT_REMOTE_CAN_PUBLISH_HOMESERVERS.");
+      step.warning(
+        "It gives one, with which you may listen only.",
+        "Users of your homeserver may not publish here: LIVEKIT_RESTRICTED_CAN_PUBLISH, or LIVEKIT_REMOTE_CAN_PUBLISH_HOMESERVERS.",
+      );
     } else {
       step.fine("It gives one.");
     }
     return { url: json.url ?? deployment.sfu, jwt: json.jwt };
   }
-  step.problem(`It gives none: status ${status}, ${shown(json?.errcode ?? "not an answer of this service")}, ${shown(json?.error ?? "no text")}`, remedy(status, user));
+  step.problem(
+    `It gives none: status ${status}, ${shown(json?.errcode ?? "not an answer of this service")}, ${shown(json?.error ?? "no text")}`,
+    remedy(status, user),
+  );
   throw new Failed();
 }
 

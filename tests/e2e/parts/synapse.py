@@ -192,7 +192,7 @@ class User:
         self.id = user_id
         self.device_id = device_id
         self.access_token = secret(access_token)
-        self._authorization = {"Authorization": f"Bearer {access_token}"}
+        self._authorization = {"Authorization": f"Bearer {self.access_token}"}
 
     def create_room(self) -> str:
         """Creates a Matrix room, and returns its id."""
