@@ -55,12 +55,13 @@ async function showPages(token, withUsers) {
   } while (after !== undefined && listed < MOST_ROOMS);
 }
 
-const isIdle = ({ state, error }) => !error && !Object.keys(state?.delegations ?? {}).length && !Object.keys(state?.participants ?? {}).length;
+const none = (counts) => Object.values(counts ?? {}).every((count) => count === 0);
+const isIdle = ({ state, error }) => !error && none(state?.delegations) && none(state?.participants);
 
 function roomItem({ room, on_sfu, state, error, latest_failure }, at) {
   const lines = [element("p", {}, element("strong", {}, shown(room)), on_sfu ? "" : ", which the SFU doesn’t have any more")];
   if (error) lines.push(element("p", { class: "remedy" }, shown(error)));
-  const counts = (what, states) => Object.entries(states ?? {}).map(([name, count]) => `${count} ${what} ${name}`);
+  const counts = (what, states) => Object.entries(states ?? {}).filter(([, count]) => count > 0).map(([name, count]) => `${count} ${what} ${name}`);
   const all = [...counts("leaves", state?.delegations), ...counts("participants", state?.participants)];
   if (all.length) lines.push(element("p", {}, all.join(", ")));
   for (const leave of state?.first_delegations ?? []) {

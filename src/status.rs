@@ -8,7 +8,7 @@
 //! - the object of each room reports its state; a page of rooms a request, a few at a time;
 //! - neither ids of delayed events nor tokens are in the response, and ids of users only if they are asked for.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use delegated_leaves::RoomName;
 use futures_util::stream::{self, StreamExt};
@@ -46,25 +46,29 @@ impl StatusQuery {
 
     /// Returns the state of a page of rooms. Where the SFU fails, its rooms are missing, and the response says so.
     pub async fn run(&self, sfu: RoomService<'_>, rooms: RoomClient<'_>) -> Value {
+        // Each with whether it is on the SFU.
+        let mut names: BTreeMap<RoomName, u64> = recent::names().into_iter().map(|name| (name, 0)).collect();
         let (on_sfu, failure) = match sfu.room_names().await {
-            Ok(names) => (names.into_iter().collect(), None),
-            Err(error) => (BTreeSet::new(), Some(error.to_string())),
+            Ok(on_sfu) => {
+                let count = on_sfu.len();
+                names.extend(on_sfu.into_iter().map(|name| (name, 1)));
+                (count, None)
+            }
+            Err(error) => (0, Some(error.to_string())),
         };
-        let names: BTreeSet<RoomName> = on_sfu.iter().cloned().chain(recent::names()).collect();
         let is_later = |room: &RoomName| self.after.as_deref().is_none_or(|after| room.as_str() > after);
-        let later: Vec<_> = names.into_iter().filter(is_later).collect();
-        let page = later.get(..PAGE).unwrap_or(&later);
-        let next = (later.len() > page.len()).then(|| page.last().map(RoomName::as_str)).flatten();
-        let states = stream::iter(page).map(|room| async move { (room, rooms.status(room, self.with_users).await) });
-        let states: BTreeMap<_, _> = states.buffer_unordered(AT_ONCE).collect().await;
-        let states = states.into_iter().map(|(room, state)| {
+        let mut later = names.into_iter().filter(|(room, _)| is_later(room));
+        let page: Vec<_> = later.by_ref().take(PAGE).collect();
+        let next = later.next().and(page.last()).map(|(room, _)| room.as_str().to_owned());
+        let states = page.iter().map(|(room, on_sfu)| async move {
+            let state = rooms.status(room, self.with_users).await;
             let mut entry = state.unwrap_or_else(|error| json!({"error": error.to_string()}));
             entry["room"] = room.as_str().into();
-            entry["on_sfu"] = on_sfu.contains(room).into();
+            entry["on_sfu"] = (*on_sfu > 0).into();
             entry
         });
-        let states: Vec<_> = states.collect();
-        json!({"at": clock::now_ms(), "rooms": states, "next": next, "sfu_rooms": on_sfu.len(), "sfu_error": failure})
+        let states: Vec<_> = stream::iter(states).buffered(AT_ONCE).collect().await;
+        json!({"at": clock::now_ms(), "rooms": states, "next": next, "sfu_rooms": on_sfu, "sfu_error": failure})
     }
 }
 

@@ -140,7 +140,7 @@ pub use engine::membership::row::TrackedRow;
 #[cfg(feature = "mutants")]
 pub use engine::mutant::Mutant;
 pub use engine::room::{EngineConfig, Input, RoomEngine};
-pub use engine::status::{DelegationStatus, RoomStatus};
+pub use engine::status::{DelegationCounts, DelegationStatus, ParticipantCounts, RoomStatus};
 pub use engine::storage::{Change, RoomRow, Rows};
 pub use engine::webhook::{DisconnectReason, FRESH, Occurrence, ParticipantRef, ROUNDING, WebhookEvent};
 pub use ids::{DelayedEventsUrl, Identity, MatrixRoomId, ParticipantSid, RoomName, ServerName, UserId};

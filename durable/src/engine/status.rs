@@ -1,11 +1,11 @@
 //! What an operator sees of a room: its delegations and tracked participants, without ids of delayed events.
 
-use std::collections::BTreeMap;
+use std::cmp::Reverse;
 
 use serde::Serialize;
 
-use crate::engine::delegation::Delegation;
 use crate::engine::delegation::row::StateColumn;
+use crate::engine::delegation::{Delegation, State};
 use crate::engine::membership::participant::{State as Presence, Tracked};
 use crate::engine::room::RoomEngine;
 use crate::ids::{ServerName, UserId};
@@ -14,10 +14,10 @@ use crate::time::Timestamp;
 /// State of a room, for its operator. All times are in ms since the epoch.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct RoomStatus {
-    /// Number of delegations in each state.
-    pub delegations: BTreeMap<&'static str, usize>,
-    /// Number of tracked participants in each state.
-    pub participants: BTreeMap<&'static str, usize>,
+    /// The delegations, by state.
+    pub delegations: DelegationCounts,
+    /// The tracked participants, by state.
+    pub participants: ParticipantCounts,
     /// When the room's alarm has something to do next.
     pub next_due: Option<Timestamp>,
     /// The delegations with the most failures running, then those that are due first: [`LISTED`] at most.
@@ -25,6 +25,26 @@ pub struct RoomStatus {
     /// The users of tracked participants, if they were asked for: [`LISTED`] at most.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub users: Vec<UserId>,
+}
+
+/// Number of delegations in each state.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[expect(missing_docs, reason = "the states have their documentation in the transition table")]
+pub struct DelegationCounts {
+    pub waiting: usize,
+    pub connected: usize,
+    pub suspected: usize,
+    pub leaving: usize,
+}
+
+/// Number of tracked participants in each state.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[expect(missing_docs, reason = "the states have their documentation in the transition table")]
+pub struct ParticipantCounts {
+    pub absent: usize,
+    pub missing: usize,
+    pub connected: usize,
+    pub unwelcome: usize,
 }
 
 /// State of a delegation.
@@ -48,14 +68,20 @@ pub struct DelegationStatus {
 impl RoomEngine {
     /// Returns the room's state, with ids of users only if `with_users`. Changes nothing.
     pub fn status(&self, with_users: bool) -> RoomStatus {
-        let mut first: Vec<&Delegation> = self.delegations.values().collect();
-        first.sort_by_key(|delegation| (std::cmp::Reverse(delegation.progress.failures), delegation.progress.due));
-        let first_delegations = first.iter().take(LISTED).map(|it| DelegationStatus::of(it, with_users)).collect();
+        let urgency = |it: &Delegation| (Reverse(it.progress.failures), it.progress.due, it.id);
+        let mut first_delegations = Vec::new();
+        let mut last = None;
+        while first_delegations.len() < LISTED {
+            let rest = self.delegations.values().filter(|it| last.is_none_or(|last| urgency(it) > last));
+            let Some(next) = rest.min_by_key(|it| urgency(it)) else { break };
+            last = Some(urgency(next));
+            first_delegations.push(DelegationStatus::of(next, with_users));
+        }
         let tracked = self.membership.tracked();
         let users = tracked.clone().take(if with_users { LISTED } else { 0 }).map(|it| it.request.user_id.clone());
         RoomStatus {
-            delegations: count(self.delegations.values().map(|it| name_of(StateColumn::from(it.progress.state)))),
-            participants: count(tracked.clone().map(presence_of)),
+            delegations: DelegationCounts::of(self.delegations.values()),
+            participants: ParticipantCounts::of(tracked.clone()),
             next_due: self.next_due(),
             first_delegations,
             users: users.collect(),
@@ -77,29 +103,35 @@ impl DelegationStatus {
     }
 }
 
-fn count(states: impl Iterator<Item = &'static str>) -> BTreeMap<&'static str, usize> {
-    let mut counts = BTreeMap::new();
-    for state in states {
-        *counts.entry(state).or_default() += 1;
+impl DelegationCounts {
+    fn of<'a>(delegations: impl Iterator<Item = &'a Delegation>) -> Self {
+        let mut counts = Self::default();
+        for delegation in delegations {
+            let count = match delegation.progress.state {
+                State::Waiting => &mut counts.waiting,
+                State::Connected => &mut counts.connected,
+                State::Suspected { .. } => &mut counts.suspected,
+                State::Leaving { .. } => &mut counts.leaving,
+            };
+            *count += 1;
+        }
+        counts
     }
-    counts
 }
 
-fn name_of(state: StateColumn) -> &'static str {
-    match state {
-        StateColumn::Waiting => "waiting",
-        StateColumn::Connected => "connected",
-        StateColumn::Suspected => "suspected",
-        StateColumn::Leaving => "leaving",
-    }
-}
-
-fn presence_of(tracked: &Tracked) -> &'static str {
-    match tracked.state {
-        Presence::Absent => "absent",
-        Presence::Missing { .. } => "missing",
-        Presence::Connected => "connected",
-        Presence::Unwelcome => "unwelcome",
+impl ParticipantCounts {
+    fn of<'a>(participants: impl Iterator<Item = &'a Tracked>) -> Self {
+        let mut counts = Self::default();
+        for participant in participants {
+            let count = match participant.state {
+                Presence::Absent => &mut counts.absent,
+                Presence::Missing { .. } => &mut counts.missing,
+                Presence::Connected => &mut counts.connected,
+                Presence::Unwelcome => &mut counts.unwelcome,
+            };
+            *count += 1;
+        }
+        counts
     }
 }
 
