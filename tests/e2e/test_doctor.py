@@ -9,6 +9,8 @@ import subprocess
 
 from conftest import ANNOUNCED_URL, Deployment
 from parts import doctor
+from parts.federation import Federation
+from parts.synapse import User
 
 
 def examine(deployment: Deployment, **changes: str) -> tuple[int, dict[str, dict[str, str]]]:
@@ -28,10 +30,66 @@ def test_real_parts_are_found_well(deployment: Deployment) -> None:
         "service-certificate": "skipped",
         "sfu": "warning",
         **dict.fromkeys(doctor.HOMESERVER_MODE, "skipped"),
+        **dict.fromkeys(doctor.OF_A_USER + doctor.OF_A_USER_IN_HOMESERVER_MODE, "skipped"),
     }
     assert {check: finding["status"] for check, finding in findings.items()} == expected, findings
     assert code == 0
     assert deployment.sfu.rooms() <= rooms_before
+
+
+def statuses(findings: dict[str, dict[str, str]], checks: tuple[str, ...]) -> dict[str, str]:
+    return {check: findings[check]["status"] for check in checks}
+
+
+def test_a_user_with_a_password_goes_the_whole_way(deployment: Deployment) -> None:
+    user, password = deployment.full_access.registered_with_password("walker")
+
+    _, findings = doctor.examine(
+        ANNOUNCED_URL,
+        deployment.full_access,
+        deployment.authority,
+        deployment.variables,
+        (user.id, password),
+    )
+
+    expected = dict.fromkeys(doctor.OF_A_USER, "ok")
+    assert statuses(findings, doctor.OF_A_USER) == expected, findings
+    assert "the user may publish" in findings["user-access"]["seen"]
+    assert "restarted at once, and sent after" in findings["user-leave"]["seen"]
+    skipped = dict.fromkeys(doctor.OF_A_USER_IN_HOMESERVER_MODE, "skipped")
+    assert statuses(findings, doctor.OF_A_USER_IN_HOMESERVER_MODE) == skipped
+    assert user.joined_rooms() == []
+    assert user.devices() == [user.device_id]
+
+
+def test_a_restricted_user_reads_why(deployment: Deployment, bob: User) -> None:
+    homeserver = deployment.restricted
+    variables = deployment.variables | {"MATRIX_ACCESS_TOKEN": bob.access_token}
+
+    _, findings = doctor.examine(ANNOUNCED_URL, homeserver, deployment.authority, variables)
+
+    assert findings["user-sfu"]["status"] == "ok", findings
+    assert findings["user-access"]["status"] == "warning"
+    assert "restricted: " in findings["user-access"]["seen"]
+    assert f"{homeserver.name} isn't in" in findings["user-access"]["seen"]
+    assert findings["user-leave"]["status"] == "warning", findings
+
+
+def test_a_user_goes_the_whole_way_in_homeserver_mode(federation: Federation) -> None:
+    near, nora = federation.near, federation.nora
+    rooms_before = nora.joined_rooms()
+    variables = near.variables | {"MATRIX_ACCESS_TOKEN": nora.access_token}
+
+    _, findings = doctor.examine(
+        near.worker.url, near.homeserver, federation.authority, variables
+    )
+
+    checks = doctor.OF_A_USER + doctor.OF_A_USER_IN_HOMESERVER_MODE
+    assert statuses(findings, checks) == dict.fromkeys(checks, "ok"), findings
+    assert "restarted at once, and sent after" in findings["user-leave"]["seen"]
+    assert "taken over, and sent after" in findings["user-homeserver-leave"]["seen"]
+    assert nora.joined_rooms() == rooms_before
+    assert nora.device_id in nora.devices()
 
 
 def test_a_wrong_key_and_a_wrong_secret_are_told_apart(deployment: Deployment) -> None:

@@ -28,6 +28,7 @@
     reason = "a fake that can't do its part ends the test"
 )]
 
+mod account;
 mod client;
 mod connection;
 mod console;

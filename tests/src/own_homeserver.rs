@@ -12,6 +12,7 @@ use serde_json::{Value, json};
 
 use fakes::{ForService, decoded, error};
 
+use crate::account::{self, Account, Handled};
 use crate::{Answer, CertificateAuthority, DelayedEvents, Homeserver, Network, Reply, Request, Service, Strictness};
 
 /// Homeserver whose application service is the worker: it handles the service's requests (MSC4140, MSC4502, MSC4512),
@@ -71,6 +72,7 @@ struct State {
     proxy: Option<Destination>,
     queried: Vec<(Query, String)>,
     relayed: Vec<Value>,
+    account: Option<Account>,
     takes_user_id: bool,
     missing_federation_path: Option<String>,
 }
@@ -103,6 +105,8 @@ impl OwnHomeserver {
         let name = format!("cs.{server_name}");
         let events = DelayedEvents::start(network, authority, &name, strictness, Some(service)).await;
         home.has_client_api(events.base_url());
+        let user_id = format!("@alice:{server_name}");
+        state.lock().unwrap().account = Some(Account::new(&user_id, home.issuer(), events.owned()));
         Self { home, events, as_token, hs_token, state }
     }
 
@@ -172,6 +176,45 @@ impl OwnHomeserver {
         self.lock().proxy = Some(Destination { worker: url.to_owned(), hs_token: hs_token.to_owned() });
     }
 
+    /// Access token of its user Alice, in a session that she has begun.
+    pub fn access_token(&self) -> &'static str {
+        account::TOKEN
+    }
+
+    /// Password of its user Alice.
+    pub fn password(&self) -> &'static str {
+        account::PASSWORD
+    }
+
+    /// Sets the reply to Alice's requests whose path contains this.
+    pub fn answer_user(&self, part_of_path: &str, reply: Reply) {
+        self.with_account(|account| account.answer(part_of_path, reply));
+    }
+
+    /// Ends the replies to Alice's requests that were set.
+    pub fn answer_user_as_usual(&self) {
+        self.with_account(Account::answer_as_usual);
+    }
+
+    /// Alice's requests in order: their methods and paths.
+    pub fn user_s_requests(&self) -> Vec<String> {
+        self.with_account(|account| account.requests())
+    }
+
+    /// Matrix rooms that Alice is in.
+    pub fn user_s_rooms(&self) -> Vec<String> {
+        self.with_account(|account| account.rooms())
+    }
+
+    /// Number of Alice's sessions.
+    pub fn user_s_sessions(&self) -> usize {
+        self.with_account(|account| account.sessions())
+    }
+
+    fn with_account<T>(&self, act: impl FnOnce(&mut Account) -> T) -> T {
+        act(self.lock().account.as_mut().expect("an account"))
+    }
+
     /// Requests in order: their kinds, with path and query.
     pub fn queried(&self) -> Vec<(Query, String)> {
         self.lock().queried.clone()
@@ -235,11 +278,28 @@ impl State {
         strictness: &Strictness,
     ) -> Option<Pin<Box<dyn Future<Output = Reply> + Send>>> {
         let rest = path.strip_prefix("/_matrix/client/")?;
+        let ready =
+            |reply: Reply| -> Option<Pin<Box<dyn Future<Output = Reply> + Send>>> { Some(Box::pin(async { reply })) };
+        let handled = state.lock().unwrap().account.as_mut().and_then(|account| account.handle(rest, request));
+        match handled {
+            Some(Handled::Reply(reply)) => return ready(reply),
+            Some(Handled::Membership(reply, room, user_id, is_joined)) => {
+                let mut state = state.lock().unwrap();
+                let members = state.rooms.entry(room).or_default();
+                if is_joined {
+                    members.insert(user_id);
+                } else {
+                    members.remove(&user_id);
+                }
+                return ready(reply);
+            }
+            Some(Handled::Forwarded(user_id)) => return state.lock().unwrap().forward(path, user_id, request),
+            Some(Handled::Transports) => return ready(state.lock().unwrap().transports(rest)),
+            None => {}
+        }
         if rest == "versions" || rest.contains("delayed_events/") {
             return None;
         }
-        let ready =
-            |reply: Reply| -> Option<Pin<Box<dyn Future<Output = Reply> + Send>>> { Some(Box::pin(async { reply })) };
         // Clients' pages read the list of transports.
         let is_transports = TRANSPORTS.contains(&rest) && request.method == "GET" && request.query.is_none();
         for unwanted in [COOKIE, ORIGIN] {
@@ -281,27 +341,38 @@ impl State {
                 Some(Box::pin(relay))
             }
             Query::WhoAmI => ready(Reply::json(200, &json!({ "user_id": state.sender() }))),
-            Query::Transports => {
-                let body = match state.transports.as_slice() {
-                    [] => json!({}),
-                    entries => json!({ "rtc_transports": entries }),
-                };
-                ready(Reply::json(200, &body).header("access-control-allow-origin", "*"))
-            }
-            Query::Proxied => match state.proxy.clone() {
-                None => ready(error(404, "M_UNRECOGNIZED")),
-                Some(proxy) => {
-                    let identity = ("x-matrix-user-identifier", state.sender());
-                    let forwarded = proxy.post(path, identity, request.body.clone());
-                    Some(Box::pin(async move {
-                        match forwarded.await {
-                            Some((status, body)) => Reply::new(status, "application/json", body),
-                            None => error(500, "M_UNKNOWN"),
-                        }
-                    }))
-                }
-            },
+            Query::Transports => ready(state.transports(rest)),
+            Query::Proxied => state.forward(path, state.sender(), request),
         }
+    }
+
+    /// List of transports for a user with a login. The form as merged is deployed nowhere.
+    fn transports(&self, rest: &str) -> Reply {
+        if rest != TRANSPORTS[0] {
+            return error(404, "M_UNRECOGNIZED");
+        }
+        let body = match self.transports.as_slice() {
+            [] => json!({}),
+            entries => json!({ "rtc_transports": entries }),
+        };
+        Reply::json(200, &body).header("access-control-allow-origin", "*")
+    }
+
+    /// Forwards a request of this user to the worker.
+    fn forward(
+        &self,
+        path: &str,
+        user_id: String,
+        request: &Request,
+    ) -> Option<Pin<Box<dyn Future<Output = Reply> + Send>>> {
+        let Some(proxy) = self.proxy.clone() else { return Some(Box::pin(async { error(404, "M_UNRECOGNIZED") })) };
+        let forwarded = proxy.post(path, ("x-matrix-user-identifier", user_id), request.body.clone());
+        Some(Box::pin(async move {
+            match forwarded.await {
+                Some((status, body)) => Reply::new(status, "application/json", body),
+                None => error(500, "M_UNKNOWN"),
+            }
+        }))
     }
 
     /// User on whose behalf the application service acts.

@@ -94,6 +94,11 @@ class Synapse:
         )
         return User(self, account["user_id"], account["device_id"], account["access_token"])
 
+    def registered_with_password(self, localpart: str) -> tuple["User", str]:
+        """Registers a user, and returns it with its password."""
+        password = secret(secrets.token_urlsafe())
+        return self.register(localpart, password), password
+
     def expire(self, openid_token: dict[str, Any]) -> None:
         """Moves the expiry of an OpenID token, an hour away in Synapse, into the past."""
         with sqlite3.connect(self._database, timeout=10) as database:
@@ -186,11 +191,20 @@ class User:
         self.homeserver = homeserver
         self.id = user_id
         self.device_id = device_id
-        self._authorization = {"Authorization": f"Bearer {secret(access_token)}"}
+        self.access_token = secret(access_token)
+        self._authorization = {"Authorization": f"Bearer {access_token}"}
 
     def create_room(self) -> str:
         """Creates a Matrix room, and returns its id."""
         return self.request("POST", "/_matrix/client/v3/createRoom", json={})["room_id"]
+
+    def joined_rooms(self) -> list[str]:
+        return self.request("GET", "/_matrix/client/v3/joined_rooms")["joined_rooms"]
+
+    def devices(self) -> list[str]:
+        """Ids of the devices that are logged in."""
+        devices = self.request("GET", "/_matrix/client/v3/devices")["devices"]
+        return [device["device_id"] for device in devices]
 
     def invite(self, room_id: str, guest: "User") -> None:
         """Makes a user of any homeserver join a room that this user is in."""

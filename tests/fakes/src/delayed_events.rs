@@ -63,7 +63,13 @@ pub enum Fate {
     Sent(Instant),
     /// Its delay was over at that time.
     TimedOut(Instant),
+    /// It was cancelled by its owner.
+    Cancelled,
 }
+
+/// The events of a homeserver, for the requests of their owners.
+#[derive(Clone)]
+pub struct OwnedEvents(Arc<Mutex<State>>);
 
 /// Certificate and handler of the API, for listening again after an outage.
 struct Listening {
@@ -93,6 +99,7 @@ struct State {
     look_ups: usize,
     look_up_reply: Option<Reply>,
     limited_first: HashSet<String>,
+    software: Option<String>,
     wants_login: bool,
     calls: Vec<DelayedEventCall>,
 }
@@ -101,7 +108,9 @@ struct Event {
     owner: Option<(String, String)>,
     delay: Duration,
     running_since: Instant,
+    restarts: u64,
     sent: Option<Instant>,
+    cancelled: bool,
 }
 
 /// Replies to send instead of performing the operation.
@@ -175,15 +184,16 @@ impl DelayedEvents {
 
     /// Schedules a delayed event of this user in this Matrix room, and returns its id.
     pub fn schedule_for(&self, user_id: &str, room_id: &str, delay: Duration) -> String {
-        let number = self.lock().events.len();
-        let owner = Some((user_id.to_owned(), room_id.to_owned()));
-        self.insert(&format!("syd_secret_{number}"), owner, delay)
+        self.owned().schedule(user_id, room_id, delay)
     }
 
     fn insert(&self, delay_id: &str, owner: Option<(String, String)>, delay: Duration) -> String {
-        let event = Event { owner, delay, running_since: Instant::now(), sent: None };
-        self.lock().events.insert(delay_id.to_owned(), event);
-        delay_id.to_owned()
+        self.lock().insert(delay_id, owner, delay)
+    }
+
+    /// The events, for the requests of their owners.
+    pub fn owned(&self) -> OwnedEvents {
+        OwnedEvents(self.state.clone())
     }
 
     /// Sends these replies to the next requests of this kind for this event, one each, without an effect on the event.
@@ -227,6 +237,11 @@ impl DelayedEvents {
     /// Lets `/versions` announce the stable form of delayed events.
     pub fn has_stable_form(&self) {
         self.set_versions(versions(&json!({ "org.matrix.msc4140": true, "org.matrix.msc4140.stable": true })));
+    }
+
+    /// Sets the name of its software, which its federation API shows.
+    pub fn has_software(&self, name: &str) {
+        self.lock().software = Some(name.to_owned());
     }
 
     /// Closes the port.
@@ -306,6 +321,40 @@ impl DelayedEvents {
     }
 }
 
+impl OwnedEvents {
+    /// Schedules a delayed event of this user in this Matrix room, and returns its id.
+    pub fn schedule(&self, user_id: &str, room_id: &str, delay: Duration) -> String {
+        let mut state = self.0.lock().unwrap();
+        let delay_id = format!("syd_secret_{}", state.events.len());
+        state.insert(&delay_id, Some((user_id.to_owned(), room_id.to_owned())), delay)
+    }
+
+    /// Restarts an event; `false` if it isn't scheduled.
+    pub fn restart(&self, delay_id: &str) -> bool {
+        self.with(delay_id, Event::restart).is_some()
+    }
+
+    /// Cancels an event; `false` if it isn't scheduled.
+    pub fn cancel(&self, delay_id: &str) -> bool {
+        self.with(delay_id, |event| event.cancelled = true).is_some()
+    }
+
+    /// Time since which the event's delay is running, in ms since 1970. `None` if it isn't scheduled.
+    pub fn running_since(&self, delay_id: &str) -> Option<u64> {
+        self.with(delay_id, |event| SCHEDULED_AT_MS + event.restarts)
+    }
+
+    /// Fate of an event.
+    pub fn fate(&self, delay_id: &str) -> Fate {
+        self.0.lock().unwrap().events[delay_id].fate()
+    }
+
+    fn with<T>(&self, delay_id: &str, act: impl FnOnce(&mut Event) -> T) -> Option<T> {
+        let mut state = self.0.lock().unwrap();
+        state.events.get_mut(delay_id).filter(|event| event.fate() == Fate::Scheduled).map(act)
+    }
+}
+
 impl Listening {
     async fn at(&self, address: SocketAddr) -> Server {
         Server::start(address, self.certificate.clone(), Serving::Http(self.handler.clone())).await
@@ -313,6 +362,12 @@ impl Listening {
 }
 
 impl State {
+    fn insert(&mut self, delay_id: &str, owner: Option<(String, String)>, delay: Duration) -> String {
+        let event = Event { owner, delay, running_since: Instant::now(), restarts: 0, sent: None, cancelled: false };
+        self.events.insert(delay_id.to_owned(), event);
+        delay_id.to_owned()
+    }
+
     fn answer(&mut self, prefix: &str, request: Request, strictness: &Strictness) -> Reply {
         for unwanted in [COOKIE, ORIGIN] {
             strictness.expect(!request.headers.contains_key(&unwanted), || format!("{unwanted} in {request:?}"));
@@ -332,6 +387,10 @@ impl State {
             strictness.expect(request.method == "GET", || format!("not a GET: {request:?}"));
             self.versions_requests += 1;
             return self.versions.clone().unwrap_or_else(|| versions(&json!({ "org.matrix.msc4140": true })));
+        }
+        if path == "/_matrix/federation/v1/version" {
+            let software = self.software.as_ref().map(|name| json!({ "server": { "name": name, "version": "1" } }));
+            return software.map_or_else(|| error(404, "M_UNRECOGNIZED"), |body| Reply::json(200, &body));
         }
         strictness.expect(
             request.method == "POST" && request.header(CONTENT_TYPE) == "application/json" && request.body == "{}",
@@ -398,7 +457,7 @@ impl State {
                     "room_id": room_id,
                     "type": "org.matrix.msc3401.call.member",
                     "delay_ms": delay,
-                    "delayed_since_ts": 1_700_000_000_000_u64,
+                    "delayed_since_ts": SCHEDULED_AT_MS + event.restarts,
                     "content": {},
                 });
                 if event.fate() != Fate::Scheduled {
@@ -422,7 +481,7 @@ impl State {
             return error(404, "M_NOT_FOUND");
         }
         match operation {
-            Operation::Restart => event.running_since = Instant::now(),
+            Operation::Restart => event.restart(),
             Operation::Send => event.sent = Some(Instant::now()),
         }
         Reply::json(200, &json!({}))
@@ -436,7 +495,15 @@ impl Script {
 }
 
 impl Event {
+    fn restart(&mut self) {
+        self.running_since = Instant::now();
+        self.restarts += 1;
+    }
+
     fn fate(&self) -> Fate {
+        if self.cancelled {
+            return Fate::Cancelled;
+        }
         let over = self.running_since + self.delay;
         match self.sent {
             Some(at) => Fate::Sent(at),
@@ -480,6 +547,7 @@ pub fn error(status: u16, errcode: &str) -> Reply {
     Reply::json(status, &json!({ "errcode": errcode, "error": "" }))
 }
 
+const SCHEDULED_AT_MS: u64 = 1_700_000_000_000;
 const POLL: Duration = Duration::from_millis(5);
 /// Long enough for a slow machine, a killed worker, and the longest wait of the worker in a test.
 const PATIENCE: Duration = Duration::from_secs(40);

@@ -50,6 +50,30 @@ pub struct OpenIdToken {
     pub matrix_server_name: String,
 }
 
+/// The homeserver's OpenID tokens, for the requests of its users.
+#[derive(Clone)]
+pub struct OpenIdIssuer {
+    server_name: String,
+    state: Arc<Mutex<State>>,
+}
+
+impl OpenIdIssuer {
+    /// Server name of the homeserver.
+    pub fn server_name(&self) -> &str {
+        &self.server_name
+    }
+
+    /// Issues a token for the user, with this secret.
+    pub fn issue(&self, user_id: &str, access_token: &str) -> OpenIdToken {
+        self.state.lock().unwrap().tokens.insert(access_token.to_owned(), user_id.to_owned());
+        OpenIdToken {
+            access_token: access_token.to_owned(),
+            user_id: user_id.to_owned(),
+            matrix_server_name: self.server_name.clone(),
+        }
+    }
+}
+
 #[derive(Default)]
 struct State {
     tokens: HashMap<String, String>,
@@ -76,13 +100,12 @@ impl Homeserver {
 
     /// Issues a token for the user, with this secret.
     pub fn openid_token_of(&self, user_id: &str, access_token: &str) -> OpenIdToken {
-        let mut state = self.state.lock().unwrap();
-        state.tokens.insert(access_token.to_owned(), user_id.to_owned());
-        OpenIdToken {
-            access_token: access_token.to_owned(),
-            user_id: user_id.to_owned(),
-            matrix_server_name: self.server_name.clone(),
-        }
+        self.issuer().issue(user_id, access_token)
+    }
+
+    /// Its OpenID tokens, for the requests of its users.
+    pub fn issuer(&self) -> OpenIdIssuer {
+        OpenIdIssuer { server_name: self.server_name.clone(), state: self.state.clone() }
     }
 
     /// Sets the reply of the well-known file.
@@ -315,6 +338,9 @@ impl<'a> HomeserverPlan<'a> {
                 for_pages.check(&request, &strictness);
                 let versions = state.client_versions.clone().filter(|_| path == "versions");
                 versions.unwrap_or_else(|| Reply::html(404))
+            } else if request.path == "/_matrix/federation/v1/version" {
+                for_pages.check(&request, &strictness);
+                Reply::html(404)
             } else {
                 federation.check(&request, &strictness);
                 let reply = state.userinfo(&request, &strictness);

@@ -25,8 +25,10 @@ mod strictness;
 mod webhook;
 
 pub use certificate::{Certificate, CertificateAuthority};
-pub use delayed_events::{DelayedEventCall, DelayedEvents, Fate, ForService, Operation, Rest, decoded, error};
-pub use homeserver::{Homeserver, HomeserverPlan, OpenIdToken};
+pub use delayed_events::{
+    DelayedEventCall, DelayedEvents, Fate, ForService, Operation, OwnedEvents, Rest, decoded, error,
+};
+pub use homeserver::{Homeserver, HomeserverPlan, OpenIdIssuer, OpenIdToken};
 pub use participants::{Departure, Participant, Query, Removal};
 pub use reply::{Gate, Reply};
 pub use server::{Handler, Observer, Request, Server, Serving};

@@ -41,6 +41,8 @@ struct State {
     requests_to: HashMap<String, usize>,
     auto_create: bool,
     drops_upgrades: bool,
+    is_old: bool,
+    crowd: usize,
     clock_ahead_s: i64,
     test_rooms: BTreeSet<String>,
 }
@@ -71,6 +73,8 @@ impl Sfu {
             requests_to: HashMap::new(),
             auto_create: false,
             drops_upgrades: false,
+            is_old: false,
+            crowd: 0,
             clock_ahead_s: 0,
             test_rooms: BTreeSet::new(),
         }));
@@ -107,6 +111,16 @@ impl Sfu {
     /// Turns requests to open a WebSocket into ordinary ones, like a proxy that doesn't support them.
     pub fn drop_upgrades(&self) {
         self.state.lock().unwrap().drops_upgrades = true;
+    }
+
+    /// Makes it a LiveKit before 1.9.10, without `/rtc/v1`.
+    pub fn be_old(&self) {
+        self.state.lock().unwrap().is_old = true;
+    }
+
+    /// Adds rooms of others, for the lists that the doctor requests.
+    pub fn be_crowded(&self, rooms: usize) {
+        self.state.lock().unwrap().crowd = rooms;
     }
 
     /// Sets its clock this many seconds ahead of real time, or behind.
@@ -305,7 +319,8 @@ impl State {
                 Reply::new(404, "text/plain", "")
             }
             Some("/rtc") => Reply::new(401, "text/plain", "no permissions to access the room"),
-            Some("/rtc/validate") => {
+            Some("/rtc/v1/validate") if self.is_old => Reply::new(404, "text/plain", "404 page not found\n"),
+            Some("/rtc/validate" | "/rtc/v1/validate") => {
                 let query = request.query.as_deref().unwrap_or_default();
                 let token = query.strip_prefix("access_token=").unwrap_or_default();
                 match self.verified(token) {
@@ -313,7 +328,7 @@ impl State {
                     Ok(claims) if !claims.video.room_join || claims.sub.is_empty() => {
                         Reply::new(401, "text/plain", "no permissions to access the room")
                     }
-                    Ok(claims) if self.auto_create || self.test_rooms.contains(&claims.video.room) => {
+                    Ok(claims) if self.auto_create || self.has_room(&claims.video.room) => {
                         Reply::new(200, "text/plain", "success")
                     }
                     Ok(_) => Reply::new(404, "text/plain", "requested room does not exist"),
@@ -326,13 +341,23 @@ impl State {
         }
     }
 
+    fn has_room(&self, name: &str) -> bool {
+        self.test_rooms.contains(name) || self.created.iter().any(|room| room.name == name)
+    }
+
     fn answer_doctor(&mut self, method: &str, claims: &Claims, body: &[u8], strictness: &Strictness) -> Reply {
         let refused = |field: &str| {
             strictness.breach(format!("{method} without {field}"));
             twirp_error(400, "malformed", "the json request could not be decoded")
         };
         match method {
-            "ListRooms" if claims.video.room_list => Reply::json(200, &json!({ "rooms": [] })),
+            "ListRooms" if claims.video.room_list => {
+                let body: serde_json::Value = serde_json::from_slice(body).unwrap_or_default();
+                let named = |name: &str| body["names"].as_array().is_none_or(|names| names.iter().any(|n| n == name));
+                let crowd = (0..self.crowd).map(|number| format!("room-{number}"));
+                let rooms = crowd.filter(|name| named(name)).map(|name| json!({ "sid": "RM", "name": name }));
+                Reply::json(200, &json!({ "rooms": rooms.collect::<Vec<_>>() }))
+            }
             "CreateRoom" if claims.video.room_create => match serde_json::from_slice::<CreateRoomRequest>(body) {
                 Ok(message) if message.empty_timeout > 0 => {
                     self.test_rooms.insert(message.name.clone());

@@ -1,6 +1,5 @@
 use black_box::{Reply, TestSetup};
 use operator::configure::{Files, KeyPair, Placement, Plan, Route, Secrets, SecretsFile, Tokens};
-use operator::doctor::Status;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use xtask::workspace;
@@ -47,7 +46,7 @@ async fn what_configure_announces_in_homeserver_mode_is_well_in_both_places() {
 
     let report = world.examine().await;
 
-    assert_eq!(report.count(Status::Ok), report.findings.len(), "{:#?}", report.findings);
+    World::assert_well_in_homeserver_mode(&report);
     let homeserver = files.content("homeserver-fragment.yaml").unwrap();
     for (key, value) in entry.as_object().unwrap() {
         assert!(homeserver.contains(&format!("{key}: {value}\n")), "{homeserver}");

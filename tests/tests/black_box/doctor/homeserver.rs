@@ -256,12 +256,51 @@ async fn a_client_api_at_the_server_name_itself() {
 async fn a_homeserver_without_delayed_events() {
     let world = World::new().await;
     world.own.events.set_versions(Reply::json(200, &json!({ "versions": ["v1.11"], "unstable_features": {} })));
+    let report = world.examine().await;
+    World::assert_warning(&report, "delayed-events", "doesn't announce delayed events");
+
+    for (software, status) in [("Dendrite", Status::Warning), ("Synapse", Status::Problem)] {
+        world.own.events.has_software(software);
+
+        let report = world.examine().await;
+
+        World::assert_finding(&report, "delayed-events", status, "doesn't announce delayed events");
+        let change = World::finding(&report, "delayed-events").outcome.change.as_deref().unwrap();
+        assert!(change.contains(software) && change.contains("max_event_delay_duration"), "{change}");
+    }
+}
+
+#[tokio::test]
+async fn workers_that_restart_but_do_not_send() {
+    let world = World::new().await;
+    world.own.events.answer_always(MADE_UP, Operation::Send, error(404, "M_UNRECOGNIZED"));
 
     let report = world.examine().await;
 
-    World::assert_problem(&report, "delayed-events", "doesn't announce delayed events");
-    let change = World::finding(&report, "delayed-events").outcome.change.as_deref().unwrap();
-    assert!(change.contains("max_event_delay_duration"), "{change}");
+    World::assert_problem(&report, "delayed-events", "but no `send`");
+}
+
+#[tokio::test]
+async fn every_refusal_of_an_unknown_token_is_one() {
+    let world = World::new().await;
+    for code in ["M_UNKNOWN_TOKEN", "M_UNAUTHORIZED", "M_MISSING_TOKEN"] {
+        world.own.home.set_userinfo(error(401, code));
+
+        World::assert_well(&world.examine().await);
+    }
+}
+
+#[tokio::test]
+async fn a_homeserver_whose_federation_is_disabled() {
+    let world = World::new().await;
+    let reply = json!({ "errcode": "M_FORBIDDEN", "error": "Federation is disabled." });
+    world.own.home.set_userinfo(Reply::json(403, &reply));
+
+    let report = world.examine().await;
+
+    World::assert_problem(&report, "open-id", "federation is disabled (403)");
+    let change = World::finding(&report, "open-id").outcome.change.as_deref().unwrap();
+    assert!(change.contains("disable_federation") && change.contains("allow_federation"), "{change}");
 }
 
 #[tokio::test]

@@ -10,7 +10,7 @@ async fn nothing_is_wrong_with_homeserver_mode_as_it_should_be() {
 
     let report = world.examine().await;
 
-    assert_eq!(report.count(Status::Ok), report.findings.len(), "{:#?}", report.findings);
+    World::assert_well_in_homeserver_mode(&report);
     World::assert_no_secret(&report);
 }
 
@@ -23,7 +23,7 @@ async fn the_stable_form_of_is_joined_is_queried_where_it_is_announced() {
 
     let report = world.examine().await;
 
-    assert_eq!(report.count(Status::Ok), report.findings.len(), "{:#?}", report.findings);
+    World::assert_well_in_homeserver_mode(&report);
     let queried = world.own.queried();
     let is_joined = queried.iter().find(|(query, _)| *query == Query::IsUserJoined);
     assert!(is_joined.is_some_and(|(_, path)| path.starts_with("/_matrix/client/v3/rooms/")), "{queried:?}");
@@ -53,7 +53,7 @@ async fn delayed_events_that_need_a_login() {
 
     let report = world.examine().await;
 
-    assert_eq!(report.count(Status::Ok), report.findings.len(), "{:#?}", report.findings);
+    World::assert_well_in_homeserver_mode(&report);
     assert!(World::finding(&report, "delayed-events").outcome.seen.contains("requires a login (401)"));
 }
 

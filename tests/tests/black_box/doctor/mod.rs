@@ -10,11 +10,12 @@ mod homeserver_mode;
 mod livekit_cloud;
 mod service;
 mod sfu;
+mod user;
 mod webhooks;
 
 use black_box::{Deployment, MeddlingProxy, Operation, OwnHomeserver, Reply, Service, Sfu, TestSetup};
 use clap::Parser;
-use operator::doctor::{Finding, Report, ServiceUrl, Status, Subject, examine};
+use operator::doctor::{Finding, Password, Report, ServiceUrl, Status, Subject, examine};
 use serde_json::{Value, json};
 
 /// Correct deployment with all its parts and real names, in which a test breaks one part.
@@ -25,6 +26,7 @@ struct World {
     service: Service,
     setup: TestSetup,
     arguments: Vec<String>,
+    environment: Vec<(String, String)>,
 }
 
 impl World {
@@ -55,14 +57,16 @@ impl World {
     ) -> Self {
         let sfu = setup.sfu_behind_proxy("sfu.example.org", 443, "/livekit/sfu").await;
         let own = setup.own_homeserver_of(setup.homeserver("example.org").browsed().start().await).await;
-        own.events.answer_always(MADE_UP, Operation::Restart, error(404, "M_NOT_FOUND"));
+        for operation in [Operation::Restart, Operation::Send] {
+            own.events.answer_always(MADE_UP, operation, error(404, "M_NOT_FOUND"));
+        }
         own.home.set_client_well_known(well_known(&announcement(SERVICE_URL)));
         own.announces(&entry(None));
         let deployment = setup.deployment().full_access("example.org").set("LIVEKIT_URL", SFU_URL);
         let service = configure(deployment, &own).start();
         let proxy = setup.proxy("rtc.example.org", "/livekit/jwt", &service).await;
         let (key, secret) = Sfu::credentials();
-        let mut world = Self { proxy, own, sfu, service, setup, arguments: Vec::new() };
+        let mut world = Self { proxy, own, sfu, service, setup, arguments: Vec::new(), environment: Vec::new() };
         world.arguments = vec![String::from("doctor"), String::from(SERVICE_URL)];
         world.set("--server-name", "example.org");
         world.set("--sfu-url", SFU_URL);
@@ -99,7 +103,9 @@ impl World {
         let mut arguments = self.arguments.clone();
         arguments.extend([String::from("--trust-ca"), self.setup.authority.pem().display().to_string()]);
         let program = Program::try_parse_from(arguments).unwrap_or_else(|error| panic!("{error}"));
-        program.options.into_subject(|_| None).unwrap()
+        let variable =
+            |name: &str| self.environment.iter().find(|(known, _)| known == name).map(|(_, value)| value.clone());
+        program.options.into_subject(variable, |_| Ok(Password::new(self.own.password().to_owned()))).unwrap()
     }
 
     /// Fails unless this check, and no other, is a problem, with this cause and something to change.
@@ -129,32 +135,47 @@ impl World {
         Self::assert_no_secret(report);
     }
 
-    /// The checks that were skipped.
-    fn skipped(report: &Report) -> Vec<&'static str> {
-        let skipped = report.findings.iter().filter(|finding| finding.outcome.status == Status::Skipped);
-        skipped.map(|finding| finding.check).collect()
-    }
-
-    /// Fails unless exactly these were skipped, beside those that are for homeserver mode only.
+    /// Fails unless everything is well, homeserver mode included, as far as it isn't for a user only.
     #[track_caller]
-    fn assert_skipped(report: &Report, checks: &[&str]) {
-        let skipped = report.findings.iter().filter(|finding| finding.outcome.status == Status::Skipped);
-        let other = skipped.filter(|finding| !Self::is_for_homeserver_mode_only(finding));
-        assert_eq!(other.map(|finding| finding.check).collect::<Vec<_>>(), checks);
-    }
-
-    /// Fails unless everything is well, as far as it isn't for homeserver mode only.
-    #[track_caller]
-    fn assert_well(report: &Report) {
-        let mut checked = report.findings.iter().filter(|finding| !Self::is_for_homeserver_mode_only(finding));
+    fn assert_well_in_homeserver_mode(report: &Report) {
+        let mut checked = report.findings.iter().filter(|finding| !Self::is_of_a_user_only(finding));
         assert!(checked.all(|finding| finding.outcome.status == Status::Ok), "{:#?}", report.findings);
     }
 
-    /// Whether a check was skipped because the deployment isn't in that mode, as far as the doctor's options say.
-    fn is_for_homeserver_mode_only(finding: &Finding) -> bool {
+    /// The checks that were skipped, beside those that are for a user only.
+    fn skipped(report: &Report) -> Vec<&'static str> {
+        let skipped = report.findings.iter().filter(|finding| finding.outcome.status == Status::Skipped);
+        skipped.filter(|finding| !Self::is_of_a_user_only(finding)).map(|finding| finding.check).collect()
+    }
+
+    /// Fails unless exactly these were skipped, beside those that are for homeserver mode or a user only.
+    #[track_caller]
+    fn assert_skipped(report: &Report, checks: &[&str]) {
+        let skipped = report.findings.iter().filter(|finding| finding.outcome.status == Status::Skipped);
+        let other = skipped.filter(|finding| !Self::is_for_another_purpose(finding));
+        assert_eq!(other.map(|finding| finding.check).collect::<Vec<_>>(), checks);
+    }
+
+    /// Fails unless everything is well, as far as it isn't for homeserver mode or a user only.
+    #[track_caller]
+    fn assert_well(report: &Report) {
+        let mut checked = report.findings.iter().filter(|finding| !Self::is_for_another_purpose(finding));
+        assert!(checked.all(|finding| finding.outcome.status == Status::Ok), "{:#?}", report.findings);
+    }
+
+    /// Whether a check was skipped because the deployment isn't in homeserver mode, or no user is given, as far as the
+    /// doctor's options say.
+    fn is_for_another_purpose(finding: &Finding) -> bool {
         let of_the_mode = ["ping", "as-token", "is-joined", "transports", "proxying"];
+        let is_known = of_the_mode.contains(&finding.check) || finding.check.starts_with("user-homeserver");
         let not_given = finding.outcome.seen.contains("for homeserver mode only");
-        of_the_mode.contains(&finding.check) && finding.outcome.status == Status::Skipped && not_given
+        Self::is_of_a_user_only(finding) || is_known && finding.outcome.status == Status::Skipped && not_given
+    }
+
+    /// Whether a check was skipped because no user is given.
+    fn is_of_a_user_only(finding: &Finding) -> bool {
+        let not_given = finding.outcome.seen.contains("for the way of a user only");
+        finding.check.starts_with("user") && finding.outcome.status == Status::Skipped && not_given
     }
 
     #[track_caller]

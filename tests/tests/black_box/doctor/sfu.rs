@@ -205,3 +205,11 @@ async fn without_the_key_pair_the_sfu_is_looked_at_from_outside() {
     assert_eq!(finding.outcome.seen, format!("{SFU_URL} is a LiveKit SFU"));
     World::assert_skipped(&report, &["sfu-keys", "sfu-rooms", "auto-create", "webhook"]);
 }
+
+#[tokio::test]
+async fn an_sfu_with_many_rooms_is_one() {
+    let world = World::new().await;
+    world.sfu.be_crowded(5000);
+
+    World::assert_well(&world.examine().await);
+}

@@ -5,8 +5,24 @@ use std::net::IpAddr;
 use matrixrtc_edge::matrix::address::is_public;
 use matrixrtc_edge::matrix::ids::server_name::Host;
 
-use crate::doctor::report::Outcome;
+use crate::doctor::report::{Outcome, Status};
 use crate::doctor::web::{Addresses, ConnectFailure, Failure};
+
+/// Like [`check`], for a server that browsers' pages send requests to.
+pub(crate) async fn check_for_pages(host: &str, port: u16, server: &str) -> Result<Outcome, Outcome> {
+    let outcome = check(host, port, server).await?;
+    Ok(match outcome.status {
+        Status::Warning => Outcome {
+            seen: format!(
+                "{}: Chrome asks the user before a page of a public site may reach it (local network access), and a widget may not at \
+                 all, unless its host allows it",
+                outcome.seen
+            ),
+            ..outcome
+        },
+        _ => outcome,
+    })
+}
 
 /// Connects to `port` at all addresses of `host`. `Err` if none of them answers.
 ///

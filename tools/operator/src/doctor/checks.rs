@@ -7,23 +7,18 @@
 //! - A [`Need`] is either an option of the command line, or an earlier check. While one isn't met, the check is
 //!   skipped, and the need gives the reason.
 //! - Needs are transitive: a check that needs a skipped one is skipped for the same reason.
-//! - [`Round`] is shared by the runs: the deployment, an HTTP client, and the results of earlier checks. A run reads
-//!   only results of checks that its own check needs.
+//! - A run reads only results of checks that its own check needs, in [`Round`].
 //! - The functions depend neither on the table nor on the round: they take their arguments and return a [`Verdict`].
 
 use futures_util::future::LocalBoxFuture;
-use matrixrtc_edge::livekit::sfu_url::SfuUrl;
-use matrixrtc_edge::matrix::federation::discovery::Resolution;
-use matrixrtc_edge::matrix::ids::server_name::ServerName;
 
-use crate::doctor::client_api::ClientApi;
-use crate::doctor::credentials::{RegistrationToken, SfuCredentials};
-use crate::doctor::homeserver_mode::Homeserver;
+use crate::doctor::need::{Need, Reason};
 use crate::doctor::report::Verdict;
-use crate::doctor::sfu::Sfu;
+use crate::doctor::round::{Round, found, keep};
 use crate::doctor::subject::Subject;
-use crate::doctor::web::{Response, Web};
-use crate::doctor::{announcement, client_api, federation, homeserver_mode, service, transports, webhook};
+use crate::doctor::user::sfu::SfuRoom;
+use crate::doctor::user::token::Endpoint;
+use crate::doctor::{announcement, client_api, federation, homeserver_mode, service, transports, user, webhook};
 
 /// One check of a deployment.
 pub(crate) struct Check {
@@ -40,28 +35,6 @@ pub(crate) struct Check {
 /// Running check. `Err` is a skipped one.
 pub(crate) type Run<'r> = LocalBoxFuture<'r, Result<Verdict<()>, Reason>>;
 
-/// Reason for skipping a check.
-pub(crate) type Reason = &'static str;
-
-/// Condition of a check.
-pub(crate) enum Need {
-    /// A homeserver's name is given.
-    ServerName,
-    /// The `hs_token` is given.
-    HsToken,
-    /// The `as_token` is given.
-    AsToken,
-    /// The SFU's URL is given.
-    SfuUrl,
-    /// The SFU's key pair is given.
-    KeyPair,
-    /// The check of this id has passed. The second value is the reason if it has failed; the reason of a skipped one
-    /// is passed on.
-    Passed(&'static str, Reason),
-    /// The check of this id has passed or was skipped. The second value is the reason if it has failed.
-    NotFailed(&'static str, Reason),
-}
-
 const REACHABLE: Need = Need::Passed("service-address", "no connection to the service");
 const TRUSTED: Need = Need::Passed("service-certificate", "no trusted TLS connection to the service");
 const HEALTHY: Need = Need::Passed("healthz", "the service must be healthy first");
@@ -70,6 +43,13 @@ const FEDERATION: Need = Need::Passed("federation-discovery", "the federation AP
 const CLIENT_API: Need = Need::Passed("client-api", "the client-server API isn't found");
 const APPLICATION_SERVICE: Need = Need::Passed("as-token", "the homeserver must accept the as_token first");
 const HOMESERVER_MODE: Need = Need::NotFailed("ping", "the service must be in homeserver mode first");
+const USER: Need = Need::Passed("user", "the user isn't logged in");
+const OPEN_ID_TOKEN: Need = Need::Passed("user-open-id", "the user has no OpenID token");
+const TEST_ROOM: Need = Need::Passed("user-room", "there is no Matrix room for a test");
+const DELAYED_EVENTS: Need = Need::Passed("delayed-events", "the homeserver announces no delayed events");
+const GET_TOKEN: Need = Need::Passed("user-get-token", "the user gets no token from /get_token");
+const USER_SFU: Need = Need::Passed("user-sfu", "the SFU doesn't accept the user's token");
+const HOMESERVER_TOKEN: Need = Need::Passed("user-homeserver-token", "the user gets no token by the homeserver");
 const WEBHOOKS: Need = Need::Passed("webhook-passes", "webhooks must get through first");
 const SFU: Need = Need::Passed("sfu", "no SFU responds");
 const SFU_KEYS: Need = Need::Passed("sfu-keys", "the SFU must accept the key pair first");
@@ -281,84 +261,150 @@ pub(crate) const CHECKS: &[Check] = &[
             })
         },
     },
+    Check {
+        id: "user",
+        title: "user: is logged in",
+        needs: &[Need::User, Need::ServerName, CLIENT_API],
+        run: |round| {
+            Box::pin(async {
+                let (api, server_name) = (found(&round.client_api)?, round.server_name()?);
+                let verdict = user::log_in(&round.web, api, server_name, round.user_login()?).await;
+                Ok(keep(verdict, &mut round.session))
+            })
+        },
+    },
+    Check {
+        id: "user-transports",
+        title: "user: rtc/transports",
+        needs: &[USER],
+        run: |round| {
+            Box::pin(async {
+                let verdict = transports::check_as_user(round.user()?, &round.subject.service).await;
+                Ok(keep(verdict, &mut round.sfu_urls))
+            })
+        },
+    },
+    Check {
+        id: "user-open-id",
+        title: "user: gets an OpenID token",
+        needs: &[USER],
+        run: |round| {
+            Box::pin(async {
+                let verdict = user::token::openid_token(round.user()?, round.server_name()?).await;
+                Ok(keep(verdict, &mut round.openid_token))
+            })
+        },
+    },
+    Check {
+        id: "user-room",
+        title: "user: makes a test room",
+        needs: &[USER],
+        run: |round| {
+            Box::pin(async {
+                let verdict = user::room::make(round.user()?).await;
+                Ok(keep(verdict, &mut round.test_room))
+            })
+        },
+    },
+    Check {
+        id: "user-get-token",
+        title: "user: /get_token",
+        needs: &[OPEN_ID_TOKEN, TEST_ROOM, HEALTHY],
+        run: |round| {
+            Box::pin(async {
+                let verdict = round.exchange(Endpoint::GetToken).await?;
+                Ok(keep(verdict, &mut round.join_token))
+            })
+        },
+    },
+    Check {
+        id: "user-sfu-get",
+        title: "user: /sfu/get",
+        needs: &[OPEN_ID_TOKEN, TEST_ROOM, HEALTHY],
+        run: |round| {
+            Box::pin(async {
+                let (outcome, token) = round.exchange(Endpoint::SfuGet).await?;
+                Ok((outcome, token.map(drop)))
+            })
+        },
+    },
+    Check {
+        id: "user-sfu",
+        title: "user: the SFU accepts the token",
+        needs: &[GET_TOKEN],
+        run: |round| {
+            Box::pin(async {
+                let verdict = user::sfu::accepts_token(&round.web, found(&round.join_token)?).await;
+                Ok(keep(verdict, &mut round.sfu_room))
+            })
+        },
+    },
+    Check {
+        id: "user-access",
+        title: "user: access",
+        needs: &[USER_SFU],
+        run: |round| Box::pin(async { Ok(round.access()?.judge()) }),
+    },
+    Check {
+        id: "user-leave",
+        title: "user: a leave is delegated",
+        needs: &[OPEN_ID_TOKEN, TEST_ROOM, GET_TOKEN, DELAYED_EVENTS],
+        run: |round| {
+            Box::pin(async {
+                let (room, token) = (found(&round.test_room)?, found(&round.openid_token)?);
+                let restricted = round.sfu_room == Some(SfuRoom::Missing);
+                Ok(user::token::delegates(round.user()?, &round.subject.service, room, token, restricted).await)
+            })
+        },
+    },
+    Check {
+        id: "user-homeserver-token",
+        title: "user: token by the homeserver",
+        needs: &[TEST_ROOM],
+        run: |round| {
+            Box::pin(async {
+                let (url, room) = (round.announced_sfu()?, found(&round.test_room)?);
+                let verdict = user::homeserver_mode::token(round.user()?, room, url).await;
+                Ok(keep(verdict, &mut round.homeserver_token))
+            })
+        },
+    },
+    Check {
+        id: "user-homeserver-sfu",
+        title: "user: the SFU accepts that token",
+        needs: &[HOMESERVER_TOKEN],
+        run: |round| {
+            Box::pin(async {
+                Ok(user::homeserver_mode::accepts_token(&round.web, found(&round.homeserver_token)?).await)
+            })
+        },
+    },
+    Check {
+        id: "user-homeserver-leave",
+        title: "user: leave by the homeserver",
+        needs: &[HOMESERVER_TOKEN, DELAYED_EVENTS],
+        run: |round| {
+            Box::pin(async {
+                let (url, room) = (round.announced_sfu()?, found(&round.test_room)?);
+                Ok(user::homeserver_mode::delegates(round.user()?, room, url).await)
+            })
+        },
+    },
+    Check {
+        id: "user-room-left",
+        title: "user: leaves the test room",
+        needs: &[TEST_ROOM],
+        run: |round| Box::pin(async { Ok(user::room::leave(round.user()?, found(&round.test_room)?).await) }),
+    },
+    Check {
+        id: "user-logout",
+        title: "user: is logged out",
+        needs: &[USER],
+        run: |round| {
+            Box::pin(async { Ok(user::log_out(&round.web, found(&round.client_api)?, found(&round.session)?).await) })
+        },
+    },
 ];
-
-/// State of one examination: the deployment, and the results of the checks so far.
-pub(crate) struct Round<'a> {
-    /// Deployment to examine.
-    pub(crate) subject: &'a Subject,
-    web: Web,
-    /// Errors returned by the client endpoints, by path.
-    errors: Option<Vec<(&'static str, Response)>>,
-    well_known: Option<Response>,
-    federation: Option<Resolution>,
-    client_api: Option<ClientApi>,
-}
-
-impl<'a> Round<'a> {
-    /// Starts a round without results.
-    pub(crate) fn new(subject: &'a Subject) -> Self {
-        let web = Web { trust: subject.trust.clone() };
-        Self { subject, web, errors: None, well_known: None, federation: None, client_api: None }
-    }
-
-    /// Reason for skipping a check that needs an option which isn't given. Needs of earlier checks are met here.
-    pub(crate) fn lacks(&self, need: &Need) -> Option<Reason> {
-        match need {
-            Need::ServerName => self.server_name().err(),
-            Need::HsToken => self.hs_token().err(),
-            Need::AsToken => self.as_token().err(),
-            Need::SfuUrl => self.sfu_url().err(),
-            Need::KeyPair => self.credentials().err(),
-            Need::Passed(..) | Need::NotFailed(..) => None,
-        }
-    }
-
-    fn server_name(&self) -> Result<&'a ServerName, Reason> {
-        self.subject.server_name.as_ref().ok_or(NO_SERVER_NAME)
-    }
-
-    fn hs_token(&self) -> Result<&'a RegistrationToken, Reason> {
-        self.subject.hs_token.as_ref().map_err(|reason| *reason)
-    }
-
-    fn as_token(&self) -> Result<&'a RegistrationToken, Reason> {
-        self.subject.as_token.as_ref().map_err(|reason| *reason)
-    }
-
-    fn sfu_url(&self) -> Result<&'a SfuUrl, Reason> {
-        self.subject.sfu_url.as_ref().ok_or(NO_SFU_URL)
-    }
-
-    fn credentials(&self) -> Result<&'a SfuCredentials, Reason> {
-        self.subject.credentials.as_ref().ok_or(NO_KEY_PAIR)
-    }
-
-    fn sfu(&self) -> Result<Sfu<'_>, Reason> {
-        Ok(Sfu { web: &self.web, url: self.sfu_url()? })
-    }
-
-    fn homeserver(&self) -> Result<Homeserver<'_>, Reason> {
-        let (server_name, as_token) = (self.server_name()?, self.as_token()?);
-        Ok(Homeserver { web: &self.web, api: found(&self.client_api)?, server_name, as_token })
-    }
-}
-
-/// Keeps the result of a check for the checks that need it.
-fn keep<T>((outcome, found): Verdict<T>, slot: &mut Option<T>) -> Verdict<()> {
-    *slot = found;
-    (outcome, slot.as_ref().map(drop))
-}
-
-/// Result of an earlier check; present if the check that reads it declares that it needs that one.
-fn found<T>(slot: &Option<T>) -> Result<&T, Reason> {
-    slot.as_ref().ok_or("the result of an earlier check is missing")
-}
-
-const NO_SERVER_NAME: Reason = "no homeserver is given: --server-name";
-const NO_SFU_URL: Reason =
-    "no SFU is given: --sfu-url or LIVEKIT_URL (clients get its URL with a token, which requires a login)";
-const NO_KEY_PAIR: Reason = "no key pair is given: --sfu-key and --sfu-secret, or LIVEKIT_KEY and LIVEKIT_SECRET";
 
 #[cfg(test)]
 mod tests {

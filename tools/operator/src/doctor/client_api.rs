@@ -5,7 +5,7 @@ use matrixrtc_edge::matrix::ids::server_name::{Host, ServerName};
 use matrixrtc_edge::matrix::well_known::client_base_url;
 use url::Url;
 
-use crate::doctor::report::{Outcome, Verdict};
+use crate::doctor::report::{Outcome, Status, Verdict};
 use crate::doctor::subject::Subject;
 use crate::doctor::web::{Failure, Request, Response, Web};
 
@@ -25,6 +25,15 @@ impl ClientApi {
     /// URL of `path` below `/_matrix/client/`.
     pub(crate) fn url(&self, path: &str) -> String {
         format!("{}/_matrix/client/{path}", self.base)
+    }
+
+    /// Path of delayed events (MSC4140), below `/_matrix/client/`. `None` if they aren't announced.
+    pub(crate) fn delayed_events_path(&self) -> Option<String> {
+        let prefix = match self.delayed_events? {
+            Form::Stable => "v1",
+            Form::Unstable => "unstable/org.matrix.msc4140",
+        };
+        Some(format!("{prefix}/delayed_events"))
     }
 
     /// Path of `{room}/is_joined` (MSC4502), below `/_matrix/client/`.
@@ -103,51 +112,90 @@ async fn versions(web: &Web, base: &str) -> Result<Result<ClientApi, u16>, Failu
     Ok(Ok(ClientApi { base: base.to_owned(), delayed_events, is_joined }))
 }
 
-/// Requests the restart of a delayed event that doesn't exist, without a login. In homeserver mode the service has one.
+/// Requests the restart and the sending of a delayed event that doesn't exist, without a login. In homeserver mode the
+/// service has one.
 pub(crate) async fn delayed_events(web: &Web, api: &ClientApi, homeserver_mode: bool) -> Verdict<()> {
-    let Some(form) = api.delayed_events else {
-        let seen = "the homeserver doesn't announce delayed events (org.matrix.msc4140) in /versions: the user of a crashed client stays in \
-                    the call";
-        let change = "Synapse: set max_event_delay_duration in homeserver.yaml, for example to 24h, and restart it; others: update the homeserver";
-        return (Outcome::problem(seen, change), None);
+    let Some(path) = api.delayed_events_path() else {
+        return (not_announced(software(web, api).await.as_deref()), None);
     };
-    let path = match form {
-        Form::Stable => "v1",
-        Form::Unstable => "unstable/org.matrix.msc4140",
-    };
-    let url = api.url(&format!("{path}/delayed_events/{MADE_UP}/restart"));
-    let outcome = match web.send(&Request::post(&url, &[("content-type", "application/json")], b"{}")).await {
-        Err(failure) => unreached(&api.base, &failure),
-        Ok(response) => match (response.status, response.errcode().as_deref()) {
-            (404, Some("M_NOT_FOUND")) => Outcome::ok("available; an unknown id is refused"),
-            (404 | 405, Some(_)) => Outcome::problem(
-                "the homeserver announces delayed events, but has no `restart` without a login",
-                "update the homeserver (Synapse: 1.143 or newer); if it has workers, route delayed_events to one that serves them",
-            ),
-            (401 | 403, _) if homeserver_mode => Outcome::ok(format!(
-                "available; `restart` requires a login ({}), which the service has for this homeserver's users",
-                response.status
-            )),
-            (401 | 403, _) => Outcome::problem(
+    let mut best = Outcome::ok("available; an unknown id is refused");
+    // Synapse's workers have `restart`, and only its main process has `send`.
+    for operation in ["send", "restart"] {
+        let url = api.url(&format!("{path}/{MADE_UP}/{operation}"));
+        let outcome = match web.send(&Request::post(&url, &[("content-type", "application/json")], b"{}")).await {
+            Err(failure) => unreached(&api.base, &failure),
+            Ok(response) => judge_operation(operation, &response, homeserver_mode),
+        };
+        if outcome.status == Status::Problem || best.status == Status::Ok {
+            best = outcome;
+        }
+    }
+    (best, Some(()))
+}
+
+/// Outcome for a homeserver that doesn't announce delayed events, by the name of its software.
+fn not_announced(software: Option<&str>) -> Outcome {
+    let seen = "the homeserver doesn't announce delayed events (org.matrix.msc4140) in /versions: the user of a crashed client stays in \
+                the call";
+    match software {
+        Some("Synapse") => Outcome::problem(
+            seen,
+            "set max_event_delay_duration in homeserver.yaml, for example to 24h, and restart Synapse",
+        ),
+        software => {
+            let name = software.map_or_else(String::new, |software| format!(", {software},"));
+            Outcome::warning(
+                seen,
                 format!(
-                    "the homeserver requires a login for `restart` ({}), which this service doesn't have: it refuses to take leaves over",
-                    response.status
+                    "Synapse: set max_event_delay_duration in homeserver.yaml, for example to 24h; if this homeserver{name} has delayed \
+                     events in no version, nothing: calls work, but for such users"
                 ),
-                "set up homeserver mode, in which the service has a login (docs/guides/homeserver-mode.md), or give its tokens to the doctor; \
-                 Synapse before 1.143: update it",
+            )
+        }
+    }
+}
+
+/// Name of the homeserver's software, which its federation API shows; `None` if that isn't at the same place.
+async fn software(web: &Web, api: &ClientApi) -> Option<String> {
+    let response = web.send(&Request::get(&format!("{}{FEDERATION_VERSION}", api.base), &[])).await.ok()?;
+    let body = response.json().filter(|_| response.status == 200)?;
+    let name = body["server"]["name"].as_str()?;
+    Some(name.chars().filter(|c| !c.is_control()).take(MAX_NAME).collect())
+}
+
+fn judge_operation(operation: &str, response: &Response, homeserver_mode: bool) -> Outcome {
+    match (response.status, response.errcode().as_deref()) {
+        (404, Some("M_NOT_FOUND")) => Outcome::ok("available; an unknown id is refused"),
+        (404 | 405, Some(_)) if operation == "send" => Outcome::problem(
+            "the homeserver has `restart` for delayed events, but no `send`: leaves are restarted, and never sent early",
+            "Synapse with workers: route …/delayed_events/…/send and …/cancel to the main process, and only …/restart to workers",
+        ),
+        (404 | 405, Some(_)) => Outcome::problem(
+            "the homeserver announces delayed events, but has no `restart` without a login",
+            "update the homeserver (Synapse: 1.143 or newer); if it has workers, route delayed_events to one that serves them",
+        ),
+        (401 | 403, _) if homeserver_mode => Outcome::ok(format!(
+            "available; `{operation}` requires a login ({}), which the service has for this homeserver's users",
+            response.status
+        )),
+        (401 | 403, _) => Outcome::problem(
+            format!(
+                "the homeserver requires a login for `{operation}` ({}), which this service doesn't have: it refuses to take leaves over",
+                response.status
             ),
-            (429, _) => Outcome::warning(
-                "the homeserver limits the rate of requests for delayed events (429), for all of this service's leaves together",
-                "Synapse: in homeserver.yaml, raise rc_delayed_event_mgmt (per_second: 50, burst_count: 500); in homeserver mode, set \
-                 rate_limited: false in the registration file, too",
-            ),
-            (status, _) => Outcome::problem(
-                format!("the response to POST …/delayed_events/…/restart is {status}; 404 M_NOT_FOUND is expected"),
-                "let the proxy forward everything below /_matrix/client to the homeserver, with every method",
-            ),
-        },
-    };
-    (outcome, Some(()))
+            "set up homeserver mode, in which the service has a login (docs/guides/homeserver-mode.md), or give its tokens to the doctor; \
+             Synapse before 1.143: update it",
+        ),
+        (429, _) => Outcome::warning(
+            "the homeserver limits the rate of requests for delayed events (429), for all of this service's leaves together",
+            "Synapse: in homeserver.yaml, raise rc_delayed_event_mgmt (per_second: 50, burst_count: 500); in homeserver mode, set \
+             rate_limited: false in the registration file, too",
+        ),
+        (status, _) => Outcome::problem(
+            format!("the response to POST …/delayed_events/…/{operation} is {status}; 404 M_NOT_FOUND is expected"),
+            "let the proxy forward everything below /_matrix/client to the homeserver, with every method",
+        ),
+    }
 }
 
 /// Outcome of a check that doesn't reach the client-server API at `base`.
@@ -157,5 +205,9 @@ pub(crate) fn unreached(base: &str, failure: &Failure) -> Outcome {
     Outcome::problem(format!("{base}: {failure}"), failure.change(&server))
 }
 
+/// Beside the client-server API at most homeservers.
+const FEDERATION_VERSION: &str = "/_matrix/federation/v1/version";
+/// In characters.
+const MAX_NAME: usize = 40;
 const VERSIONS: &str = "/_matrix/client/versions";
 const MADE_UP: &str = "made-up-by-matrixrtc-doctor";

@@ -8,6 +8,7 @@ use matrixrtc_edge::matrix::federation::discovery::{
     AddressPolicy, Destination, Network, Resolution, WellKnown, discover,
 };
 use matrixrtc_edge::matrix::federation::dns::{SrvAnswer, SrvTarget};
+use matrixrtc_edge::matrix::federation::openid::federation_is_off;
 use matrixrtc_edge::matrix::ids::server_name::{Host, ServerName};
 use matrixrtc_edge::matrix::well_known::delegated_name;
 use url::Url;
@@ -97,10 +98,21 @@ pub(crate) async fn openid(web: &Web, found: &Resolution) -> Verdict<()> {
             failure.change("the homeserver's federation port, or the proxy in front of it,"),
         ),
         Ok(response) => match (response.status, response.errcode().as_deref()) {
-            (401, Some("M_UNKNOWN_TOKEN")) => Outcome::ok(format!("{authority} refuses a token that it didn't issue")),
+            // M_UNKNOWN_TOKEN of Synapse and Dendrite, M_UNAUTHORIZED of Conduit and its descendants.
+            (401, Some(_)) => Outcome::ok(format!("{authority} refuses a token that it didn't issue")),
+            (403 | 404, Some(_)) if federation_is_off(&response.body) => Outcome::problem(
+                format!(
+                    "{authority} is a homeserver whose federation is disabled ({}): the service can't verify its users' OpenID tokens",
+                    response.status
+                ),
+                format!("{FEDERATION_SWITCHES}; to let no other homeserver in, restrict which may federate instead"),
+            ),
             (404, Some(_)) => Outcome::problem(
                 format!("{authority} is a homeserver, but has no OpenID endpoint there (404)"),
-                "in the homeserver's listener for federation, add the resource `openid` (or `federation`, which includes it)",
+                format!(
+                    "Synapse: in the listener for federation, add the resource `openid` (or `federation`, which includes it); \
+                     {FEDERATION_SWITCHES}"
+                ),
             ),
             (status, None) => Outcome::problem(
                 format!("the response from {authority} isn't that of a homeserver's federation API ({status})"),
@@ -198,4 +210,7 @@ fn authorities(destination: &Destination) -> Vec<(String, u16)> {
     }
 }
 
+/// Settings by which other homeservers than Synapse have no federation API.
+const FEDERATION_SWITCHES: &str = "Dendrite: set disable_federation: false under global; continuwuity, tuwunel and others of \
+                                   Conduit's family: set allow_federation = true under [global]";
 const MADE_UP: &str = "made-up-by-matrixrtc-doctor";

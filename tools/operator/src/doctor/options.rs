@@ -1,28 +1,27 @@
 //! The doctor's command line.
 
-use std::convert::Infallible;
 use std::env;
-use std::fmt;
-use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitCode;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 use clap::Args;
 use matrixrtc_edge::livekit::sfu_url::SfuUrl;
 use matrixrtc_edge::matrix::federation::discovery::AddressPolicy;
 use matrixrtc_edge::matrix::ids::server_name::ServerName;
-use serde_json::{Map, Value};
+use matrixrtc_edge::matrix::ids::user_id::UserId;
+use serde_json::Map;
 use url::Url;
 
 use crate::doctor::credentials::{RegistrationToken, SfuCredentials};
-use crate::doctor::examination::examine;
+use crate::doctor::examination::examine_until;
+use crate::doctor::input::{Secret, read_password, secrets_of, variables_of};
 use crate::doctor::service_url::ServiceUrl;
 use crate::doctor::settings::Settings;
 use crate::doctor::subject::Subject;
 use crate::doctor::trust::Trust;
+use crate::doctor::user::{AccessToken, Password, UserLogin};
 use crate::doctor::watch::Terminal;
-use crate::env_file::EnvFile;
 
 /// Check a deployment from outside, as clients, homeservers and SFUs reach it
 ///
@@ -54,6 +53,14 @@ pub struct Options {
     /// hs_token of the registration file, in homeserver mode [env: LIVEKIT_HS_TOKEN]
     #[arg(long, value_name = "TOKEN", value_parser = Secret::read)]
     hs_token: Option<Secret>,
+    /// Access token of a user of that homeserver, whose way to a call is tried in a Matrix room of its own; other users
+    /// of this machine can read it here, but not in the environment [env: MATRIX_ACCESS_TOKEN]
+    #[arg(long, value_name = "TOKEN", value_parser = Secret::read, conflicts_with = "login")]
+    access_token: Option<Secret>,
+    /// Log this user in with a password, in place of an access token, and out again at the end; the password is asked
+    /// for, or read from standard input if that isn't a terminal
+    #[arg(long, value_name = "USER")]
+    login: Option<String>,
     /// JSON file with LIVEKIT_KEY, LIVEKIT_SECRET, LIVEKIT_AS_TOKEN and LIVEKIT_HS_TOKEN, as `configure --write` makes
     /// it; it goes before the environment
     #[arg(long, value_name = "FILE")]
@@ -85,7 +92,8 @@ pub struct Options {
 /// The operating system refuses to set up the network's event loop.
 pub fn run(options: Options) -> Result<ExitCode> {
     let json = options.json;
-    let subject = match options.into_subject(|name| env::var(name).ok()) {
+    let password = |user: &str| read_password(user).context("can't read the password");
+    let subject = match options.into_subject(|name| env::var(name).ok(), password) {
         Ok(subject) => subject,
         Err(error) => {
             eprintln!("error: {error:#}");
@@ -93,7 +101,14 @@ pub fn run(options: Options) -> Result<ExitCode> {
         }
     };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let report = runtime.block_on(examine(&subject, &mut Terminal { findings: !json }));
+    let report = runtime.block_on(async {
+        let interrupted = async {
+            if tokio::signal::ctrl_c().await.is_err() {
+                std::future::pending::<()>().await;
+            }
+        };
+        examine_until(&subject, &mut Terminal { findings: !json }, interrupted).await
+    });
     if json {
         println!("{}", serde_json::to_string_pretty(&report)?);
     } else {
@@ -105,18 +120,23 @@ pub fn run(options: Options) -> Result<ExitCode> {
 }
 
 impl Options {
-    /// Builds the subject of the examination. `environment` returns the value of a variable, if it is set.
+    /// Builds the subject of the examination. `environment` returns the value of a variable, if it is set, and `password`
+    /// the password of a user.
     ///
     /// # Errors
     ///
-    /// Half a key pair is given, a variable is invalid, or a file can't be read.
-    pub fn into_subject(self, environment: impl Fn(&str) -> Option<String>) -> Result<Subject> {
+    /// Half a key pair is given, a variable is invalid, or a file or the password can't be read.
+    pub fn into_subject(
+        self,
+        environment: impl Fn(&str) -> Option<String>,
+        password: impl FnOnce(&str) -> Result<Password>,
+    ) -> Result<Subject> {
         let file = match (&self.secrets_file, &self.env_file) {
             (Some(path), _) => secrets_of(path)?,
             (None, Some(path)) => variables_of(path)?,
             (None, None) => Map::new(),
         };
-        // The file's pair must not be mixed with the environment's.
+        // A file's pair must not be mixed with another source's.
         let has_pair = file.keys().any(|name| is_of_pair(name));
         let variable = |name: &str| {
             let value = match file.get(name) {
@@ -140,6 +160,23 @@ impl Options {
             Some(name) => Some(ServerName::parse(name.trim()).context("LIVEKIT_HS_SERVER_NAME is not a server name")?),
             None => None,
         };
+        let user_s_homeserver = match self.login.as_deref().map(UserId::parse) {
+            Some(Ok(user)) => ServerName::parse(user.server_name()).ok(),
+            Some(Err(_)) | None => None,
+        };
+        let user = match (self.login, self.access_token, environment("MATRIX_ACCESS_TOKEN")) {
+            (Some(user), _, _) => {
+                let password = password(&user)?;
+                Ok(UserLogin::Password { user, password })
+            }
+            (None, Some(Secret(token)), _) | (None, None, Some(token)) if !token.trim().is_empty() => {
+                let token = AccessToken::parse(&token);
+                Ok(UserLogin::AccessToken(
+                    token.context("MATRIX_ACCESS_TOKEN, or --access-token, is not a valid token")?,
+                ))
+            }
+            _ => Err(NO_USER),
+        };
         // The environment's tokens belong to that homeserver and must not be sent to another.
         let is_other = self.server_name.is_some() && own_homeserver.is_some() && self.server_name != own_homeserver;
         let token = |given: Option<Secret>, name: &str, missing: &'static str| {
@@ -158,11 +195,13 @@ impl Options {
         Ok(Subject {
             service: self.service,
             settings: self.env_file.map_or(Settings::Wrangler, Settings::EnvFile),
-            server_name: self.server_name.or(own_homeserver),
+            server_name: self.server_name.or(user_s_homeserver).or(own_homeserver),
             sfu_url,
             credentials,
             as_token,
             hs_token,
+            user,
+            full_access: variable("LIVEKIT_FULL_ACCESS_HOMESERVERS"),
             trust: Trust::new(&self.trust_ca)?,
             addresses: match self.allow_private_addresses {
                 true => AddressPolicy::Any,
@@ -173,48 +212,16 @@ impl Options {
     }
 }
 
-/// Reads the JSON object of a secrets file.
-pub(crate) fn secrets_of(path: &Path) -> Result<Map<String, Value>> {
-    let content = fs::read(path).with_context(|| format!("can't read {}", path.display()))?;
-    match serde_json::from_slice(&content) {
-        Ok(Value::Object(secrets)) => Ok(secrets),
-        // The parser's own message may quote a secret.
-        _ => bail!("{} isn't a JSON object", path.display()),
-    }
-}
-
-/// Reads the assignments of an environment file.
-fn variables_of(path: &Path) -> Result<Map<String, Value>> {
-    let text = fs::read_to_string(path).with_context(|| format!("can't read {}", path.display()))?;
-    let file = EnvFile::parse(&text).with_context(|| format!("can't read {}", path.display()))?;
-    Ok(file.assignments.into_iter().map(|(name, value)| (name, Value::from(value))).collect())
-}
-
 /// Whether a variable is, or contains, the SFU's key or its secret.
 fn is_of_pair(name: &str) -> bool {
     ["LIVEKIT_KEY", "LIVEKIT_SECRET", "LIVEKIT_KEYS"].contains(&name)
-}
-
-/// Secret option; its `Debug` output doesn't show it.
-#[derive(Clone)]
-struct Secret(String);
-
-impl Secret {
-    fn read(text: &str) -> Result<Self, Infallible> {
-        Ok(Self(text.to_owned()))
-    }
-}
-
-impl fmt::Debug for Secret {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Secret")
-    }
 }
 
 /// Exit code of clap for an invalid command line.
 const INVALID_COMMAND_LINE: u8 = 2;
 const NO_AS_TOKEN: &str = "for homeserver mode only; no as_token is given: --as-token or LIVEKIT_AS_TOKEN";
 const NO_HS_TOKEN: &str = "for homeserver mode only; no hs_token is given: --hs-token or LIVEKIT_HS_TOKEN";
+const NO_USER: &str = "for the way of a user only; none is given: --access-token, MATRIX_ACCESS_TOKEN or --login";
 const NOT_OF_THIS_HOMESERVER: &str =
     "the token in the environment is that of another homeserver, LIVEKIT_HS_SERVER_NAME";
 /// Default of the worker, too.
@@ -223,7 +230,9 @@ const DNS_OVER_HTTPS_URL: &str = "https://cloudflare-dns.com/dns-query";
 #[cfg(test)]
 mod tests {
     use super::*;
+    use anyhow::bail;
     use clap::Parser;
+    use std::fs;
 
     #[derive(Debug, Parser)]
     struct Program {
@@ -236,10 +245,14 @@ mod tests {
         Program::try_parse_from(url.iter().chain(arguments)).unwrap().options
     }
 
+    fn no_password(_: &str) -> Result<Password> {
+        bail!("no terminal")
+    }
+
     fn subject(arguments: &[&str], environment: &[(&str, &str)]) -> Result<Subject> {
         let variable =
             |name: &str| environment.iter().find(|(known, _)| *known == name).map(|(_, value)| (*value).to_owned());
-        options(arguments).into_subject(variable)
+        options(arguments).into_subject(variable, no_password)
     }
 
     #[test]
@@ -313,6 +326,27 @@ mod tests {
     }
 
     #[test]
+    fn a_user_is_given_by_a_token_or_by_a_name_with_a_password() {
+        let user = |arguments: &[&str], environment: &[(&str, &str)]| {
+            let variable =
+                |name: &str| environment.iter().find(|(known, _)| *known == name).map(|(_, v)| (*v).to_owned());
+            let password = |_: &str| Ok(Password::new(String::from("nobody-may-see")));
+            let subject = options(arguments).into_subject(variable, password).unwrap();
+            assert!(!format!("{subject:?}").contains("nobody-may-see"));
+            (subject.user, subject.server_name.map(|name| name.to_string()))
+        };
+        let token = [("MATRIX_ACCESS_TOKEN", "nobody-may-see")];
+        assert!(matches!(user(&[], &token).0, Ok(UserLogin::AccessToken(_))));
+        assert!(matches!(user(&["--access-token", "nobody-may-see"], &[]).0, Ok(UserLogin::AccessToken(_))));
+        assert_eq!(user(&[], &[("MATRIX_ACCESS_TOKEN", " ")]).0.unwrap_err(), NO_USER);
+        let (login, server_name) = user(&["--login", "@alice:example.com"], &token);
+        assert!(matches!(login, Ok(UserLogin::Password { .. })) && server_name.as_deref() == Some("example.com"));
+        assert!(subject(&["--login", "alice"], &[]).unwrap_err().to_string().contains("no terminal"));
+        let wrong = subject(&[], &[("MATRIX_ACCESS_TOKEN", "nobody may-see")]).unwrap_err().to_string();
+        assert!(wrong.contains("not a valid token") && !wrong.contains("nobody"), "{wrong}");
+    }
+
+    #[test]
     fn the_environment_s_tokens_are_for_its_homeserver_only() {
         let environment =
             [("LIVEKIT_HS_SERVER_NAME", "example.com"), ("LIVEKIT_AS_TOKEN", "as"), ("LIVEKIT_HS_TOKEN", "hs")];
@@ -347,9 +381,10 @@ mod tests {
 
     #[test]
     fn printing_the_options_shows_no_secret() {
-        let secrets = ["--sfu-secret", "--as-token", "--hs-token"].map(|option| [option, "nobody-may-see"]);
+        let secrets =
+            ["--sfu-secret", "--as-token", "--hs-token", "--access-token"].map(|option| [option, "nobody-may-see"]);
         let options = options(&[&["--sfu-key", "key"], secrets.as_flattened()].concat());
         assert!(!format!("{options:?}").contains("nobody-may-see"));
-        assert!(!format!("{:?}", options.into_subject(|_| None).unwrap()).contains("nobody-may-see"));
+        assert!(!format!("{:?}", options.into_subject(|_| None, no_password).unwrap()).contains("nobody-may-see"));
     }
 }

@@ -13,7 +13,7 @@ use crate::doctor::web::{Failure, ORIGIN, Request, Response, Web, authority, is_
 /// Checks that the service's name has addresses and that all of them answer.
 pub(crate) async fn address(service: &ServiceUrl) -> Verdict<()> {
     match authority(service.url()) {
-        Ok((host, port)) => match address::check(host, port, THE_SERVICE).await {
+        Ok((host, port)) => match address::check_for_pages(host, port, THE_SERVICE).await {
             Ok(outcome) => (outcome, Some(())),
             Err(outcome) => (outcome, None),
         },

@@ -24,13 +24,16 @@ pub(crate) struct Sfu<'a> {
 }
 
 impl Sfu<'_> {
+    /// Beginning of LiveKit's response to a valid token for a room that doesn't exist.
+    pub(crate) const NO_SUCH_ROOM: &'static [u8] = b"requested room does not exist";
+
     /// Checks that there is a LiveKit SFU at the URL.
     pub(crate) async fn answers(&self) -> Verdict<()> {
         let Ok(api) = Url::parse(self.url.api()) else {
             return unless_problem(Outcome::problem("LIVEKIT_URL isn't a URL", "set it to wss://…"));
         };
         let reached = match authority(&api) {
-            Ok((host, port)) => address::check(host, port, THE_SFU).await,
+            Ok((host, port)) => address::check_for_pages(host, port, THE_SFU).await,
             Err(failure) => Err(unreached(&failure)),
         };
         let addresses = match reached {
@@ -105,7 +108,7 @@ impl Sfu<'_> {
 
     /// Checks that the SFU accepts tokens signed with this key pair; if it refuses them, finds the cause.
     pub(crate) async fn accepts_key(&self, credentials: &SfuCredentials) -> Verdict<()> {
-        let refusal = match self.call(credentials.key(), "ListRooms", Grant::ListRooms, &json!({})).await {
+        let refusal = match self.list_rooms(credentials.key()).await {
             Ok(_) => {
                 let outcome = match credentials.padded() {
                     None => Outcome::ok("rooms can be listed"),
@@ -123,7 +126,7 @@ impl Sfu<'_> {
             Err(error) => return (error.outcome(), None),
         };
         for (mistake, key) in credentials.variants() {
-            if self.call(&key, "ListRooms", Grant::ListRooms, &json!({})).await.is_ok() {
+            if self.list_rooms(&key).await.is_ok() {
                 let seen = format!("the SFU refuses the key pair, because its own has {mistake}");
                 let change = "write the pair under keys: in the SFU's configuration on one line, `KEY: SECRET`, without white space, and restart it";
                 return (Outcome::problem(seen, change), None);
@@ -189,7 +192,7 @@ impl Sfu<'_> {
         let outcome = match self.web.send(&Request::get(&url, &[])).await {
             Err(failure) => unreached(&failure),
             Ok(response) => match response.status {
-                404 if response.body.starts_with(b"requested room does not exist") => {
+                404 if response.body.starts_with(Self::NO_SUCH_ROOM) => {
                     Outcome::ok("a room that doesn't exist can't be joined")
                 }
                 200 => Outcome::problem(
@@ -219,6 +222,11 @@ impl Sfu<'_> {
     /// Whether its settings are in LiveKit Cloud's console.
     fn is_on_livekit_cloud(&self) -> bool {
         livekit_cloud::is_project(self.url.client())
+    }
+
+    /// Lists the rooms of a name that none has: the list of all can be longer than any bound.
+    async fn list_rooms(&self, key: &ApiKey) -> Result<Value, CallError> {
+        self.call(key, "ListRooms", Grant::ListRooms, &json!({ "names": ["matrixrtc-doctor"] })).await
     }
 
     async fn call(&self, key: &ApiKey, method: &str, grant: Grant<'_>, body: &Value) -> Result<Value, CallError> {
@@ -261,7 +269,8 @@ impl CallError {
     }
 }
 
-fn unreached(failure: &Failure) -> Outcome {
+/// Outcome of a check that doesn't reach the SFU.
+pub(crate) fn unreached(failure: &Failure) -> Outcome {
     Outcome::problem(failure.to_string(), failure.change(THE_SFU))
 }
 

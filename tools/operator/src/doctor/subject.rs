@@ -9,6 +9,7 @@ use crate::doctor::credentials::{RegistrationToken, SfuCredentials};
 use crate::doctor::service_url::ServiceUrl;
 use crate::doctor::settings::Settings;
 use crate::doctor::trust::Trust;
+use crate::doctor::user::UserLogin;
 
 /// Deployment to examine.
 #[derive(Clone, Debug)]
@@ -27,6 +28,10 @@ pub struct Subject {
     pub as_token: Result<RegistrationToken, &'static str>,
     /// `hs_token` of that file, or the reason for its absence.
     pub hs_token: Result<RegistrationToken, &'static str>,
+    /// Login of a user of `server_name`, or the reason for its absence.
+    pub user: Result<UserLogin, &'static str>,
+    /// Value of the service's `LIVEKIT_FULL_ACCESS_HOMESERVERS`, if it is given.
+    pub full_access: Option<String>,
     /// Trusted certificates.
     pub trust: Trust,
     /// Addresses at which homeservers may be.

@@ -4,6 +4,7 @@
 //! # How it works
 //!
 //! - [`check`] requests `rtc/transports` in both forms, each as a client's page does, by CORS.
+//! - [`check_as_user`] reads both forms as the client of a user with a login.
 //! - 404 is no endpoint: older clients go on with the well-known file, newer ones find nothing.
 //! - 401 is an endpoint that needs a login. It is read with the `as_token`, where that is given; otherwise its content
 //!   isn't known.
@@ -13,12 +14,13 @@
 
 use serde_json::Value;
 
-use crate::doctor::announcement::{corrected, entry, judge_entries};
+use crate::doctor::announcement::{corrected, entry, is_livekit, judge_entries};
 use crate::doctor::client_api::{self, ClientApi};
 use crate::doctor::credentials::RegistrationToken;
 use crate::doctor::proxy::allows_any_origin;
-use crate::doctor::report::{Outcome, Status};
+use crate::doctor::report::{Outcome, Status, Verdict};
 use crate::doctor::service_url::ServiceUrl;
+use crate::doctor::user::UserApi;
 use crate::doctor::web::{Failure, ORIGIN, Request, Response, Web};
 
 /// Checks that clients with a login find `service` in the homeserver's list.
@@ -41,15 +43,47 @@ pub(crate) async fn check(
             worst = Some(outcome);
         }
     }
-    worst.unwrap_or_else(|| {
-        Outcome::warning(
-            "the homeserver has no list of transports (404): Element Call from 0.24 on its own, and newer SDKs, don't find the service",
-            format!(
-                "{}; others: a proxy can answer, see docs/guides/announcing.md",
-                to_set(&entry(service, None))
-            ),
-        )
-    })
+    worst.unwrap_or_else(|| no_list(service))
+}
+
+/// Checks that the client of a user finds `service`, and returns the SFUs' URLs of homeserver mode in the list.
+pub(crate) async fn check_as_user(user: UserApi<'_>, service: &ServiceUrl) -> Verdict<Vec<String>> {
+    let authorization = user.session.token.bearer();
+    let headers = [("origin", ORIGIN), ("authorization", authorization.as_str())];
+    let (mut outcomes, mut urls) = (Vec::new(), Vec::new());
+    for path in PATHS {
+        let response = match user.web.send(&Request::get(&user.api.url(path), &headers)).await {
+            Ok(response) => response,
+            Err(failure) => {
+                outcomes.push(user.unreached(&failure));
+                continue;
+            }
+        };
+        match response.status {
+            404 | 405 => continue,
+            200 => outcomes.push(judge_list(&response, service)),
+            _ => outcomes.push(user.unexpected(&format!("GET …/{path}"), &response)),
+        }
+        let body = response.json().unwrap_or_default();
+        let announced = announced(&body).iter().filter(|entry| is_livekit(entry));
+        urls.extend(announced.filter_map(|entry| entry["url"].as_str().map(str::to_owned)));
+    }
+    let outcome = match outcomes.into_iter().max_by_key(severity) {
+        Some(outcome) if outcome.status == Status::Ok && !urls.is_empty() => {
+            Outcome::ok(format!("{service}, and {} for homeserver mode", urls.join(", ")))
+        }
+        Some(outcome) => outcome,
+        None => no_list(service),
+    };
+    (outcome, Some(urls))
+}
+
+/// Outcome for a homeserver without the endpoint.
+fn no_list(service: &ServiceUrl) -> Outcome {
+    Outcome::warning(
+        "the homeserver has no list of transports (404): Element Call from 0.24 on its own, and newer SDKs, don't find the service",
+        format!("{}; others: a proxy can answer, see docs/guides/announcing.md", to_set(&entry(service, None))),
+    )
 }
 
 /// Requests a list, without a login if it isn't needed, then with the `as_token`.
@@ -68,6 +102,10 @@ async fn get(web: &Web, url: &str, as_token: Option<&RegistrationToken>) -> Resu
 fn judge(response: &Response, path: &str, service: &ServiceUrl) -> Option<Outcome> {
     match response.status {
         404 | 405 => None,
+        401 | 403 if response.errcode().is_none() => Some(Outcome::problem(
+            format!("GET …/{path} returned {}, in a response that isn't a homeserver's", response.status),
+            "let the proxy forward everything below /_matrix/client to the homeserver, without a login of its own",
+        )),
         401 | 403 => Some(Outcome::ok(format!(
             "clients with a login read it ({} without one), so its content isn't checked: GET …/{path} with an access token must list {}",
             response.status,
@@ -184,11 +222,14 @@ mod tests {
 
     #[test]
     fn the_status_tells_whether_there_is_an_endpoint() {
-        let status = |status| judge(&response(status, &json!({})), "path", &service()).map(|outcome| outcome.status);
+        let body = json!({ "errcode": "M_MISSING_TOKEN" });
+        let status = |status| judge(&response(status, &body), "path", &service()).map(|outcome| outcome.status);
         assert_eq!(status(404), None);
         assert_eq!(status(405), None);
         assert_eq!(status(401), Some(Status::Ok));
         assert_eq!(status(502), Some(Status::Problem));
+        let of_a_proxy = judge(&response(401, &json!({})), "path", &service()).unwrap();
+        assert_eq!(of_a_proxy.status, Status::Problem);
     }
 
     proptest! {
