@@ -230,6 +230,7 @@ const DNS_OVER_HTTPS_URL: &str = "https://cloudflare-dns.com/dns-query";
 #[cfg(test)]
 mod tests {
     use super::*;
+    use anyhow::bail;
     use clap::Parser;
     use std::fs;
 
