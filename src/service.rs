@@ -211,7 +211,7 @@ impl<'a> Service<'a> {
         let (sfu, key) = (&self.config.sfu, self.config.keys.signing());
         let sfu = RoomService { fetchers: &fetchers, sfu, key, rooms: self.config.room_settings() };
         let rooms = RoomClient::of(self.env, self.config, self.log);
-        let state = StatusQuery::of_url(&self.request.url()).run(sfu, rooms).await;
+        let state = StatusQuery::of_url(&self.request.url()).run(sfu, rooms).await?;
         Ok(Response::json(state).uncached())
     }
 

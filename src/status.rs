@@ -11,13 +11,12 @@
 use std::collections::BTreeMap;
 
 use delegated_leaves::RoomName;
-use futures_util::stream::{self, StreamExt};
+use percent_encoding::percent_decode_str;
 use serde_json::{Value, json};
-use url::Url;
 
 use crate::clock;
 use crate::livekit::room_service::RoomService;
-use crate::room::client::RoomClient;
+use crate::room::client::{RoomClient, RoomError};
 use crate::room::recent;
 
 /// Query of a request for the state of the rooms.
@@ -33,10 +32,11 @@ impl StatusQuery {
     /// Reads `after` and `users=true` from the query of a URL. Everything else is ignored.
     pub fn of_url(url: &str) -> Self {
         let mut query = Self::default();
-        let Ok(url) = Url::parse(url) else { return query };
-        for (name, value) in url.query_pairs() {
-            match name.as_ref() {
-                "after" => query.after = Some(value.into_owned()),
+        let parameters = url.split_once('?').map_or("", |(_, parameters)| parameters);
+        let parameters = parameters.split('#').next().unwrap_or_default();
+        for (name, value) in parameters.split('&').filter_map(|parameter| parameter.split_once('=')) {
+            match name {
+                "after" => query.after = Some(percent_decode_str(value).decode_utf8_lossy().into_owned()),
                 "users" => query.with_users = value == "true",
                 _ => {}
             }
@@ -45,7 +45,7 @@ impl StatusQuery {
     }
 
     /// Returns the state of a page of rooms. Where the SFU fails, its rooms are missing, and the response says so.
-    pub async fn run(&self, sfu: RoomService<'_>, rooms: RoomClient<'_>) -> Value {
+    pub async fn run(&self, sfu: RoomService<'_>, rooms: RoomClient<'_>) -> Result<Value, RoomError> {
         // Each with whether it is on the SFU.
         let mut names: BTreeMap<RoomName, u64> = recent::names().into_iter().map(|name| (name, 0)).collect();
         let (on_sfu, failure) = match sfu.room_names().await {
@@ -58,32 +58,27 @@ impl StatusQuery {
         };
         let is_later = |room: &RoomName| self.after.as_deref().is_none_or(|after| room.as_str() > after);
         let mut later = names.into_iter().filter(|(room, _)| is_later(room));
-        let page: Vec<_> = later.by_ref().take(PAGE).collect();
-        let next = later.next().and(page.last()).map(|(room, _)| room.as_str().to_owned());
-        let states = page.iter().map(|(room, on_sfu)| async move {
-            let state = rooms.status(room, self.with_users).await;
-            let mut entry = state.unwrap_or_else(|error| json!({"error": error.to_string()}));
-            entry["room"] = room.as_str().into();
-            entry["on_sfu"] = (*on_sfu > 0).into();
-            entry
-        });
-        let states: Vec<_> = stream::iter(states).buffered(AT_ONCE).collect().await;
-        json!({"at": clock::now_ms(), "rooms": states, "next": next, "sfu_rooms": on_sfu, "sfu_error": failure})
+        let (page, on_sfu_or_not): (Vec<_>, Vec<_>) = later.by_ref().take(PAGE).unzip();
+        let next = later.next().and(page.last()).map(RoomName::as_str);
+        let mut states = rooms.states(&page, self.with_users).await?;
+        for ((state, room), on_sfu) in states.iter_mut().zip(&page).zip(on_sfu_or_not) {
+            state["room"] = room.as_str().into();
+            state["on_sfu"] = (on_sfu > 0).into();
+        }
+        let (at, next) = (clock::now_ms(), next.map(str::to_owned));
+        Ok(json!({"at": at, "rooms": states, "next": next, "sfu_rooms": on_sfu, "sfu_error": failure}))
     }
 }
 
 /// Rooms of one response. The smallest limit of an invocation is 50 requests, and the SFU's list is one.
 const PAGE: usize = 40;
-/// Requests that may wait for a response: the platform's limit is six.
-const AT_ONCE: usize = 6;
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
     fn the_query_has_two_parameters_and_others_are_ignored() {
-        let query = StatusQuery::of_url("https://a.example/x/status?after=a%20b&users=true&z=1");
+        let query = StatusQuery::of_url("https://a.example/x/status?after=a%20b&users=true&z=1#users=false");
         assert_eq!(query, StatusQuery { after: Some("a b".to_owned()), with_users: true });
         for url in ["https://a.example/status", "https://a.example/status?users=1", "nonsense"] {
             assert_eq!(StatusQuery::of_url(url), StatusQuery::default(), "{url}");

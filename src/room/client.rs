@@ -20,7 +20,7 @@ use std::time::Duration;
 use delegated_leaves::{RoomAnswer, RoomCommand, RoomName};
 use futures_util::future::{Either, select};
 use js_sys::futures::JsFuture;
-use js_sys::{Promise, Reflect};
+use js_sys::{Array, Promise, Reflect};
 use serde_json::{Value, json};
 use thiserror::Error;
 use wasm_bindgen::prelude::*;
@@ -67,13 +67,22 @@ impl<'a> RoomClient<'a> {
         }
     }
 
-    /// Returns the state of `room`, for its operator.
-    pub async fn status(self, room: &RoomName, with_users: bool) -> Result<Value, RoomError> {
+    /// Returns the states of `rooms` in their order, for their operator; in place of one, `error` with the reason.
+    pub async fn states(self, rooms: &[RoomName], with_users: bool) -> Result<Vec<Value>, RoomError> {
         let command = as_json(&RoomCommand::Status { with_users })?;
-        match serde_json::from_str(&self.request(room, &command).await?) {
-            Ok(state @ Value::Object(_)) => Ok(state),
-            _ => Err(RoomError::UnknownCommand),
-        }
+        let names = rooms.iter().map(|room| JsValue::from(room.as_str())).collect();
+        let answers = JsFuture::from(send_to_all(&self.namespace()?, names, &command)).await.map_err(lost)?;
+        let answers = answers.dyn_into::<Array>().map_err(|_| RoomError::UnknownAnswer)?;
+        let state_of = |answer: JsValue| {
+            let answer = answer.as_string().unwrap_or_default();
+            match serde_json::from_str(&answer) {
+                Ok(state @ Value::Object(_)) => state,
+                // The object is of an earlier version.
+                Ok(_) => json!({"error": RoomError::UnknownCommand.to_string()}),
+                Err(_) => json!({"error": answer}),
+            }
+        };
+        Ok(answers.iter().map(state_of).collect())
     }
 
     /// Sends a command again that was lost, with this `cause`.
@@ -98,22 +107,17 @@ impl<'a> RoomClient<'a> {
     }
 
     async fn send_once(self, room: &RoomName, command: &JsValue) -> Result<(), RoomError> {
-        match serde_json::from_str(&self.request(room, command).await?) {
+        let location = self.location.map(LocationHint::as_str);
+        let answer = send(&self.namespace()?, room.as_str(), location, command);
+        let answer = JsFuture::from(answer).await.map_err(lost)?;
+        if let Some(status) = answer.as_f64() {
+            return Err(RoomError::Status(status as u16));
+        }
+        match serde_json::from_str(&answer.as_string().unwrap_or_default()) {
             Ok(RoomAnswer::Recorded | RoomAnswer::Nothing) => Ok(()),
             Ok(RoomAnswer::Full) => Err(RoomError::Full),
             Ok(RoomAnswer::UnknownCommand) => Err(RoomError::UnknownCommand),
             Err(_) => Err(RoomError::UnknownAnswer),
-        }
-    }
-
-    /// Sends a command once, and returns the answer.
-    async fn request(self, room: &RoomName, command: &JsValue) -> Result<String, RoomError> {
-        let location = self.location.map(LocationHint::as_str);
-        let answer = send(&self.namespace()?, room.as_str(), location, command);
-        let answer = JsFuture::from(answer).await.map_err(lost)?;
-        match answer.as_f64() {
-            Some(status) => Err(RoomError::Status(status as u16)),
-            None => Ok(answer.as_string().unwrap_or_default()),
         }
     }
 
@@ -214,6 +218,10 @@ extern "C" {
     /// Sends a command once, through a new stub: one that has failed fails for ever. Returns the answer, or the status
     /// where that isn't 200.
     fn send(namespace: &Namespace, room: &str, location_hint: Option<&str>, command: &JsValue) -> Promise;
+
+    /// Sends a command to many rooms, and returns the answers in their order; in place of one, the reason as a text.
+    #[wasm_bindgen(js_name = sendToAll)]
+    fn send_to_all(namespace: &Namespace, rooms: Array, command: &JsValue) -> Promise;
 }
 
 const BINDING: &str = "ROOMS";
