@@ -5,7 +5,7 @@ import { deployment } from "./deployment.js";
 import { shown } from "./dom.js";
 import { fromHomeserver, fromService } from "./grant.js";
 import { Failed, readTransports } from "./homeserver.js";
-import { inbound, judgeLoss, judgePath, judgeRoundTrip, measure, offered, selectedPair, watchConnections } from "./media.js";
+import { TONE_HZ, ear, inbound, judgeLoss, judgePath, judgeRoundTrip, measure, offered, selectedPair, watchConnections } from "./media.js";
 
 // What ends with the call, in the order in which it has begun.
 class Ends {
@@ -34,7 +34,7 @@ export async function testCall(results, user, base, foci, signal) {
   try {
     await user.identify(results);
     const announcements = foci === undefined ? [] : [{ where: "the well-known file", entries: foci }];
-    announcements.push(...(await readTransports(results, base, user.token)));
+    announcements.push(...(await readTransports(results, base, user.token)).lists);
     judge(results, announcements, false);
     stopping();
     if (deployment.membership && user.server !== deployment.homeserver) {
@@ -99,28 +99,30 @@ async function talk(results, livekit, grants, ends, signal) {
 
   const step = results.step("The tone");
   const published = play(livekit, player, ends);
-  const track = await Promise.race([
-    Promise.all([heard, published]).then(([track]) => track),
+  const outcome = await Promise.race([
+    Promise.all([heard, published]),
     published.then(() => new Promise(() => {}), (error) => error),
     wait(PATIENCE_MS),
   ]);
-  if (track === undefined || track instanceof Error) {
-    step.problem(track ? `It can’t be published: ${shown(track.message)}` : "The SFU doesn’t pass it on.", "Look at the SFU’s log for the reason. With a token that may not publish, that is as it should be.");
+  if (!Array.isArray(outcome)) {
+    step.problem(outcome ? `It can’t be published: ${shown(outcome.message)}` : "The SFU doesn’t pass it on.", "Look at the SFU’s log for the reason. With a token that may not publish, that is as it should be.");
     throw new Failed();
   }
+  const [media, context] = outcome;
   // A browser decodes only what is played, silently as it may be.
-  const sound = track.attach();
+  const sound = media.attach();
   sound.muted = true;
-  ends.add(() => track.detach());
+  ends.add(() => media.detach());
   const sender = [...player.localParticipant.trackPublications.values()][0].track.sender;
-  const { receiver } = track;
+  const { receiver } = media;
   const deadline = performance.now() + PATIENCE_MS;
   while (inbound(await receiver.getStats()).packetsReceived === 0 && performance.now() < deadline) await wait(200);
 
   step.waiting("It is played…");
-  const measured = await measure(sender, receiver, wait, (second, of) => step.waiting(`Measuring, second ${second} of ${of}…`));
+  const hears = ear(context, media.mediaStreamTrack);
+  const measured = await measure(sender, receiver, hears, wait, (second, of) => step.waiting(`Measuring, second ${second} of ${of}…`));
   if (measured.received === 0) step.problem("It isn’t heard on the other side.", "The SFU takes media and sends none: look for a firewall on its way back.");
-  else if (measured.energy === 0) step.warning("Its packets arrive, and are silent.", "The browser may not have let the page make a sound: start the test by the button, not by a script.");
+  else if (measured.heard === 0) step.warning("Its packets arrive, and are silent.", "The browser may not let the page make a sound: reload it, and start the test again.");
   else step.fine("The other side hears it.");
   judgePath(results.step("Path of the media, sending"), selectedPair(await sender.getStats()));
   judgePath(results.step("Path of the media, receiving"), selectedPair(await receiver.getStats()));
@@ -149,20 +151,19 @@ async function join(results, livekit, { url, jwt }, title, ends, signal) {
   } catch (error) {
     if (error instanceof Stopped) throw error;
     const addresses = offered(livekit.connections.slice(before));
-    explain(step, error, url, signalled !== undefined, addresses);
+    explain(step, error, url, signalled && performance.now() - start, addresses);
     throw new Failed();
   }
   step.fine(`Connected after ${Math.round(performance.now() - start)} ms, ${Math.round(signalled ?? 0)} ms of them for the WebSocket.`);
   return room;
 }
 
-// Says why there is no connection to the SFU.
-function explain(step, error, url, isSignalled, addresses) {
-  const seconds = `${PATIENCE_MS / 1000} seconds`;
-  if (isSignalled) {
+// Says why there is no connection to the SFU. `waited` is for how many milliseconds, where its WebSocket was open.
+function explain(step, error, url, waited, addresses) {
+  if (waited !== undefined) {
     const offers = addresses.length ? `The SFU offers ${shown(addresses.join(", "))}.` : "The SFU offers no address at all.";
     step.problem(
-      `The SFU’s WebSocket is open, but no media gets through within ${seconds}. ${offers}`,
+      `The SFU’s WebSocket is open, but no media has got through after ${Math.round(waited / 1000)} seconds. ${offers}`,
       "Open the SFU’s ports for media in its firewall and forward them: UDP (rtc.udp_port, or the range of rtc.port_range_start), and TCP (rtc.tcp_port) for networks without UDP. The addresses above must be the SFU’s public ones: rtc.use_external_ip or rtc.node_ip. TURN over TLS helps users behind strict firewalls.",
     );
   } else if (error.status === 404 || /does not exist|not found/i.test(error.message)) {
@@ -180,19 +181,20 @@ function explain(step, error, url, isSignalled, addresses) {
   }
 }
 
-// Publishes a tone that the page makes.
+// Publishes a tone that the page makes, and returns where it is made.
 async function play(livekit, room, ends) {
   const context = new AudioContext();
   ends.add(() => context.close());
   await context.resume();
   const [tone, volume, out] = [context.createOscillator(), context.createGain(), context.createMediaStreamDestination()];
-  tone.frequency.value = 440;
+  tone.frequency.value = TONE_HZ;
   volume.gain.value = 0.2;
   tone.connect(volume).connect(out);
   tone.start();
   const [media] = out.stream.getAudioTracks();
   const track = new livekit.LocalAudioTrack(media, undefined, true);
   await room.localParticipant.publishTrack(track, { source: livekit.Track.Source.Microphone, dtx: false });
+  return context;
 }
 
 const PATIENCE_MS = 14_000;

@@ -9,15 +9,16 @@ import { NoAnswer, ask, remedyFor, wordsFor } from "./http.js";
 export async function check(results, server) {
   const { base, foci } = await readWellKnown(results, server);
   const announcements = foci === undefined ? [] : [{ where: "the well-known file", entries: foci }];
-  let isThere = false;
+  let mayHaveMore = false;
   try {
     await readVersions(results, base);
-    isThere = true;
-    announcements.push(...(await readTransports(results, base)));
+    const { lists, takesLogin } = await readTransports(results, base);
+    announcements.push(...lists);
+    mayHaveMore = takesLogin;
   } catch (error) {
     if (!(error instanceof Failed)) throw error;
   }
-  const entry = judge(results, announcements, isThere && announcements.length === 0);
+  const entry = judge(results, announcements, mayHaveMore);
   const service = entry?.livekit_service_url.replace(/\/+$/, "") ?? deployment.service;
   await checkService(results, service);
   await checkSfu(results, service === deployment.service ? deployment.sfu : entry?.url);

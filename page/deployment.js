@@ -50,9 +50,8 @@ export async function showHealth() {
 }
 
 export function showAnnouncement() {
-  const name = deployment.homeserver ?? "example.com";
   const entry = announcedEntry();
-  byId("well-known-title").append("The file ", code(`https://${name}/.well-known/matrix/client`), ", with ", code("Access-Control-Allow-Origin: *"));
+  showServer(deployment.homeserver);
   byId("well-known").textContent = JSON.stringify({ "org.matrix.msc4143.rtc_foci": [entry] }, null, 2);
   const keys = Object.entries(entry).map(([key, value], n) => `${n ? "  " : "- "}${key}: ${value}`);
   byId("transports").textContent = [
@@ -66,6 +65,11 @@ export function showAnnouncement() {
     copies(button, () => byId(button.dataset.copies).textContent);
   }
   byId("version").textContent = `matrixrtc-edge ${deployment.version ?? ""}`;
+}
+
+// Fills in the server name, once it is known.
+export function showServer(name = "example.com") {
+  byId("well-known-title").replaceChildren("The file ", code(`https://${name}/.well-known/matrix/client`), ", with ", code("Access-Control-Allow-Origin: *"));
 }
 
 function code(text) {

@@ -11,7 +11,7 @@ const FORMS = ["unstable/io.element.msc4195", "v1"];
 
 // Requests a token of the service, as most clients do.
 export async function fromService(results, user, openid, roomId, member) {
-  const step = results.step("A LiveKit token of the service");
+  const step = results.step(`A LiveKit token of the service, for the ${member}`);
   const body = {
     room_id: roomId,
     slot_id: SLOT,
@@ -25,7 +25,7 @@ export async function fromService(results, user, openid, roomId, member) {
 
 // Requests a token through the homeserver; returns none where it doesn't know how.
 export async function fromHomeserver(results, user, roomId, member) {
-  const step = results.step("A LiveKit token through the homeserver");
+  const step = results.step(`A LiveKit token through the homeserver, for the ${member}`);
   const body = { room_id: roomId, slot_id: SLOT, member_id: member, url: deployment.sfu };
   for (const form of FORMS) {
     const asked = user.request(`${form}/rtc/livekit/get_token`, { method: "POST", body, patience: 14_000 });

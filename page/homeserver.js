@@ -75,9 +75,11 @@ const FORMS = [
   ["v1/rtc/transports", "the form to come"],
 ];
 
-// Reads the homeserver’s list, in both forms; with a token as the user’s client does. Returns the lists that were read.
+// Reads the homeserver’s list, in both forms; with a token as the user’s client does. Returns the lists that were read, and
+// whether there is one that takes a login.
 export async function readTransports(results, base, token) {
   const lists = [];
+  let takesLogin = false;
   for (const [path, form] of FORMS) {
     const step = results.step(`The homeserver’s list, ${form}`);
     const url = `${base}/_matrix/client/${path}`;
@@ -86,6 +88,7 @@ export async function readTransports(results, base, token) {
       const { status, json } = await ask(url, { token });
       const list = json?.rtc_transports ?? json?.transports;
       if (status === 401 && token === undefined) {
+        takesLogin = true;
         step.fine("It is there, and shows its entries to those who are logged in: the test call reads them.");
       } else if (status === 404 || (status === 400 && json?.errcode === "M_UNRECOGNIZED")) {
         if (isToday) step.warning("The homeserver has none (404).", "Element Call looks there first, and on its own nowhere else. Switch it on: for Synapse with the settings above.");
@@ -105,5 +108,5 @@ export async function readTransports(results, base, token) {
       else step.fine(`It is ${wordsFor(error)}, and nobody needs it today.`);
     }
   }
-  return lists;
+  return { lists, takesLogin };
 }

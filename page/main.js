@@ -2,7 +2,7 @@
 
 import { Stopped, testCall } from "./call.js";
 import { check } from "./check.js";
-import { deployment, showAnnouncement, showHealth } from "./deployment.js";
+import { deployment, showAnnouncement, showHealth, showServer } from "./deployment.js";
 import { Results, byId, copies } from "./dom.js";
 import { Failed, readVersions, readWellKnown, serverName } from "./homeserver.js";
 import { goToLoginPage, returned } from "./oauth.js";
@@ -39,6 +39,7 @@ function typedName(input) {
   const name = serverName(input.value);
   input.setCustomValidity(name === undefined ? "A server name looks like example.com or example.com:8448" : "");
   input.reportValidity();
+  if (name !== undefined) showServer(name);
   return name;
 }
 

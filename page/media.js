@@ -40,7 +40,8 @@ export function judgePath(step, found) {
     return step.warning("The browser doesn’t tell.", "Try another browser for this figure.");
   }
   const { local, remote } = found;
-  const address = (side) => `${side.address ?? side.ip ?? "hidden address"}:${side.port ?? "?"} (${side.candidateType})`;
+  // Browsers hide an own address that only the network around them knows.
+  const address = (side) => `${side.address || side.ip ? `${side.address || side.ip}:` : "port "}${side.port ?? "?"} (${side.candidateType})`;
   const ends = `from ${address(local)} to ${address(remote)}`;
   const isTcp = local.protocol === "tcp";
   if (local.candidateType === "relay") {
@@ -55,21 +56,37 @@ export function judgePath(step, found) {
   }
 }
 
-// Measures for ten seconds: round trips of the sender's connection, and packets that the receiver got and missed.
-export async function measure(sender, receiver, wait, progress) {
+// Measures for ten seconds: round trips of the sender's connection, packets that the receiver got and missed, and how often
+// the tone was heard.
+export async function measure(sender, receiver, hears, wait, progress) {
   const start = inbound(await receiver.getStats());
   const trips = [];
+  let heard = 0;
   for (let second = 1; second <= SECONDS; second++) {
     progress(second, SECONDS);
     await wait(1000);
+    if (hears()) heard += 1;
     const trip = selectedPair(await sender.getStats())?.pair.currentRoundTripTime;
     if (trip !== undefined) trips.push(trip * 1000);
   }
   const end = inbound(await receiver.getStats());
   const [received, lost] = ["packetsReceived", "packetsLost"].map((field) => Math.max(0, end[field] - start[field]));
-  const energy = (end.totalAudioEnergy ?? NaN) - (start.totalAudioEnergy ?? NaN);
   trips.sort((a, b) => a - b);
-  return { received, lost, energy, roundTrip: trips[Math.floor(trips.length / 2)] };
+  return { received, lost, heard, roundTrip: trips[Math.floor(trips.length / 2)] };
+}
+
+// Returns a function that says whether the tone is heard in a received track. The browser's statistics don't: to them, what
+// is played silently is silent.
+export function ear(context, track) {
+  const analyser = context.createAnalyser();
+  context.createMediaStreamSource(new MediaStream([track])).connect(analyser);
+  const loudness = new Float32Array(analyser.frequencyBinCount);
+  const width = context.sampleRate / analyser.fftSize;
+  return () => {
+    analyser.getFloatFrequencyData(loudness);
+    const loudest = loudness.reduce((best, it, n) => (it > loudness[best] ? n : best), 0);
+    return loudness[loudest] > SILENCE_DB && Math.abs(loudest * width - TONE_HZ) < 2 * width;
+  };
 }
 
 // Returns what has come in, of the one stream of sound.
@@ -96,4 +113,6 @@ export function judgeLoss(step, { received, lost }) {
   else step.problem(detail, remedy);
 }
 
+export const TONE_HZ = 440;
+const SILENCE_DB = -60;
 const SECONDS = 10;

@@ -31,6 +31,7 @@ class LivekitServer:
         directory: Path,
         address: str | None = None,
         fragment: Mapping[str, Any] | None = None,
+        tcp: bool = False,
     ) -> None:
         address = address or os.environ["E2E_ADDRESS"]
         self.url = f"ws://{address}:{port}"
@@ -50,8 +51,8 @@ class LivekitServer:
                 "use_external_ip": False,
                 "ips": {"includes": [f"{address}/32"]},
                 "enable_loopback_candidate": ip_address(address).is_loopback,
-                # Disabled: media over TCP would be offered on every address.
-                "tcp_port": 0,
+                # Disabled unless a test needs it: media over TCP would be offered on every address.
+                "tcp_port": port + 1 if tcp else 0,
                 "udp_port": port + 2,
                 # Nothing listens on this port. Without an entry, the SFU would send clients to public servers.
                 "stun_servers": [f"{address}:9"],

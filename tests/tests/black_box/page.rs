@@ -4,7 +4,7 @@
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use black_box::{Answer, Service, TestSetup, Wrangler};
+use black_box::{Answer, Package, Service, TestSetup, Wrangler};
 use bytes::Bytes;
 use http_body_util::Full;
 use hyper::{Method, Request};
@@ -154,6 +154,15 @@ async fn under_wrangler_dev_it_is_the_same() {
     // The worker is asked before the assets are.
     service.request(Method::GET, "/").await.assert_error(404, "M_UNRECOGNIZED");
     service.request(Method::GET, "/index.html").await.assert_error(404, "M_UNRECOGNIZED");
+}
+
+#[tokio::test]
+async fn the_executable_has_it_too() {
+    let setup = TestSetup::new().await;
+    let service = setup.deployment().start_package(&Package::made());
+
+    assert_page(&browse(&service, Method::GET, "/").await);
+    assert_eq!(request(&service, Method::GET, "/livekit-client.js", "*/*").await.status, 200);
 }
 
 async fn browse(service: &Service, method: Method, path: &str) -> Answer {

@@ -16,7 +16,7 @@ async fn the_worker_needs_nothing_but_node() {
     let outcome = worker.run(["run", "deploy", "--", "--dry-run"]);
     let output = String::from_utf8_lossy(&outcome.stdout);
     assert!(outcome.status.success(), "{outcome:?}");
-    for binding in ["env.ROOMS", "env.RATE_LIMIT_BY_ADDRESS", "env.RATE_LIMIT_BY_USER"] {
+    for binding in ["env.ASSETS", "env.ROOMS", "env.RATE_LIMIT_BY_ADDRESS", "env.RATE_LIMIT_BY_USER"] {
         assert!(output.contains(binding), "{output}");
     }
 
@@ -24,6 +24,7 @@ async fn the_worker_needs_nothing_but_node() {
     let home = setup.homeserver("example.org").start().await;
     let service = setup.deployment().full_access("example.org").start_released(&worker);
     assert_eq!(service.request(Method::GET, "/healthz").await.status, 200);
+    assert_eq!(service.request(Method::GET, "/livekit-client.js").await.status, 200);
     let answer = service.request_token(Endpoint::GetToken, &home.openid_token("@alice:example.org")).await;
     assert!(!answer.jwt().is_empty(), "{answer:?}");
 }

@@ -91,11 +91,7 @@ fn livekit_client(root: &Path, lock_file: &LockFile) -> Result<String> {
     // Its source map isn't served.
     let bundle = bundle.split("//# sourceMappingURL=").next().unwrap_or_default();
     let mut licences = String::new();
-    for (path, package) in lock_file.needed_by(LIVEKIT_CLIENT)? {
-        let name = path.rsplit_once("node_modules/").map_or(path.as_str(), |(_, name)| name);
-        if name.starts_with("@types/") {
-            continue;
-        }
+    for (path, name, package) in lock_file.bundled_in(LIVEKIT_CLIENT)? {
         let [version, license] = ["version", "license"].map(|field| package[field].as_str().unwrap_or("unknown"));
         licences.push_str(&format!("\n{name} {version}, {license}\n"));
         licences.push_str(&licence_text(&root.join(&path))?);
@@ -132,7 +128,7 @@ fn read(path: &Path) -> Result<String> {
 }
 
 const SOURCES: &str = "page";
-const LIVEKIT_CLIENT: &str = "livekit-client";
+pub(crate) const LIVEKIT_CLIENT: &str = "livekit-client";
 /// The browsers that Element Call runs in.
 const ESBUILD: &[&str] =
     &["--bundle", "--minify", "--format=iife", "--target=chrome109,firefox115,safari16", "--charset=utf8"];

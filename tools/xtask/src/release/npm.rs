@@ -79,6 +79,22 @@ impl LockFile {
             .collect())
     }
 
+    /// Returns the packages whose code is in a bundle of `name`, itself among them, on any platform: the path of each, its
+    /// name, and what the lock file says of it.
+    ///
+    /// # Errors
+    ///
+    /// One of them isn't in the file.
+    pub(crate) fn bundled_in(&self, name: &str) -> Result<Vec<(String, String, Value)>> {
+        let needed = self.needed_by(name)?.into_iter();
+        let named = needed.map(|(path, package)| {
+            let name = path.rsplit_once(MODULES).map_or(path.as_str(), |(_, name)| name).to_owned();
+            (path, name, package)
+        });
+        // Types have no code.
+        Ok(named.filter(|(_, name, _)| !name.starts_with("@types/")).collect())
+    }
+
     /// Returns the path of the package that the one at `from` gets under the name `dependency`: as Node looks for it.
     fn resolve(&self, from: &str, dependency: &str) -> Option<String> {
         let mut folder = format!("{from}/");

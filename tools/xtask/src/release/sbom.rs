@@ -2,7 +2,8 @@
 //!
 //! - Rust's packages are those that cargo resolves for the target, without dependencies of builds and tests; their hashes
 //!   are those of `Cargo.lock`.
-//! - The executable brings workerd along, from npm, with the module.
+//! - The page has LiveKit's client beside it, from npm, with all that is bundled in it. The executable brings workerd
+//!   along, too, with the module and the page.
 //! - There is no time and no random serial number in it, so that it is the same each time.
 
 use std::{
@@ -17,7 +18,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::{Artefact, VERSION, npm::LockFile};
-use crate::{tools, workspace};
+use crate::{page::LIVEKIT_CLIENT, tools, workspace};
 
 /// Returns the bill of materials of the module.
 ///
@@ -26,7 +27,7 @@ use crate::{tools, workspace};
 /// cargo fails, or a lock file can't be read.
 pub(super) fn of_worker(root: &Path) -> Result<Artefact> {
     let graph = Graph::read(root, tools::WASM_TARGET)?;
-    bill(&format!("matrixrtc-edge-worker-{VERSION}"), &graph, "matrixrtc-edge", Vec::new())
+    bill(&format!("matrixrtc-edge-worker-{VERSION}"), &graph, "matrixrtc-edge", of_page(&lock_file(root)?)?)
 }
 
 /// Returns the bill of materials of the executable for the target, into which the npm package `workerd` is packed.
@@ -36,13 +37,31 @@ pub(super) fn of_worker(root: &Path) -> Result<Artefact> {
 /// cargo fails, or a lock file can't be read.
 pub(super) fn of_executable(root: &Path, target: &str, workerd: &str, name: &str) -> Result<Artefact> {
     let graph = Graph::read(root, target)?;
-    let lock_file = fs::read_to_string(root.join("package-lock.json")).context("can't read package-lock.json")?;
-    let lock_file = LockFile::parse(&lock_file)?;
+    let lock_file = lock_file(root)?;
     let version = lock_file.version(workerd)?;
-    let purl = format!("pkg:npm/{}@{version}", workerd.replace('@', "%40"));
     let license = lock_file.package(workerd)?["license"].as_str();
-    let workerd = component(&purl, workerd, version, license, None);
-    bill(name, &graph, "standalone", vec![workerd])
+    let mut components = vec![of_npm(workerd, version, license)];
+    components.extend(of_page(&lock_file)?);
+    bill(name, &graph, "standalone", components)
+}
+
+/// Returns the packages that are bundled in what the page loads.
+fn of_page(lock_file: &LockFile) -> Result<Vec<Value>> {
+    let bundled = lock_file.bundled_in(LIVEKIT_CLIENT)?;
+    Ok(bundled
+        .iter()
+        .map(|(_, name, package)| {
+            of_npm(name, package["version"].as_str().unwrap_or_default(), package["license"].as_str())
+        })
+        .collect())
+}
+
+fn of_npm(name: &str, version: &str, license: Option<&str>) -> Value {
+    component(&format!("pkg:npm/{}@{version}", name.replace('@', "%40")), name, version, license, None)
+}
+
+fn lock_file(root: &Path) -> Result<LockFile> {
+    LockFile::parse(&fs::read_to_string(root.join("package-lock.json")).context("can't read package-lock.json")?)
 }
 
 fn bill(name: &str, graph: &Graph, package: &str, more: Vec<Value>) -> Result<Artefact> {
@@ -196,6 +215,8 @@ mod tests {
         let worker = find("worker").unwrap();
         assert_eq!(worker["purl"], format!("pkg:cargo/worker@{}", workspace::locked_version(&root, "worker").unwrap()));
         assert_eq!(worker["hashes"][0]["content"].as_str().unwrap().len(), 64);
+        assert_eq!(find("livekit-client").unwrap()["licenses"][0]["expression"], "Apache-2.0");
+        assert!(find("webrtc-adapter").is_some() && find("@types/dom-mediacapture-record").is_none());
         assert!(find("delegated-leaves").is_some() && find("matrixrtc-edge").is_none());
         // For tests, for builds, and for another target.
         for absent in ["proptest", "cc", "rustix"] {

@@ -1,0 +1,401 @@
+"""The page for people, in a real browser: the check and the test call, with real homeservers and SFUs.
+
+A test operates the page as a user does, and reads what it says. Responses of the homeserver that a healthy one doesn't
+give are altered on their way into the browser. With `E2E_SCREENSHOTS`, a directory, pictures of the page stay there.
+"""
+
+import json
+import os
+import re
+import secrets
+from collections.abc import Iterator
+from contextlib import ExitStack, closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from conftest import ANNOUNCED_URL, Deployment
+from parts.federation import Federation
+from parts.livekit_server import LivekitServer
+from parts.secrecy import secret
+from parts.service import configuration, serve
+from parts.synapse import User
+from parts.tab import Response, Tab, says
+
+
+class Page:
+    """The page of a service, in a tab."""
+
+    def __init__(self, tab: Tab, url: str) -> None:
+        self.tab = tab
+        self._url = url
+        tab.open(url)
+
+    def health(self) -> str:
+        self.tab.wait_for("document.getElementById('health').dataset.state !== 'waiting'")
+        return self.tab.evaluate("document.getElementById('health').textContent")
+
+    def check(self, server: str) -> dict[str, list[str]]:
+        """Findings of the check of a server name, by their state."""
+        self.tab.fill("check-server", server)
+        self.tab.click("#check button")
+        return self._findings("check", 40)
+
+    def call(self, server: str, token: str, within: float = 40) -> dict[str, list[str]]:
+        """Findings of a test call with an access token, by their state."""
+        self.tab.fill("call-server", server)
+        self.tab.fill("call-token", token)
+        self.tab.click("#call-start")
+        return self._findings("call", within)
+
+    def call_by_password(self, server: str, user: str, password: str) -> dict[str, list[str]]:
+        self.tab.click("input[value=password]")
+        self.tab.fill("call-server", server)
+        self.tab.fill("call-user", user)
+        self.tab.fill("call-password", password)
+        self.tab.click("#call-start")
+        return self.stop()
+
+    def stop(self) -> dict[str, list[str]]:
+        """Stops the test call once its tone is played."""
+        self.tab.wait_for("/Measuring/.test(document.getElementById('call-results').innerText)", 40)
+        self.tab.click("#call-stop")
+        return self._findings("call", 20)
+
+    def text(self) -> str:
+        return self.tab.evaluate("document.body.innerText")
+
+    def picture(self, name: str) -> None:
+        """Takes pictures of the page as it is now, on a phone and on a desk, dark and light, where they are wanted."""
+        if (directory := os.environ.get("E2E_SCREENSHOTS")) is None:
+            return
+        for device, width in (("phone", 390), ("desk", 1280)):
+            for scheme in ("light", "dark"):
+                self.tab.resize(width, 850, scheme == "dark")
+                self.tab.screenshot(Path(directory) / f"{name}-{device}-{scheme}.png")
+        self.tab.resize(1280, 900)
+
+    def _findings(self, which: str, within: float) -> dict[str, list[str]]:
+        self.tab.wait_for(f"document.getElementById('{which}-results').dataset.done", within)
+        found = self.tab.evaluate(
+            f"[...document.querySelectorAll('#{which}-results li')].map(it => [it.dataset.state, it.innerText])"
+        )
+        states: dict[str, list[str]] = {"fine": [], "warning": [], "problem": []}
+        for state, text in found:
+            states[state].append(text)
+        return states
+
+
+@pytest.fixture
+def tabs(tmp_path: Path) -> Iterator[Any]:
+    """Opens browsers that end with the test."""
+    with ExitStack() as running:
+        yield lambda *flags: running.enter_context(closing(Tab(tmp_path, *flags)))
+
+
+@pytest.fixture(scope="module")
+def tab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Tab]:
+    with closing(Tab(tmp_path_factory.mktemp("tab"))) as tab:
+        yield tab
+
+
+@pytest.fixture
+def page(deployment: Deployment, tab: Tab) -> Page:
+    """The page at the announced URL, which knows no homeserver."""
+    tab.forget()
+    return Page(tab, f"{ANNOUNCED_URL}/")
+
+
+def test_the_page_says_what_it_is_and_what_it_waits_for(page: Page, deployment: Deployment) -> None:
+    assert page.health() == "Healthy"
+    snippets = page.tab.evaluate("['well-known', 'transports'].map(it => document.getElementById(it).textContent)")
+    entry = {"type": "livekit", "livekit_service_url": ANNOUNCED_URL}
+    assert json.loads(snippets[0]) == {"org.matrix.msc4143.rtc_foci": [entry]}
+    assert f"livekit_service_url: {ANNOUNCED_URL}" in snippets[1]
+    requested = page.tab.requested()
+    assert not any("livekit-client" in url for url in requested)
+    assert {re.match(r"\w+:(//[^/]*)?", url)[0] for url in requested} <= {ANNOUNCED_URL, "data:"}  # type: ignore[index]
+    assert page.tab.console == []
+    page.picture("start")
+
+
+def test_a_check_of_a_healthy_deployment_finds_no_problem(page: Page, deployment: Deployment) -> None:
+    found = page.check(deployment.full_access.name)
+
+    assert found["problem"] == [] and found["warning"] == [], found
+    assert any("All three endpoints" in text for text in found["fine"])
+    assert any("answers as LiveKit does" in text for text in found["fine"])
+    page.picture("check")
+
+
+def test_a_test_call_is_heard_and_measured(page: Page, deployment: Deployment, alice: User) -> None:
+    found = page.call(deployment.full_access.name, alice.access_token)
+
+    assert found["problem"] == [] and found["warning"] == [], found
+    shown = "\n".join(found["fine"])
+    assert "The other side hears it." in shown
+    for way in ("sending", "receiving"):
+        [path] = [text for text in found["fine"] if f"Path of the media, {way}" in text]
+        assert re.search(r"UDP, from .+ \(\w+\) to [\d.]+:7882 \(host\)", path), path
+    assert re.search(r"\d+ ms between this browser and the SFU", shown)
+    assert re.search(r"0\.0 % of \d{3} packets", shown), shown
+    assert page.tab.console == []
+    # Neither the service nor the SFU has been sent the access token.
+    assert all(alice.access_token not in str(exchange) for exchange in deployment.observed)
+    assert alice.access_token not in outcome(page)
+    assert "eyJ" not in outcome(page)
+    page.picture("call")
+
+
+def test_a_password_is_enough_and_its_login_ends(page: Page, deployment: Deployment) -> None:
+    user = deployment.full_access.register("paula", PASSWORD)
+    before = devices(user)
+
+    found = page.call_by_password(deployment.full_access.name, "paula", PASSWORD)
+
+    assert found["problem"] == [], found
+    assert any("You have stopped it." in text for text in found["warning"]), found
+    assert any("The page is logged out." in text for text in found["fine"])
+    assert devices(user) == before
+    assert PASSWORD not in outcome(page)
+
+
+def test_in_homeserver_mode_tokens_come_both_ways_and_the_room_is_forgotten(
+    federation: Federation, tabs: Any
+) -> None:
+    site, user = federation.near, federation.nora
+    page = Page(tabs(), f"{site.worker.url}/livekit/jwt")
+    rooms = joined_rooms(user)
+
+    found = page.call(site.homeserver.name, user.access_token)
+
+    shown = "\n".join(found["fine"])
+    assert found["problem"] == [], found
+    assert "A LiveKit token through the homeserver" in shown and "A LiveKit token of the service" in shown
+    assert "The other side hears it." in shown
+    assert "The room is left and forgotten." in shown
+    assert joined_rooms(user) == rooms
+    assert f"url: {site.sfu.url}" in page.text()
+    page.picture("homeserver-mode")
+
+
+def test_without_udp_the_call_falls_back_to_tcp_and_says_so(
+    deployment: Deployment, alice: User, tabs: Any, tmp_path: Path
+) -> None:
+    with ExitStack() as running:
+        sfu = running.enter_context(closing(LivekitServer(7890, [], tmp_path, tcp=True)))
+        worker = running.enter_context(
+            closing(serve(8791, configuration(sfu, deployment.full_access), deployment.authority, tmp_path))
+        )
+        for part in (sfu, worker):
+            part.wait_until_ready()
+        page = Page(tabs(NO_UDP), worker.url)
+
+        found = page.call(deployment.full_access.name, alice.access_token)
+
+        assert found["problem"] == [], found
+        assert any("Path of the media, sending" in text and "TCP, from" in text for text in found["warning"]), found
+        assert any("Open the SFU’s UDP ports" in text for text in found["warning"])
+        page.picture("tcp")
+
+
+def test_with_all_ports_for_media_closed_it_says_so_within_15_seconds(
+    deployment: Deployment, alice: User, tabs: Any
+) -> None:
+    page = Page(tabs(NO_UDP), ANNOUNCED_URL)
+
+    # The SFU of the deployment has UDP only.
+    found = page.call(deployment.full_access.name, alice.access_token, within=15)
+
+    [problem] = found["problem"]
+    assert "WebSocket is open, but no media has got through" in problem
+    assert re.search(r"UDP [\d.]+:7882", problem) and "rtc.tcp_port" in problem, problem
+    page.picture("no-media")
+
+
+def test_an_sfu_out_of_reach_is_named(page: Page, deployment: Deployment, alice: User) -> None:
+    def elsewhere(response: Response) -> Response:
+        grant = json.loads(response.body) | {"url": "ws://127.0.0.1:9"}
+        return Response(response.status, response.headers, json.dumps(grant))
+
+    page.tab.alter("/get_token", elsewhere)
+
+    found = page.call(deployment.full_access.name, alice.access_token, within=15)
+
+    [problem] = found["problem"]
+    assert "ws://127.0.0.1:9 can’t be opened" in problem and "LIVEKIT_URL" in problem, problem
+
+
+def test_a_restricted_user_learns_why_there_is_no_room(page: Page, deployment: Deployment, bob: User) -> None:
+    found = page.call(deployment.restricted.name, bob.access_token)
+
+    [problem] = found["problem"]
+    assert "The room doesn’t exist" in problem and "LIVEKIT_FULL_ACCESS_HOMESERVERS" in problem, problem
+
+
+def test_an_expired_access_token_is_named(page: Page, deployment: Deployment) -> None:
+    found = page.call(deployment.full_access.name, secret("syt_expired_token"))
+
+    [problem] = found["problem"]
+    assert "refuses the access token (M_UNKNOWN_TOKEN)" in problem
+
+
+ANNOUNCEMENTS = {
+    "nothing": ({"m.homeserver": {"base_url": "HOMESERVER"}}, "The well-known file has none"),
+    "wss": (
+        {"org.matrix.msc4143.rtc_foci": [{"type": "livekit", "livekit_service_url": "wss://sfu.example.com"}]},
+        "wss:// is for the SFU",
+    ),
+    "another type": (
+        {"org.matrix.msc4143.rtc_foci": [{"type": "mesh"}]},
+        "It has no entry of the type livekit",
+    ),
+    "url alone": (
+        {"org.matrix.msc4143.rtc_foci": [{"type": "livekit", "url": "wss://sfu.example.com"}]},
+        "Add livekit_service_url",
+    ),
+    "another service": (
+        {"org.matrix.msc4143.rtc_foci": [{"type": "livekit", "livekit_service_url": f"{ANNOUNCED_URL}/other"}]},
+        "clients don’t use this one",
+    ),
+}
+
+
+@pytest.mark.parametrize("announcement", ANNOUNCEMENTS)
+def test_a_wrong_announcement_comes_with_its_remedy(announcement: str, page: Page, deployment: Deployment) -> None:
+    content, expected = ANNOUNCEMENTS[announcement]
+    text = json.dumps(content).replace("HOMESERVER", deployment.full_access.url)
+    page.tab.alter("/.well-known/matrix/client", says(json.loads(text)))
+
+    found = page.check(deployment.full_access.name)
+
+    assert expected in "\n".join(found["warning"] + found["problem"]), found
+
+
+def test_no_announcement_at_all_is_a_problem(page: Page, deployment: Deployment) -> None:
+    page.tab.alter("/.well-known/matrix/client", says({}, 404))
+    page.tab.alter("/rtc/transports", says({"errcode": "M_UNRECOGNIZED"}, 404))
+
+    found = page.check(deployment.full_access.name)
+
+    assert any("MISSING_MATRIX_RTC_FOCUS" in text for text in found["problem"]), found
+    page.picture("no-announcement")
+
+
+def test_an_empty_list_is_worse_than_none(page: Page, deployment: Deployment) -> None:
+    page.tab.alter("/rtc/transports", says({}))
+
+    found = page.check(deployment.full_access.name)
+
+    assert any("That is worse than none" in text for text in found["problem"]), found
+
+
+@pytest.mark.parametrize("part", ["/.well-known/matrix/client", "/_matrix/client/versions"])
+def test_a_homeserver_without_cors_is_named(part: str, page: Page, deployment: Deployment) -> None:
+    page.tab.alter(part, says({"versions": ["v1.1"]}, cors=False))
+
+    found = page.check(deployment.full_access.name)
+
+    assert any("Access-Control-Allow-Origin" in text and "CORS" in text for text in found["problem"]), found
+
+
+def test_markup_from_outside_is_text(page: Page, deployment: Deployment) -> None:
+    hostile = {"errcode": MARKUP, "error": MARKUP, "user_id": f"@{MARKUP}:{MARKUP}", "device_id": MARKUP}
+    foci = [{"type": "livekit", "livekit_service_url": f"wss://x/{MARKUP}", "url": MARKUP}, MARKUP]
+    well_known = {"m.homeserver": {"base_url": f"{deployment.full_access.url}/{MARKUP}"}}
+    for content in (
+        well_known | {"org.matrix.msc4143.rtc_foci": foci},
+        well_known | {"org.matrix.msc4143.rtc_foci": MARKUP},
+        {"m.homeserver": {"base_url": MARKUP}},
+        MARKUP,
+    ):
+        page.tab.alter("/.well-known/matrix/client", says(content))
+        for status in (200, 401, 500):
+            page.tab.alter("/_matrix/client/", says(hostile | {"versions": [MARKUP], "rtc_transports": foci}, status))
+            page.check(deployment.full_access.name)
+            page.call(deployment.full_access.name, MARKUP)
+    for status in (200, 400, 503):
+        page.tab.alter("get_token", says(hostile | {"variables": [MARKUP], "jwt": MARKUP, "url": MARKUP}, status))
+        page.check(deployment.full_access.name)
+    page.tab.alter("/healthz", says({"variables": [MARKUP]}, 503))
+    page.tab.open(f"{ANNOUNCED_URL}/?{MARKUP}#state={MARKUP}")
+    assert MARKUP in page.health()
+
+    assert page.tab.evaluate("[window.injected, document.querySelectorAll('main img, main script, main iframe').length]") == [None, 0]
+
+
+def test_a_login_page_brings_the_page_a_token_that_it_gives_back(
+    page: Page, deployment: Deployment, alice: User
+) -> None:
+    page.tab.alter("/auth_metadata", says({
+        "registration_endpoint": f"{LOGIN_SERVER}/register",
+        "authorization_endpoint": f"{ANNOUNCED_URL}/authorize",
+        "token_endpoint": f"{LOGIN_SERVER}/token",
+        "revocation_endpoint": f"{LOGIN_SERVER}/revoke",
+    }))
+    page.tab.alter("/register", says({"client_id": "page"}, 201))
+    page.tab.alter("/token", says({"access_token": alice.access_token, "token_type": "Bearer"}))
+    page.tab.alter("/revoke", says({}))
+    page.tab.click("input[value=oauth]")
+    page.tab.fill("call-server", deployment.full_access.name)
+    page.tab.click("#call-start")
+    # The service has this page at every path: it stands in for the login server's own one.
+    page.tab.wait_for("location.pathname === '/authorize'")
+    asked = page.tab.evaluate("Object.fromEntries(new URLSearchParams(location.search))")
+    assert asked["redirect_uri"] == f"{ANNOUNCED_URL}/" and asked["response_mode"] == "fragment"
+    assert asked["code_challenge_method"] == "S256" and "urn:matrix:client:api:*" in asked["scope"]
+
+    page.tab.open(f"{ANNOUNCED_URL}/#code=the-code&state={asked['state']}")
+    page.tab.click("#call-start")
+    found = page.stop()
+
+    assert found["problem"] == [], found
+    assert any("The page is logged out." in text for text in found["fine"])
+    assert any(url.endswith("/revoke") for url in page.tab.requested())
+    assert page.tab.evaluate("location.hash + sessionStorage.length") == "0"
+    assert "the-code" not in outcome(page)
+
+
+def test_it_is_usable_by_keyboard_and_without_findings_of_axe(page: Page, deployment: Deployment) -> None:
+    page.tab.evaluate("document.getElementById('check-server').focus()")
+    page.tab.fill("check-server", deployment.full_access.name)
+    page.tab.press("Enter")
+    assert page._findings("check", 40)["problem"] == []
+    page.tab.press("Tab")
+    assert page.tab.evaluate("document.activeElement.textContent") == "Check"
+    page.call(deployment.full_access.name, secret("syt_expired_token"))
+
+    page.tab.evaluate(AXE.read_text())
+    for width in (390, 1280):
+        for dark in (False, True):
+            page.tab.resize(width, 900, dark)
+            violations = page.tab.evaluate("axe.run().then(it => it.violations.map(v => [v.id, v.nodes.map(n => n.html)]))")
+            assert violations == []
+            assert page.tab.evaluate("document.documentElement.scrollWidth <= innerWidth"), "it scrolls sideways"
+
+
+def outcome(page: Page) -> str:
+    """Text that the button for the outcome copies."""
+    page.tab.evaluate("navigator.clipboard.writeText = async text => { window.copied = text }")
+    page.tab.click("#call-copy")
+    text = page.tab.wait_for("window.copied")
+    assert "matrixrtc-edge" in text
+    return text
+
+
+
+def devices(user: User) -> set[str]:
+    return {device["device_id"] for device in user.request("GET", "/_matrix/client/v3/devices")["devices"]}
+
+
+def joined_rooms(user: User) -> set[str]:
+    return set(user.request("GET", "/_matrix/client/v3/joined_rooms")["joined_rooms"])
+
+
+PASSWORD = secret(secrets.token_urlsafe())
+# The browser uses UDP through proxies only, of which there are none.
+NO_UDP = "--webrtc-ip-handling-policy=disable_non_proxied_udp"
+MARKUP = "<img src=x onerror='window.injected=1'><script>window.injected=2</script>\"'`"
+LOGIN_SERVER = "https://localhost:8448/login-server"
+AXE = Path(__file__).parent / "node_modules/axe-core/axe.min.js"
