@@ -8,7 +8,9 @@ export function judge(results, announcements, mayHaveMore) {
   let first;
   for (const { where, entries } of announcements) {
     const step = results.step(`The announcement in ${where}`);
-    const entry = Array.isArray(entries) ? entries.find((it) => it?.type === "livekit" || it?.type === "m.livekit") : undefined;
+    const entry = Array.isArray(entries)
+      ? entries.find((it) => it?.type === "livekit" || it?.type === "m.livekit")
+      : undefined;
     if (entry === undefined) {
       const found = Array.isArray(entries) && entries.length > 0 ? `, but ${shown(entries)}` : "";
       step.problem(`It has no entry of the type livekit${found}.`, "Add the entry that is shown above.");
@@ -18,8 +20,16 @@ export function judge(results, announcements, mayHaveMore) {
   }
   if (announcements.length === 0) {
     const step = results.step("The announcement");
-    if (mayHaveMore) step.warning("The well-known file has none. Whether the homeserver’s list has one shows the test call, with a login.", "Put the entry above into the well-known file, too: older clients, Element Web and Element X read nothing else.");
-    else step.problem("There is none: clients don’t find this service (MISSING_MATRIX_RTC_FOCUS, MISSING_MATRIX_RTC_TRANSPORT).", "Put the two entries above into the well-known file and into the homeserver’s settings.");
+    if (mayHaveMore)
+      step.warning(
+        "The well-known file has none. The test call shows whether the homeserver’s list has one: that takes a login.",
+        "Put the entry above into the well-known file, too: older clients, Element Web and Element X read nothing else.",
+      );
+    else
+      step.problem(
+        "There is none: clients don’t find this service (MISSING_MATRIX_RTC_FOCUS, MISSING_MATRIX_RTC_TRANSPORT).",
+        "Put the two entries above into the well-known file and into the homeserver’s settings.",
+      );
   }
   return first;
 }
@@ -29,7 +39,11 @@ function judged(step, entry) {
   const { service, homeserver, sfu } = deployment;
   const announced = entry.livekit_service_url;
   if (announced === undefined) {
-    if (entry.url !== undefined) step.problem(`Its entry has only url, ${shown(entry.url)}.`, "Add livekit_service_url: all but the newest clients take no entry without it.");
+    if (entry.url !== undefined)
+      step.problem(
+        `Its entry has only url, ${shown(entry.url)}.`,
+        "Add livekit_service_url: all but the newest clients take no entry without it.",
+      );
     else step.problem("Its entry has no livekit_service_url.", "Add it, as shown above.");
     return false;
   }
@@ -45,15 +59,27 @@ function judged(step, entry) {
     return false;
   }
   if (url.protocol === "http:" && !LOOPBACK.test(url.hostname)) {
-    step.problem(`Its livekit_service_url is ${shown(announced)}, without TLS.`, "Use https://: browsers don’t let pages of Element ask an http:// address.");
+    step.problem(
+      `Its livekit_service_url is ${shown(announced)}, without TLS.`,
+      "Use https://: browsers don’t let pages of Element ask an http:// address.",
+    );
     return false;
   }
   if (withoutSlash(url.href) !== service) {
-    step.warning(`It leads to ${shown(announced)}, and this page is at ${service}.`, "If that isn’t the same service by another name, clients don’t use this one.");
+    step.warning(
+      `It leads to ${shown(announced)}, and this page is at ${service}.`,
+      "If that isn’t the same service by another name, clients don’t use this one.",
+    );
   } else if (homeserver && entry.url === undefined) {
-    step.warning("It leads here, without the SFU’s url.", `Homeserver mode is used by clients that find both keys: add url, ${sfu}.`);
+    step.warning(
+      "It leads here, without the SFU’s url.",
+      `Homeserver mode is used by clients that find both keys: add url, ${sfu}.`,
+    );
   } else if (homeserver && withoutSlash(entry.url) !== withoutSlash(sfu)) {
-    step.problem(`Its url is ${shown(entry.url)}, and LIVEKIT_URL of this service is ${sfu}.`, "Write the same URL in both places: a token for another SFU is refused.");
+    step.problem(
+      `Its url is ${shown(entry.url)}, and LIVEKIT_URL of this service is ${sfu}.`,
+      "Write the same URL in both places: a token for another SFU is refused.",
+    );
     return false;
   } else {
     step.fine("It leads here.");

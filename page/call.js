@@ -5,9 +5,20 @@ import { deployment } from "./deployment.js";
 import { shown } from "./dom.js";
 import { fromHomeserver, fromService } from "./grant.js";
 import { Failed, readTransports } from "./homeserver.js";
-import { TONE_HZ, ear, inbound, judgeLoss, judgePath, judgeRoundTrip, measure, offered, selectedPair, watchConnections } from "./media.js";
+import {
+  TONE_HZ,
+  ear,
+  inbound,
+  judgeLoss,
+  judgePath,
+  judgeRoundTrip,
+  measure,
+  offered,
+  selectedPair,
+  watchConnections,
+} from "./media.js";
 
-// What ends with the call, in the order in which it has begun.
+// The ends of all that begins with the call; they come in the reverse order.
 class Ends {
   #all = [];
   add(end) {
@@ -38,13 +49,22 @@ export async function testCall(results, user, base, foci, signal) {
     judge(results, announcements, false);
     stopping();
     if (deployment.membership && user.server !== deployment.homeserver) {
-      results.step("The room for the test").problem(`Users must be in the Matrix room, as ${deployment.homeserver} knows it, and you are a user of ${shown(user.server)}.`, `Make the test call with an account of ${deployment.homeserver}.`);
+      results
+        .step("The room for the test")
+        .problem(
+          `Users must be in the Matrix room, as ${deployment.homeserver} knows it, and you are a user of ${shown(user.server)}.`,
+          `Make the test call with an account of ${deployment.homeserver}.`,
+        );
       return;
     }
     const needsRoom = deployment.membership || user.server === deployment.homeserver;
     roomId = needsRoom ? await user.createRoom(results) : undefined;
     stopping();
-    const grants = await tokens(results, user, roomId ?? `!test-call-${crypto.getRandomValues(new Uint32Array(4)).join("")}:${user.server}`);
+    const grants = await tokens(
+      results,
+      user,
+      roomId ?? `!test-call-${crypto.getRandomValues(new Uint32Array(4)).join("")}:${user.server}`,
+    );
     stopping();
     const livekit = await loadLivekit(results, ends);
     stopping();
@@ -72,7 +92,9 @@ async function loadLivekit(results, ends) {
   ends.add(watched.end);
   if (!window.LivekitClient) {
     try {
-      const response = await fetch(`${deployment.service}/livekit-client.js?v=${LIVEKIT_CLIENT_VERSION}`, { credentials: "omit" });
+      const response = await fetch(`${deployment.service}/livekit-client.js?v=${LIVEKIT_CLIENT_VERSION}`, {
+        credentials: "omit",
+      });
       const script = document.createElement("script");
       script.textContent = await response.text();
       document.body.append(script);
@@ -81,7 +103,10 @@ async function loadLivekit(results, ends) {
     }
   }
   if (!window.LivekitClient) {
-    step.problem("It can’t be loaded.", "Reload this page. If that doesn’t help, a proxy changes livekit-client.js beside this page, or keeps it away.");
+    step.problem(
+      "It can’t be loaded.",
+      "Reload this page. If that doesn’t help, a proxy changes livekit-client.js beside this page, or keeps it away.",
+    );
     throw new Failed();
   }
   step.fine(`Version ${LIVEKIT_CLIENT_VERSION} is loaded.`);
@@ -89,10 +114,11 @@ async function loadLivekit(results, ends) {
 }
 
 async function talk(results, livekit, grants, ends, signal) {
-  const wait = (ms) => new Promise((resolve, reject) => {
-    setTimeout(resolve, ms);
-    signal.addEventListener("abort", () => reject(new Stopped()), { once: true });
-  });
+  const wait = (ms) =>
+    new Promise((resolve, reject) => {
+      setTimeout(resolve, ms);
+      signal.addEventListener("abort", () => reject(new Stopped()), { once: true });
+    });
   const player = await join(results, livekit, grants.player, "The side that plays", ends, signal);
   const listener = await join(results, livekit, grants.listener, "The side that listens", ends, signal);
   const heard = new Promise((resolve) => listener.on(livekit.RoomEvent.TrackSubscribed, resolve));
@@ -101,11 +127,17 @@ async function talk(results, livekit, grants, ends, signal) {
   const published = play(livekit, player, ends);
   const outcome = await Promise.race([
     Promise.all([heard, published]),
-    published.then(() => new Promise(() => {}), (error) => error),
+    published.then(
+      () => new Promise(() => {}),
+      (error) => error,
+    ),
     wait(PATIENCE_MS),
   ]);
   if (!Array.isArray(outcome)) {
-    step.problem(outcome ? `It can’t be published: ${shown(outcome.message)}` : "The SFU doesn’t pass it on.", "Look at the SFU’s log for the reason. With a token that may not publish, that is as it should be.");
+    step.problem(
+      outcome ? `It can’t be published: ${shown(outcome.message)}` : "The SFU doesn’t pass it on.",
+      "Look at the SFU’s log for the reason. A token that may only listen can’t publish.",
+    );
     throw new Failed();
   }
   const [media, context] = outcome;
@@ -120,9 +152,19 @@ async function talk(results, livekit, grants, ends, signal) {
 
   step.waiting("It is played…");
   const hears = ear(context, media.mediaStreamTrack);
-  const measured = await measure(sender, receiver, hears, wait, (second, of) => step.waiting(`Measuring, second ${second} of ${of}…`));
-  if (measured.received === 0) step.problem("It isn’t heard on the other side.", "The SFU takes media and sends none: look for a firewall on its way back.");
-  else if (measured.heard === 0) step.warning("Its packets arrive, and are silent.", "The browser may not let the page make a sound: reload it, and start the test again.");
+  const measured = await measure(sender, receiver, hears, wait, (second, of) =>
+    step.waiting(`Measuring, second ${second} of ${of}…`),
+  );
+  if (measured.received === 0)
+    step.problem(
+      "It isn’t heard on the other side.",
+      "The SFU takes media and sends none: look for a firewall on its way back.",
+    );
+  else if (measured.heard === 0)
+    step.warning(
+      "Its packets arrive, and are silent.",
+      "The browser may not let the page make a sound: reload it, and start the test again.",
+    );
   else step.fine("The other side hears it.");
   judgePath(results.step("Path of the media, sending"), selectedPair(await sender.getStats()));
   judgePath(results.step("Path of the media, receiving"), selectedPair(await receiver.getStats()));
@@ -144,7 +186,9 @@ async function join(results, livekit, { url, jwt }, title, ends, signal) {
     step.waiting("Its WebSocket is open. Looking for a path for media…");
   });
   const options = { maxRetries: 0, websocketTimeout: 6000, peerConnectionTimeout: 8000 };
-  const stopped = new Promise((_, reject) => signal.addEventListener("abort", () => reject(new Stopped()), { once: true }));
+  const stopped = new Promise((_, reject) =>
+    signal.addEventListener("abort", () => reject(new Stopped()), { once: true }),
+  );
   const late = new Promise((_, reject) => setTimeout(reject, PATIENCE_MS, new Error("no connection in time")));
   try {
     await Promise.race([room.connect(url, jwt, options), late, stopped]);
@@ -154,14 +198,18 @@ async function join(results, livekit, { url, jwt }, title, ends, signal) {
     explain(step, error, url, signalled && performance.now() - start, addresses);
     throw new Failed();
   }
-  step.fine(`Connected after ${Math.round(performance.now() - start)} ms, ${Math.round(signalled ?? 0)} ms of them for the WebSocket.`);
+  step.fine(
+    `Connected after ${Math.round(performance.now() - start)} ms, ${Math.round(signalled ?? 0)} ms of them for the WebSocket.`,
+  );
   return room;
 }
 
 // Says why there is no connection to the SFU. `waited` is for how many milliseconds, where its WebSocket was open.
 function explain(step, error, url, waited, addresses) {
   if (waited !== undefined) {
-    const offers = addresses.length ? `The SFU offers ${shown(addresses.join(", "))}.` : "The SFU offers no address at all.";
+    const offers = addresses.length
+      ? `The SFU offers ${shown(addresses.join(", "))}.`
+      : "The SFU offers no address at all.";
     step.problem(
       `The SFU’s WebSocket is open, but no media has got through after ${Math.round(waited / 1000)} seconds. ${offers}`,
       "Open the SFU’s ports for media in its firewall and forward them: UDP (rtc.udp_port, or the range of rtc.port_range_start), and TCP (rtc.tcp_port) for networks without UDP. The addresses above must be the SFU’s public ones: rtc.use_external_ip or rtc.node_ip. TURN over TLS helps users behind strict firewalls.",
@@ -172,7 +220,10 @@ function explain(step, error, url, waited, addresses) {
       "The service creates rooms for users of the homeservers in LIVEKIT_FULL_ACCESS_HOMESERVERS only, and yours isn’t among them: others join rooms that exist. If it should be, write the server name there, exactly as in user ids, not the host’s name. If it is, a proxy may keep /rtc from the SFU.",
     );
   } else if (error.status === 401 || error.status === 403) {
-    step.problem(`The SFU refuses the token: ${shown(error.message)}`, "LIVEKIT_KEY and LIVEKIT_SECRET must be a pair in the SFU’s keys, and the clocks of both machines right.");
+    step.problem(
+      `The SFU refuses the token: ${shown(error.message)}`,
+      "LIVEKIT_KEY and LIVEKIT_SECRET must be a pair in the SFU’s keys, and the clocks of both machines right.",
+    );
   } else {
     step.problem(
       `The SFU’s WebSocket at ${shown(url)} can’t be opened: ${shown(error.message)}`,
@@ -186,7 +237,11 @@ async function play(livekit, room, ends) {
   const context = new AudioContext();
   ends.add(() => context.close());
   await context.resume();
-  const [tone, volume, out] = [context.createOscillator(), context.createGain(), context.createMediaStreamDestination()];
+  const [tone, volume, out] = [
+    context.createOscillator(),
+    context.createGain(),
+    context.createMediaStreamDestination(),
+  ];
   tone.frequency.value = TONE_HZ;
   volume.gain.value = 0.2;
   tone.connect(volume).connect(out);

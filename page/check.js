@@ -35,31 +35,45 @@ async function checkService(results, service) {
       if (isHere) {
         const preflight = await ask(url, { method: "OPTIONS" });
         if (preflight.status !== 200 || !allowsAll(preflight)) {
-          return step.problem(`A preflight (OPTIONS) of ${path} is answered with status ${preflight.status}, and doesn’t allow pages of other origins.`, PROXY);
+          return step.problem(
+            `A preflight (OPTIONS) of ${path} is answered with status ${preflight.status}, and doesn’t allow pages of other origins.`,
+            PROXY,
+          );
         }
       }
       const answer = await ask(url, { method: "POST", body: {} });
       const { status, json } = answer;
       if (status === 503 && Array.isArray(json?.variables)) {
-        return step.problem(`It is misconfigured: ${shown(json.variables.join(", "))}.`, "Its log says what is wrong with these variables.");
+        return step.problem(
+          `It is misconfigured: ${shown(json.variables.join(", "))}.`,
+          "Its log says what is wrong with these variables.",
+        );
       }
-      if (status === 429) return step.warning("It has had too many requests from this address.", "Try again in a minute.");
+      if (status === 429)
+        return step.warning("It has had too many requests from this address.", "Try again in a minute.");
       if (status !== 400 || json?.errcode !== "M_BAD_JSON") {
-        return step.problem(`An empty request to ${path} is answered with status ${status} and ${shown(json?.errcode ?? "no JSON of this service")}, in place of 400 M_BAD_JSON.`, PROXY);
+        return step.problem(
+          `An empty request to ${path} is answered with status ${status} and ${shown(json?.errcode ?? "no JSON of this service")}, in place of 400 M_BAD_JSON.`,
+          PROXY,
+        );
       }
       if (isHere && !allowsAll(answer)) {
         return step.problem(`Errors of ${path} have no Access-Control-Allow-Origin: *, or two of them.`, PROXY);
       }
     } catch (error) {
       if (!(error instanceof NoAnswer)) throw error;
-      return step.problem(`${url} is ${wordsFor(error)}.`, remedyFor(error, "the service’s answers, or let the proxy pass on those that it has"));
+      return step.problem(
+        `${url} is ${wordsFor(error)}.`,
+        remedyFor(error, "the service’s answers, or let the proxy pass on those that it has"),
+      );
     }
   }
   step.fine("All three endpoints answer as they should, with errors that browsers can read.");
 }
 
 const allowsAll = ({ headers }) => headers.get("Access-Control-Allow-Origin") === "*";
-const PROXY = "A proxy in front of it changes the request or the answer. Let it pass on every method, path and header below this address, and add no CORS headers of its own.";
+const PROXY =
+  "A proxy in front of it changes the request or the answer. Let it pass on every method, path and header below this address, and add no CORS headers of its own.";
 
 // Asks the SFU to validate no token, by the path that stands beside its WebSocket.
 async function checkSfu(results, sfu) {
@@ -69,15 +83,24 @@ async function checkSfu(results, sfu) {
   try {
     base = new URL(sfu.replace(/^ws/, "http")).href.replace(/\/+$/, "");
   } catch {
-    return step.problem(`Its address is ${shown(sfu)}, which is no URL.`, "Correct the announcement’s url, or LIVEKIT_URL.");
+    return step.problem(
+      `Its address is ${shown(sfu)}, which is no URL.`,
+      "Correct the announcement’s url, or LIVEKIT_URL.",
+    );
   }
   try {
     const newer = await ask(`${base}/rtc/v1/validate`);
     const { status } = newer.status === 404 ? await ask(`${base}/rtc/validate`) : newer;
     if (status !== 401) {
-      step.problem(`${sfu} answers with status ${status}, and not as LiveKit does.`, "Check LIVEKIT_URL, and that a proxy in front of the SFU passes on /rtc with all that is below it.");
+      step.problem(
+        `${sfu} answers with status ${status}, and not as LiveKit does.`,
+        "Check LIVEKIT_URL, and that a proxy in front of the SFU passes on /rtc with all that is below it.",
+      );
     } else if (newer.status === 404) {
-      step.warning(`${sfu} answers, without /rtc/v1: LiveKit before 1.9.10, or a proxy that lets only some paths through.`, "Newer clients try /rtc/v1 first, and lose time. Update LiveKit, or let the proxy pass on /rtc with all that is below it.");
+      step.warning(
+        `${sfu} answers, without /rtc/v1: LiveKit before 1.9.10, or a proxy that lets only some paths through.`,
+        "Newer clients try /rtc/v1 first, and lose time. Update LiveKit, or let the proxy pass on /rtc with all that is below it.",
+      );
     } else {
       await checkWebSocket(step, sfu);
     }
@@ -94,6 +117,10 @@ async function checkWebSocket(step, sfu) {
   const ended = new Promise((resolve) => (socket.onerror = socket.onclose = socket.onopen = () => resolve(true)));
   const inTime = await Promise.race([ended, new Promise((resolve) => setTimeout(resolve, 10_000, false))]);
   socket.close();
-  if (inTime) step.fine(`${sfu} answers as LiveKit does. Whether its media gets through shows the test call.`);
-  else step.problem(`${sfu} doesn’t answer a WebSocket within ten seconds.`, "Let the proxy in front of the SFU pass on WebSockets (the headers Upgrade and Connection).");
+  if (inTime) step.fine(`${sfu} answers as LiveKit does. The test call shows whether its media gets through.`);
+  else
+    step.problem(
+      `${sfu} doesn’t answer a WebSocket within ten seconds.`,
+      "Let the proxy in front of the SFU pass on WebSockets (the headers Upgrade and Connection).",
+    );
 }

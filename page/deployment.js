@@ -40,9 +40,15 @@ export async function showHealth() {
     if (status === 200 && json?.status === "ok") {
       show("fine", deployment.homeserver ? `Healthy, in homeserver mode for ${deployment.homeserver}` : "Healthy");
     } else if (status === 503 && Array.isArray(json?.variables)) {
-      show("problem", `Misconfigured. Wrong or missing: ${shown(json.variables.join(", "))}. The log says what is wrong.`);
+      show(
+        "problem",
+        `Misconfigured. Wrong or missing: ${shown(json.variables.join(", "))}. The log says what is wrong.`,
+      );
     } else {
-      show("problem", `Not healthy: ${deployment.service}/healthz answers with status ${status}. Does a proxy in front of it let every path through?`);
+      show(
+        "problem",
+        `Not healthy: ${deployment.service}/healthz answers with status ${status}. Does a proxy in front of it let every path through?`,
+      );
     }
   } catch {
     show("problem", "Not healthy: it doesn’t answer.");
@@ -69,7 +75,12 @@ export function showAnnouncement() {
 
 // Fills in the server name, once it is known.
 export function showServer(name = "example.com") {
-  byId("well-known-title").replaceChildren("The file ", code(`https://${name}/.well-known/matrix/client`), ", with ", code("Access-Control-Allow-Origin: *"));
+  byId("well-known-title").replaceChildren(
+    "The file ",
+    code(`https://${name}/.well-known/matrix/client`),
+    ", with ",
+    code("Access-Control-Allow-Origin: *"),
+  );
 }
 
 function code(text) {

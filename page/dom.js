@@ -62,7 +62,7 @@ export class Results {
     delete list.dataset.done;
   }
 
-  // A text that must never be shown, whoever repeats it.
+  // A text that is never shown, also where an answer repeats it.
   keepSecret(text) {
     if (typeof text === "string" && text.length >= 4) this.#secrets.add(text);
     return text;
@@ -105,7 +105,7 @@ class Step {
     this.#show("waiting");
   }
 
-  // What is being waited for.
+  // Shows what the step waits for.
   waiting(detail) {
     this.#show("waiting", detail);
   }
@@ -125,12 +125,20 @@ class Step {
   #show(state, detail = "", remedy = "") {
     [this.state, this.#detail, this.#remedy] = [state, this.#redacted(detail), this.#redacted(remedy)];
     const [mark, word] = STATES[state];
-    const title = element("p", {}, element("strong", {}, this.#title), element("span", { class: "hidden" }, `: ${word}`));
+    const title = element(
+      "p",
+      {},
+      element("strong", {}, this.#title),
+      element("span", { class: "hidden" }, `: ${word}`),
+    );
     const texts = [title];
     if (this.#detail) texts.push(element("p", {}, this.#detail));
     if (this.#remedy) texts.push(element("p", { class: "remedy" }, this.#remedy));
     this.item.dataset.state = state;
-    this.item.replaceChildren(element("span", { class: "mark", "aria-hidden": "true" }, mark), element("div", {}, ...texts));
+    this.item.replaceChildren(
+      element("span", { class: "mark", "aria-hidden": "true" }, mark),
+      element("div", {}, ...texts),
+    );
   }
 
   toString() {

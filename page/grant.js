@@ -33,7 +33,10 @@ export async function fromHomeserver(results, user, roomId, member) {
     if (answer.status === 404) continue;
     return granted(results, step, answer, user);
   }
-  step.problem("The homeserver doesn’t pass the request on (404).", "Clients fall back to the service itself. The registration file must be among the homeserver’s app_service_config_files, with its proxy_prefix and proxy_url, and Synapse restarted.");
+  step.problem(
+    "The homeserver doesn’t pass the request on (404).",
+    "Clients fall back to the service itself. The registration file must be among the homeserver’s app_service_config_files, with its proxy_prefix and proxy_url, and Synapse restarted.",
+  );
   return undefined;
 }
 
@@ -42,13 +45,19 @@ function granted(results, step, { status, json }, user) {
     results.keepSecret(json.jwt);
     const video = claims(json.jwt)?.video;
     if (video?.canPublish === false) {
-      step.warning("It gives one, with which you may listen only.", "Users of your homeserver may not publish here: LIVEKIT_RESTRICTED_CAN_PUBLISH, or LIVEKIT_REMOTE_CAN_PUBLISH_HOMESERVERS.");
+      step.warning(
+        "It gives one, with which you may listen only.",
+        "Users of your homeserver may not publish here: LIVEKIT_RESTRICTED_CAN_PUBLISH, or LIVEKIT_REMOTE_CAN_PUBLISH_HOMESERVERS.",
+      );
     } else {
       step.fine("It gives one.");
     }
     return { url: json.url ?? deployment.sfu, jwt: json.jwt };
   }
-  step.problem(`It gives none: status ${status}, ${shown(json?.errcode ?? "not an answer of this service")}, ${shown(json?.error ?? "no text")}`, remedy(status, user));
+  step.problem(
+    `It gives none: status ${status}, ${shown(json?.errcode ?? "not an answer of this service")}, ${shown(json?.error ?? "no text")}`,
+    remedy(status, user),
+  );
   throw new Failed();
 }
 

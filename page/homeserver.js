@@ -5,7 +5,10 @@ import { NoAnswer, ask, remedyFor, wordsFor } from "./http.js";
 
 // Returns the server name in what was typed in: a name, a user id, or a URL.
 export function serverName(typed) {
-  const text = typed.trim().replace(/^https?:\/\//i, "").replace(/\/.*$/s, "");
+  const text = typed
+    .trim()
+    .replace(/^https?:\/\//i, "")
+    .replace(/\/.*$/s, "");
   const name = text.startsWith("@") ? text.slice(text.indexOf(":") + 1) : text;
   return /^(\[[0-9a-f:.]+\]|[a-z0-9.-]+)(:\d{1,5})?$/i.test(name) ? name.toLowerCase() : undefined;
 }
@@ -27,17 +30,26 @@ export async function readWellKnown(results, server) {
   }
   const { status, json } = answer;
   if (status === 404) {
-    step.warning(`There is none: ${url} answers 404.`, "Older clients, Element Web and Element X look for the announcement there. Serve the file, with the entry above.");
+    step.warning(
+      `There is none: ${url} answers 404.`,
+      "Older clients, Element Web and Element X look for the announcement there. Serve the file, with the entry above.",
+    );
     return byName;
   }
   if (status !== 200 || json === null || typeof json !== "object") {
-    step.problem(`${url} answers with status ${status}, and not with JSON.`, "Serve the file as JSON, directly at this address and without a redirect to a page.");
+    step.problem(
+      `${url} answers with status ${status}, and not with JSON.`,
+      "Serve the file as JSON, directly at this address and without a redirect to a page.",
+    );
     return byName;
   }
   const given = json["m.homeserver"]?.base_url;
   const base = given === undefined ? byName.base : baseOf(given);
   if (base === undefined) {
-    step.problem(`Its m.homeserver.base_url is ${shown(given)}, which is no https:// URL.`, "Write the URL of the homeserver’s client-server API there.");
+    step.problem(
+      `Its m.homeserver.base_url is ${shown(given)}, which is no https:// URL.`,
+      "Write the URL of the homeserver’s client-server API there.",
+    );
     return byName;
   }
   step.fine(`It can be read. The homeserver is ${shown(base)}.`);
@@ -63,7 +75,10 @@ export async function readVersions(results, base) {
       step.fine(`${url} answers.`);
       return;
     }
-    step.problem(`${url} answers with status ${status}, and not as a homeserver does.`, "Correct m.homeserver.base_url in the well-known file, or the proxy in front of the homeserver.");
+    step.problem(
+      `${url} answers with status ${status}, and not as a homeserver does.`,
+      "Correct m.homeserver.base_url in the well-known file, or the proxy in front of the homeserver.",
+    );
   } catch (error) {
     step.problem(`${url} is ${wordsFor(error)}.`, remedyFor(error, "the homeserver’s answers"));
   }
@@ -91,12 +106,22 @@ export async function readTransports(results, base, token) {
         takesLogin = true;
         step.fine("It is there, and shows its entries to those who are logged in: the test call reads them.");
       } else if (status === 404 || (status === 400 && json?.errcode === "M_UNRECOGNIZED")) {
-        if (isToday) step.warning("The homeserver has none (404).", "Element Call looks there first, and on its own nowhere else. Switch it on: for Synapse with the settings above.");
+        if (isToday)
+          step.warning(
+            "The homeserver has none (404).",
+            "Element Call looks there first, and on its own nowhere else. Switch it on: for Synapse with the settings above.",
+          );
         else step.fine("The homeserver has none yet (404), which nobody needs today.");
       } else if (status !== 200) {
-        step.problem(`It answers with status ${status}, ${shown(json?.errcode ?? "without an error code")}.`, "Let the proxy in front of the homeserver pass this path on like its others.");
+        step.problem(
+          `It answers with status ${status}, ${shown(json?.errcode ?? "without an error code")}.`,
+          "Let the proxy in front of the homeserver pass this path on like its others.",
+        );
       } else if (!Array.isArray(list) || list.length === 0) {
-        step.problem(`It is there, and empty: ${shown(json)}.`, "That is worse than none: clients don’t look into the well-known file any more. Add the entry above to the list, or switch the list off.");
+        step.problem(
+          `It is there, and empty: ${shown(json)}.`,
+          "That is worse than none: clients don’t look into the well-known file any more. Add the entry above to the list, or switch the list off.",
+        );
         lists.push({ where: "the homeserver’s list", entries: [] });
       } else {
         step.fine(`It has ${list.length === 1 ? "one entry" : `${list.length} entries`}.`);
@@ -104,7 +129,11 @@ export async function readTransports(results, base, token) {
       }
     } catch (error) {
       if (!(error instanceof NoAnswer)) throw error;
-      if (isToday) step.problem(`${url} is ${wordsFor(error)}.`, remedyFor(error, "this path, for OPTIONS as well: the access token makes browsers send one"));
+      if (isToday)
+        step.problem(
+          `${url} is ${wordsFor(error)}.`,
+          remedyFor(error, "this path, for OPTIONS as well: the access token makes browsers send one"),
+        );
       else step.fine(`It is ${wordsFor(error)}, and nobody needs it today.`);
     }
   }

@@ -41,7 +41,13 @@ async function isThere(url) {
   if (new URL(url).origin === location.origin) return false;
   try {
     const signal = AbortSignal.timeout(PATIENCE_MS);
-    await fetch(url, { mode: "no-cors", credentials: "omit", cache: "no-store", referrerPolicy: "no-referrer", signal });
+    await fetch(url, {
+      mode: "no-cors",
+      credentials: "omit",
+      cache: "no-store",
+      referrerPolicy: "no-referrer",
+      signal,
+    });
     return true;
   } catch {
     return false;
@@ -69,4 +75,6 @@ export function remedyFor(error, what) {
 }
 
 export const wordsFor = (error) =>
-  ({ cors: "not readable for browsers (CORS)", timeout: "no answer within ten seconds", unreachable: "not reachable" })[error.kind] ?? "a fault of this page";
+  ({ cors: "not readable for browsers (CORS)", timeout: "no answer within ten seconds", unreachable: "not reachable" })[
+    error.kind
+  ] ?? "a fault of this page";

@@ -41,16 +41,24 @@ export function judgePath(step, found) {
   }
   const { local, remote } = found;
   // Browsers hide an own address that only the network around them knows.
-  const address = (side) => `${side.address || side.ip ? `${side.address || side.ip}:` : "port "}${side.port ?? "?"} (${side.candidateType})`;
+  const address = (side) =>
+    `${side.address || side.ip ? `${side.address || side.ip}:` : "port "}${side.port ?? "?"} (${side.candidateType})`;
   const ends = `from ${address(local)} to ${address(remote)}`;
   const isTcp = local.protocol === "tcp";
   if (local.candidateType === "relay") {
     const by = (local.relayProtocol ?? local.protocol ?? "").toUpperCase();
     const detail = `TURN over ${shown(by)}, ${ends}.`;
     if (by === "UDP") step.fine(detail);
-    else step.warning(detail, "Neither UDP nor TCP leads to the SFU directly from here. Calls work, with more delay. Where that is so everywhere, open the SFU’s ports for media.");
+    else
+      step.warning(
+        detail,
+        "Neither UDP nor TCP leads to the SFU directly from here. Calls work, with more delay. Where that is so everywhere, open the SFU’s ports for media.",
+      );
   } else if (isTcp) {
-    step.warning(`TCP, ${ends}.`, "No UDP gets through, so the call falls back to TCP: it works, and stutters where packets are lost. Open the SFU’s UDP ports (rtc.udp_port, or rtc.port_range_start to rtc.port_range_end) in its firewall, and forward them. If other networks have UDP, it is this one that blocks it.");
+    step.warning(
+      `TCP, ${ends}.`,
+      "No UDP gets through, so the call falls back to TCP: it works, and stutters where packets are lost. Open the SFU’s UDP ports (rtc.udp_port, or rtc.port_range_start to rtc.port_range_end) in its firewall, and forward them. If other networks have UDP, it is this one that blocks it.",
+    );
   } else {
     step.fine(`UDP, ${ends}.`);
   }
@@ -91,23 +99,37 @@ export function ear(context, track) {
 
 // Returns what has come in, of the one stream of sound.
 export function inbound(report) {
-  return [...report.values()].find(({ type, kind }) => type === "inbound-rtp" && kind === "audio") ?? { packetsReceived: 0, packetsLost: 0 };
+  return (
+    [...report.values()].find(({ type, kind }) => type === "inbound-rtp" && kind === "audio") ?? {
+      packetsReceived: 0,
+      packetsLost: 0,
+    }
+  );
 }
 
 export function judgeRoundTrip(step, milliseconds) {
-  if (milliseconds === undefined) return step.warning("The browser doesn’t tell.", "Try another browser for this figure.");
+  if (milliseconds === undefined)
+    return step.warning("The browser doesn’t tell.", "Try another browser for this figure.");
   const detail = `${Math.round(milliseconds)} ms between this browser and the SFU.`;
   if (milliseconds <= 150) step.fine(detail);
-  else step.warning(detail, "People begin to talk into each other’s words. An SFU nearer to its users helps, and so does a network that isn’t busy (or a cable in place of a bad Wi-Fi).");
+  else
+    step.warning(
+      detail,
+      "People begin to talk into each other’s words. An SFU nearer to its users helps, and so does a network that isn’t busy (or a cable in place of a bad Wi-Fi).",
+    );
 }
 
 export function judgeLoss(step, { received, lost }) {
   if (received === 0) {
-    return step.problem("Nothing arrived in ten seconds.", "The connection broke off: look at the SFU’s log, and for a firewall that drops longer streams.");
+    return step.problem(
+      "Nothing arrived in ten seconds.",
+      "The connection broke off: look at the SFU’s log, and for a firewall that drops longer streams.",
+    );
   }
   const percent = (100 * lost) / (received + lost);
   const detail = `${percent.toFixed(1)} % of ${received + lost} packets in ten seconds.`;
-  const remedy = "Packets get lost between this browser and the SFU: a bad Wi-Fi, a busy line, or an SFU without enough processor or bandwidth. Compare with another network.";
+  const remedy =
+    "Packets get lost between this browser and the SFU: a bad Wi-Fi, a busy line, or an SFU without enough processor or bandwidth. Compare with another network.";
   if (percent < 1) step.fine(detail);
   else if (percent < 5) step.warning(detail, remedy);
   else step.problem(detail, remedy);

@@ -22,7 +22,13 @@ export async function goToLoginPage(results, server, base) {
   if (!crypto.subtle) fail("This page has no TLS, and without it browsers offer no cryptography.");
   const stable = await answered(step, "the homeserver’s answers", ask(`${base}/_matrix/client/v1/auth_metadata`));
   const isStable = stable.status === 200;
-  const found = isStable ? stable : await answered(step, "the homeserver’s answers", ask(`${base}/_matrix/client/unstable/org.matrix.msc2965/auth_metadata`));
+  const found = isStable
+    ? stable
+    : await answered(
+        step,
+        "the homeserver’s answers",
+        ask(`${base}/_matrix/client/unstable/org.matrix.msc2965/auth_metadata`),
+      );
   const metadata = found.json;
   const endpoints = ["registration_endpoint", "authorization_endpoint", "token_endpoint", "revocation_endpoint"];
   if (found.status !== 200 || !endpoints.every((name) => isWebAddress(metadata?.[name]))) {
@@ -38,13 +44,29 @@ export async function goToLoginPage(results, server, base) {
     token_endpoint_auth_method: "none",
     application_type: "web",
   };
-  const registered = await answered(step, "the login server’s answers", ask(metadata.registration_endpoint, { method: "POST", body: registration }));
+  const registered = await answered(
+    step,
+    "the login server’s answers",
+    ask(metadata.registration_endpoint, { method: "POST", body: registration }),
+  );
   const client = registered.json?.client_id;
-  if (typeof client !== "string") fail(`The login server doesn’t take this page’s registration: status ${registered.status}, ${shown(registered.json?.error ?? "no error code")}.`);
+  if (typeof client !== "string")
+    fail(
+      `The login server doesn’t take this page’s registration: status ${registered.status}, ${shown(registered.json?.error ?? "no error code")}.`,
+    );
   const [state, verifier] = [random(), random()];
-  sessionStorage.setItem(KEPT, JSON.stringify({
-    server, base, client, state, verifier, token: metadata.token_endpoint, revocation: metadata.revocation_endpoint,
-  }));
+  sessionStorage.setItem(
+    KEPT,
+    JSON.stringify({
+      server,
+      base,
+      client,
+      state,
+      verifier,
+      token: metadata.token_endpoint,
+      revocation: metadata.revocation_endpoint,
+    }),
+  );
   const scope = isStable ? "urn:matrix:client" : "urn:matrix:org.matrix.msc2967.client";
   const url = new URL(metadata.authorization_endpoint);
   for (const [name, value] of Object.entries({
@@ -52,11 +74,15 @@ export async function goToLoginPage(results, server, base) {
     response_mode: "fragment",
     client_id: client,
     redirect_uri: home,
-    scope: `${scope}:api:* ${scope}:device:${random().replace(/[^a-z]/gi, "").slice(0, 10).toUpperCase()}`,
+    scope: `${scope}:api:* ${scope}:device:${random()
+      .replace(/[^a-z]/gi, "")
+      .slice(0, 10)
+      .toUpperCase()}`,
     state,
     code_challenge: await challenge(verifier),
     code_challenge_method: "S256",
-  })) url.searchParams.set(name, value);
+  }))
+    url.searchParams.set(name, value);
   step.waiting(`Going to ${url.host}…`);
   location.assign(url);
   return new Promise(() => {});
@@ -89,14 +115,20 @@ async function complete(results, login, answer) {
     client_id: login.client,
     code_verifier: results.keepSecret(login.verifier),
   };
-  const { status, json } = await answered(step, "the login server’s answers", ask(login.token, { method: "POST", form }));
+  const { status, json } = await answered(
+    step,
+    "the login server’s answers",
+    ask(login.token, { method: "POST", form }),
+  );
   if (status !== 200 || typeof json?.access_token !== "string") {
     fail(`The login server gives no token: status ${status}, ${shown(json?.error ?? "no error code")}.`);
   }
   const token = results.keepSecret(json.access_token);
   step.fine("The page is logged in, until the end of the test.");
   const revocation = { token, token_type_hint: "access_token", client_id: login.client };
-  return new User(login.base, token, () => ended(ask(login.revocation, { method: "POST", form: revocation, keepalive: true })));
+  return new User(login.base, token, () =>
+    ended(ask(login.revocation, { method: "POST", form: revocation, keepalive: true })),
+  );
 }
 
 function isWebAddress(text) {
@@ -108,5 +140,10 @@ function isWebAddress(text) {
 }
 
 const random = () => base64url(crypto.getRandomValues(new Uint8Array(32)));
-const challenge = async (verifier) => base64url(new Uint8Array(await crypto.subtle.digest("SHA-256", new TextEncoder().encode(verifier))));
-const base64url = (bytes) => btoa(String.fromCharCode(...bytes)).replaceAll("+", "-").replaceAll("/", "_").replaceAll("=", "");
+const challenge = async (verifier) =>
+  base64url(new Uint8Array(await crypto.subtle.digest("SHA-256", new TextEncoder().encode(verifier))));
+const base64url = (bytes) =>
+  btoa(String.fromCharCode(...bytes))
+    .replaceAll("+", "-")
+    .replaceAll("/", "_")
+    .replaceAll("=", "");

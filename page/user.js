@@ -29,11 +29,17 @@ export class User {
     const step = results.step("Your account");
     const { status, json } = await answered(step, "the homeserver’s answers", this.request("v3/account/whoami"));
     if (status === 401) {
-      step.problem(`The homeserver refuses the access token (${shown(json?.errcode ?? "401")}).`, "It has expired, or its session has been logged out. Get a new one: in Element below Settings, Help & About; or log in with this page.");
+      step.problem(
+        `The homeserver refuses the access token (${shown(json?.errcode ?? "401")}).`,
+        "It has expired, or its session has been logged out. Get a new one: in Element below Settings, Help & About; or log in with this page.",
+      );
       throw new Failed();
     }
     if (status !== 200 || typeof json?.user_id !== "string") {
-      step.problem(`The homeserver answers whoami with status ${status} and ${shown(json?.errcode ?? "no user")}.`, "Check that the server name is that of the account.");
+      step.problem(
+        `The homeserver answers whoami with status ${status} and ${shown(json?.errcode ?? "no user")}.`,
+        "Check that the server name is that of the account.",
+      );
       throw new Failed();
     }
     this.id = json.user_id;
@@ -46,14 +52,24 @@ export class User {
   async openidToken(results) {
     const step = results.step("An OpenID token of the homeserver");
     const path = `v3/user/${encodeURIComponent(this.id)}/openid/request_token`;
-    const { status, json } = await answered(step, "the homeserver’s answers", this.request(path, { method: "POST", body: {} }));
+    const { status, json } = await answered(
+      step,
+      "the homeserver’s answers",
+      this.request(path, { method: "POST", body: {} }),
+    );
     if (status !== 200 || typeof json?.access_token !== "string") {
-      step.problem(`It gives none: status ${status}, ${shown(json?.errcode ?? "no error code")}.`, "Without it the service can’t verify anybody. Guests get none; a proxy may keep the path from the homeserver.");
+      step.problem(
+        `It gives none: status ${status}, ${shown(json?.errcode ?? "no error code")}.`,
+        "Without it the service can’t verify anybody. Guests get none; a proxy may keep the path from the homeserver.",
+      );
       throw new Failed();
     }
     results.keepSecret(json.access_token);
     if (json.matrix_server_name !== this.server) {
-      step.warning(`It names ${shown(json.matrix_server_name)}, and your user id ${shown(this.server)}.`, "Both must be the same, or the service refuses the token.");
+      step.warning(
+        `It names ${shown(json.matrix_server_name)}, and your user id ${shown(this.server)}.`,
+        "Both must be the same, or the service refuses the token.",
+      );
     } else {
       step.fine("The homeserver gives one.");
     }
@@ -64,9 +80,16 @@ export class User {
   async createRoom(results) {
     const step = results.step("A private room for the test");
     const body = { preset: "private_chat", name: "Test call", creation_content: { "m.federate": false } };
-    const { status, json } = await answered(step, "the homeserver’s answers", this.request("v3/createRoom", { method: "POST", body }));
+    const { status, json } = await answered(
+      step,
+      "the homeserver’s answers",
+      this.request("v3/createRoom", { method: "POST", body }),
+    );
     if (status !== 200 || typeof json?.room_id !== "string") {
-      step.problem(`The homeserver makes none: status ${status}, ${shown(json?.errcode ?? "no error code")}.`, "Use an account that may create rooms, or wait where there were too many requests.");
+      step.problem(
+        `The homeserver makes none: status ${status}, ${shown(json?.errcode ?? "no error code")}.`,
+        "Use an account that may create rooms, or wait where there were too many requests.",
+      );
       throw new Failed();
     }
     step.fine("It is there, and is left and forgotten at the end.");
@@ -93,7 +116,10 @@ export class User {
       }
       step.fine(done.join(" "));
     } catch (error) {
-      step.warning(`It didn’t work: ${error instanceof NoAnswer ? wordsFor(error) : shown(error.message)}.`, "Leave the room “Test call”, and end the session “Test call”, in your client.");
+      step.warning(
+        `It didn’t work: ${error instanceof NoAnswer ? wordsFor(error) : shown(error.message)}.`,
+        "Leave the room “Test call”, and end the session “Test call”, in your client.",
+      );
     }
   }
 }
@@ -124,15 +150,18 @@ export async function logIn(results, base, name, password) {
   const url = `${base}/_matrix/client/v3/login`;
   const { status, json } = await answered(step, "the homeserver’s answers", ask(url, { method: "POST", body }));
   if (status !== 200 || typeof json?.access_token !== "string") {
-    const remedy = json?.errcode === "M_FORBIDDEN"
-      ? "User name or password is wrong."
-      : "This homeserver may have no login by password: choose its login page, or an access token.";
+    const remedy =
+      json?.errcode === "M_FORBIDDEN"
+        ? "User name or password is wrong."
+        : "This homeserver may have no login by password: choose its login page, or an access token.";
     step.problem(`The homeserver refuses: status ${status}, ${shown(json?.errcode ?? "no error code")}.`, remedy);
     throw new Failed();
   }
   const token = results.keepSecret(json.access_token);
   step.fine("The page is logged in, until the end of the test.");
-  return new User(base, token, () => ended(ask(`${base}/_matrix/client/v3/logout`, { method: "POST", body: {}, token, keepalive: true })));
+  return new User(base, token, () =>
+    ended(ask(`${base}/_matrix/client/v3/logout`, { method: "POST", body: {}, token, keepalive: true })),
+  );
 }
 
 // Checks that a login has ended.

@@ -109,7 +109,9 @@ def page(deployment: Deployment, tab: Tab) -> Page:
 
 def test_the_page_says_what_it_is_and_what_it_waits_for(page: Page, deployment: Deployment) -> None:
     assert page.health() == "Healthy"
-    snippets = page.tab.evaluate("['well-known', 'transports'].map(it => document.getElementById(it).textContent)")
+    snippets = page.tab.evaluate(
+        "['well-known', 'transports'].map(it => document.getElementById(it).textContent)"
+    )
     entry = {"type": "livekit", "livekit_service_url": ANNOUNCED_URL}
     assert json.loads(snippets[0]) == {"org.matrix.msc4143.rtc_foci": [entry]}
     assert f"livekit_service_url: {ANNOUNCED_URL}" in snippets[1]
@@ -119,8 +121,16 @@ def test_the_page_says_what_it_is_and_what_it_waits_for(page: Page, deployment: 
     assert page.tab.console == []
     page.picture("start")
 
+    page.tab.open(f"{ANNOUNCED_URL}/livekit/jwt")
+    assert page.health() == "Healthy"
+    assert f'"{ANNOUNCED_URL}/livekit/jwt"' in page.tab.evaluate(
+        "document.getElementById('well-known').textContent"
+    )
 
-def test_a_check_of_a_healthy_deployment_finds_no_problem(page: Page, deployment: Deployment) -> None:
+
+def test_a_check_of_a_healthy_deployment_finds_no_problem(
+    page: Page, deployment: Deployment
+) -> None:
     found = page.check(deployment.full_access.name)
 
     assert found["problem"] == [] and found["warning"] == [], found
@@ -165,14 +175,20 @@ def test_in_homeserver_mode_tokens_come_both_ways_and_the_room_is_forgotten(
     federation: Federation, tabs: Any
 ) -> None:
     site, user = federation.near, federation.nora
-    page = Page(tabs(), f"{site.worker.url}/livekit/jwt")
+    page = Page(tabs(), site.worker.url)
+    assert page.health() == f"Healthy, in homeserver mode for {site.homeserver.name}"
     rooms = joined_rooms(user)
+    checked = page.check(site.homeserver.name)
+    assert checked["problem"] == [] and checked["warning"] == [], checked
 
     found = page.call(site.homeserver.name, user.access_token)
 
     shown = "\n".join(found["fine"])
-    assert found["problem"] == [], found
-    assert "A LiveKit token through the homeserver" in shown and "A LiveKit token of the service" in shown
+    assert found["problem"] == [] and found["warning"] == [], found
+    assert (
+        "A LiveKit token through the homeserver" in shown
+        and "A LiveKit token of the service" in shown
+    )
     assert "The other side hears it." in shown
     assert "The room is left and forgotten." in shown
     assert joined_rooms(user) == rooms
@@ -186,7 +202,11 @@ def test_without_udp_the_call_falls_back_to_tcp_and_says_so(
     with ExitStack() as running:
         sfu = running.enter_context(closing(LivekitServer(7890, [], tmp_path, tcp=True)))
         worker = running.enter_context(
-            closing(serve(8791, configuration(sfu, deployment.full_access), deployment.authority, tmp_path))
+            closing(
+                serve(
+                    8791, configuration(sfu, deployment.full_access), deployment.authority, tmp_path
+                )
+            )
         )
         for part in (sfu, worker):
             part.wait_until_ready()
@@ -195,7 +215,10 @@ def test_without_udp_the_call_falls_back_to_tcp_and_says_so(
         found = page.call(deployment.full_access.name, alice.access_token)
 
         assert found["problem"] == [], found
-        assert any("Path of the media, sending" in text and "TCP, from" in text for text in found["warning"]), found
+        assert any(
+            "Path of the media, sending" in text and "TCP, from" in text
+            for text in found["warning"]
+        ), found
         assert any("Open the SFU’s UDP ports" in text for text in found["warning"])
         page.picture("tcp")
 
@@ -227,11 +250,15 @@ def test_an_sfu_out_of_reach_is_named(page: Page, deployment: Deployment, alice:
     assert "ws://127.0.0.1:9 can’t be opened" in problem and "LIVEKIT_URL" in problem, problem
 
 
-def test_a_restricted_user_learns_why_there_is_no_room(page: Page, deployment: Deployment, bob: User) -> None:
+def test_a_restricted_user_learns_why_there_is_no_room(
+    page: Page, deployment: Deployment, bob: User
+) -> None:
     found = page.call(deployment.restricted.name, bob.access_token)
 
     [problem] = found["problem"]
-    assert "The room doesn’t exist" in problem and "LIVEKIT_FULL_ACCESS_HOMESERVERS" in problem, problem
+    assert "The room doesn’t exist" in problem and "LIVEKIT_FULL_ACCESS_HOMESERVERS" in problem, (
+        problem
+    )
 
 
 def test_an_expired_access_token_is_named(page: Page, deployment: Deployment) -> None:
@@ -244,7 +271,11 @@ def test_an_expired_access_token_is_named(page: Page, deployment: Deployment) ->
 ANNOUNCEMENTS = {
     "nothing": ({"m.homeserver": {"base_url": "HOMESERVER"}}, "The well-known file has none"),
     "wss": (
-        {"org.matrix.msc4143.rtc_foci": [{"type": "livekit", "livekit_service_url": "wss://sfu.example.com"}]},
+        {
+            "org.matrix.msc4143.rtc_foci": [
+                {"type": "livekit", "livekit_service_url": "wss://sfu.example.com"}
+            ]
+        },
         "wss:// is for the SFU",
     ),
     "another type": (
@@ -256,14 +287,20 @@ ANNOUNCEMENTS = {
         "Add livekit_service_url",
     ),
     "another service": (
-        {"org.matrix.msc4143.rtc_foci": [{"type": "livekit", "livekit_service_url": f"{ANNOUNCED_URL}/other"}]},
+        {
+            "org.matrix.msc4143.rtc_foci": [
+                {"type": "livekit", "livekit_service_url": f"{ANNOUNCED_URL}/other"}
+            ]
+        },
         "clients don’t use this one",
     ),
 }
 
 
 @pytest.mark.parametrize("announcement", ANNOUNCEMENTS)
-def test_a_wrong_announcement_comes_with_its_remedy(announcement: str, page: Page, deployment: Deployment) -> None:
+def test_a_wrong_announcement_comes_with_its_remedy(
+    announcement: str, page: Page, deployment: Deployment
+) -> None:
     content, expected = ANNOUNCEMENTS[announcement]
     text = json.dumps(content).replace("HOMESERVER", deployment.full_access.url)
     page.tab.alter("/.well-known/matrix/client", says(json.loads(text)))
@@ -297,11 +334,18 @@ def test_a_homeserver_without_cors_is_named(part: str, page: Page, deployment: D
 
     found = page.check(deployment.full_access.name)
 
-    assert any("Access-Control-Allow-Origin" in text and "CORS" in text for text in found["problem"]), found
+    assert any(
+        "Access-Control-Allow-Origin" in text and "CORS" in text for text in found["problem"]
+    ), found
 
 
 def test_markup_from_outside_is_text(page: Page, deployment: Deployment) -> None:
-    hostile = {"errcode": MARKUP, "error": MARKUP, "user_id": f"@{MARKUP}:{MARKUP}", "device_id": MARKUP}
+    hostile = {
+        "errcode": MARKUP,
+        "error": MARKUP,
+        "user_id": f"@{MARKUP}:{MARKUP}",
+        "device_id": MARKUP,
+    }
     foci = [{"type": "livekit", "livekit_service_url": f"wss://x/{MARKUP}", "url": MARKUP}, MARKUP]
     well_known = {"m.homeserver": {"base_url": f"{deployment.full_access.url}/{MARKUP}"}}
     for content in (
@@ -312,28 +356,41 @@ def test_markup_from_outside_is_text(page: Page, deployment: Deployment) -> None
     ):
         page.tab.alter("/.well-known/matrix/client", says(content))
         for status in (200, 401, 500):
-            page.tab.alter("/_matrix/client/", says(hostile | {"versions": [MARKUP], "rtc_transports": foci}, status))
+            page.tab.alter(
+                "/_matrix/client/",
+                says(hostile | {"versions": [MARKUP], "rtc_transports": foci}, status),
+            )
             page.check(deployment.full_access.name)
             page.call(deployment.full_access.name, MARKUP)
     for status in (200, 400, 503):
-        page.tab.alter("get_token", says(hostile | {"variables": [MARKUP], "jwt": MARKUP, "url": MARKUP}, status))
+        page.tab.alter(
+            "get_token",
+            says(hostile | {"variables": [MARKUP], "jwt": MARKUP, "url": MARKUP}, status),
+        )
         page.check(deployment.full_access.name)
     page.tab.alter("/healthz", says({"variables": [MARKUP]}, 503))
     page.tab.open(f"{ANNOUNCED_URL}/?{MARKUP}#state={MARKUP}")
     assert MARKUP in page.health()
 
-    assert page.tab.evaluate("[window.injected, document.querySelectorAll('main img, main script, main iframe').length]") == [None, 0]
+    assert page.tab.evaluate(
+        "[window.injected, document.querySelectorAll('main img, main script, main iframe').length]"
+    ) == [None, 0]
 
 
 def test_a_login_page_brings_the_page_a_token_that_it_gives_back(
     page: Page, deployment: Deployment, alice: User
 ) -> None:
-    page.tab.alter("/auth_metadata", says({
-        "registration_endpoint": f"{LOGIN_SERVER}/register",
-        "authorization_endpoint": f"{ANNOUNCED_URL}/authorize",
-        "token_endpoint": f"{LOGIN_SERVER}/token",
-        "revocation_endpoint": f"{LOGIN_SERVER}/revoke",
-    }))
+    page.tab.alter(
+        "/auth_metadata",
+        says(
+            {
+                "registration_endpoint": f"{LOGIN_SERVER}/register",
+                "authorization_endpoint": f"{ANNOUNCED_URL}/authorize",
+                "token_endpoint": f"{LOGIN_SERVER}/token",
+                "revocation_endpoint": f"{LOGIN_SERVER}/revoke",
+            }
+        ),
+    )
     page.tab.alter("/register", says({"client_id": "page"}, 201))
     page.tab.alter("/token", says({"access_token": alice.access_token, "token_type": "Bearer"}))
     page.tab.alter("/revoke", says({}))
@@ -357,7 +414,9 @@ def test_a_login_page_brings_the_page_a_token_that_it_gives_back(
     assert "the-code" not in outcome(page)
 
 
-def test_it_is_usable_by_keyboard_and_without_findings_of_axe(page: Page, deployment: Deployment) -> None:
+def test_it_is_usable_by_keyboard_and_without_findings_of_axe(
+    page: Page, deployment: Deployment
+) -> None:
     page.tab.evaluate("document.getElementById('check-server').focus()")
     page.tab.fill("check-server", deployment.full_access.name)
     page.tab.press("Enter")
@@ -370,9 +429,13 @@ def test_it_is_usable_by_keyboard_and_without_findings_of_axe(page: Page, deploy
     for width in (390, 1280):
         for dark in (False, True):
             page.tab.resize(width, 900, dark)
-            violations = page.tab.evaluate("axe.run().then(it => it.violations.map(v => [v.id, v.nodes.map(n => n.html)]))")
+            violations = page.tab.evaluate(
+                "axe.run().then(it => it.violations.map(v => [v.id, v.nodes.map(n => n.html)]))"
+            )
             assert violations == []
-            assert page.tab.evaluate("document.documentElement.scrollWidth <= innerWidth"), "it scrolls sideways"
+            assert page.tab.evaluate("document.documentElement.scrollWidth <= innerWidth"), (
+                "it scrolls sideways"
+            )
 
 
 def outcome(page: Page) -> str:
@@ -384,9 +447,11 @@ def outcome(page: Page) -> str:
     return text
 
 
-
 def devices(user: User) -> set[str]:
-    return {device["device_id"] for device in user.request("GET", "/_matrix/client/v3/devices")["devices"]}
+    return {
+        device["device_id"]
+        for device in user.request("GET", "/_matrix/client/v3/devices")["devices"]
+    }
 
 
 def joined_rooms(user: User) -> set[str]:

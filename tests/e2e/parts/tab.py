@@ -141,7 +141,9 @@ class Tab:
 
     def fill(self, element_id: str, text: str) -> None:
         """Replaces the text of a field."""
-        self.evaluate(f"(it => {{ it.focus(); it.select() }})(document.getElementById('{element_id}'))")
+        self.evaluate(
+            f"(it => {{ it.focus(); it.select() }})(document.getElementById('{element_id}'))"
+        )
         self._ask("Input.insertText", text=text)
 
     def click(self, selector: str) -> None:
@@ -163,7 +165,9 @@ class Tab:
         code = {"Tab": 9, "Enter": 13}[key]
         text = {"text": "\r"} if key == "Enter" else {}
         for event in ("keyDown", "keyUp"):
-            self._ask("Input.dispatchKeyEvent", type=event, key=key, windowsVirtualKeyCode=code, **text)
+            self._ask(
+                "Input.dispatchKeyEvent", type=event, key=key, windowsVirtualKeyCode=code, **text
+            )
 
     def screenshot(self, path: Path) -> None:
         """Takes a picture of the whole page."""
