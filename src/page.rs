@@ -50,22 +50,22 @@ fn prefers_html(accept: &str) -> bool {
             let mut parts = range.split(';').map(str::trim);
             let is_wanted = parts.next().is_some_and(|media_type| media_type.eq_ignore_ascii_case(wanted));
             let weight = parts.find_map(|part| part.strip_prefix("q=").or_else(|| part.strip_prefix("Q=")));
-            is_wanted.then(|| weight.map_or(1_000, thousandths))
+            is_wanted.then(|| weight.map_or(1000, thousandths))
         })
     };
     let html = quality("text/html").unwrap_or(0);
     html > 0 && html >= quality("application/json").unwrap_or(0)
 }
 
-/// Reads a weight, `0.5` for example, which has three decimals at most; anything else is 0. Reading a float would be
-/// 20 kB of code more.
-fn thousandths(weight: &str) -> u32 {
-    let weight = weight.trim();
-    let (whole, decimals) = weight.split_once('.').unwrap_or((weight, ""));
-    let decimals = format!("{decimals:0<3}");
-    match (whole, decimals.len(), decimals.parse::<u16>()) {
-        ("0", 3, Ok(decimals)) => decimals.into(),
-        ("1", 3, Ok(0)) => 1_000,
+/// Returns a weight of an `Accept` header in thousandths, its unit; a malformed one counts as 0. The standard library's
+/// floats would bring 10 kB of tables.
+fn thousandths(weight: &str) -> u16 {
+    let (whole, fraction) = weight.trim().split_once('.').unwrap_or((weight.trim(), ""));
+    let is_fraction = fraction.len() <= 3 && fraction.bytes().all(|digit| digit.is_ascii_digit());
+    let digits = fraction.bytes().chain(std::iter::repeat(b'0')).take(3);
+    match whole {
+        "1" if is_fraction && fraction.bytes().all(|digit| digit == b'0') => 1000,
+        "0" if is_fraction => digits.fold(0, |sum, digit| sum * 10 + u16::from(digit.wrapping_sub(b'0'))),
         _ => 0,
     }
 }
@@ -111,6 +111,8 @@ mod tests {
             "text/html",
             "TEXT/HTML; q=0.9, application/json;q=0.5",
             "application/json, text/html",
+            "text/html;q=0.51, application/json;q=0.509",
+            "text/html;q=1.000",
         ] {
             assert!(prefers_html(browser), "{browser}");
         }
@@ -122,6 +124,8 @@ mod tests {
             "text/html;q=0",
             "text/*",
             "text/html;q=x",
+            "text/html;q=2",
+            "text/html;q=0.0001",
         ] {
             assert!(!prefers_html(other), "{other}");
         }
