@@ -151,8 +151,8 @@ impl Upstreams for WorkerUpstreams<'_> {
 
 impl WorkerUpstreams<'_> {
     /// Logs a failure, and remembers it as the latest.
-    fn failed(&self, msg: &str, mut fields: Value) {
-        self.log.write(Level::Warn, msg, fields.clone());
+    fn failed(&self, level: Level, msg: &str, mut fields: Value) {
+        self.log.write(level, msg, fields.clone());
         fields["what"] = msg.into();
         fields["at"] = clock::now_ms().into();
         self.latest_failure.replace(Some(fields));
@@ -161,7 +161,7 @@ impl WorkerUpstreams<'_> {
     fn or_failed<E: ToString>(&self, homeserver: &str, outcome: Result<HomeserverAnswer, E>) -> HomeserverAnswer {
         outcome.unwrap_or_else(|error| {
             let fields = json!({"homeserver": homeserver, "cause": error.to_string()});
-            self.failed("delayed event request failed", fields);
+            self.failed(Level::Warn, "delayed event request failed", fields);
             HomeserverAnswer::Failed
         })
     }
@@ -184,12 +184,12 @@ impl WorkerUpstreams<'_> {
 
     fn log_failed_query(&self, matrix_room: &MatrixRoomId, error: &HomeserverError) {
         let fields = json!({"matrix_room": matrix_room.as_str(), "cause": error.to_string()});
-        self.failed("homeserver membership query failed", fields);
+        self.failed(Level::Warn, "homeserver membership query failed", fields);
     }
 
     fn removal(&self, room: &str, outcome: Result<RemovalAnswer, RoomServiceError>) -> RemovalAnswer {
         outcome.unwrap_or_else(|error| {
-            self.failed("SFU removal failed", json!({"room": room, "cause": error.to_string()}));
+            self.failed(Level::Warn, "SFU removal failed", json!({"room": room, "cause": error.to_string()}));
             RemovalAnswer::Failed
         })
     }
@@ -202,7 +202,7 @@ impl WorkerUpstreams<'_> {
         match outcome {
             Ok(participants) => SfuAnswer::Participants(participants),
             Err(error) => {
-                self.failed("SFU query failed", json!({"room": room, "cause": error.to_string()}));
+                self.failed(Level::Warn, "SFU query failed", json!({"room": room, "cause": error.to_string()}));
                 SfuAnswer::Failed
             }
         }
