@@ -20,9 +20,9 @@ pub struct RoomStatus {
     pub participants: ParticipantCounts,
     /// When the room's alarm has something to do next.
     pub next_due: Option<Timestamp>,
-    /// The delegations with the most failures running, then those that are due first: [`LISTED`] at most.
+    /// The delegations with the most failures running, then those that are due first: 20 at most.
     pub first_delegations: Vec<DelegationStatus>,
-    /// The users of tracked participants, if they were asked for: [`LISTED`] at most.
+    /// The users of tracked participants, if they were asked for: 20 at most.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub users: Vec<UserId>,
 }
