@@ -50,8 +50,9 @@ fn run(script: &str) -> (Output, String, Vec<Value>) {
     let dir = tempfile::tempdir().unwrap();
     let path = |name: &str| dir.path().join(name);
     write_program(&path("workerd"), script);
-    for module in ["index.js", "index_bg.wasm"] {
-        fs::write(path(module), "").unwrap();
+    fs::create_dir(path("assets")).unwrap();
+    for file in ["index.js", "index_bg.wasm", "assets/index.html", "assets/livekit-client.js"] {
+        fs::write(path(file), "").unwrap();
     }
     let outcome = Command::new(env!("CARGO_BIN_EXE_serve"))
         .arg("--workerd")
