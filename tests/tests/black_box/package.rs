@@ -195,7 +195,7 @@ async fn a_state_directory_that_cannot_hold_the_state_is_named_with_the_remedy()
     let setup = TestSetup::new().await;
     let service = setup.deployment().start_package(&Package::made());
     for (flags, size, said) in [
-        (MsFlags::empty(), "size=8m", ["No space left on device", ": it needs 144 MB at first"]),
+        (MsFlags::empty(), "size=8m", ["No space left on device", ": it needs 165 MB at first"]),
         (MsFlags::MS_RDONLY, "size=1m,mode=700", ["Read-only file system", ": put it on a disk that can be written"]),
     ] {
         let place = tempfile::tempdir().unwrap();
