@@ -1,4 +1,4 @@
-//! What goes on in the rooms, for the operator: `…/status`.
+//! State of the rooms, for the operator: `…/status`.
 //!
 //! How it works:
 //! - the caller proves to hold the API key, with a token that is signed for this purpose and valid for ten minutes
@@ -6,7 +6,7 @@
 //! - no list of rooms is stored, which would cost a row for each. The SFU lists its rooms, and [`recent`] those of this
 //!   instance: a room whose leaves wait for their homeserver may be gone from the SFU;
 //! - the object of each room reports its state; a page of rooms a request, a few at a time;
-//! - neither ids of delayed events nor tokens are in the response, and ids of users only if they are asked for.
+//! - neither ids of delayed events nor tokens are in the response, and ids of users only if requested.
 
 use std::collections::BTreeMap;
 
@@ -36,7 +36,9 @@ impl StatusQuery {
         let parameters = parameters.split('#').next().unwrap_or_default();
         for (name, value) in parameters.split('&').filter_map(|parameter| parameter.split_once('=')) {
             match name {
-                "after" => query.after = Some(percent_decode_str(value).decode_utf8_lossy().into_owned()),
+                "after" if value.len() <= MAX_NAME => {
+                    query.after = Some(percent_decode_str(value).decode_utf8_lossy().into_owned())
+                }
                 "users" => query.with_users = value == "true",
                 _ => {}
             }
@@ -72,6 +74,9 @@ impl StatusQuery {
 
 /// Rooms of one response. The smallest limit of an invocation is 50 requests, and the SFU's list is one.
 const PAGE: usize = 40;
+/// Length limit of a room's name in a query, in bytes: three for each of LiveKit's 256, percent-encoded.
+const MAX_NAME: usize = 3 * 256;
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -80,7 +85,8 @@ mod tests {
     fn the_query_has_two_parameters_and_others_are_ignored() {
         let query = StatusQuery::of_url("https://a.example/x/status?after=a%20b&users=true&z=1#users=false");
         assert_eq!(query, StatusQuery { after: Some("a b".to_owned()), with_users: true });
-        for url in ["https://a.example/status", "https://a.example/status?users=1", "nonsense"] {
+        let too_long = format!("https://a.example/status?after={}", "a".repeat(MAX_NAME + 1));
+        for url in ["https://a.example/status", "https://a.example/status?users=1", "nonsense", &too_long] {
             assert_eq!(StatusQuery::of_url(url), StatusQuery::default(), "{url}");
         }
     }

@@ -1,4 +1,4 @@
-//! What an operator sees of a room: its delegations and tracked participants, without ids of delayed events.
+//! State of a room for its operator: its delegations and tracked participants, without ids of delayed events.
 
 use std::cmp::Reverse;
 
@@ -22,7 +22,7 @@ pub struct RoomStatus {
     pub next_due: Option<Timestamp>,
     /// The delegations with the most failures running, then those that are due first: 20 at most.
     pub first_delegations: Vec<DelegationStatus>,
-    /// The users of tracked participants, if they were asked for: 20 at most.
+    /// The users of tracked participants, if requested: 20 at most.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub users: Vec<UserId>,
 }
@@ -60,7 +60,7 @@ pub struct DelegationStatus {
     pub due: Timestamp,
     /// Failures of the homeserver running.
     pub failures: u32,
-    /// Its user, if asked for.
+    /// Its user, if requested.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub user: Option<UserId>,
 }

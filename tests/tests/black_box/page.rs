@@ -151,7 +151,7 @@ async fn under_wrangler_dev_it_is_the_same() {
         assert_page(&browse(&service, Method::GET, path).await);
     }
     assert_eq!(request(&service, Method::GET, "/a/livekit-client.js", "*/*").await.status, 200);
-    // The worker is asked before the assets are.
+    // Requests reach the worker before the assets.
     service.request(Method::GET, "/").await.assert_error(404, "M_UNRECOGNIZED");
     service.request(Method::GET, "/index.html").await.assert_error(404, "M_UNRECOGNIZED");
 }

@@ -177,7 +177,7 @@ fn content(dir: &Path) -> BTreeMap<String, Vec<u8>> {
 /// A delay with a restart every few seconds, long enough for a start of the service between two of them.
 const DELAY: Duration = Duration::from_secs(20);
 const TABLES: &str = "SELECT CAST(schema_version AS TEXT) FROM room";
-/// What version 4 of the tables would have stored.
+/// Statements that turn tables into those of version 4.
 const VERSION_4: &str = "
 ALTER TABLE room RENAME TO newest_room;
 CREATE TABLE room (schema_version INTEGER NOT NULL, sanity_check_due INTEGER);
@@ -186,7 +186,8 @@ DROP TABLE newest_room;
 ALTER TABLE delegations DROP COLUMN user_id;
 ALTER TABLE delegations DROP COLUMN restricted;
 ";
-/// What version 1 would have stored: without the URL of the delayed events, which is looked up again then.
+/// Statements that turn tables into those of version 1: without the URL of the delayed events, which is looked up again
+/// then.
 const VERSION_1: &str = "
 ALTER TABLE room RENAME TO newest_room;
 CREATE TABLE room (schema_version INTEGER NOT NULL, sanity_check_due INTEGER);
@@ -218,7 +219,7 @@ INSERT INTO delegations SELECT id, room, identity, legacy_identity, server_name,
 DROP TABLE newest;
 DROP TABLE tracked;
 ";
-/// What a later version might store.
+/// Statements that turn tables into those of a later version.
 const LATER: &str = "
 ALTER TABLE delegations ADD COLUMN new TEXT NOT NULL DEFAULT 'of-version-6';
 UPDATE room SET schema_version = 6;

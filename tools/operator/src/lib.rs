@@ -1,5 +1,5 @@
 //! The operator's tools: [`configure`] prepares a deployment, [`doctor`] examines it afterwards, and [`status`] shows
-//! what goes on in it.
+//! the state of its rooms.
 
 pub mod configure;
 pub mod doctor;

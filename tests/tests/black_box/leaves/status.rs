@@ -1,4 +1,4 @@
-//! What goes on in the rooms, for the operator (`docs/protocol.md#the-status`).
+//! State of the rooms, for the operator (`docs/protocol.md#the-status`).
 
 use black_box::{Answer, EntryPoint, Member, Operation, Reply, Service, Webhook};
 use bytes::Bytes;
@@ -27,7 +27,7 @@ async fn the_operator_sees_rooms_with_their_leaves() {
 }
 
 #[tokio::test]
-async fn users_are_named_only_if_they_are_asked_for() {
+async fn users_are_named_only_on_request() {
     let stage = Stage::new().await;
     let delay_id = stage.delegate(EntryPoint::GetToken, &alice(), LONG).await;
 

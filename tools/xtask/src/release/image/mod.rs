@@ -23,8 +23,8 @@ use glibc::Glibc;
 
 use crate::python;
 
-/// What workerd and the released executable are linked with, beside the loader; all of one package. glibc itself loads
-/// none beside them for names.
+/// Libraries that workerd and the released executable are linked with, beside the loader; all of one package. glibc
+/// itself loads none beside them for names.
 pub const LIBRARIES: [&str; 6] =
     ["libc.so.6", "libdl.so.2", "libm.so.6", "libpthread.so.0", "libresolv.so.2", "librt.so.1"];
 
