@@ -8,7 +8,8 @@ use anyhow::{Context, Result};
 use clap::Args;
 use serde_json::Map;
 
-use crate::doctor::{ServiceUrl, SfuCredentials, secrets_of};
+use crate::doctor::{ServiceUrl, SfuCredentials};
+use crate::variables::secrets_of;
 
 /// Print a link to the page of what goes on in the rooms, valid for ten minutes
 ///

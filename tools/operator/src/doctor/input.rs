@@ -1,16 +1,10 @@
-//! Options, files and standard input, from which the doctor reads secrets and variables.
+//! Options and standard input, from which the doctor reads secrets.
 
 use std::convert::Infallible;
 use std::fmt;
-use std::fs;
 use std::io::{self, BufRead, IsTerminal, Read};
-use std::path::Path;
-
-use anyhow::{Context, Result, bail};
-use serde_json::{Map, Value};
 
 use crate::doctor::user::Password;
-use crate::env_file::EnvFile;
 
 /// Asks for the password of a user, without echo; without a terminal it is the first line of standard input.
 pub(crate) fn read_password(user: &str) -> io::Result<Password> {
@@ -25,23 +19,6 @@ pub(crate) fn read_password(user: &str) -> io::Result<Password> {
         true => Err(io::Error::new(io::ErrorKind::UnexpectedEof, "it is empty")),
         false => Ok(Password::new(text)),
     }
-}
-
-/// Reads the JSON object of a secrets file.
-pub(crate) fn secrets_of(path: &Path) -> Result<Map<String, Value>> {
-    let content = fs::read(path).with_context(|| format!("can't read {}", path.display()))?;
-    match serde_json::from_slice(&content) {
-        Ok(Value::Object(secrets)) => Ok(secrets),
-        // The parser's own message may quote a secret.
-        _ => bail!("{} isn't a JSON object", path.display()),
-    }
-}
-
-/// Reads the assignments of an environment file.
-pub(crate) fn variables_of(path: &Path) -> Result<Map<String, Value>> {
-    let text = fs::read_to_string(path).with_context(|| format!("can't read {}", path.display()))?;
-    let file = EnvFile::parse(&text).with_context(|| format!("can't read {}", path.display()))?;
-    Ok(file.assignments.into_iter().map(|(name, value)| (name, Value::from(value))).collect())
 }
 
 /// Secret option; its `Debug` output doesn't show it.

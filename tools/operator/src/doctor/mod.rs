@@ -46,7 +46,6 @@ mod webhook;
 
 pub use credentials::{RegistrationToken, SfuCredentials};
 pub use examination::examine;
-pub(crate) use input::secrets_of;
 pub use options::{Options, run};
 pub use report::{Finding, Outcome, Report, Status};
 pub use service_url::ServiceUrl;

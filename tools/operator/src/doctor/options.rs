@@ -15,13 +15,14 @@ use url::Url;
 
 use crate::doctor::credentials::{RegistrationToken, SfuCredentials};
 use crate::doctor::examination::examine_until;
-use crate::doctor::input::{Secret, read_password, secrets_of, variables_of};
+use crate::doctor::input::{Secret, read_password};
 use crate::doctor::service_url::ServiceUrl;
 use crate::doctor::settings::Settings;
 use crate::doctor::subject::Subject;
 use crate::doctor::trust::Trust;
 use crate::doctor::user::{AccessToken, Password, UserLogin};
 use crate::doctor::watch::Terminal;
+use crate::variables::{secrets_of, variables_of};
 
 /// Check a deployment from outside, as clients, homeservers and SFUs reach it
 ///
