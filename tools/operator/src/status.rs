@@ -6,10 +6,9 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, Result};
 use clap::Args;
-use serde_json::Map;
 
 use crate::doctor::{ServiceUrl, SfuCredentials};
-use crate::variables::secrets_of;
+use crate::variables::Variables;
 
 /// Print a link to the page of what goes on in the rooms, valid for ten minutes
 ///
@@ -23,6 +22,9 @@ pub struct Options {
     /// JSON file with LIVEKIT_KEY and LIVEKIT_SECRET, as `configure --write` makes it; it goes before the environment
     #[arg(long, value_name = "FILE")]
     secrets_file: Option<PathBuf>,
+    /// Environment file of a service on a machine of one's own, with the same variables
+    #[arg(long, value_name = "FILE", conflicts_with = "secrets_file")]
+    env_file: Option<PathBuf>,
     /// Print a command in place of the link, which gets the same as JSON
     #[arg(long)]
     curl: bool,
@@ -34,26 +36,23 @@ pub struct Options {
 ///
 /// There is no API key, or no token can be signed with it.
 pub fn run(options: Options) -> Result<()> {
-    println!("{}", options.link(|name| env::var(name).ok())?);
+    let credentials = options.credentials(|name| env::var(name).ok())?;
+    println!("{}", options.link(&credentials)?);
     Ok(())
 }
 
 impl Options {
-    /// Returns the link. `environment` returns the value of a variable, if it is set.
-    fn link(&self, environment: impl Fn(&str) -> Option<String>) -> Result<String> {
-        let file = self.secrets_file.as_deref().map_or_else(|| Ok(Map::new()), secrets_of)?;
-        let variable = |name: &str| {
-            let value = match file.is_empty() {
-                true => environment(name),
-                false => file.get(name).and_then(|value| value.as_str()).map(str::to_owned),
-            };
-            value.filter(|value| !value.trim().is_empty())
-        };
-        let [key, secret, lines] = ["LIVEKIT_KEY", "LIVEKIT_SECRET", "LIVEKIT_KEYS"].map(variable);
-        let credentials = SfuCredentials::given(key, secret, lines)?;
-        let credentials = credentials.context(
-            "no API key is given: set LIVEKIT_KEY and LIVEKIT_SECRET, or --secrets-file, as for the service",
-        )?;
+    /// Returns the API key. `environment` returns the value of a variable, if it is set.
+    fn credentials(&self, environment: impl Fn(&str) -> Option<String>) -> Result<SfuCredentials> {
+        let variables = Variables::read(self.secrets_file.as_deref(), self.env_file.as_deref(), environment)?;
+        let [key, secret, lines] = ["LIVEKIT_KEY", "LIVEKIT_SECRET", "LIVEKIT_KEYS"].map(|name| variables.get(name));
+        SfuCredentials::given(key, secret, lines)?.context(
+            "no API key is given: set LIVEKIT_KEY and LIVEKIT_SECRET, --secrets-file or --env-file, as for the service",
+        )
+    }
+
+    /// Returns the link.
+    fn link(&self, credentials: &SfuCredentials) -> Result<String> {
         let now_ms = u64::try_from(SystemTime::now().duration_since(UNIX_EPOCH)?.as_millis())?;
         let token = credentials.key().sign_status(now_ms)?;
         let url = self.service.at("/status");
@@ -76,11 +75,14 @@ mod tests {
         options: Options,
     }
 
-    fn link(arguments: &[&str], environment: &[(&str, &str)]) -> Result<String> {
+    fn options(arguments: &[&str]) -> Options {
         let url = ["status", "https://rtc.example.com/livekit/jwt/"];
-        let program = Program::try_parse_from(url.iter().chain(arguments)).unwrap();
+        Program::try_parse_from(url.iter().chain(arguments)).unwrap().options
+    }
+
+    fn credentials(arguments: &[&str], environment: &[(&str, &str)]) -> Result<SfuCredentials> {
         let find = |name: &str| environment.iter().find(|(known, _)| *known == name).map(|it| it.1.to_owned());
-        program.options.link(find)
+        options(arguments).credentials(find)
     }
 
     #[test]
@@ -89,7 +91,7 @@ mod tests {
             &[("LIVEKIT_KEY", "key"), ("LIVEKIT_SECRET", "nobody-may-see")][..],
             &[("LIVEKIT_KEYS", "key: nobody-may-see")],
         ] {
-            let link = link(&[], environment).unwrap();
+            let link = options(&[]).link(&credentials(&[], environment).unwrap()).unwrap();
             let token = link.strip_prefix("https://rtc.example.com/livekit/jwt/status#").unwrap();
             assert_eq!(token.split('.').count(), 3, "{link}");
             assert!(!link.contains("nobody-may-see"));
@@ -97,8 +99,25 @@ mod tests {
     }
 
     #[test]
+    fn a_file_goes_before_the_environment_and_is_never_mixed_with_it() {
+        let environment = [("LIVEKIT_KEY", "environment"), ("LIVEKIT_SECRET", "nobody-may-see")];
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("variables");
+        let key = |option: &str, content: &str| {
+            std::fs::write(&file, content).unwrap();
+            credentials(&[option, file.to_str().unwrap()], &environment).map(|it| it.key().name.clone())
+        };
+
+        assert_eq!(key("--secrets-file", r#"{"LIVEKIT_KEY": "file", "LIVEKIT_SECRET": "s"}"#).unwrap(), "file");
+        assert_eq!(key("--env-file", "LIVEKIT_KEY=file\nLIVEKIT_SECRET=s\n").unwrap(), "file");
+        // Of a homeserver's tokens only.
+        assert_eq!(key("--secrets-file", r#"{"LIVEKIT_HS_TOKEN": "t"}"#).unwrap(), "environment");
+        assert!(key("--secrets-file", r#"{"LIVEKIT_KEY": "file"}"#).unwrap_err().to_string().contains("no secret"));
+    }
+
+    #[test]
     fn without_a_key_there_is_no_link() {
-        assert!(link(&[], &[]).unwrap_err().to_string().contains("no API key is given"));
-        assert!(link(&[], &[("LIVEKIT_KEY", "key")]).unwrap_err().to_string().contains("no secret"));
+        assert!(credentials(&[], &[]).unwrap_err().to_string().contains("no API key is given"));
+        assert!(credentials(&[], &[("LIVEKIT_KEY", "key")]).unwrap_err().to_string().contains("no secret"));
     }
 }

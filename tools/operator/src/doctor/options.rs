@@ -10,7 +10,6 @@ use matrixrtc_edge::livekit::sfu_url::SfuUrl;
 use matrixrtc_edge::matrix::federation::discovery::AddressPolicy;
 use matrixrtc_edge::matrix::ids::server_name::ServerName;
 use matrixrtc_edge::matrix::ids::user_id::UserId;
-use serde_json::Map;
 use url::Url;
 
 use crate::doctor::credentials::{RegistrationToken, SfuCredentials};
@@ -22,7 +21,7 @@ use crate::doctor::subject::Subject;
 use crate::doctor::trust::Trust;
 use crate::doctor::user::{AccessToken, Password, UserLogin};
 use crate::doctor::watch::Terminal;
-use crate::variables::{secrets_of, variables_of};
+use crate::variables::Variables;
 
 /// Check a deployment from outside, as clients, homeservers and SFUs reach it
 ///
@@ -58,8 +57,8 @@ pub struct Options {
     /// of this machine can read it here, but not in the environment [env: MATRIX_ACCESS_TOKEN]
     #[arg(long, value_name = "TOKEN", value_parser = Secret::read, conflicts_with = "login")]
     access_token: Option<Secret>,
-    /// Log this user in with a password, in place of an access token, and out again at the end; the password is asked
-    /// for, or read from standard input if that isn't a terminal
+    /// User to log in with a password, instead of an access token, and to log out again at the end; the password is
+    /// asked for, or read from standard input if that isn't a terminal
     #[arg(long, value_name = "USER")]
     login: Option<String>,
     /// JSON file with LIVEKIT_KEY, LIVEKIT_SECRET, LIVEKIT_AS_TOKEN and LIVEKIT_HS_TOKEN, as `configure --write` makes
@@ -132,21 +131,8 @@ impl Options {
         environment: impl Fn(&str) -> Option<String>,
         password: impl FnOnce(&str) -> Result<Password>,
     ) -> Result<Subject> {
-        let file = match (&self.secrets_file, &self.env_file) {
-            (Some(path), _) => secrets_of(path)?,
-            (None, Some(path)) => variables_of(path)?,
-            (None, None) => Map::new(),
-        };
-        // A file's pair must not be mixed with another source's.
-        let has_pair = file.keys().any(|name| is_of_pair(name));
-        let variable = |name: &str| {
-            let value = match file.get(name) {
-                Some(value) => value.as_str().map(str::to_owned),
-                None if has_pair && is_of_pair(name) => None,
-                None => environment(name),
-            };
-            value.filter(|value| !value.trim().is_empty())
-        };
+        let variables = Variables::read(self.secrets_file.as_deref(), self.env_file.as_deref(), &environment)?;
+        let variable = |name: &str| variables.get(name);
         let sfu_url = match (self.sfu_url, variable("LIVEKIT_URL")) {
             (Some(url), _) => Some(url),
             (None, Some(text)) => {
@@ -211,11 +197,6 @@ impl Options {
             dns_over_https_url: self.dns_over_https_url,
         })
     }
-}
-
-/// Whether a variable is, or contains, the SFU's key or its secret.
-fn is_of_pair(name: &str) -> bool {
-    ["LIVEKIT_KEY", "LIVEKIT_SECRET", "LIVEKIT_KEYS"].contains(&name)
 }
 
 /// Exit code of clap for an invalid command line.
