@@ -48,27 +48,33 @@ impl StatusQuery {
 
     /// Returns the state of a page of rooms. Where the SFU fails, its rooms are missing, and the response says so.
     pub async fn run(&self, sfu: RoomService<'_>, rooms: RoomClient<'_>) -> Result<Value, RoomError> {
-        // Each with whether it is on the SFU.
-        let mut names: BTreeMap<RoomName, u64> = recent::names().into_iter().map(|name| (name, 0)).collect();
         let (on_sfu, failure) = match sfu.room_names().await {
-            Ok(on_sfu) => {
-                let count = on_sfu.len();
-                names.extend(on_sfu.into_iter().map(|name| (name, 1)));
-                (count, None)
-            }
-            Err(error) => (0, Some(error.to_string())),
+            Ok(on_sfu) => (on_sfu, None),
+            Err(error) => (Vec::new(), Some(error.to_string())),
         };
-        let is_later = |room: &RoomName| self.after.as_deref().is_none_or(|after| room.as_str() > after);
-        let mut later = names.into_iter().filter(|(room, _)| is_later(room));
-        let (page, on_sfu_or_not): (Vec<_>, Vec<_>) = later.by_ref().take(PAGE).unzip();
-        let next = later.next().and(page.last()).map(RoomName::as_str);
-        let mut states = rooms.states(&page, self.with_users).await?;
-        for ((state, room), on_sfu) in states.iter_mut().zip(&page).zip(on_sfu_or_not) {
-            state["room"] = room.as_str().into();
-            state["on_sfu"] = (on_sfu > 0).into();
+        let sfu_rooms = on_sfu.len();
+        // Each with whether it is on the SFU. Sorted one by one: the code to sort a list of them is larger.
+        let mut names = BTreeMap::new();
+        for (room, is_on_sfu) in
+            recent::names().into_iter().map(|room| (room, false)).chain(on_sfu.into_iter().map(|room| (room, true)))
+        {
+            names.insert(room, is_on_sfu);
         }
-        let (at, next) = (clock::now_ms(), next.map(str::to_owned));
-        Ok(json!({"at": at, "rooms": states, "next": next, "sfu_rooms": on_sfu, "sfu_error": failure}))
+        let is_later = |room: &RoomName| self.after.as_deref().is_none_or(|after| room.as_str() > after);
+        let mut page = Vec::new();
+        let (mut last, mut next) = (None, None);
+        for (room, is_on_sfu) in names.iter().filter(|(room, _)| is_later(room)) {
+            if page.len() == PAGE {
+                next = last;
+                break;
+            }
+            last = Some(room.as_str());
+            page.push(json!({"room": room.as_str(), "on_sfu": is_on_sfu}));
+        }
+        let states = rooms.states(page, self.with_users).await?;
+        Ok(json!({
+            "at": clock::now_ms(), "rooms": states, "next": next, "sfu_rooms": sfu_rooms, "sfu_error": failure,
+        }))
     }
 }
 

@@ -8,8 +8,19 @@ export async function send(namespace, room, locationHint, command) {
   return response.status === 200 ? response.text() : response.status;
 }
 
-// The platform sends six requests at a time, and the others after them.
+// Adds the answer of each room's object to the room, as JSON; in place of one, `error` with the reason. The platform
+// sends six requests at a time, and the others after them.
 export async function sendToAll(namespace, rooms, command) {
-  const answers = await Promise.allSettled(rooms.map((room) => send(namespace, room, undefined, command)));
-  return answers.map(({ value, reason }) => (typeof value === "string" ? value : String(reason ?? `status ${value}`)));
+  const answered = async (room) => {
+    try {
+      const answer = await send(namespace, room.room, undefined, command);
+      const state = typeof answer === "string" ? JSON.parse(answer) : { error: `status ${answer}` };
+      return { ...room, ...(typeof state === "object" ? state : { error: OF_ANOTHER_VERSION }) };
+    } catch (error) {
+      return { ...room, error: String(error) };
+    }
+  };
+  return JSON.stringify(await Promise.all(JSON.parse(rooms).map(answered)));
 }
+
+const OF_ANOTHER_VERSION = "the room's object is still of another version, which doesn't know this command";

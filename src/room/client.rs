@@ -20,7 +20,7 @@ use std::time::Duration;
 use delegated_leaves::{RoomAnswer, RoomCommand, RoomName};
 use futures_util::future::{Either, select};
 use js_sys::futures::JsFuture;
-use js_sys::{Array, Promise, Reflect};
+use js_sys::{Promise, Reflect};
 use serde_json::{Value, json};
 use thiserror::Error;
 use wasm_bindgen::prelude::*;
@@ -67,22 +67,13 @@ impl<'a> RoomClient<'a> {
         }
     }
 
-    /// Returns the states of `rooms` in their order, for their operator; in place of one, `error` with the reason.
-    pub async fn states(self, rooms: &[RoomName], with_users: bool) -> Result<Vec<Value>, RoomError> {
+    /// Returns the states of `rooms`, for their operator: each an object with `room`, the name, to which the state is
+    /// added; in place of one, `error` with the reason.
+    pub async fn states(self, rooms: Vec<Value>, with_users: bool) -> Result<Value, RoomError> {
         let command = as_json(&RoomCommand::Status { with_users })?;
-        let names = rooms.iter().map(|room| JsValue::from(room.as_str())).collect();
-        let answers = JsFuture::from(send_to_all(&self.namespace()?, names, &command)).await.map_err(lost)?;
-        let answers = answers.dyn_into::<Array>().map_err(|_| RoomError::UnknownAnswer)?;
-        let state_of = |answer: JsValue| {
-            let answer = answer.as_string().unwrap_or_default();
-            match serde_json::from_str(&answer) {
-                Ok(state @ Value::Object(_)) => state,
-                // The object is of an earlier version.
-                Ok(_) => json!({"error": RoomError::UnknownCommand.to_string()}),
-                Err(_) => json!({"error": answer}),
-            }
-        };
-        Ok(answers.iter().map(state_of).collect())
+        let states = send_to_all(&self.namespace()?, &Value::from(rooms).to_string(), &command);
+        let states = JsFuture::from(states).await.map_err(lost)?.as_string().unwrap_or_default();
+        serde_json::from_str(&states).map_err(|_| RoomError::UnknownAnswer)
     }
 
     /// Sends a command again that was lost, with this `cause`.
@@ -219,9 +210,9 @@ extern "C" {
     /// where that isn't 200.
     fn send(namespace: &Namespace, room: &str, location_hint: Option<&str>, command: &JsValue) -> Promise;
 
-    /// Sends a command to many rooms, and returns the answers in their order; in place of one, the reason as a text.
+    /// Sends a command to many rooms, a JSON array, and returns them with the answers.
     #[wasm_bindgen(js_name = sendToAll)]
-    fn send_to_all(namespace: &Namespace, rooms: Array, command: &JsValue) -> Promise;
+    fn send_to_all(namespace: &Namespace, rooms: &str, command: &JsValue) -> Promise;
 }
 
 const BINDING: &str = "ROOMS";

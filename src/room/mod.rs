@@ -14,8 +14,9 @@ pub mod upstreams;
 use std::rc::Rc;
 use std::time::Duration;
 
-use delegated_leaves::{EngineConfig, RoomAnswer, RoomCommand, RoomObject};
-use serde_json::json;
+use delegated_leaves::{EngineConfig, RoomAnswer, RoomCommand, RoomObject, RoomStatus};
+use serde::Serialize;
+use serde_json::{Value, json};
 use worker::{DurableObject, Env, Request, Response, State, durable_object};
 
 use crate::config::Config;
@@ -47,10 +48,9 @@ impl DurableObject for Room {
         let deployment = bindings::configuration(&self.env).await;
         let Ok(config) = deployment.as_ref() else { return Response::error("misconfigured", 503) };
         if let RoomCommand::Status { with_users } = command {
-            let status = self.object.status(engine_config(config), with_users).await?;
+            let state = self.object.status(engine_config(config), with_users).await?;
             let latest_failure = self.latest_failure.borrow().clone();
-            let answer = json!({"state": status, "latest_failure": latest_failure});
-            return Response::ok(answer.to_string());
+            return Response::ok(serde_json::to_string(&StatusAnswer { state, latest_failure })?);
         }
         let answer = self.object.command(engine_config(config), &self.upstreams(config), command).await?;
         Response::ok(serde_json::to_string(&answer)?)
@@ -92,6 +92,13 @@ impl Room {
             latest_failure: Rc::clone(&self.latest_failure),
         }
     }
+}
+
+/// Answer to [`RoomCommand::Status`].
+#[derive(Serialize)]
+struct StatusAnswer {
+    state: RoomStatus,
+    latest_failure: Option<Value>,
 }
 
 fn engine_config(config: &Config) -> EngineConfig {

@@ -2,7 +2,6 @@
 //! other instances have others.
 
 use std::cell::RefCell;
-use std::collections::BTreeMap;
 
 use delegated_leaves::RoomName;
 
@@ -10,26 +9,29 @@ use crate::clock;
 
 /// Remembers that a command goes to `room`.
 pub fn remember(room: &RoomName) {
+    let now_ms = clock::now_ms();
     ROOMS.with_borrow_mut(|rooms| {
-        if let Some(latest) = rooms.get_mut(room) {
-            *latest = clock::now_ms();
+        if let Some((_, latest)) = rooms.iter_mut().find(|(known, _)| known == room) {
+            *latest = now_ms;
             return;
         }
-        if rooms.len() >= MOST {
-            let oldest = rooms.iter().min_by_key(|(_, latest)| **latest).map(|(room, _)| room.clone());
-            oldest.and_then(|room| rooms.remove(&room));
+        let latest = (room.clone(), now_ms);
+        if rooms.len() < MOST {
+            rooms.push(latest);
+        } else if let Some(oldest) = rooms.iter_mut().min_by_key(|(_, latest)| *latest) {
+            *oldest = latest;
         }
-        rooms.insert(room.clone(), clock::now_ms());
     });
 }
 
 /// Returns the names of these rooms.
 pub fn names() -> Vec<RoomName> {
-    ROOMS.with_borrow(|rooms| rooms.keys().cloned().collect())
+    ROOMS.with_borrow(|rooms| rooms.iter().map(|(room, _)| room.clone()).collect())
 }
 
 thread_local! {
-    static ROOMS: RefCell<BTreeMap<RoomName, u64>> = const { RefCell::new(BTreeMap::new()) };
+    /// Each room with the time of its latest command.
+    static ROOMS: RefCell<Vec<(RoomName, u64)>> = const { RefCell::new(Vec::new()) };
 }
 
 /// Rooms to remember: some 100 kB of memory.
