@@ -37,7 +37,7 @@ pub(crate) struct World {
     pub(crate) object: Object,
     pub(crate) members: Vec<Member>,
     pub(crate) judge: Judge,
-    /// When the last fault of the process occurred, and of each homeserver.
+    /// When the last fault of the process ends or has ended, and of each homeserver.
     pub(crate) process_trouble: Timestamp,
     pub(crate) homeserver_trouble: [Timestamp; 2],
     pub(crate) sfu_trouble: Timestamp,
@@ -257,7 +257,7 @@ impl World {
             Event::Recover => {
                 self.log(|_| "process: up again".into());
                 self.object.alive = true;
-                self.process_trouble = self.now;
+                self.in_trouble_until(self.now);
                 self.set_alarm();
             }
             Event::Calm => self.calm_down(),

@@ -57,7 +57,7 @@ impl World {
             return Ok(());
         }
         if overdue.is_some_and(|late| late > PROMPT) {
-            self.process_trouble = self.now;
+            self.in_trouble_until(self.now);
         }
         if chance(&mut self.other_dice, self.weather.misconfiguration) {
             self.misconfigure();
@@ -65,7 +65,7 @@ impl World {
         if self.is_misconfigured() {
             self.log(|_| "object: misconfigured, the alarm is put off".into());
             self.object.put_off(self.now, UNTIL_MENDED);
-            self.process_trouble = self.now + UNTIL_MENDED;
+            self.in_trouble_until(self.now + UNTIL_MENDED);
             self.set_alarm();
             return Ok(());
         }
@@ -155,7 +155,7 @@ impl World {
         let length = millis(&mut self.other_dice, 1_000, 90_000);
         self.log(|_| format!("process: misconfigured for {length:?}"));
         self.misconfigured_until = self.misconfigured_until.max(self.now + length);
-        self.process_trouble = self.process_trouble.max(self.misconfigured_until);
+        self.in_trouble_until(self.misconfigured_until);
         self.after(length, Event::Configured);
     }
 
@@ -170,6 +170,11 @@ impl World {
         Ok(())
     }
 
+    /// Faults overlap: the process may die while it is misconfigured, too.
+    pub(crate) fn in_trouble_until(&mut self, end: Timestamp) {
+        self.process_trouble = self.process_trouble.max(end);
+    }
+
     fn is_misconfigured(&self) -> bool {
         self.now < self.misconfigured_until
     }
@@ -181,7 +186,7 @@ impl World {
         };
         self.log(|_| format!("process: dies, for {down:?}"));
         self.object.crash(self.now);
-        self.process_trouble = self.now + down;
+        self.in_trouble_until(self.now + down);
         self.after(down, Event::Recover);
     }
 
@@ -198,7 +203,7 @@ impl World {
             let stored = self.object.commit_in_part(self.now, changes, count);
             self.judge.stored(self.now, &stored, &self.object.rows, &self.sfu, &self.homeservers)?;
             self.judge.removals.stored(self.now, &stored.forgotten, &self.object.tracked)?;
-            self.process_trouble = self.now + TORN_FOR;
+            self.in_trouble_until(self.now + TORN_FOR);
             self.set_alarm();
             return Ok(false);
         }
