@@ -13,6 +13,7 @@ import signal
 from collections.abc import Generator, Iterator
 from contextlib import ExitStack, closing
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -26,6 +27,7 @@ from parts.process import Process
 from parts.secrecy import redact
 from parts.service import Service, configuration, serve, wrangler_dev
 from parts.synapse import Synapse, User, transport
+from parts.tab import Tab
 from parts.wire import Exchange, Wire
 
 
@@ -146,6 +148,19 @@ def join(tmp_path: Path) -> Iterator[Join]:
     """Starts participants that end with the test."""
     with ExitStack() as running:
         yield lambda grant: running.enter_context(closing(Participant(grant, tmp_path)))
+
+
+@pytest.fixture
+def tabs(tmp_path: Path) -> Iterator[Any]:
+    """Opens browsers that end with the test."""
+    with ExitStack() as running:
+        yield lambda *flags: running.enter_context(closing(Tab(tmp_path, *flags)))
+
+
+@pytest.fixture(scope="session")
+def tab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Tab]:
+    with closing(Tab(tmp_path_factory.mktemp("tab"))) as tab:
+        yield tab
 
 
 @pytest.hookimpl(wrapper=True)

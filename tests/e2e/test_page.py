@@ -1,14 +1,12 @@
 """The page for people, in a real browser: the check and the test call, with real homeservers and SFUs.
 
 A test operates the page as a user does, and reads what it says. Responses of the homeserver that a healthy one doesn't
-give are altered on their way into the browser. With `E2E_SCREENSHOTS`, a directory, pictures of the page stay there.
+give are altered on their way into the browser.
 """
 
 import json
-import os
 import re
 import secrets
-from collections.abc import Iterator
 from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Any
@@ -18,86 +16,11 @@ import pytest
 from conftest import ANNOUNCED_URL, Deployment
 from parts.federation import Federation
 from parts.livekit_server import LivekitServer
+from parts.page import MARKUP, Page
 from parts.secrecy import secret
 from parts.service import configuration, serve
 from parts.synapse import User
 from parts.tab import Response, Tab, says
-
-
-class Page:
-    """The page of a service, in a tab."""
-
-    def __init__(self, tab: Tab, url: str) -> None:
-        self.tab = tab
-        self._url = url
-        tab.open(url)
-
-    def health(self) -> str:
-        self.tab.wait_for("document.getElementById('health').dataset.state !== 'waiting'")
-        return self.tab.evaluate("document.getElementById('health').textContent")
-
-    def check(self, server: str) -> dict[str, list[str]]:
-        """Findings of the check of a server name, by their state."""
-        self.tab.fill("check-server", server)
-        self.tab.click("#check button")
-        return self._findings("check", 40)
-
-    def call(self, server: str, token: str, within: float = 40) -> dict[str, list[str]]:
-        """Findings of a test call with an access token, by their state."""
-        self.tab.fill("call-server", server)
-        self.tab.fill("call-token", token)
-        self.tab.click("#call-start")
-        return self._findings("call", within)
-
-    def call_by_password(self, server: str, user: str, password: str) -> dict[str, list[str]]:
-        self.tab.click("input[value=password]")
-        self.tab.fill("call-server", server)
-        self.tab.fill("call-user", user)
-        self.tab.fill("call-password", password)
-        self.tab.click("#call-start")
-        return self.stop()
-
-    def stop(self) -> dict[str, list[str]]:
-        """Stops the test call once its tone is played."""
-        self.tab.wait_for("/Measuring/.test(document.getElementById('call-results').innerText)", 40)
-        self.tab.click("#call-stop")
-        return self._findings("call", 20)
-
-    def text(self) -> str:
-        return self.tab.evaluate("document.body.innerText")
-
-    def picture(self, name: str) -> None:
-        """Takes pictures of the page as it is now, on a phone and on a desk, dark and light, where they are wanted."""
-        if (directory := os.environ.get("E2E_SCREENSHOTS")) is None:
-            return
-        for device, width in (("phone", 390), ("desk", 1280)):
-            for scheme in ("light", "dark"):
-                self.tab.resize(width, 850, scheme == "dark")
-                self.tab.screenshot(Path(directory) / f"{name}-{device}-{scheme}.png")
-        self.tab.resize(1280, 900)
-
-    def _findings(self, which: str, within: float) -> dict[str, list[str]]:
-        self.tab.wait_for(f"document.getElementById('{which}-results').dataset.done", within)
-        found = self.tab.evaluate(
-            f"[...document.querySelectorAll('#{which}-results li')].map(it => [it.dataset.state, it.innerText])"
-        )
-        states: dict[str, list[str]] = {"fine": [], "warning": [], "problem": []}
-        for state, text in found:
-            states[state].append(text)
-        return states
-
-
-@pytest.fixture
-def tabs(tmp_path: Path) -> Iterator[Any]:
-    """Opens browsers that end with the test."""
-    with ExitStack() as running:
-        yield lambda *flags: running.enter_context(closing(Tab(tmp_path, *flags)))
-
-
-@pytest.fixture(scope="module")
-def tab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Tab]:
-    with closing(Tab(tmp_path_factory.mktemp("tab"))) as tab:
-        yield tab
 
 
 @pytest.fixture
@@ -420,22 +343,12 @@ def test_it_is_usable_by_keyboard_and_without_findings_of_axe(
     page.tab.evaluate("document.getElementById('check-server').focus()")
     page.tab.fill("check-server", deployment.full_access.name)
     page.tab.press("Enter")
-    assert page._findings("check", 40)["problem"] == []
+    assert page.findings("check", 40)["problem"] == []
     page.tab.press("Tab")
     assert page.tab.evaluate("document.activeElement.textContent") == "Check"
     page.call(deployment.full_access.name, secret("syt_expired_token"))
 
-    page.tab.evaluate(AXE.read_text())
-    for width in (390, 1280):
-        for dark in (False, True):
-            page.tab.resize(width, 900, dark)
-            violations = page.tab.evaluate(
-                "axe.run().then(it => it.violations.map(v => [v.id, v.nodes.map(n => n.html)]))"
-            )
-            assert violations == []
-            assert page.tab.evaluate("document.documentElement.scrollWidth <= innerWidth"), (
-                "it scrolls sideways"
-            )
+    page.assert_accessible()
 
 
 def outcome(page: Page) -> str:
@@ -461,6 +374,4 @@ def joined_rooms(user: User) -> set[str]:
 PASSWORD = secret(secrets.token_urlsafe())
 # The browser uses UDP through proxies only, of which there are none.
 NO_UDP = "--webrtc-ip-handling-policy=disable_non_proxied_udp"
-MARKUP = "<img src=x onerror='window.injected=1'><script>window.injected=2</script>\"'`"
 LOGIN_SERVER = "https://localhost:8448/login-server"
-AXE = Path(__file__).parent / "node_modules/axe-core/axe.min.js"
