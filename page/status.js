@@ -49,7 +49,7 @@ async function showPages(token, withUsers) {
       listed += 1;
     }
     const sfu = json.sfu_error ? `The SFU doesn’t list its rooms: ${shown(json.sfu_error)}. ` : "";
-    const counts = `${listed - idle} rooms with leaves or participants to look after, ${idle} without; ${json.sfu_rooms} on the SFU.`;
+    const counts = `${counted(listed - idle, "room")} with leaves or participants to look after, ${idle} without; ${json.sfu_rooms} on the SFU.`;
     say(sfu ? "problem" : "fine", sfu + counts);
     after = json.next ?? undefined;
   } while (after !== undefined && listed < MOST_ROOMS);
@@ -61,12 +61,12 @@ const isIdle = ({ state, error }) => !error && none(state?.delegations) && none(
 function roomItem({ room, on_sfu, state, error, latest_failure }, at) {
   const lines = [element("p", {}, element("strong", {}, shown(room)), on_sfu ? "" : ", which the SFU doesn’t have any more")];
   if (error) lines.push(element("p", { class: "remedy" }, shown(error)));
-  const counts = (what, states) => Object.entries(states ?? {}).filter(([, count]) => count > 0).map(([name, count]) => `${count} ${what} ${name}`);
-  const all = [...counts("leaves", state?.delegations), ...counts("participants", state?.participants)];
+  const counts = (what, states) => Object.entries(states ?? {}).filter(([, count]) => count > 0).map(([name, count]) => `${counted(count, what)} ${name}`);
+  const all = [...counts("leave", state?.delegations), ...counts("participant", state?.participants)];
   if (all.length) lines.push(element("p", {}, all.join(", ")));
   for (const leave of state?.first_delegations ?? []) {
     const { homeserver, due, failures, user } = leave;
-    const tries = failures ? `, ${failures} failures running` : "";
+    const tries = failures ? `, ${counted(failures, "failure")} running` : "";
     lines.push(element("p", { class: "aside" }, shown(`${user ? `${user}, ` : ""}${homeserver}: ${leave.state}, next due ${when(due, at)}${tries}`)));
   }
   if (state?.users?.length) lines.push(element("p", { class: "aside" }, shown(`participants: ${state.users.join(", ")}`)));
@@ -81,8 +81,12 @@ function roomItem({ room, on_sfu, state, error, latest_failure }, at) {
 
 function when(time, at) {
   const seconds = Math.round((time - at) / 1000);
-  return seconds < 0 ? `${-seconds} s ago` : `in ${seconds} s`;
+  const long = Math.abs(seconds);
+  const span = long < 120 ? `${long} s` : `${Math.round(long / 60)} min`;
+  return seconds < 0 ? `${span} ago` : `in ${span}`;
 }
+
+const counted = (count, thing) => `${count} ${thing}${count === 1 ? "" : "s"}`;
 
 function say(state, text) {
   byId("status-summary").dataset.state = state;

@@ -67,7 +67,7 @@ pub fn run(options: &LeavesOptions) -> Result<()> {
     let program = production()?;
     let dir = tempfile::tempdir().context("can't create a temporary directory")?;
     let authority = dir.path().join("authority.pem");
-    let upstreams = Upstreams::start(&authority)?;
+    let upstreams = Upstreams::start(&authority, Duration::ZERO)?;
     let delay = DelayTimeout::from_millis(options.delay * 1000).context("the delay is zero")?;
     let parties = Parties::start(options.delegations as usize, delay)?;
     let state = dir.path().join("state");

@@ -2,13 +2,14 @@
 //!
 //! Everything stays on loopback, and ends by itself.
 
-use std::{path::PathBuf, process::ExitCode};
+use std::{path::PathBuf, process::ExitCode, time::Duration};
 
 use anyhow::Result;
 use clap::{Parser, Subcommand};
 use standalone::workerd::Program;
 use xtask::{build::Build, tools, workspace};
 
+mod hops;
 mod leaves;
 mod load;
 mod process;
@@ -29,6 +30,8 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Part {
+    /// Measure how long a token takes, with its leave and without, where each answer of homeserver and SFU takes a while
+    Hops(hops::HopsOptions),
     /// Measure many delegated leaves in one workerd: are restarts in time, and at what cost
     Leaves(leaves::LeavesOptions),
     /// Be the upstreams: a process of the benchmark's own
@@ -36,6 +39,8 @@ enum Part {
     Upstreams {
         /// Where to put the certificate of the authority, in PEM
         authority: PathBuf,
+        /// How long they take for each answer, in ms
+        hop_ms: u64,
     },
 }
 
@@ -44,7 +49,8 @@ fn main() -> ExitCode {
     let outcome = match &cli.part {
         None => tokens::run(&cli.tokens),
         Some(Part::Leaves(options)) => leaves::run(options),
-        Some(Part::Upstreams { authority }) => upstreams::serve(authority),
+        Some(Part::Hops(options)) => hops::run(options),
+        Some(Part::Upstreams { authority, hop_ms }) => upstreams::serve(authority, Duration::from_millis(*hop_ms)),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,

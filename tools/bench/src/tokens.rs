@@ -55,10 +55,7 @@ pub struct TokenOptions {
 /// The worker can't be built or started, or answers something else than a token.
 pub fn run(options: &TokenOptions) -> Result<()> {
     let program = production()?;
-    let dir = tempfile::tempdir().context("can't create a temporary directory")?;
-    let authority = dir.path().join("authority.pem");
-    let upstreams = Upstreams::start(&authority)?;
-    let bench = Bench { dir, authority, upstreams, workerd: program.workerd.clone() };
+    let bench = Bench::new(&program, Duration::ZERO)?;
     let contenders = bench.contenders(&program, &options.also)?;
     let starts = bench.measure_starts(&contenders)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
@@ -71,10 +68,11 @@ pub fn run(options: &TokenOptions) -> Result<()> {
     Ok(())
 }
 
-struct Bench {
+/// What the measurements have in common: upstreams, and a way to start workerd with them.
+pub struct Bench {
     dir: TempDir,
     authority: PathBuf,
-    upstreams: Upstreams,
+    pub upstreams: Upstreams,
     workerd: PathBuf,
 }
 
@@ -95,6 +93,14 @@ enum Door {
 }
 
 impl Bench {
+    /// Starts upstreams whose answers come after `hop` each.
+    pub fn new(worker: &Program, hop: Duration) -> Result<Self> {
+        let dir = tempfile::tempdir().context("can't create a temporary directory")?;
+        let authority = dir.path().join("authority.pem");
+        let upstreams = Upstreams::start(&authority, hop)?;
+        Ok(Self { dir, authority, upstreams, workerd: worker.workerd.clone() })
+    }
+
     /// The floor first: the others are compared with it.
     fn contenders(&self, worker: &Program, also: &[PathBuf]) -> Result<Vec<Contender>> {
         let floor = Contender { name: "floor".to_owned(), program: self.script("floor", FLOOR)?, door: Door::OpenId };
@@ -193,7 +199,7 @@ impl Bench {
     }
 
     /// How to run a worker, with a state directory of that name.
-    fn launch(&self, name: &str) -> Result<Launch> {
+    pub fn launch(&self, name: &str) -> Result<Launch> {
         let state = self.dir.path().join(name);
         fs::create_dir_all(&state)?;
         let (key, secret) = CREDENTIALS;
@@ -236,7 +242,8 @@ impl Bench {
         }
     }
 
-    fn request(&self) -> Value {
+    /// Body of a request for a token at `/get_token`.
+    pub fn request(&self) -> Value {
         json!({
             "room_id": "!aVeryOrdinaryRoom:localhost",
             "slot_id": "m.call#ROOM",
@@ -305,7 +312,7 @@ fn claims(answer: &[u8]) -> Result<Value> {
     Ok(claims)
 }
 
-fn milliseconds(duration: Duration) -> f64 {
+pub fn milliseconds(duration: Duration) -> f64 {
     duration.as_secs_f64() * 1000.0
 }
 

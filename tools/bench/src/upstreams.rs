@@ -11,6 +11,7 @@ use std::{
         Arc,
         atomic::{AtomicU64, Ordering},
     },
+    time::Duration,
 };
 
 use anyhow::{Context, Result, bail};
@@ -26,7 +27,10 @@ use hyper_util::rt::TokioIo;
 use rcgen::{CertificateParams, KeyPair};
 use serde::{Deserialize, Serialize};
 use supervise::http;
-use tokio::net::{TcpListener, TcpStream};
+use tokio::{
+    net::{TcpListener, TcpStream},
+    time::sleep,
+};
 use tokio_rustls::{
     TlsAcceptor,
     rustls::{ServerConfig, crypto::ring, pki_types::PrivateKeyDer},
@@ -52,11 +56,13 @@ pub struct Connections {
 }
 
 impl Upstreams {
-    /// Starts them; the certificate that the homeserver's TLS is to be trusted by will be in the file `authority`.
-    pub fn start(authority: &Path) -> Result<Self> {
+    /// Starts them; the certificate that the homeserver's TLS is to be trusted by will be in the file `authority`. Each
+    /// answer comes after `hop`.
+    pub fn start(authority: &Path, hop: Duration) -> Result<Self> {
         let mut child = Command::new(env::current_exe()?)
             .arg("upstreams")
             .arg(authority)
+            .arg(hop.as_millis().to_string())
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()
@@ -104,7 +110,7 @@ impl Drop for Upstreams {
 }
 
 /// Is the upstreams, until standard input ends. Their ports are written to standard output.
-pub fn serve(authority: &Path) -> Result<()> {
+pub fn serve(authority: &Path, hop: Duration) -> Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let outcome = runtime.block_on(async {
         let homeserver = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
@@ -116,8 +122,8 @@ pub fn serve(authority: &Path) -> Result<()> {
         io::stdout().flush()?;
 
         let counts = Arc::new(Counts::default());
-        tokio::spawn(be_homeserver(homeserver, tls, user, Arc::clone(&counts)));
-        tokio::spawn(be_sfu(sfu, counts));
+        tokio::spawn(be_homeserver(homeserver, tls, user, hop, Arc::clone(&counts)));
+        tokio::spawn(be_sfu(sfu, hop, counts));
         tokio::task::spawn_blocking(|| io::stdin().read_to_end(&mut Vec::new())).await??;
         anyhow::Ok(())
     });
@@ -131,7 +137,7 @@ struct Counts {
     sfu: AtomicU64,
 }
 
-async fn be_homeserver(listener: TcpListener, tls: TlsAcceptor, user: Arc<str>, counts: Arc<Counts>) {
+async fn be_homeserver(listener: TcpListener, tls: TlsAcceptor, user: Arc<str>, hop: Duration, counts: Arc<Counts>) {
     while let Ok((stream, _)) = listener.accept().await {
         counts.homeserver.fetch_add(1, Ordering::Relaxed);
         let (tls, user) = (tls.clone(), Arc::clone(&user));
@@ -141,14 +147,17 @@ async fn be_homeserver(listener: TcpListener, tls: TlsAcceptor, user: Arc<str>, 
             let Ok(stream) = tls.accept(stream).await else { return };
             let service = service_fn(|request| {
                 let user = Arc::clone(&user);
-                async move { Ok::<_, Infallible>(homeserver(&request, &user)) }
+                async move {
+                    sleep(hop).await;
+                    Ok::<_, Infallible>(homeserver(&request, &user))
+                }
             });
             let _ = http1::Builder::new().serve_connection(TokioIo::new(stream), service).await;
         });
     }
 }
 
-async fn be_sfu(listener: TcpListener, counts: Arc<Counts>) {
+async fn be_sfu(listener: TcpListener, hop: Duration, counts: Arc<Counts>) {
     while let Ok((stream, _)) = listener.accept().await {
         counts.sfu.fetch_add(1, Ordering::Relaxed);
         let counts = Arc::clone(&counts);
@@ -156,7 +165,10 @@ async fn be_sfu(listener: TcpListener, counts: Arc<Counts>) {
             let Ok(stream) = accepted(stream) else { return };
             let service = service_fn(|request| {
                 let counts = Arc::clone(&counts);
-                async move { Ok::<_, Infallible>(room_service(request, &counts).await) }
+                async move {
+                    sleep(hop).await;
+                    Ok::<_, Infallible>(room_service(request, &counts).await)
+                }
             });
             let _ = http1::Builder::new().serve_connection(TokioIo::new(stream), service).await;
         });
@@ -175,6 +187,9 @@ fn homeserver(request: &Request<Incoming>, user: &str) -> Response<Full<Bytes>> 
         (&Method::GET, "/_matrix/client/versions") => {
             let versions = r#"{"versions":["v1.1"],"unstable_features":{"org.matrix.msc4140":true}}"#;
             reply(StatusCode::OK, "application/json", versions)
+        }
+        (&Method::POST, path) if path.starts_with(DELAYED_EVENTS) && path.ends_with("/restart") => {
+            reply(StatusCode::OK, "application/json", "{}")
         }
         (&Method::GET, path) if bearer && path.ends_with("/is_joined") => {
             reply(StatusCode::OK, "application/json", r#"{"joined":true}"#)
@@ -203,6 +218,10 @@ async fn room_service(request: Request<Incoming>, counts: &Counts) -> Response<F
                 Ok(body) if !body.is_empty() => reply(StatusCode::OK, "application/protobuf", ROOM),
                 _ => reply(StatusCode::BAD_REQUEST, "application/json", "{}"),
             }
+        }
+        (&Method::POST, "/twirp/livekit.RoomService/GetParticipant") if bearer => {
+            let absent = r#"{"code":"not_found","msg":"participant does not exist"}"#;
+            reply(StatusCode::NOT_FOUND, "application/json", absent)
         }
         _ => reply(StatusCode::NOT_FOUND, "application/json", "{}"),
     }
@@ -243,5 +262,6 @@ fn user(server_name: &str) -> String {
 
 const HOST: &str = "localhost";
 const CONNECTIONS: &str = "/connections";
+const DELAYED_EVENTS: &str = "/_matrix/client/unstable/org.matrix.msc4140/delayed_events/";
 /// A `Room` with a `sid` (field 1), and, for the size of a real one, codecs (field 7).
 pub const ROOM: &[u8] = b"\x0a\x0fRM_aaaaaaaaaaaa\x3a\x0b\x0a\x09video/VP8\x3a\x0c\x0a\x0aaudio/opus";
