@@ -283,6 +283,21 @@ mod tests {
     }
 
     #[test]
+    fn a_homeserver_without_delayed_events_is_asked_again_after_ten_minutes() {
+        let api = |body: &[u8]| ClientApi {
+            base: "https://cs.example.org".to_owned(),
+            configured: false,
+            features: Features::parse(body),
+        };
+        let kept_for = |body: &[u8], lifetime| api(body).lifetime(Duration::from_secs(lifetime)).as_secs();
+        let (without, with) =
+            (br#"{"versions":[]}"#, br#"{"versions":[],"unstable_features":{"org.matrix.msc4140":true}}"#);
+        assert_eq!((kept_for(without, 14_400), kept_for(without, 300)), (600, 300));
+        assert_eq!(kept_for(with, 14_400), 14_400);
+        assert_eq!(kept_for(b"502 Bad Gateway", 14_400), 60);
+    }
+
+    #[test]
     fn anything_else_reports_nothing() {
         for body in ["", "<html>", "[]", "{}", r#"{"versions":"v1.1"}"#, r#"{"errcode":"M_UNRECOGNIZED"}"#] {
             assert_eq!(delayed_events(body), None, "{body}");
