@@ -1,6 +1,6 @@
 use black_box::{Certificate, CertificateAuthority, PUBLIC_V6, Reply, Silence, TestSetup};
 use hyper::header::HeaderName;
-use operator::doctor::Status;
+use operator::doctor::{Report, Status};
 use serde_json::json;
 
 use super::{SERVICE_URL, World};
@@ -72,6 +72,26 @@ async fn an_ipv6_address_to_which_this_machine_has_no_way() {
     let address = World::finding(&report, "service-address");
     assert!(address.outcome.seen.contains("2a00::1 can't be reached from this machine"), "{address:?}");
     World::assert_well(&report);
+}
+
+#[tokio::test]
+async fn a_service_at_a_private_address_that_chrome_asks_its_user_about() {
+    let report = report_of_a_private_address("rtc.example.org").await;
+
+    World::assert_warning(&report, "service-address", "is at 10.0.0.5, a private address: Chrome asks the user");
+}
+
+#[tokio::test]
+async fn an_sfu_at_a_private_address_that_chrome_asks_its_user_about() {
+    let report = report_of_a_private_address("sfu.example.org").await;
+
+    World::assert_warning(&report, "sfu", "is at 10.0.0.5, a private address: Chrome asks the user");
+}
+
+async fn report_of_a_private_address(host: &str) -> Report {
+    let setup = TestSetup::new().await;
+    setup.network.point(host, "10.0.0.5".parse().unwrap());
+    World::with(setup, |deployment| deployment).await.examine().await
 }
 
 #[tokio::test]
