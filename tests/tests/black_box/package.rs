@@ -9,12 +9,12 @@ use std::path::Path;
 use std::process::{Command, Output};
 use std::time::{Duration, Instant};
 
-use black_box::{
-    DelayedEvents, Departure, Endpoint, EntryPoint, Gate, Homeserver, Member, Package, Reply, Service, TestSetup,
-};
+use black_box::{Endpoint, Gate, Package, Reply, Service, TestSetup};
 use hyper::Method;
 use nix::mount::{MsFlags, mount, umount};
 use serde_json::json;
+
+use crate::leaves::{Stage, alice};
 
 #[tokio::test]
 async fn it_gives_out_tokens() {
@@ -93,8 +93,8 @@ async fn with_nothing_to_finish_it_ends_at_once() {
 
 #[tokio::test]
 async fn delegations_are_carried_on_by_another_executable() {
-    let stage = Stage::new().await;
-    let (delay_id, participant) = stage.connected().await;
+    let stage = Stage::packaged().await;
+    let (delay_id, participant) = stage.connected(&alice(), DELAY).await;
 
     stage.service.terminate();
     assert!(stage.service.ended().await.success());
@@ -108,9 +108,7 @@ async fn delegations_are_carried_on_by_another_executable() {
     stage.service.start_again_from(&upgraded);
 
     stage.events.restarted(&delay_id, restarts + 1).await;
-    stage.setup.sfu.leave(&participant);
-    let answer = participant.left(Departure::ClientInitiated).send(&stage.service).await;
-    assert_eq!(answer.status, 200, "{answer:?}");
+    stage.leave(&participant).await;
     stage.events.sent(&delay_id).await;
     assert!(!unpacked.join("of-an-older-version").exists());
 }
@@ -119,8 +117,8 @@ async fn delegations_are_carried_on_by_another_executable() {
 /// upgrade would lose the stored delegations.
 #[tokio::test]
 async fn the_state_directory_is_laid_out_as_ever() {
-    let stage = Stage::new().await;
-    stage.connected().await;
+    let stage = Stage::packaged().await;
+    stage.connected(&alice(), DELAY).await;
 
     let state = &stage.service.launch().state;
 
@@ -146,8 +144,8 @@ async fn a_state_directory_is_for_one_at_a_time() {
 
 #[tokio::test]
 async fn who_kills_it_kills_workerd_too() {
-    let stage = Stage::new().await;
-    let (delay_id, _) = stage.connected().await;
+    let stage = Stage::packaged().await;
+    let (delay_id, _) = stage.connected(&alice(), DELAY).await;
     let addr = stage.service.addr();
 
     stage.service.kill();
@@ -286,41 +284,6 @@ async fn a_health_check_finds_the_address_in_the_environment() {
 
         assert!(outcome.status.success(), "{outcome:?}");
         assert_eq!(outcome.stdout, b"ok\n");
-    }
-}
-
-/// A homeserver with delayed events, an SFU, and the packaged service between them.
-struct Stage {
-    service: Service,
-    events: DelayedEvents,
-    home: Homeserver,
-    setup: TestSetup,
-}
-
-impl Stage {
-    async fn new() -> Self {
-        let setup = TestSetup::new().await;
-        let home = setup.homeserver("example.org").start().await;
-        let events = setup.delayed_events("cs.example.org").await;
-        home.has_client_api(events.base_url());
-        let service = setup.deployment().full_access("example.org").start_package(&Package::made());
-        Self { service, events, home, setup }
-    }
-
-    /// Delegates Alice's leave, connects her, and waits for the first restart. Returns the id of the leave too.
-    async fn connected(&self) -> (String, black_box::Participant) {
-        let alice = Member::of_room("!room:example.org", "@alice:example.org");
-        let delay_id = self.events.schedule(DELAY);
-        self.events.limit_acceptance(&delay_id);
-        let token = self.home.openid_token(&alice.user_id);
-        let request = alice.delegation(EntryPoint::GetToken, &token, &delay_id, DELAY);
-        let answer = self.service.post(EntryPoint::GetToken.path(), &request).await;
-        assert_eq!(answer.status, 200, "{answer:?}");
-        let participant = self.setup.sfu.join(&alice.room(), &alice.identity(EntryPoint::GetToken));
-        let answer = participant.joined().send(&self.service).await;
-        assert_eq!(answer.status, 200, "{answer:?}");
-        self.events.restarted(&delay_id, 1).await;
-        (delay_id, participant)
     }
 }
 

@@ -12,42 +12,39 @@ use std::path::Path;
 use std::process::{Command, Output};
 use std::time::Duration;
 
-use black_box::{
-    DelayedEvents, Departure, Endpoint, EntryPoint, Homeserver, Member, Package, Participant, Service, Storage,
-    TestSetup,
-};
+use black_box::{Departure, Endpoint, EntryPoint, Member, Package, TestSetup};
+
+use crate::leaves::{Stage, alice};
 
 #[tokio::test]
 async fn the_state_of_an_earlier_version_is_carried_on() {
     for statements in [VERSION_4, VERSION_1] {
-        let stage = Stage::new().await;
-        let (delay_id, participant) = stage.connected().await;
-        stage.stopped().await;
-        stage.storage().rewrite(statements);
+        let stage = Stage::packaged().await;
+        let (delay_id, participant) = stage.connected(&alice(), DELAY).await;
+        stop(&stage).await;
+        stage.service.storage().rewrite(statements);
         let before = stage.events.restarts(&delay_id);
 
         stage.service.start_again();
 
         stage.events.restarted(&delay_id, before + 1).await;
-        assert_eq!(stage.storage().query(TABLES), ["5"]);
-        stage.setup.sfu.leave(&participant);
-        let answer = participant.left(Departure::ClientInitiated).send(&stage.service).await;
-        assert_eq!(answer.status, 200, "{answer:?}");
+        assert_eq!(stage.service.storage().query(TABLES), ["5"]);
+        stage.leave(&participant).await;
         stage.events.sent(&delay_id).await;
     }
 }
 
 #[tokio::test]
 async fn an_earlier_executable_refuses_the_state_of_a_later_one_and_changes_nothing() {
-    let stage = Stage::new().await;
-    stage.connected().await;
-    stage.stopped().await;
-    stage.storage().rewrite(LATER);
+    let stage = Stage::packaged().await;
+    stage.connected(&alice(), DELAY).await;
+    stop(&stage).await;
+    stage.service.storage().rewrite(LATER);
     let state = &stage.service.launch().state;
     fs::write(state.join("version.json"), "{\"tables\":6,\"release\":\"9.8.7\"}\n").unwrap();
     let before = content(state);
 
-    let outcome = stage.start_to_completion();
+    let outcome = start_to_completion(&stage);
 
     assert_eq!(outcome.status.code(), Some(2), "{outcome:?}");
     let error = String::from_utf8_lossy(&outcome.stderr);
@@ -60,10 +57,10 @@ async fn an_earlier_executable_refuses_the_state_of_a_later_one_and_changes_noth
 /// As on Cloudflare, where nothing but the objects themselves can recognise their tables.
 #[tokio::test]
 async fn a_room_of_a_later_version_is_left_as_it_is_until_that_version_is_back() {
-    let stage = Stage::new().await;
-    let (delay_id, participant) = stage.connected().await;
-    stage.stopped().await;
-    stage.storage().rewrite(LATER);
+    let stage = Stage::packaged().await;
+    let (delay_id, participant) = stage.connected(&alice(), DELAY).await;
+    stop(&stage).await;
+    stage.service.storage().rewrite(LATER);
     let before = stage.events.restarts(&delay_id);
 
     stage.service.start_again();
@@ -81,17 +78,18 @@ async fn a_room_of_a_later_version_is_left_as_it_is_until_that_version_is_back()
     // The alarm that was there has gone off, and another one is there.
     stage.service.log().line_with(&["room storage failed", "stored by a newer version of this service"]).await;
     assert_eq!(stage.service.storage().alarms().len(), 1);
-    assert_eq!(stage.storage().query(TABLES), ["6"]);
-    assert_eq!(stage.storage().query("SELECT delay_id || new FROM delegations"), [format!("{delay_id}of-version-6")]);
+    assert_eq!(stage.service.storage().query(TABLES), ["6"]);
+    assert_eq!(
+        stage.service.storage().query("SELECT delay_id || new FROM delegations"),
+        [format!("{delay_id}of-version-6")]
+    );
     assert_eq!(stage.events.restarts(&delay_id), before);
     assert_eq!(stage.events.sends(&delay_id), 0);
 
-    stage.stopped().await;
-    stage.storage().rewrite(BACK_FROM_LATER);
+    stop(&stage).await;
+    stage.service.storage().rewrite(BACK_FROM_LATER);
     stage.service.start_again();
-    stage.setup.sfu.leave(&participant);
-    let answer = participant.left(Departure::ClientInitiated).send(&stage.service).await;
-    assert_eq!(answer.status, 200, "{answer:?}");
+    stage.leave(&participant).await;
     stage.events.sent(&delay_id).await;
 }
 
@@ -109,55 +107,17 @@ async fn without_stored_leaves_any_version_starts() {
     assert!(!fs::read_to_string(version).unwrap().contains("9.8.7"));
 }
 
-/// A homeserver with delayed events, an SFU, and the packaged service between them.
-struct Stage {
-    service: Service,
-    events: DelayedEvents,
-    home: Homeserver,
-    setup: TestSetup,
+async fn stop(stage: &Stage) {
+    stage.service.terminate();
+    assert!(stage.service.ended().await.success());
 }
 
-impl Stage {
-    async fn new() -> Self {
-        let setup = TestSetup::new().await;
-        let home = setup.homeserver("example.org").start().await;
-        let events = setup.delayed_events("cs.example.org").await;
-        home.has_client_api(events.base_url());
-        let service = setup.deployment().full_access("example.org").start_package(&Package::made());
-        Self { service, events, home, setup }
-    }
-
-    fn storage(&self) -> Storage {
-        self.service.storage()
-    }
-
-    /// Delegates Alice's leave, connects her, and waits for the first restart. Returns the id of the leave too.
-    async fn connected(&self) -> (String, Participant) {
-        let alice = Member::of_room("!room:example.org", "@alice:example.org");
-        let delay_id = self.events.schedule(DELAY);
-        let token = self.home.openid_token(&alice.user_id);
-        let request = alice.delegation(EntryPoint::GetToken, &token, &delay_id, DELAY);
-        let answer = self.service.post(EntryPoint::GetToken.path(), &request).await;
-        assert_eq!(answer.status, 200, "{answer:?}");
-        let participant = self.setup.sfu.join(&alice.room(), &alice.identity(EntryPoint::GetToken));
-        let answer = participant.joined().send(&self.service).await;
-        assert_eq!(answer.status, 200, "{answer:?}");
-        self.events.restarted(&delay_id, 2).await;
-        (delay_id, participant)
-    }
-
-    async fn stopped(&self) {
-        self.service.terminate();
-        assert!(self.service.ended().await.success());
-    }
-
-    /// Starts the executable on the same state; it is expected to fail.
-    fn start_to_completion(&self) -> Output {
-        let launch = self.service.launch();
-        let mut command = Command::new(Package::made().path());
-        command.args(["--addr", "127.0.0.1:0", "--state"]).arg(&launch.state).env_clear().envs(&launch.env);
-        command.output().unwrap()
-    }
+/// Starts the executable on the same state; it is expected to fail.
+fn start_to_completion(stage: &Stage) -> Output {
+    let launch = stage.service.launch();
+    let mut command = Command::new(Package::made().path());
+    command.args(["--addr", "127.0.0.1:0", "--state"]).arg(&launch.state).env_clear().envs(&launch.env);
+    command.output().unwrap()
 }
 
 /// Content of all files below a directory.

@@ -28,16 +28,16 @@ mod timers;
 use std::time::Duration;
 
 use black_box::{
-    Answer, DelayedEvents, Departure, Deployment, EntryPoint, Homeserver, Member, Participant, Service, TestSetup,
-    Webhook,
+    Answer, DelayedEvents, Departure, Deployment, EntryPoint, Homeserver, Member, Package, Participant, Service,
+    TestSetup, Webhook,
 };
 
 /// A homeserver with delayed events, an SFU, and the worker between them.
-struct Stage {
-    service: Service,
-    events: DelayedEvents,
-    home: Homeserver,
-    setup: TestSetup,
+pub(crate) struct Stage {
+    pub(crate) service: Service,
+    pub(crate) events: DelayedEvents,
+    pub(crate) home: Homeserver,
+    pub(crate) setup: TestSetup,
 }
 
 impl Stage {
@@ -46,11 +46,20 @@ impl Stage {
     }
 
     async fn deployed(configure: impl FnOnce(Deployment) -> Deployment) -> Self {
+        Self::started(|deployment| configure(deployment).start()).await
+    }
+
+    /// With the packaged executable.
+    pub(crate) async fn packaged() -> Self {
+        Self::started(|deployment| deployment.start_package(&Package::made())).await
+    }
+
+    async fn started(start: impl FnOnce(Deployment) -> Service) -> Self {
         let setup = TestSetup::new().await;
         let home = setup.homeserver("example.org").start().await;
         let events = setup.delayed_events("cs.example.org").await;
         home.has_client_api(events.base_url());
-        let service = configure(setup.deployment().full_access("example.org")).start();
+        let service = start(setup.deployment().full_access("example.org"));
         Self { service, events, home, setup }
     }
 
@@ -79,7 +88,7 @@ impl Stage {
 
     /// Disconnects the participant, and delivers the webhook. Its reason is one that is believed at once: tests are quick,
     /// and a client that leaves soon after it has joined may come back.
-    async fn leave(&self, participant: &Participant) {
+    pub(crate) async fn leave(&self, participant: &Participant) {
         self.setup.sfu.leave(participant);
         self.deliver(&participant.left(Departure::SignalClose)).await;
     }
@@ -91,7 +100,7 @@ impl Stage {
     }
 
     /// Delegates the member's leave, connects the member, and waits for the first restart.
-    async fn connected(&self, member: &Member, delay: Duration) -> (String, Participant) {
+    pub(crate) async fn connected(&self, member: &Member, delay: Duration) -> (String, Participant) {
         let delay_id = self.delegate(EntryPoint::GetToken, member, delay).await;
         let participant = self.join(EntryPoint::GetToken, member).await;
         self.events.restarted(&delay_id, 1).await;
@@ -110,7 +119,7 @@ impl Stage {
 }
 
 /// The member in most tests.
-fn alice() -> Member {
+pub(crate) fn alice() -> Member {
     Member::of_room("!room:example.org", "@alice:example.org")
 }
 
