@@ -28,6 +28,12 @@ fn every_reference_resolves() {
 }
 
 /// The problems of a repository that consists of these files.
+#[test]
+fn the_readme_stays_short() {
+    let readme = include_str!("../../../README.md");
+    assert!(readme.lines().count() <= 200, "{} lines: the rest belongs into a guide", readme.lines().count());
+}
+
 fn problems_of(files: &[(&str, &str)]) -> Vec<String> {
     Repository::of(files).problems()
 }
