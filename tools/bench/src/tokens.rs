@@ -114,11 +114,17 @@ impl Bench {
         Ok([floor, worker, by_homeserver].into_iter().chain(others).collect())
     }
 
-    /// A worker without WebAssembly, in a directory of that name: its WebAssembly module is empty.
+    /// A worker without WebAssembly, in a directory of that name: its WebAssembly module is empty, and so are the files of
+    /// its page.
     fn script(&self, name: &str, text: &str) -> Result<Program> {
         let dir = self.dir.path().join("scripts").join(name);
-        fs::create_dir_all(&dir)?;
-        for (name, content) in [("index.js", text.as_bytes()), ("index_bg.wasm", EMPTY_WASM)] {
+        fs::create_dir_all(dir.join("assets"))?;
+        for (name, content) in [
+            ("index.js", text.as_bytes()),
+            ("index_bg.wasm", EMPTY_WASM),
+            ("assets/index.html", b""),
+            ("assets/livekit-client.js", b""),
+        ] {
             let path = dir.join(name);
             fs::write(&path, content).with_context(|| format!("can't write {}", path.display()))?;
         }
