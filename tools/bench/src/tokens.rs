@@ -104,31 +104,29 @@ impl Bench {
     /// The floor first: the others are compared with it.
     fn contenders(&self, worker: &Program, also: &[PathBuf]) -> Result<Vec<Contender>> {
         let floor = Contender { name: "floor".to_owned(), program: self.script("floor", FLOOR)?, door: Door::OpenId };
-        let [worker, by_homeserver] = [("worker", Door::OpenId), ("homeserver", Door::Homeserver)]
-            .map(|(name, door)| Contender { name: name.to_owned(), program: worker.clone(), door });
+        let doors = [("worker", Door::OpenId), ("homeserver", Door::Homeserver)];
+        let doors = doors.map(|(name, door)| Contender { name: name.to_owned(), program: worker.clone(), door });
         let others = also.iter().map(|dir| Contender {
             name: dir.file_name().unwrap_or(dir.as_os_str()).to_string_lossy().into_owned(),
-            program: Program::in_dir(self.workerd.clone(), dir),
+            // Earlier ones have no page.
+            program: Program { assets: worker.assets.clone(), ..Program::in_dir(self.workerd.clone(), dir) },
             door: Door::OpenId,
         });
-        Ok([floor, worker, by_homeserver].into_iter().chain(others).collect())
+        Ok([floor].into_iter().chain(doors).chain(others).collect())
     }
 
     /// A worker without WebAssembly, in a directory of that name: its WebAssembly module is empty, and so are the files of
     /// its page.
     fn script(&self, name: &str, text: &str) -> Result<Program> {
         let dir = self.dir.path().join("scripts").join(name);
-        fs::create_dir_all(dir.join("assets"))?;
-        for (name, content) in [
-            ("index.js", text.as_bytes()),
-            ("index_bg.wasm", EMPTY_WASM),
-            ("assets/index.html", b""),
-            ("assets/livekit-client.js", b""),
-        ] {
-            let path = dir.join(name);
-            fs::write(&path, content).with_context(|| format!("can't write {}", path.display()))?;
+        let program = Program::in_dir(self.workerd.clone(), &dir);
+        let [script, wasm] = ["index.js", "index_bg.wasm"].map(|name| dir.join(name));
+        let modules = [(&script, text.as_bytes()), (&wasm, EMPTY_WASM)];
+        for (path, content) in modules.into_iter().chain(program.assets.iter().map(|asset| (asset, b"".as_slice()))) {
+            fs::create_dir_all(path.parent().unwrap_or(&dir))?;
+            fs::write(path, content).with_context(|| format!("can't write {}", path.display()))?;
         }
-        Ok(Program::in_dir(self.workerd.clone(), &dir))
+        Ok(program)
     }
 
     /// Measures the time that each contender's modules add to the start of workerd with a module that does nothing.
