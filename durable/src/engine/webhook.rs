@@ -107,6 +107,12 @@ impl WebhookEvent {
         self.created_at.map(|created| created + ROUNDING <= instant)
     }
 
+    /// Returns whether it may have happened before or after `beginning`, of a connection, because the SFU reports one of
+    /// the two in whole seconds, or both.
+    pub fn is_unordered_with(&self, beginning: Timestamp) -> bool {
+        self.created_at.is_some_and(|created| created <= beginning && beginning < created + ROUNDING)
+    }
+
     /// Returns whether it certainly happened after `instant`; `None` where its time is missing.
     pub fn happened_after(&self, instant: Timestamp) -> Option<bool> {
         self.created_at.map(|created| created >= instant)
@@ -162,6 +168,8 @@ mod tests {
         let event = WebhookEvent { created_at: Some(Timestamp::from_secs(10)), occurrence: Occurrence::RoomFinished };
         assert_eq!(event.happened_before(Timestamp::from_millis(10_999)), Some(false));
         assert_eq!(event.happened_before(Timestamp::from_millis(11_000)), Some(true));
+        assert!([10_000, 10_999].iter().all(|at| event.is_unordered_with(Timestamp::from_millis(*at))));
+        assert!(![9_999, 11_000].iter().any(|at| event.is_unordered_with(Timestamp::from_millis(*at))));
         assert!(!event.is_stale(Timestamp::from_millis(13_000)));
         assert!(event.is_stale(Timestamp::from_millis(13_001)));
     }

@@ -1,4 +1,4 @@
-use delegated_leaves::{DisconnectReason, Occurrence, ParticipantRef, StateColumn, WebhookEvent};
+use delegated_leaves::{DisconnectReason, Occurrence, ParticipantRef, ParticipantState, StateColumn, WebhookEvent};
 
 use crate::call::{Call, DONE, FAILED, participant};
 
@@ -128,6 +128,21 @@ fn an_earlier_room_of_that_name_having_finished_means_nothing() {
     call.wait(2.0);
     call.joined("alice", "PA_1");
     call.webhook(finished, Occurrence::RoomFinished);
+    assert_eq!(call.state("alice"), Some(StateColumn::Connected));
+}
+
+/// The SFU reports whole seconds: the room may have finished just before, and have been made again.
+#[test]
+fn a_room_that_has_finished_in_the_second_of_the_connection_is_polled_for() {
+    let mut call = Call::new();
+    call.delegate("alice", 3600);
+    call.wait(2.0);
+    call.joined("alice", "PA_1");
+    call.acts();
+    call.room_finished();
+    assert_eq!(call.state("alice"), Some(StateColumn::Suspected));
+    assert_eq!(call.acts(), ["get alice"]);
+    call.sfu_shows(&[("alice", "PA_1", ParticipantState::Active)]);
     assert_eq!(call.state("alice"), Some(StateColumn::Connected));
 }
 

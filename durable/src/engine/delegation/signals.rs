@@ -162,12 +162,11 @@ impl Delegation {
         let alias = self.alias_of(&participant.identity)?;
         let latest = self.progress.connections.latest.as_ref();
         let contested = latest.is_some_and(|latest| latest.contested);
-        if participant.sid.is_none()
-            && let Some(since) = latest.and_then(|latest| latest.since)
-            && event.happened_before(since) == Some(true)
-        {
+        let since = latest.and_then(|latest| latest.since).filter(|_| participant.sid.is_none());
+        if since.is_some_and(|since| event.happened_before(since) == Some(true)) {
             return None;
         }
+        let doubtful = is_doubtful(event, now) || since.is_some_and(|since| event.is_unordered_with(since));
         let returning = reason.is_reconnecting()
             && !Mutant::BelieveReconnecting.is_injected()
             && (reason.is_replaced() || !Mutant::BelieveSentRound.is_injected());
@@ -189,16 +188,17 @@ impl Delegation {
             }
             End::Older => None,
             End::Later | End::Latest if returning => Some(Signal::Reconnecting),
-            End::Later | End::Latest if early && !is_doubtful(event, now) => Some(Signal::LeftEarly),
-            End::Latest if !contested && !is_doubtful(event, now) => Some(Signal::Left),
+            End::Later | End::Latest if early && !doubtful => Some(Signal::LeftEarly),
+            End::Latest if !contested && !doubtful => Some(Signal::Left),
             End::Later | End::Latest => Some(Signal::MaybeLeft),
         }
     }
 
     fn read_room_finished(&mut self, now: Timestamp, event: &WebhookEvent) -> Option<Signal> {
         let latest = self.progress.connections.latest.as_ref().filter(|_| !self.is_waiting())?;
+        let since = latest.since;
         // It is about an earlier room of that name.
-        if latest.since.is_some_and(|since| event.happened_before(since) == Some(true)) {
+        if since.is_some_and(|since| event.happened_before(since) == Some(true)) {
             return None;
         }
         // A room that was empty before then says nothing about a participant that may have come back since: all clients of
@@ -209,7 +209,9 @@ impl Delegation {
         {
             return None;
         }
-        Some(if is_doubtful(event, now) { Signal::MaybeLeft } else { Signal::Left })
+        // Or it may be: a room that is made again in the same second has the same times.
+        let unordered = since.is_some_and(|since| event.is_unordered_with(since));
+        Some(if unordered || is_doubtful(event, now) { Signal::MaybeLeft } else { Signal::Left })
     }
 
     fn is_waiting(&self) -> bool {

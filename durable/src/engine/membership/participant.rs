@@ -272,8 +272,9 @@ impl Tracked {
             }
             Occurrence::RoomFinished => {
                 let since = self.connections.latest.as_ref().and_then(|latest| latest.since);
-                let earlier_room = since.is_some_and(|since| event.happened_before(since) == Some(true));
-                (!earlier_room).then_some(Signal::RoomFinished)
+                let maybe_earlier_room = since
+                    .is_some_and(|since| event.happened_before(since) == Some(true) || event.is_unordered_with(since));
+                (!maybe_earlier_room).then_some(Signal::RoomFinished)
             }
             _ => None,
         }
