@@ -4,10 +4,12 @@
 //! How it works:
 //! - Each member delegates its leave through a random endpoint, joins, perhaps reconnects, and leaves, at random times.
 //! - A tenth of the webhooks is lost; the others are repeated until they are acknowledged, as LiveKit does.
-//! - Meanwhile workerd is killed every few seconds, and started again on the same storage.
+//! - Meanwhile workerd is killed every few seconds, once it has got on a little, and started again on the same storage.
 //! - In the end every leave must have been sent, and none while its member was connected.
 //! - `SEED=…` repeats a run's random choices; every failure prints the seed.
 
+use std::cell::RefCell;
+use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use black_box::{
@@ -31,23 +33,30 @@ async fn every_leave_is_sent_and_none_early_however_often_the_worker_is_killed()
     let service = deployment.set("LIVEKIT_SANITY_CHECK_INTERVAL_SECONDS", &interval).start();
     let world = World { setup: &setup, home: &home, events: &events, service: &service };
 
+    let under_way = RefCell::new(BTreeMap::new());
     let everybody_left = async {
         let lives = (0..DELEGATIONS).map(async |number| {
             let mut random = StdRng::seed_from_u64(seed ^ (number as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15));
             let life = Life::new(number, &mut random);
+            under_way.borrow_mut().insert(number, format!("{life:?}"));
             let delay_id = life.live(world, &mut random).await;
+            under_way.borrow_mut().insert(number, format!("{life:?} has left"));
+            while events.fate(&delay_id) == Fate::Scheduled {
+                sleep(Duration::from_millis(50)).await;
+            }
+            under_way.borrow_mut().remove(&number);
             (life, delay_id)
         });
-        let lives = join_all(lives).await;
-        for (_, delay_id) in &lives {
-            events.until("leave", || events.fate(delay_id), |fate| *fate != Fate::Scheduled).await;
-        }
-        lives
+        join_all(lives).await
     };
     let mut random = StdRng::seed_from_u64(seed);
     let mut kills = 0;
     let lives = tokio::select! {
-        lives = timeout(LONGEST, everybody_left) => lives.unwrap_or_else(|_| panic!("SEED={seed}: not finished within {LONGEST:?}")),
+        lives = timeout(LONGEST, everybody_left) => lives.unwrap_or_else(|_| {
+            let stored = service.storage();
+            let (rows, alarms) = (stored.query(UNSENT), stored.alarms());
+            panic!("SEED={seed}: not finished within {LONGEST:?}: {:#?}, stored: {rows:#?}, alarms: {alarms:?}", under_way.borrow())
+        }),
         () = world.kill_again_and_again(&mut random, &mut kills) => unreachable!("the loop never ends"),
     };
 
@@ -73,10 +82,20 @@ struct World<'a> {
 }
 
 impl World<'_> {
-    /// Kills and restarts the worker at random moments. Requests in flight then receive no response.
+    /// Kills and restarts the worker at random moments, once it has got on a little. Requests in flight then receive no response.
     async fn kill_again_and_again(self, random: &mut StdRng, kills: &mut usize) {
         loop {
+            let calls = self.events.calls().len();
             sleep(Duration::from_millis(random.random_range(1_000..4_000))).await;
+            // On a busy machine a start takes as long, and a worker that is always killed before it has done anything keeps
+            // no promise.
+            let progress = async {
+                while self.events.calls().len() < calls + PROGRESS {
+                    sleep(Duration::from_millis(50)).await;
+                }
+            };
+            // In the end there isn't so much left to do.
+            let _ = timeout(PROGRESS_TIME, progress).await;
             self.service.kill();
             *kills += 1;
             sleep(Duration::from_millis(random.random_range(0..500))).await;
@@ -172,6 +191,8 @@ impl Life {
     }
 }
 
+/// Delegations that are left, without the ids of their events.
+const UNSENT: &str = "SELECT identity || ' ' || state || ', due ' || due || ', failures ' || failures FROM delegations";
 const DELEGATIONS: usize = 300;
 const ROOMS: usize = 40;
 const SANITY_CHECK_INTERVAL_S: u64 = 2;
@@ -179,5 +200,8 @@ const SANITY_CHECK_INTERVAL_S: u64 = 2;
 const DELAY: Duration = Duration::from_secs(12);
 /// Delay at the homeserver, longer than the test, so that the worker sends each leave, however slow the machine is.
 const DELAY_OF_HOMESERVER: Duration = Duration::from_secs(600);
+/// Requests to the homeserver that a worker makes before it is killed, if it has as many to make in this time.
+const PROGRESS: usize = 40;
+const PROGRESS_TIME: Duration = Duration::from_secs(5);
 const WEBHOOK_ATTEMPTS: usize = 10;
 const LONGEST: Duration = Duration::from_secs(240);
