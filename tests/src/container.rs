@@ -6,6 +6,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 
 use flate2::read::GzDecoder;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use serde_json::Value;
 use tar::Archive;
 use tempfile::TempDir;
@@ -113,7 +115,13 @@ impl Container {
 
 impl Drop for RunningContainer {
     fn drop(&mut self) {
-        // Fails only if it has ended already.
+        // The program is the first of its namespace, which ends with it. The kernel forgets whom to kill with `unshare` when
+        // the program changes its user.
+        let children = format!("/proc/{0}/task/{0}/children", self.0.id());
+        for child in fs::read_to_string(children).unwrap_or_default().split_whitespace() {
+            // Fails only if it has ended already.
+            let _ = child.parse().map(|pid| kill(Pid::from_raw(pid), Signal::SIGKILL));
+        }
         let _ = self.0.kill();
         let _ = self.0.wait();
     }
