@@ -27,13 +27,13 @@ fn every_reference_resolves() {
     assert!(problems.is_empty(), "{} problems:\n{}", problems.len(), problems.join("\n"));
 }
 
-/// The problems of a repository that consists of these files.
 #[test]
 fn the_readme_stays_short() {
     let readme = include_str!("../../../README.md");
     assert!(readme.lines().count() <= 200, "{} lines: the rest belongs into a guide", readme.lines().count());
 }
 
+/// The problems of a repository that consists of these files.
 fn problems_of(files: &[(&str, &str)]) -> Vec<String> {
     Repository::of(files).problems()
 }

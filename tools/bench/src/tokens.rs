@@ -68,7 +68,7 @@ pub fn run(options: &TokenOptions) -> Result<()> {
     Ok(())
 }
 
-/// What the measurements have in common: upstreams, and a way to start workerd with them.
+/// Upstreams, and a way to start workerd with them.
 pub struct Bench {
     dir: TempDir,
     authority: PathBuf,
