@@ -146,6 +146,20 @@ fn a_room_that_has_finished_in_the_second_of_the_connection_is_polled_for() {
     assert_eq!(call.state("alice"), Some(StateColumn::Connected));
 }
 
+/// Without a SID it may be the end of the connection before.
+#[test]
+fn an_end_of_any_connection_in_the_second_of_the_latest_is_polled_for() {
+    for (wait, expected) in [(0.0, StateColumn::Suspected), (5.0, StateColumn::Leaving)] {
+        let mut call = Call::new();
+        call.delegate("alice", 3600);
+        call.wait(2.0);
+        call.joined("alice", "PA_1");
+        call.wait(wait);
+        call.left("alice", "");
+        assert_eq!(call.state("alice"), Some(expected), "{wait} s later");
+    }
+}
+
 #[test]
 fn a_sanity_check_overtaken_by_a_join_means_nothing() {
     let mut call = Call::with_sanity_check(60);

@@ -138,6 +138,15 @@ fn when_the_room_is_finished_nobody_is_connected() {
     assert_eq!(call.is_connected("alice"), Some(false));
 }
 
+/// The SFU reports whole seconds: it may have been an earlier room of the name.
+#[test]
+fn a_room_that_has_finished_in_the_second_of_the_connection_ends_none() {
+    let mut call = Call::with_membership();
+    call.track_and_connect("alice", "PA_1", &["alice"]);
+    call.room_finished();
+    assert_eq!(call.is_connected("alice"), Some(true));
+}
+
 /// The SFU allows for clocks that differ, and webhooks take their time.
 #[test]
 fn an_expired_token_is_remembered_for_as_long_as_it_may_be_used() {
