@@ -139,6 +139,7 @@ pub use engine::log_event::{LogEvent, LogEventKind, Subject};
 pub use engine::membership::row::TrackedRow;
 #[cfg(feature = "mutants")]
 pub use engine::mutant::Mutant;
+pub use engine::pacing::Pacing;
 pub use engine::room::{EngineConfig, Input, RoomEngine};
 pub use engine::status::{DelegationCounts, DelegationStatus, ParticipantCounts, RoomStatus};
 pub use engine::storage::{Change, RoomRow, Rows};

@@ -1,6 +1,6 @@
 //! Calls behind one rate limit: their homeserver has one bucket for all restarts that come without a login, as Synapse
 //! has, one a second and five in a burst. That is less than twenty delayed events of ten seconds need, so some of them run
-//! out; but none does while another one of its room is restarted for the second time.
+//! out; but none does while another one is restarted for the second time, whether they are of one room or of twenty.
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap};
@@ -8,9 +8,9 @@ use std::time::Duration;
 
 use delegated_leaves::{
     Action, DelayId, DelayTimeout, DelayedEvent, DelayedEventsUrl, Delegate, DisconnectReason, EngineConfig,
-    HomeserverAnswer, Identity, Input, Jitter, Occurrence, Outcome, Participant, ParticipantRef, ParticipantSid,
-    ParticipantState, Request, RoomCommand, RoomEngine, RoomName, Rows, ServerName, SfuAnswer, Timestamp, UserId,
-    WebhookEvent,
+    HomeserverAnswer, Identity, Input, Jitter, Occurrence, Outcome, Pacing, Participant, ParticipantRef,
+    ParticipantSid, ParticipantState, Request, RoomCommand, RoomEngine, RoomName, Rows, ServerName, SfuAnswer,
+    Timestamp, UserId, WebhookEvent,
 };
 use fastrand::Rng;
 
@@ -61,8 +61,14 @@ enum Event {
 impl Limit {
     pub(crate) fn new(seed: u64) -> Self {
         let mut dice = Rng::with_seed(seed);
-        let rooms = [1, 1, 4, 20][usize::try_from(seed / EVERY).unwrap_or(0) % 4];
-        let engine = || RoomEngine::load(EngineConfig::default(), START, Rows::default(), None);
+        let kind = usize::try_from(seed / EVERY).unwrap_or(0);
+        let (rooms, members) = ([1, 1, 4, 20][kind % 4], [20, 20, 12, 8][kind / 4 % 4]);
+        let pacing = Pacing::default();
+        let engine = || {
+            let mut engine = RoomEngine::load(EngineConfig::default(), START, Rows::default(), None);
+            engine.share_pacing(pacing.for_another_room());
+            engine
+        };
         let mut limit = Self {
             dice: dice.fork(),
             now: START,
@@ -73,7 +79,7 @@ impl Limit {
             members: BTreeMap::new(),
             bucket: (BURST, START),
         };
-        for n in 0..MEMBERS {
+        for n in 0..members {
             limit.arrive(n % rooms, &format!("m{n}"));
         }
         limit.after(LENGTH, Event::End);
@@ -258,15 +264,15 @@ impl Limit {
         HomeserverAnswer::Done
     }
 
-    /// Lets an event run out, if it wasn't restarted, and compares it with the others of its room.
+    /// Lets an event run out, if it wasn't restarted, and compares it with the others.
     fn fire(&mut self, name: &str) -> Verdict {
         let now = self.now;
         let Some(member) = self.members.get_mut(name).filter(|member| !member.over && member.fires_at <= now) else {
             return Ok(());
         };
         member.over = true;
-        let (room, connected, started_at) = (member.room, member.connected, member.started_at);
-        for (other, member) in self.members.iter().filter(|(_, member)| connected && member.room == room) {
+        let (connected, started_at) = (member.connected, member.started_at);
+        for (other, member) in self.members.iter().filter(|_| connected) {
             let counts = |at: &&Timestamp| **at > started_at && **at + LAST_TRY <= now;
             let restarts = member.restarts.iter().filter(counts).count();
             if restarts > 1 {
@@ -286,7 +292,6 @@ impl Limit {
 /// Every how many seeds there is one.
 pub(crate) const EVERY: u64 = 50;
 
-const MEMBERS: usize = 20;
 const DELAY: Duration = Duration::from_secs(10);
 const BURST: f64 = 5.0;
 const LENGTH: Duration = Duration::from_secs(60);

@@ -80,6 +80,7 @@ broken_by! {
     believing_a_finished_room_anyway: BelieveFinishedAnyway breaks ComingBack;
     taking_a_limit_one_by_one: LimitOneByOne breaks InTurn;
     losing_a_turn: LoseTurn breaks InTurn;
+    finding_the_rate_in_each_room: PaceEachRoom breaks InTurn;
     checking_although_checks_are_off: CheckAnyway breaks Bounded;
     seeking_only_the_connected: SeekOnlyConnected breaks NonMembersGo;
     trusting_proxies: TrustProxies breaks AcknowledgedIsKept;

@@ -9,7 +9,6 @@
 //! - The removals of the membership monitor come in between, see
 //!   [`MembershipMonitor`](crate::engine::membership::MembershipMonitor).
 
-use std::collections::BTreeMap;
 use std::time::Duration;
 
 use crate::engine::action::{Action, DelayedEvent, DelegationId, Request};
@@ -17,8 +16,9 @@ use crate::engine::delegation::signals::Scope;
 use crate::engine::delegation::{Delegation, State};
 use crate::engine::in_flight::Standing;
 use crate::engine::mutant::Mutant;
+use crate::engine::pacing::{Turn, Turns};
 use crate::engine::room::RoomEngine;
-use crate::ids::{RoomName, ServerName};
+use crate::ids::RoomName;
 use crate::time::Timestamp;
 
 impl RoomEngine {
@@ -92,6 +92,11 @@ impl RoomEngine {
         let mut due: Vec<_> =
             self.delegations.values().filter_map(|delegation| self.due_request(now, delegation)).collect();
         due.sort_unstable();
+        self.take_requests(now, limit, due, actions);
+        self.queue_up(now);
+    }
+
+    fn take_requests(&mut self, now: Timestamp, limit: usize, due: Vec<DueRequest>, actions: &mut Vec<Action>) {
         let refused = self.refused(now);
         let (mut answering, mut others, rest) = self.in_flight.counts();
         for DueRequest { rank, id, call, .. } in due {
@@ -99,7 +104,7 @@ impl RoomEngine {
                 return;
             }
             let Some(delegation) = self.delegations.get(&id) else { continue };
-            if call == Call::Restart && self.held_until(delegation, &refused) > now {
+            if call == Call::Restart && self.held_until(now, delegation, &refused) > now {
                 self.hold(id);
                 continue;
             }
@@ -139,12 +144,11 @@ impl RoomEngine {
     }
 
     /// Returns until when a restart is held back because of the homeserver's rate.
-    pub(crate) fn held_until(&self, delegation: &Delegation, refused: &BTreeMap<ServerName, Refused>) -> Timestamp {
-        let server_name = &delegation.request.server_name;
-        let Some(next_at) = self.pacing.next_at(server_name) else { return Timestamp::default() };
-        let turn = (delegation.deadline(), delegation.id);
-        let before = refused.get(server_name).filter(|other| other.turn < turn);
-        before.map(|other| other.until.min(other.turn.0)).unwrap_or_default().max(next_at)
+    pub(crate) fn held_until(&self, now: Timestamp, delegation: &Delegation, refused: &Turns) -> Timestamp {
+        let (server_name, deadline) = (&delegation.request.server_name, delegation.deadline());
+        let Some(next_at) = self.pacing.next_at(now, server_name, deadline) else { return Timestamp::default() };
+        let before = refused.get(server_name).filter(|other| (other.deadline, other.id) < (deadline, delegation.id));
+        before.map(|other| other.at.min(other.deadline)).unwrap_or_default().max(next_at)
     }
 
     /// Records that a due restart is held back, as if it had failed: after a load it would count as made otherwise, because
@@ -162,8 +166,8 @@ impl RoomEngine {
 
     /// Requests that were refused for the homeserver's rate, and are soon tried again: of each homeserver the one with the
     /// earliest deadline.
-    pub(crate) fn refused(&self, now: Timestamp) -> BTreeMap<ServerName, Refused> {
-        let mut refused: BTreeMap<ServerName, Refused> = BTreeMap::new();
+    pub(crate) fn refused(&self, now: Timestamp) -> Turns {
+        let mut refused = Turns::new();
         if self.pacing.is_free() || Mutant::LoseTurn.is_injected() {
             return refused;
         }
@@ -174,14 +178,31 @@ impl RoomEngine {
                 State::Leaving { .. } => until + SENT_WITHIN,
                 _ => delegation.deadline(),
             };
-            let (server_name, turn) = (&delegation.request.server_name, (deadline, delegation.id));
+            let turn = Turn { deadline, id: delegation.id, at: until };
+            let server_name = &delegation.request.server_name;
             match refused.get_mut(server_name) {
-                Some(other) if other.turn < turn => {}
-                Some(other) => *other = Refused { turn, until },
-                None => drop(refused.insert(server_name.clone(), Refused { turn, until })),
+                Some(other) if (other.deadline, other.id) < (turn.deadline, turn.id) => {}
+                Some(other) => *other = turn,
+                None => drop(refused.insert(server_name.clone(), turn)),
             }
         }
         refused
+    }
+
+    /// Enters the restarts that wait for the rates of their homeservers in the queues that the rooms of a process share.
+    fn queue_up(&self, now: Timestamp) {
+        if self.pacing.is_free() {
+            return;
+        }
+        self.pacing.leave();
+        let refused = self.refused(now);
+        for delegation in self.delegations.values() {
+            let latest = if delegation.limited { now + TURN_KEPT_FOR } else { now };
+            let Some(at) = delegation.restart_at().filter(|at| *at <= latest) else { continue };
+            let at = at.max(self.held_until(now, delegation, &refused));
+            let turn = Turn { deadline: delegation.deadline(), id: delegation.id, at };
+            self.pacing.enter(&delegation.request.server_name, turn);
+        }
     }
 
     fn call(&mut self, now: Timestamp, id: DelegationId, call: Call) -> Option<Action> {
@@ -221,15 +242,6 @@ impl RoomEngine {
         self.set_sanity_check(any.then_some(now + interval));
         any
     }
-}
-
-/// A request that was refused for the homeserver's rate, and keeps its turn.
-#[derive(Clone, Debug)]
-pub(crate) struct Refused {
-    /// Its deadline, and its delegation.
-    turn: (Timestamp, DelegationId),
-    /// When it is tried again.
-    until: Timestamp,
 }
 
 /// Order of the due requests.

@@ -12,7 +12,7 @@ mod in_flight;
 pub mod log_event;
 pub mod membership;
 pub mod mutant;
-mod pacing;
+pub mod pacing;
 pub mod room;
 pub mod status;
 pub mod storage;

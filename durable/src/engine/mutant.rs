@@ -96,6 +96,8 @@ pub enum Mutant {
     LimitOneByOne,
     /// A restart that was refused for the homeserver's rate loses its turn.
     LoseTurn,
+    /// Each room finds the rate of a homeserver by itself.
+    PaceEachRoom,
     /// That a restart is held back for the homeserver's rate isn't stored. Not in [`ALL`](Self::ALL): a life in which that
     /// shows is rare (seed 20130), so a unit test stands for it.
     ForgetHeld,
@@ -120,7 +122,7 @@ mod switch {
 
     impl Mutant {
         /// All mutants.
-        pub const ALL: [Self; 47] = [
+        pub const ALL: [Self; 48] = [
             Self::IgnoreSid,
             Self::ForgetEndedConnections,
             Self::BelieveReconnecting,
@@ -164,6 +166,7 @@ mod switch {
             Self::BelieveFinishedAnyway,
             Self::LimitOneByOne,
             Self::LoseTurn,
+            Self::PaceEachRoom,
             Self::CheckAnyway,
             Self::SeekOnlyConnected,
             Self::TrustProxies,

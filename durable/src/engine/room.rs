@@ -130,6 +130,12 @@ impl RoomEngine {
         }
     }
 
+    /// Lets the room share the rates of homeservers that limit requests with others of its process: see
+    /// [`Pacing::for_another_room`].
+    pub fn share_pacing(&mut self, pacing: Pacing) {
+        self.pacing = pacing;
+    }
+
     /// Handles an input. It starts no action: see [`take_due`](Self::take_due). The answer is that to a command; where
     /// it is [`RoomAnswer::Full`], nothing has changed.
     pub fn handle(&mut self, now: Timestamp, input: Input) -> RoomAnswer {
@@ -295,7 +301,7 @@ impl RoomEngine {
             // One that isn't known to be held back has to be, once it is due.
             let held = |at: Timestamp| match delegation.progress.failures {
                 0 if !Mutant::ForgetHeld.is_injected() => at,
-                _ => at.max(self.held_until(delegation, &refused)),
+                _ => at.max(self.held_until(self.latest, delegation, &refused)),
             };
             [timeout, restart_at.map(held), send_at]
         });
@@ -521,7 +527,6 @@ impl RoomEngine {
             let server_name = &delegation.request.server_name;
             if !self.delegations.values().any(|other| other.request.server_name == *server_name) {
                 self.in_flight.forget_standing(server_name);
-                self.pacing.forget(server_name);
             }
             if self.is_empty() {
                 self.sanity_check_due = None;

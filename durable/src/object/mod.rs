@@ -47,10 +47,16 @@ use crate::engine::action::{Outcome, Request};
 use crate::engine::alarm::Alarm;
 use crate::engine::backoff::Jitter;
 use crate::engine::log_event::LogEvent;
+use crate::engine::pacing::Pacing;
 use crate::engine::room::{EngineConfig, Input, RoomEngine};
 use crate::engine::status::RoomStatus;
 use crate::object::store::{Store, StoreError};
 use crate::time::Timestamp;
+
+thread_local! {
+    /// What the rooms of this isolate know of homeservers that limit requests.
+    static PACING: Pacing = Pacing::default();
+}
 
 /// The object's way to other servers and to the log.
 pub trait Upstreams {
@@ -246,7 +252,9 @@ impl RoomObject {
         let mut slot = self.room.borrow_mut();
         if slot.is_none() {
             let rows = self.store.load()?;
-            *slot = Some(RoomEngine::load(config, now(), rows, handled_until));
+            let mut room = RoomEngine::load(config, now(), rows, handled_until);
+            room.share_pacing(PACING.with(Pacing::for_another_room));
+            *slot = Some(room);
         }
         Ok(())
     }

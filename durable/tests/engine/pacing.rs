@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use delegated_leaves::{Delegate, HomeserverAnswer, LogEventKind, ServerName};
+use delegated_leaves::{Delegate, HomeserverAnswer, LogEventKind, Pacing, ServerName};
 
 use crate::call::{Call, DONE, request};
 
@@ -58,6 +58,62 @@ fn an_earlier_deadline_comes_before_what_was_refused() {
     assert_eq!(call.acts(), [""; 0]);
     assert_eq!(call.wait_for_due(), 1.0);
     assert_eq!(call.acts(), ["restart bob"]);
+}
+
+/// Two rooms of one process, with a member each, whose first restarts are due.
+fn two_rooms(alice_s: u64, bob_s: u64) -> [Call; 2] {
+    let pacing = Pacing::default();
+    [("alice", alice_s), ("bob", bob_s)].map(|member| {
+        let mut call = call(&[member]);
+        call.room.share_pacing(pacing.for_another_room());
+        call
+    })
+}
+
+#[test]
+fn a_limit_holds_for_all_rooms_of_a_process() {
+    let [mut one, mut other] = two_rooms(60, 600);
+    assert_eq!(one.acts(), ["restart alice"]);
+    one.homeserver(limited(5));
+    assert_eq!(other.acts(), [""; 0]);
+    assert_eq!(one.acts(), [""; 0]);
+    assert_eq!(one.wait_for_due(), 5.0);
+    assert_eq!(one.acts(), ["restart alice"]);
+    one.homeserver(DONE);
+    assert_eq!(other.wait_for_due(), 6.0);
+    assert_eq!(other.acts(), ["restart bob"]);
+}
+
+#[test]
+fn an_earlier_deadline_in_another_room_comes_first() {
+    let [mut one, mut other] = two_rooms(600, 60);
+    assert_eq!(one.acts(), ["restart alice"]);
+    one.homeserver(limited(5));
+    assert_eq!(other.acts(), [""; 0]);
+    assert_eq!(one.acts(), [""; 0]);
+    assert_eq!(one.wait_for_due(), 6.0, "the first turn is Bob's");
+    assert_eq!(other.wait_for_due(), 5.0);
+    assert_eq!(other.acts(), ["restart bob"]);
+    other.homeserver(DONE);
+    assert_eq!(one.acts(), ["restart alice"]);
+}
+
+#[test]
+fn a_room_that_does_not_come_back_loses_its_turn() {
+    let [mut one, mut other] = two_rooms(600, 60);
+    assert_eq!(one.acts(), ["restart alice"]);
+    one.homeserver(limited(5));
+    assert_eq!(other.acts(), [""; 0]);
+    drop(other);
+    assert_eq!(one.acts(), [""; 0]);
+    assert_eq!(one.wait_for_due(), 6.0);
+    assert_eq!(one.acts(), ["restart alice"], "its own turn has come");
+    for (wait, turn) in [(6.0, "Bob's may still come"), (5.0, "Bob's has passed")] {
+        one.homeserver(limited(5));
+        assert_eq!(one.acts(), [""; 0]);
+        assert_eq!(one.wait_for_due(), wait, "{turn}");
+        assert_eq!(one.acts(), ["restart alice"]);
+    }
 }
 
 #[test]
