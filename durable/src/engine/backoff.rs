@@ -48,17 +48,18 @@ pub(crate) fn before_polling_again(polls: u32) -> Duration {
 }
 
 /// Wait before the SFU is polled again for a participant that hasn't connected yet, after that many `polls`. The first
-/// ones find a participant that joined before its leave was delegated, and cost no alarm: see
-/// [`RoomEngine::nap_until`](crate::engine::room::RoomEngine::nap_until). The later ones make up for lost webhooks, after
-/// 2 and 20 minutes: each is an alarm, which is a row.
+/// [`QUICK_POLLS`] find a participant that joined before its leave was delegated, and cost no alarm: see
+/// [`RoomEngine::nap_until`](crate::engine::room::RoomEngine::nap_until). The later ones make up for lost webhooks: one
+/// soon, and one when a restart would be due. Each is an alarm, which is a row.
 pub(crate) fn before_polling_for_waiting(polls: u32) -> Duration {
     Duration::from_secs(match polls {
-        0..=4 => 1 << polls.saturating_sub(1),
-        5 => 105,
-        6 => 1_080,
+        0..=QUICK_POLLS => 1 << polls.saturating_sub(1),
         _ => 3_600,
     })
 }
+
+/// Number of the first polls for a participant that hasn't connected yet.
+pub(crate) const QUICK_POLLS: u32 = 5;
 
 /// Number of polls in that time by [`before_polling_for_waiting`].
 pub(crate) fn polled_for_waiting_within(span: Duration) -> u32 {

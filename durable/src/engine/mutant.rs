@@ -84,7 +84,7 @@ pub enum Mutant {
     SkipMissedRestarts,
     /// All that was due before an alarm counts as done, although the alarm is for another try of that.
     BelieveAnyAlarm,
-    /// A restart before the acceptance stands for the one on connecting, however long ago it was.
+    /// A restart before the acceptance stands for the one on connecting.
     TrustEarlyRestart,
     /// STATE_MISMATCH and SERVER_SHUTDOWN are believed at once.
     BelieveSentRound,

@@ -460,6 +460,17 @@ impl RoomEngine {
                 self.log_unreported(now, delegation);
             }
         }
+        let shown: Vec<_> = match (scope, participants) {
+            (Scope::All, Some(participants)) => {
+                let shown = self.delegations.values().filter(|delegation| delegation.is_shown_by(participants));
+                shown.filter(|delegation| delegation.poll.action_id.is_none()).map(|delegation| delegation.id).collect()
+            }
+            _ => Vec::new(),
+        };
+        // What has happened since that poll was started isn't known: they are polled for anew.
+        for delegation in shown {
+            self.signal(now, delegation, |_| Some(Signal::MaybeJoined));
+        }
     }
 
     /// Logs, once, a connected participant that a poll found long ago, and no webhook has reported.
@@ -479,7 +490,8 @@ impl RoomEngine {
             .delegations
             .values()
             .filter(|delegation| {
-                delegation.progress.state == State::Connected && identities.contains(&delegation.request.identity)
+                let removed = identities.iter().any(|identity| delegation.alias_of(identity).is_some());
+                delegation.progress.state == State::Connected && removed
             })
             .map(|delegation| delegation.id)
             .collect();

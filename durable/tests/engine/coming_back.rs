@@ -209,7 +209,7 @@ fn an_absence_counts_from_the_time_of_the_poll() {
 
 /// The beginning is the webhook's own, or when the connection was first seen.
 #[test]
-fn a_connection_of_unknown_age_that_its_client_ends_has_ended() {
+fn a_connection_of_unknown_age_counts_as_young() {
     let mut call = Call::new();
     call.delegate("alice", 3600);
     let beginning = ParticipantRef { joined_at: None, ..participant("alice", "PA_1") };
@@ -218,7 +218,11 @@ fn a_connection_of_unknown_age_that_its_client_ends_has_ended() {
     call.acts();
     let left = Occurrence::ParticipantLeft(beginning, ClientInitiated);
     call.event(delegated_leaves::WebhookEvent { created_at: None, occurrence: left.clone() });
-    assert_eq!(call.state("alice"), Some(StateColumn::Leaving), "believed, as before");
+    assert_eq!(call.state("alice"), Some(StateColumn::Suspected));
+    assert_eq!(call.wait_for_due(), 1.0);
+    assert_eq!(call.acts(), ["get alice"]);
+    call.sfu(&[]);
+    assert_eq!(call.acts(), ["send alice"]);
 
     let mut call = Call::with_alice(3600);
     call.wait(30.0);

@@ -197,7 +197,7 @@ fn queries_go_on_where_they_were_after_a_crash() {
     call.crash();
     assert_eq!(call.acts(), ["get alice"]);
     call.sfu(&[]);
-    assert_eq!(call.due_in(), 105.0);
+    assert_eq!(call.due_in(), 2840.0);
 }
 
 #[test]

@@ -356,13 +356,8 @@ impl Delegation {
 
     fn connect(&mut self, now: Timestamp) {
         self.progress.state = State::Connected;
-        let trusted = |at: &Timestamp| now < *at + JUST_NOW || Mutant::TrustEarlyRestart.is_injected();
-        let due = match self.request.restarted_at.filter(|at| *at <= now).filter(trusted) {
-            Some(_) if Mutant::TrustEarlyRestart.is_injected() => now + self.restart_after(),
-            Some(restarted_at) => restarted_at + self.restart_after(),
-            None => now,
-        };
-        self.call_homeserver_from(due);
+        let trusted = self.request.restarted_at.is_some() && Mutant::TrustEarlyRestart.is_injected();
+        self.call_homeserver_from(if trusted { now + self.restart_after() } else { now });
         self.overtake_poll();
     }
 
@@ -416,10 +411,17 @@ impl Delegation {
         if Mutant::PollWithoutPause.is_injected() {
             return self.poll_from(now);
         }
-        let later = match self.progress.state {
-            State::Waiting => now + backoff::before_polling_for_waiting(self.poll.count),
-            _ => now + backoff::before_polling_again(self.poll.count),
+        let count = self.poll.count;
+        let (wait, limit) = match self.progress.state {
+            // The last one is in time for a restart, should the participant be found.
+            State::Waiting if count >= backoff::QUICK_POLLS => {
+                let last = self.progress.armed_at + self.restart_after();
+                (backoff::before_polling_for_waiting(count), Some(last))
+            }
+            State::Waiting => (backoff::before_polling_for_waiting(count), limit),
+            _ => (backoff::before_polling_again(count), limit),
         };
+        let later = now + wait;
         self.poll.due = Some(match limit {
             Some(limit) if limit > now => later.min(limit),
             _ => later,
@@ -490,9 +492,6 @@ const REPEATED_FOR: Duration = Duration::from_secs(15);
 
 /// Time in which a client changes its connection for another.
 const CHANGE_WINDOW: Duration = Duration::from_secs(1);
-
-/// Time for which a restart that was made before the acceptance stands for the one on connecting.
-const JUST_NOW: Duration = Duration::from_secs(1);
 
 /// Time from that announcement to the first poll.
 const FIRST_POLL: Duration = Duration::from_secs(2);

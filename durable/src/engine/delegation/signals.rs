@@ -80,6 +80,17 @@ impl Delegation {
         Signal::Joined
     }
 
+    /// Returns whether a list of all participants, which wasn't requested for this delegation, shows one for whose
+    /// connection it waits.
+    pub(crate) fn is_shown_by(&self, participants: &[Participant]) -> bool {
+        self.is_waiting()
+            && participants.iter().any(|participant| {
+                participant.state == ParticipantState::Active
+                    && self.alias_of(&participant.identity).is_some()
+                    && !self.progress.connections.is_over(participant.sid.as_ref())
+            })
+    }
+
     /// Signal of the answer to a `restart` that was sent at `started_at`. Where a homeserver limits requests, the last try
     /// before the deadline isn't put off beyond it by chance.
     pub(crate) fn read_restart(
@@ -174,7 +185,7 @@ impl Delegation {
         let began = participant.joined_at.or_else(|| began.and_then(|latest| latest.since));
         let ended = event.created_at.unwrap_or(now);
         let early = reason == DisconnectReason::ClientInitiated
-            && began.is_some_and(|began| ended <= began + EARLY + ROUNDING)
+            && began.is_none_or(|began| ended <= began + EARLY + ROUNDING)
             && !Mutant::BelieveEarlyEnd.is_injected();
         let for_good = reason != DisconnectReason::Migration && !Mutant::ForgetEndedConnections.is_injected();
         let end = match self.progress.connections.end(alias, participant, for_good) {

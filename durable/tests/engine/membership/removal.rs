@@ -1,9 +1,9 @@
 //! Removals of participants, and of the whole room.
 
 use delegated_leaves::RemovalAnswer::{self, Done, NotThere};
-use delegated_leaves::{DisconnectReason, LogEventKind, MembersAnswer, ServerAnswer, StateColumn};
+use delegated_leaves::{Delegate, DisconnectReason, Identity, LogEventKind, MembersAnswer, ServerAnswer, StateColumn};
 
-use crate::call::{Call, DONE};
+use crate::call::{Call, DONE, request};
 
 #[test]
 fn who_is_not_in_the_matrix_room_is_removed() {
@@ -187,6 +187,24 @@ fn who_is_removed_leaves_by_its_delegated_leave() {
     call.removal(Done);
     call.homeserver(DONE);
     assert_eq!(call.state("alice"), None);
+}
+
+/// It joined through `/sfu/get`, and has delegated its leave through `/delegate_delayed_leave`.
+#[test]
+fn who_is_removed_by_its_legacy_identity_leaves_likewise() {
+    let mut call = Call::with_membership();
+    let legacy_identity = Some(Identity::new("alice-legacy"));
+    call.delegate_as(Delegate { legacy_identity, ..request("alice", 3600) });
+    call.track("alice-legacy");
+    call.connect_in_membership("alice-legacy", "PA_1");
+    assert_eq!(call.next_acts(), ["members of !room"]);
+    call.members(&[]);
+    assert_eq!(call.acts(), ["remove alice-legacy"]);
+    call.removal(Done);
+    assert_eq!(call.state("alice"), Some(StateColumn::Suspected));
+    assert_eq!(call.acts(), ["list participants"]);
+    call.sfu(&[]);
+    assert_eq!(call.acts(), ["send alice"]);
 }
 
 #[test]
