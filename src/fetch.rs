@@ -307,7 +307,7 @@ fn explain(status: &u16, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         522 | 523 => "its address isn't reached",
         524 => "it takes too long",
         525 | 526 => "its certificate isn't valid",
-        530 => "its name isn't resolved",
+        530 => "its name isn't resolved, or its tunnel isn't connected",
         _ => "it sends no valid response",
     };
     write!(f, "Cloudflare has no answer of the server: {cause} ({status})")

@@ -13,6 +13,7 @@ use crate::livekit::sfu_url::SfuUrl;
 use crate::log::Level;
 use crate::matrix::federation::discovery::AddressPolicy;
 use crate::matrix::ids::server_name::ServerName;
+use crate::matrix::well_known::is_plain;
 
 /// Homeservers that a variable lists, or all of them.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -209,7 +210,11 @@ pub(super) fn parse_overrides(text: &str) -> Result<Rc<BTreeMap<ServerName, Url>
                 true => parse_http_url(url),
                 false => parse_http_url(&format!("https://{}", url.trim())),
             };
-            Ok((name, url.map_err(|_| entry_is("doesn't end with an http or https URL"))?))
+            let url = url.map_err(|_| entry_is("doesn't end with an http or https URL"))?;
+            match is_plain(&url) {
+                true => Ok((name, url)),
+                false => Err(entry_is("has a URL with more than scheme, host, port and path")),
+            }
         })
         .collect::<Result<_, _>>()
         .map(Rc::new)

@@ -32,7 +32,7 @@ pub fn well_known(data: &[u8]) {
         }
     }
     let _ = well_known_file::delegated_name(body);
-    if let Some(base) = well_known_file::client_base_url(body) {
+    if let Some(Ok(base)) = well_known_file::client_base_url(body) {
         let api = format!("{}/_matrix/client/versions", base.as_str().trim_end_matches('/'));
         let api = Url::parse(&api).ok();
         let parts = api.as_ref().map(|api| (api.scheme(), api.host(), api.port(), api.query(), api.fragment()));

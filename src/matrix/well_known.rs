@@ -102,7 +102,7 @@ pub fn delegated_name(body: &[u8]) -> Option<ServerName> {
 /// Parses the base URL of the homeserver, which must be https.
 ///
 /// Returns `None` for anything but a JSON object with a valid `m.homeserver.base_url`.
-pub fn client_base_url(body: &[u8]) -> Option<Url> {
+pub fn client_base_url(body: &[u8]) -> Option<Result<Url, UnusableBaseUrl>> {
     #[derive(Deserialize)]
     struct Body {
         #[serde(rename = "m.homeserver")]
@@ -115,9 +115,13 @@ pub fn client_base_url(body: &[u8]) -> Option<Url> {
     let body: Body = serde_json::from_slice(without_byte_order_mark(body)).ok()?;
     let base_url = body.homeserver.base_url;
     // The path behind the base URL must stay one.
-    let url = (base_url.len() <= MAX_BASE_URL).then(|| Url::parse(&base_url).ok()).flatten()?;
-    (url.scheme() == "https" && url.has_host() && is_plain(&url)).then_some(url)
+    let url = (base_url.len() <= MAX_BASE_URL).then(|| Url::parse(&base_url).ok()).flatten();
+    Some(url.filter(|url| url.scheme() == "https" && url.has_host() && is_plain(url)).ok_or(UnusableBaseUrl))
 }
+
+/// A base URL that isn't https, is too long, or has a query, a fragment, a user name or a password.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct UnusableBaseUrl;
 
 /// Skips the mark that some editors put at the start of a file. JSON has none, but browsers skip it too.
 fn without_byte_order_mark(body: &[u8]) -> &[u8] {
@@ -125,7 +129,7 @@ fn without_byte_order_mark(body: &[u8]) -> &[u8] {
 }
 
 /// Returns whether a URL has no more than scheme, host, port and path.
-fn is_plain(url: &Url) -> bool {
+pub fn is_plain(url: &Url) -> bool {
     url.query().is_none() && url.fragment().is_none() && url.username().is_empty() && url.password().is_none()
 }
 
@@ -195,14 +199,15 @@ mod tests {
 
     #[test]
     fn the_client_api_is_read() {
-        let base = |body: &str| client_base_url(body.as_bytes()).map(String::from);
+        let base = |body: &str| client_base_url(body.as_bytes()).map(|base| base.map(String::from));
         assert_eq!(
             base(r#"{"m.homeserver":{"base_url":"https://cs.example.com"},"x":1}"#),
-            Some("https://cs.example.com/".into())
+            Some(Ok("https://cs.example.com/".into()))
         );
-        for body in
-            [r#"{"m.homeserver":{"base_url":"http://cs.example.com"}}"#, r#"{"m.homeserver":{}}"#, "{}", "<html>"]
-        {
+        for base_url in ["http://cs.example.com", "https://cs.example.com?x", "https://u@cs.example.com", "cs", ""] {
+            assert_eq!(base(&format!(r#"{{"m.homeserver":{{"base_url":"{base_url}"}}}}"#)), Some(Err(UnusableBaseUrl)));
+        }
+        for body in [r#"{"m.homeserver":{}}"#, "{}", "<html>"] {
             assert_eq!(base(body), None, "{body}");
         }
     }
@@ -212,7 +217,10 @@ mod tests {
         let server = "\u{feff}{\"m.server\":\"hs.example.com:443\"}";
         assert_eq!(delegated_name(server.as_bytes()), ServerName::parse("hs.example.com:443").ok());
         let client = "\u{feff}{\"m.homeserver\":{\"base_url\":\"https://cs.example.com\"}}";
-        assert_eq!(client_base_url(client.as_bytes()).map(String::from), Some("https://cs.example.com/".into()));
+        assert_eq!(
+            client_base_url(client.as_bytes()).map(|base| base.map(String::from)),
+            Some(Ok("https://cs.example.com/".into()))
+        );
         assert_eq!(delegated_name("\u{feff}\u{feff}{}".as_bytes()), None);
     }
 

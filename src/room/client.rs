@@ -12,13 +12,11 @@
 //!   same again: neither is a reason to send anything again;
 //! - worker and object may be of different versions for a while: a command or an answer that the other side doesn't know
 //!   is an error of its own;
-//! - all repetitions together have a deadline, shorter than the time for which callers wait.
+//! - all requests of a command together have a deadline, shorter than the time for which callers wait.
 
-use std::pin::pin;
 use std::time::Duration;
 
 use delegated_leaves::{RoomAnswer, RoomCommand, RoomName};
-use futures_util::future::{Either, select};
 use js_sys::futures::JsFuture;
 use js_sys::{Promise, Reflect};
 use serde_json::{Value, json};
@@ -30,6 +28,7 @@ use crate::config::Config;
 use crate::config::jurisdiction::Jurisdiction;
 use crate::config::location_hint::LocationHint;
 use crate::error::ApiError;
+use crate::fetch::Deadline;
 use crate::log::{Level, Log};
 use crate::room::recent;
 
@@ -53,9 +52,11 @@ impl<'a> RoomClient<'a> {
     pub async fn send(self, room: &RoomName, command: &RoomCommand) -> Result<(), RoomError> {
         recent::remember(room);
         let command = as_json(command)?;
-        match self.send_once(room, &command).await {
-            Err(RoomError::Lost(cause)) => self.send_again(room, &command, cause).await,
-            outcome => outcome,
+        let deadline = Deadline::after(ANSWERED_WITHIN);
+        match deadline.bound(self.send_once(room, &command)).await {
+            None => Err(RoomError::NoAnswer),
+            Some(Err(RoomError::Lost(cause))) => self.send_again(room, &command, cause, &deadline).await,
+            Some(outcome) => outcome,
         }
     }
 
@@ -63,7 +64,7 @@ impl<'a> RoomClient<'a> {
     /// concern: it is seen, and the object tried again, when that command is sent.
     pub async fn wake(self, room: &RoomName) {
         if let Ok(command) = as_json(&RoomCommand::Wake) {
-            let _ = self.send_once(room, &command).await;
+            let _ = Deadline::after(AWAKE_WITHIN).bound(self.send_once(room, &command)).await;
         }
     }
 
@@ -71,13 +72,20 @@ impl<'a> RoomClient<'a> {
     /// added; in place of one, `error` with the reason.
     pub async fn states(self, rooms: Vec<Value>, with_users: bool) -> Result<Value, RoomError> {
         let command = as_json(&RoomCommand::Status { with_users })?;
-        let states = send_to_all(&self.namespace()?, &Value::from(rooms).to_string(), &command);
+        let location = self.location.map(LocationHint::as_str);
+        let states = send_to_all(&self.namespace()?, &Value::from(rooms).to_string(), location, &command);
         let states = JsFuture::from(states).await.map_err(lost)?.as_string().unwrap_or_default();
         serde_json::from_str(&states).map_err(|_| RoomError::UnknownAnswer)
     }
 
     /// Sends a command again that was lost, with this `cause`.
-    async fn send_again(self, room: &RoomName, command: &JsValue, cause: String) -> Result<(), RoomError> {
+    async fn send_again(
+        self,
+        room: &RoomName,
+        command: &JsValue,
+        cause: String,
+        deadline: &Deadline,
+    ) -> Result<(), RoomError> {
         let mut latest = cause.clone();
         let repeated = async {
             for wait in WAITS {
@@ -91,10 +99,7 @@ impl<'a> RoomClient<'a> {
             }
             Err(RoomError::Lost(latest))
         };
-        match select(pin!(repeated), pin!(Delay::from(REPEATED_FOR))).await {
-            Either::Left((outcome, _)) => outcome,
-            Either::Right(_) => Err(RoomError::OutOfTime(cause)),
-        }
+        deadline.bound(repeated).await.unwrap_or(Err(RoomError::OutOfTime(cause)))
     }
 
     async fn send_once(self, room: &RoomName, command: &JsValue) -> Result<(), RoomError> {
@@ -138,6 +143,9 @@ pub enum RoomError {
     /// The object, or the way there, has failed.
     #[error("{0}")]
     Lost(String),
+    /// The object took too long.
+    #[error("the room's object didn't answer in time")]
+    NoAnswer,
     /// The object has failed, and then took too long.
     #[error("{0}; then the room's object didn't answer in time")]
     OutOfTime(String),
@@ -212,7 +220,7 @@ extern "C" {
 
     /// Sends a command to many rooms, a JSON array, and returns them with the answers.
     #[wasm_bindgen(js_name = sendToAll)]
-    fn send_to_all(namespace: &Namespace, rooms: &str, command: &JsValue) -> Promise;
+    fn send_to_all(namespace: &Namespace, rooms: &str, location_hint: Option<&str>, command: &JsValue) -> Promise;
 }
 
 const BINDING: &str = "ROOMS";
@@ -220,6 +228,8 @@ const BINDING: &str = "ROOMS";
 const NOT_IN_WORKERD: &str = "not implemented in workerd";
 /// Waits before the second, third and fourth request of a command, each half as long or half as much again by chance.
 const WAITS: [Duration; 3] = [Duration::from_millis(100), Duration::from_millis(500), Duration::from_millis(1_500)];
-/// Time for all requests after the first one. Homeservers wait for 30 s altogether, and a response to them is out of
-/// time after 24 s.
-const REPEATED_FOR: Duration = Duration::from_secs(8);
+/// Time for all requests of a command. Homeservers wait for 30 s altogether, and a response to them is out of time after
+/// 24 s.
+const ANSWERED_WITHIN: Duration = Duration::from_secs(10);
+/// Time for an announcement. An object that takes longer isn't waited for twice.
+const AWAKE_WITHIN: Duration = Duration::from_secs(2);

@@ -104,7 +104,7 @@ impl ClientTokenRequest {
         let server_name = fields.text("server_name")?;
         let (url, membership) = body.into_membership()?;
         let url = required("url", url)?;
-        let server = server_name.map(|name| ServerName::parse(&name)).transpose();
+        let server = server_name.filter(|name| !name.is_empty()).map(|name| ServerName::parse(&name)).transpose();
         let server = server.map_err(|_| ApiError::InvalidParam("server_name is malformed".to_owned()))?;
         Ok(Self { server, url, membership })
     }
@@ -176,7 +176,7 @@ struct MembershipBody {
 impl MembershipBody {
     fn take(fields: &mut Fields) -> Result<Self, ApiError> {
         let (url, room_id, slot_id) = (fields.text("url")?, fields.text("room_id")?, fields.text("slot_id")?);
-        let member_id = match fields.text("member_id")? {
+        let member_id = match fields.text("member_id")?.filter(|id| !id.is_empty()) {
             // Some clients send `member`, as to the endpoints with an OpenID token.
             None => fields.object("member")?.text("id")?,
             member_id => member_id,

@@ -142,10 +142,6 @@ impl TokenService<'_> {
         .await;
         let delegate = accepted?;
         let create_room_ms = created?;
-        if let Some(delegate) = delegate {
-            self.register_leave(delegate).await?;
-        }
-
         let grant = Grant::Join {
             room: room.as_str(),
             can_publish: access.can_publish(self.config),
@@ -164,6 +160,10 @@ impl TokenService<'_> {
                 expires_at,
             };
             self.track(track).await?;
+        }
+        // What fails after this would leave a leave behind that its client doesn't know to be delegated.
+        if let Some(delegate) = delegate {
+            self.register_leave(delegate).await?;
         }
         let fields = json!({
             "user": user.as_str(),
@@ -256,7 +256,8 @@ impl TokenService<'_> {
             delay_timeout: leave.timeout,
             restarted_at: None,
         };
-        Ok(FoundLeave { delegate, api, owner: is_ours.then(|| caller.user.clone()), matrix_room })
+        let (homeserver, owner) = (caller.homeserver.clone(), is_ours.then(|| caller.user.clone()));
+        Ok(FoundLeave { delegate, homeserver, api, owner, matrix_room })
     }
 
     /// Restarts the event of a leave, and returns the leave for the object of the room. Where the homeserver doesn't let
@@ -264,6 +265,7 @@ impl TokenService<'_> {
     async fn accept(&self, leave: Option<&(FoundLeave, IfLeaveRefused)>) -> Result<Option<Delegate>, ApiError> {
         let Some((leave, if_refused)) = leave else { return Ok(None) };
         let candidate = Candidate {
+            server: &leave.homeserver,
             api: &leave.api,
             owner: self.config.application_service.as_ref().zip(leave.owner.as_ref()),
             room_id: &leave.matrix_room,
@@ -362,6 +364,7 @@ pub struct JoinGrant {
 /// A leave whose homeserver was found, before any request about its event.
 pub struct FoundLeave {
     delegate: Delegate,
+    homeserver: ServerName,
     api: ClientApi,
     /// The owner, where our homeserver has the event.
     owner: Option<UserId>,

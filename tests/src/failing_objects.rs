@@ -19,8 +19,8 @@ enum When {
     Before,
     /// After the object has answered it.
     After,
-    /// It doesn't: there is no response.
-    Never,
+    /// From this request on it doesn't: there is no response. Announcements have none where there is none at all.
+    Never { from: u32 },
 }
 
 impl FailingObjects {
@@ -41,7 +41,12 @@ impl FailingObjects {
 
     /// Fails the first request of each command, and then doesn't respond any more.
     pub fn stalled() -> Self {
-        Self { properties: "{ retryable: true }", when: When::Never, times: u32::MAX }
+        Self { properties: "{ retryable: true }", when: When::Never { from: 2 }, times: u32::MAX }
+    }
+
+    /// Responds to no request, announcements included.
+    pub fn silent() -> Self {
+        Self { properties: "{}", when: When::Never { from: 1 }, times: u32::MAX }
     }
 
     /// Number of requests with a command of this kind so far.
@@ -55,9 +60,13 @@ impl fmt::Display for FailingObjects {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { properties, when, times } = self;
         let failure = match when {
-            When::Before => "fails = true;",
-            When::After => "await (await stub.fetch(url, init)).text(); fails = true;",
-            When::Never => "if (count > 1) return new Promise(() => {}); fails = true;",
+            When::Before => "fails = true;".to_owned(),
+            When::After => "await (await stub.fetch(url, init)).text(); fails = true;".to_owned(),
+            When::Never { from } => format!("if (count >= {from}) return new Promise(() => {{}}); fails = true;"),
+        };
+        let announcement = match when {
+            When::Never { from: 1 } => "return new Promise(() => {});",
+            _ => "return stub.fetch(url, init);",
         };
         write!(
             f,
@@ -73,7 +82,7 @@ export default ({{ ROOMS }}) => {{
           const command = JSON.parse(init.body);
           const name = typeof command === 'string' ? command : Object.keys(command)[0];
           console.log('{REQUEST}' + name);
-          if (name === 'wake') return stub.fetch(url, init);
+          if (name === 'wake') {{ {announcement} }}
           const count = (counts.get(init.body) ?? 0) + 1;
           counts.set(init.body, count);
           if (count <= {times}) {{ {failure} }}

@@ -26,7 +26,7 @@ use crate::fetch::{Deadline, FetchRequest, Fetcher, Fetchers, MAX_JSON_BODY, Met
 use crate::matrix::federation::discovery::AddressPolicy;
 use crate::matrix::ids::server_name::{Host, ServerName};
 use crate::matrix::lookups::{SingleFlightCache, WaitUntil, Weigh};
-use crate::matrix::well_known::{self, WellKnownError};
+use crate::matrix::well_known::{self, UnusableBaseUrl, WellKnownError};
 
 /// Looks up client-server APIs, for the duration of one request to this service, or of one alarm.
 #[derive(Clone)]
@@ -93,7 +93,11 @@ impl ClientApis {
         self.policy.check(server.host()).map_err(|_| ClientApiError::Forbidden)?;
         let found = well_known::fetch(&self.fetchers, self.policy, server, "client").await;
         let (body, lifetime) = found.map_err(ClientApiError::WellKnown)?;
-        let url = well_known::client_base_url(&body).ok_or(ClientApiError::WellKnown(WellKnownError::Absent))?;
+        let url = match well_known::client_base_url(&body) {
+            Some(Ok(url)) => url,
+            Some(Err(UnusableBaseUrl)) => return Err(ClientApiError::UnusableBaseUrl),
+            None => return Err(ClientApiError::WellKnown(WellKnownError::Absent)),
+        };
         let host = Host::of(&url).ok_or(ClientApiError::Forbidden)?;
         self.policy.check(&host).map_err(|_| ClientApiError::Forbidden)?;
         Ok((url, lifetime.max(LIFETIME)))
@@ -138,10 +142,10 @@ impl Features {
             #[serde(rename = "versions")]
             _versions: Vec<IgnoredAny>,
             #[serde(default)]
-            unstable_features: BTreeMap<String, Value>,
+            unstable_features: Value,
         }
         let versions: Versions = serde_json::from_slice(body).ok()?;
-        let has = |flag: &str| versions.unstable_features.get(flag) == Some(&Value::Bool(true));
+        let has = |flag: &str| versions.unstable_features[flag] == Value::Bool(true);
         let stable_delayed_events = has("org.matrix.msc4140.stable");
         Some(Self {
             delayed_events: stable_delayed_events || has("org.matrix.msc4140"),
@@ -195,11 +199,12 @@ impl ClientApi {
         }
     }
 
-    /// Returns the path of the relay to other servers (MSC4512), below `/_matrix/client/`.
-    pub fn fed_proxy_path(&self) -> &'static str {
+    /// Returns the paths of the relay to other servers (MSC4512), below `/_matrix/client/`, the one to try first.
+    pub fn fed_proxy_paths(&self) -> [&'static str; 2] {
+        let (stable, unstable) = ("v1/appservice/fed_proxy", "unstable/io.element.msc4512/appservice/fed_proxy");
         match self.features.is_some_and(|features| features.stable_fed_proxy) {
-            true => "v1/appservice/fed_proxy",
-            false => "unstable/io.element.msc4512/appservice/fed_proxy",
+            true => [stable, unstable],
+            false => [unstable, stable],
         }
     }
 
@@ -214,6 +219,12 @@ pub fn doubt(server: &ServerName) {
     CLIENT_APIS.with(|known| known.forget_after(server, FAILURE_LIFETIME));
 }
 
+/// Notes that the API of `server` doesn't have a path that it should have by its features. They are looked up again
+/// ten minutes later.
+pub fn doubt_features(server: &ServerName) {
+    CLIENT_APIS.with(|known| known.forget_after(server, WITHOUT_DELAYED_EVENTS_LIFETIME));
+}
+
 /// Escapes `text` for one segment of a path, or one value in a query.
 pub fn escaped(text: &str) -> PercentEncode<'_> {
     utf8_percent_encode(text, RESERVED)
@@ -225,6 +236,9 @@ pub enum ClientApiError {
     /// No override, no valid client well-known, and no homeserver at the host itself.
     #[error(fmt = explain)]
     WellKnown(WellKnownError),
+    /// A client well-known whose base URL is none.
+    #[error("m.homeserver.base_url in /.well-known/matrix/client must be an https URL without query, user or password")]
+    UnusableBaseUrl,
     /// A private address.
     #[error("the client-server API is at a private address")]
     Forbidden,
@@ -279,6 +293,7 @@ mod tests {
         assert_eq!(with(r#""org.matrix.msc4140":false"#), Some((false, false)));
         assert_eq!(with(r#""org.matrix.msc4140":1,"x":[]"#), Some((false, false)));
         assert_eq!(with(""), Some((false, false)));
+        assert_eq!(delayed_events(r#"{"versions":[],"unstable_features":null}"#), Some((false, false)));
         assert_eq!(delayed_events(r#"{"versions":[]}"#), Some((false, false)));
     }
 

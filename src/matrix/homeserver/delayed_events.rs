@@ -82,6 +82,8 @@ pub(crate) fn scheduled(event: &Value) -> Result<Option<Scheduled>, HomeserverEr
 
 /// A delayed event whose delegation is requested.
 pub struct Candidate<'a> {
+    /// The name of its homeserver.
+    pub server: &'a ServerName,
     /// The client-server API of its homeserver.
     pub api: &'a ClientApi,
     /// Our registration with that homeserver and the owner of the event, where the homeserver is ours.
@@ -114,7 +116,7 @@ impl Candidate<'_> {
         let restarted_at = Timestamp::from_millis(clock::now_ms());
         let deadline = Deadline::after(ACCEPTANCE_TIMEOUT);
         let homeserver = self.owner.map(|(service, owner)| (service.at(self.api.clone(), apis), owner));
-        let owner = homeserver.as_ref().map(|(homeserver, owner)| (homeserver, owner.as_str()));
+        let owner = self.owner.map(|(service, owner)| (service, owner.as_str()));
         let restart = Action::Restart.at(self.api, owner, self.id);
         let look_up = async {
             match &homeserver {
@@ -126,12 +128,35 @@ impl Candidate<'_> {
             }
         };
         let (response, delay) = join(restart.post(self.api.fetcher(&apis.fetchers), &deadline), look_up).await;
-        let delay = delay?;
-        let is_done = match response {
-            Ok(response) => is_restarted(response, self.owner.is_some()).await?,
-            Err(_) => false,
+        let (is_done, delay) = (self.is_restarted(response).await, delay?);
+        Ok(Acceptance { restarted_at: is_done?.then_some(restarted_at), delay })
+    }
+
+    /// Returns whether the restart was done. An error is the homeserver's refusal.
+    async fn is_restarted(&self, response: Result<FetchResponse, FetchError>) -> Result<bool, Refusal> {
+        let (status, body) = match response {
+            Ok(response) => (Some(response.status()), response.body(MAX_BODY).await.unwrap_or_default()),
+            Err(_) => (None, Vec::new()),
         };
-        Ok(Acceptance { restarted_at: is_done.then_some(restarted_at), delay })
+        if !serde_json::from_slice(&body).is_ok_and(|body: Value| body.is_object()) {
+            client_api::doubt(self.server);
+        }
+        match status {
+            Some(status @ (401 | 403 | 405)) => Err(match self.owner {
+                Some(_) => Refusal::AsOwner(HomeserverError::Status(status)),
+                None => Refusal::Status(status),
+            }),
+            Some(status @ (200..=299 | 404 | 409)) => match settled(status, &body) {
+                Ok(HomeserverAnswer::Done) => Ok(true),
+                Ok(HomeserverAnswer::Gone) => Err(Refusal::Gone),
+                Err(DelayedEventError::Unrecognized) => {
+                    client_api::doubt_features(self.server);
+                    Err(Refusal::Unrecognized)
+                }
+                _ => Ok(false),
+            },
+            _ => Ok(false),
+        }
     }
 
     /// Returns the delay of the event that was looked up. A look-up that failed says nothing about the event.
@@ -141,22 +166,6 @@ impl Candidate<'_> {
             Ok(_) => Err(Refusal::NotInRoom),
             Err(_) => Ok(None),
         }
-    }
-}
-
-/// Whether a restart before the acceptance was done. An error is the homeserver's refusal.
-async fn is_restarted(response: FetchResponse, as_owner: bool) -> Result<bool, Refusal> {
-    match response.status() {
-        status @ (401 | 403 | 405) => {
-            Err(if as_owner { Refusal::AsOwner(HomeserverError::Status(status)) } else { Refusal::Status(status) })
-        }
-        status @ (200..=299 | 404 | 409) => match response.body(MAX_BODY).await.map(|body| settled(status, &body)) {
-            Ok(Ok(HomeserverAnswer::Done)) => Ok(true),
-            Ok(Ok(HomeserverAnswer::Gone)) => Err(Refusal::Gone),
-            Ok(Err(DelayedEventError::Unrecognized)) => Err(Refusal::Unrecognized),
-            _ => Ok(false),
-        },
-        _ => Ok(false),
     }
 }
 
@@ -212,33 +221,39 @@ impl Action {
         let found = apis.find(&server, &ClientApis::deadline()).await;
         let (request, fetcher) = match &found {
             Ok(api) => {
-                let homeserver = service.map(|service| service.at(api.clone(), apis));
-                let owner = homeserver.as_ref().zip(event.owner.as_ref().map(|owner| owner.as_str()));
+                let owner = service.zip(event.owner.as_ref().map(|owner| owner.as_str()));
                 (self.at(api, owner, &event.delay_id), api.fetcher(&apis.fetchers))
             }
+            // It was found by the same look-up when the leave was delegated.
             Err(_) => {
-                let url = self.below(event.url.as_str(), &event.delay_id);
-                (EventRequest { url, authorization: None }, apis.fetchers.internet())
+                let owner = service.zip(event.owner.as_ref().map(|owner| owner.as_str()));
+                (self.below(event.url.as_str(), owner, &event.delay_id), apis.fetchers.internet())
             }
         };
         let outcome = match request.post(fetcher, &Deadline::after(TIMEOUT)).await {
             Ok(response) => Self::outcome(response).await,
             Err(error) => Err(error.into()),
         };
-        if outcome.as_ref().is_err_and(|error| *error != DelayedEventError::Unrecognized) {
-            client_api::doubt(&server);
+        match &outcome {
+            Ok(_) => {}
+            Err(DelayedEventError::Unrecognized) => client_api::doubt_features(&server),
+            Err(_) => client_api::doubt(&server),
         }
         outcome
     }
 
     /// Returns the request: to our own homeserver on behalf of the owner, to another one by the delay id alone.
-    fn at(self, api: &ClientApi, owner: Option<(&Homeserver<'_>, &str)>, id: &DelayId) -> EventRequest {
-        let path = self.below(api.delayed_events_path(), id);
+    fn at(self, api: &ClientApi, owner: Option<(&ApplicationService, &str)>, id: &DelayId) -> EventRequest {
+        self.below(&api.url(api.delayed_events_path()), owner, id)
+    }
+
+    fn below(self, delayed_events: &str, owner: Option<(&ApplicationService, &str)>, id: &DelayId) -> EventRequest {
+        let url = format!("{delayed_events}/{}/{self}", escaped(id.secret()));
         match owner {
-            None => EventRequest { url: api.url(&path), authorization: None },
-            Some((homeserver, owner)) => EventRequest {
-                url: homeserver.api().url(&format!("{path}?user_id={}", escaped(owner))),
-                authorization: Some(homeserver.authorization()),
+            None => EventRequest { url, authorization: None },
+            Some((service, owner)) => EventRequest {
+                url: format!("{url}?user_id={}", escaped(owner)),
+                authorization: Some(service.authorization()),
             },
         }
     }
@@ -257,10 +272,6 @@ impl Action {
             return Ok(HomeserverAnswer::Limited(by_header.max(from_body(&body.unwrap_or_default()))));
         }
         settled(status, &body?)
-    }
-
-    fn below(self, delayed_events: &str, id: &DelayId) -> String {
-        format!("{delayed_events}/{}/{self}", escaped(id.secret()))
     }
 }
 
@@ -353,7 +364,7 @@ mod tests {
     #[test]
     fn an_id_is_one_path_segment_whatever_is_in_it() {
         let id = DelayId::new("syd_a/../b?c#d%").unwrap();
-        let url = Action::Restart.below("https://cs.example.com/delayed_events", &id);
+        let url = Action::Restart.below("https://cs.example.com/delayed_events", None, &id).url;
         assert_eq!(url, "https://cs.example.com/delayed_events/syd_a%2F..%2Fb%3Fc%23d%25/restart");
     }
 

@@ -69,7 +69,11 @@ impl ApplicationService {
 
     /// Returns a client of the homeserver, whose client-server API is known to be `api`.
     fn at<'a>(&'a self, api: ClientApi, apis: &'a ClientApis) -> Homeserver<'a> {
-        Homeserver { server_name: &self.server_name, api, fetchers: &apis.fetchers, as_token: &self.as_token }
+        Homeserver { service: self, api, fetchers: &apis.fetchers }
+    }
+
+    fn authorization(&self) -> String {
+        format!("Bearer {}", self.as_token.0)
     }
 }
 
@@ -105,16 +109,15 @@ pub enum HomeserverTokenError {
 
 /// Client of the client-server API of our homeserver, which sends the `as_token`.
 pub struct Homeserver<'a> {
-    server_name: &'a ServerName,
+    service: &'a ApplicationService,
     api: ClientApi,
     fetchers: &'a Fetchers,
-    as_token: &'a Token,
 }
 
 impl Homeserver<'_> {
     /// Returns the name of the homeserver.
     pub fn server_name(&self) -> &ServerName {
-        self.server_name
+        &self.service.server_name
     }
 
     /// Returns its client-server API.
@@ -124,7 +127,7 @@ impl Homeserver<'_> {
 
     /// GETs `path` below `/_matrix/client/`.
     pub(super) async fn get(&self, path: &str, deadline: &Deadline) -> Result<FetchResponse, FetchError> {
-        let (url, authorization) = (self.api.url(path), self.authorization());
+        let (url, authorization) = (self.api.url(path), self.service.authorization());
         let method = Method::Get { accept: None, authorization: Some(&authorization) };
         let request = FetchRequest { url: &url, method, deadline };
         self.heeded(self.api.fetcher(self.fetchers).send(request).await)
@@ -137,7 +140,7 @@ impl Homeserver<'_> {
         json: &[u8],
         deadline: &Deadline,
     ) -> Result<FetchResponse, FetchError> {
-        let (url, authorization) = (self.api.url(path), self.authorization());
+        let (url, authorization) = (self.api.url(path), self.service.authorization());
         let method = Method::Post { content_type: "application/json", authorization: Some(&authorization), body: json };
         let request = FetchRequest { url: &url, method, deadline };
         self.heeded(self.api.fetcher(self.fetchers).send_once(&request).await)
@@ -147,13 +150,9 @@ impl Homeserver<'_> {
     fn heeded(&self, response: Result<FetchResponse, FetchError>) -> Result<FetchResponse, FetchError> {
         let kind = response.as_ref().ok().and_then(|response| response.header("Content-Type"));
         if !kind.is_some_and(|kind| kind.starts_with("application/json")) {
-            client_api::doubt(self.server_name);
+            client_api::doubt(self.server_name());
         }
         response
-    }
-
-    fn authorization(&self) -> String {
-        format!("Bearer {}", self.as_token.0)
     }
 }
 

@@ -52,7 +52,12 @@ impl Homeserver<'_> {
         deadline: &Deadline,
     ) -> Result<Relayed, HomeserverError> {
         let request = json!({"destination": destination.as_str(), "method": "POST", "path": path, "body": body});
-        let response = self.post_once(self.api().fed_proxy_path(), request.to_string().as_bytes(), deadline).await?;
+        let [first, second] = self.api().fed_proxy_paths();
+        let body = request.to_string();
+        let mut response = self.post_once(first, body.as_bytes(), deadline).await?;
+        if response.status() == 404 {
+            response = self.post_once(second, body.as_bytes(), deadline).await?;
+        }
         let mut relayed = read(response).await?;
         let status = relayed["status"].as_u64().and_then(|status| status.try_into().ok());
         let content = relayed.get_mut("content").map(Value::take).unwrap_or_default();

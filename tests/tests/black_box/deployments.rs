@@ -123,6 +123,19 @@ async fn an_object_that_stalls_after_a_failure_is_not_waited_for() {
 }
 
 #[tokio::test]
+async fn an_object_that_never_answers_is_not_waited_for() {
+    let stage = Stage::new(|deployment| deployment.bind("ROOMS", FailingObjects::silent())).await;
+    let delay_id = stage.events.schedule(LONG);
+
+    let answer = stage.hand_over(&alice(), &delay_id).await;
+
+    answer.assert_error(500, "M_UNKNOWN");
+    answer.assert_cors();
+    assert_eq!(FailingObjects::requests(&stage.service, "delegate"), 1);
+    stage.service.log().line_with(&["room object unavailable", "in time"]).await;
+}
+
+#[tokio::test]
 async fn a_command_that_the_object_does_not_know_is_an_error_with_its_cause() {
     let stage = Stage::new(|deployment| deployment.bind("ROOMS", ObjectsOfOtherVersion::Earlier)).await;
     let delay_id = stage.events.schedule(LONG);

@@ -8,7 +8,7 @@ use black_box::{DelayedEvents, Endpoint, EntryPoint, Homeserver, Member, Operati
 use serde_json::json;
 use tokio::time::{sleep, timeout};
 
-/// Both parts take more than a minute, so they share it.
+/// All parts take more than a minute, so they share it.
 #[tokio::test]
 async fn what_answers_like_no_homeserver_is_looked_up_again_after_a_minute() {
     let setup = TestSetup::new().await;
@@ -36,7 +36,21 @@ async fn what_answers_like_no_homeserver_is_looked_up_again_after_a_minute() {
     participant.joined().send(&delegating).await;
     old.restarted(&delay_id, 1).await;
 
-    // Both files are corrected.
+    // A page in place of the API refuses before anything is delegated.
+    let moved = setup.homeserver("example.com").start().await;
+    let gone = setup.delayed_events("gone.example.com").await;
+    let there = setup.delayed_events("there.example.com").await;
+    moved.has_client_api(gone.base_url());
+    let moving = setup.deployment().full_access("example.com").start();
+    let carol = Member::of_room("!room:example.com", "@carol:example.com");
+    let carol_s_id = gone.schedule(delay);
+    there.schedule_as(&carol_s_id, delay);
+    gone.answer_always(&carol_s_id, Operation::Restart, Reply::html(405));
+    assert_eq!(hand_over(&moving, &moved, &carol, &carol_s_id, delay).await, 200);
+    moving.log().line_with(&["delayed leave not taken over", "405"]).await;
+
+    // All files are corrected.
+    moved.has_client_api(there.base_url());
     home.set_well_known(Reply::json(200, &json!({ "m.server": "matrix.example.org:443" })));
     away.has_client_api(new.base_url());
 
@@ -47,9 +61,14 @@ async fn what_answers_like_no_homeserver_is_looked_up_again_after_a_minute() {
         while new.restarts(&delay_id) == 0 {
             sleep(Duration::from_millis(100)).await;
         }
+        while there.restarts(&carol_s_id) == 0 {
+            hand_over(&moving, &moved, &carol, &carol_s_id, delay).await;
+            sleep(Duration::from_secs(1)).await;
+        }
     };
-    timeout(Duration::from_secs(150), healed).await.expect("both are found again");
-    assert_eq!((home.well_known_requests(), away.client_well_known_requests()), (2, 2));
+    timeout(Duration::from_secs(150), healed).await.expect("all are found again");
+    let client_well_known_requests = [&away, &moved].map(|home| home.client_well_known_requests());
+    assert_eq!((home.well_known_requests(), client_well_known_requests), (2, [2, 2]));
 }
 
 #[tokio::test]
@@ -74,6 +93,25 @@ async fn without_a_well_known_the_host_itself_may_be_the_client_server_api() {
 
         assert_delegated(&setup, &home, &events, name).await;
         assert_eq!(events.versions_requests(), 1, "{name}");
+    }
+}
+
+#[tokio::test]
+async fn a_base_url_that_cannot_be_used_is_not_replaced_by_the_host() {
+    let setup = TestSetup::new().await;
+    let home = setup.homeserver("example.org").start().await;
+    for base_url in ["http://example.org", "https://example.org?x=1", "example.org"] {
+        home.set_client_well_known(Reply::json(200, &json!({ "m.homeserver": { "base_url": base_url } })));
+        home.set_client_versions(Reply::json(
+            200,
+            &json!({ "versions": ["v1.1"], "unstable_features": { "org.matrix.msc4140": true } }),
+        ));
+        let service = setup.deployment().full_access("example.org").start();
+        let alice = Member::of_room("!room:example.org", "@alice:example.org");
+
+        let delay = Duration::from_secs(600);
+        assert_eq!(hand_over(&service, &home, &alice, "syd_secret", delay).await, 400, "{base_url}");
+        service.log().line_with(&["base_url", "must be an https URL"]).await;
     }
 }
 

@@ -125,6 +125,44 @@ async fn leaves_are_managed_as_their_owner() {
 }
 
 #[tokio::test]
+async fn leaves_are_managed_as_their_owner_where_the_api_is_not_found_again() {
+    let stage = Stage::deployed(open_to_everybody).await;
+    stage.own.join(ROOM, ALICE);
+    stage.own.events.want_login();
+    let delay_id = stage.own.events.schedule_for(ALICE, ROOM, SHORT);
+    assert_eq!(stage.hand_over(EntryPoint::SfuGet, &delay_id).await.status, 200);
+    stage.joins(EntryPoint::SfuGet).await;
+    stage.own.events.restarted(&delay_id, 2).await;
+
+    stage.own.home.set_client_well_known(Reply::html(404));
+    // A restart clears all caches.
+    stage.service.kill();
+    stage.service.start_again();
+
+    stage.own.events.restarted(&delay_id, stage.own.events.restarts(&delay_id) + 2).await;
+    assert!(stage.own.home.client_well_known_requests() > 1);
+    let calls = stage.own.events.calls();
+    assert!(calls.iter().all(|call| call.status == 200), "{calls:?}");
+}
+
+#[tokio::test]
+async fn a_request_that_fails_leaves_no_leave_behind() {
+    let stage = Stage::deployed(open_to_everybody).await;
+    stage.own.join(ROOM, ALICE);
+    let token = || stage.own.home.openid_token(ALICE);
+    for device in 0..TRACKED_OF_ONE_USER {
+        let member = Member { device_id: format!("DEVICE{device}"), ..Member::of_room(ROOM, ALICE) };
+        let body = member.request(EntryPoint::SfuGet, &token());
+        assert!(!stage.service.post("/sfu/get", &body).await.jwt().is_empty());
+    }
+
+    let delay_id = stage.own.events.schedule_for(ALICE, ROOM, LONG);
+    stage.hand_over(EntryPoint::SfuGet, &delay_id).await.assert_error(429, "M_LIMIT_EXCEEDED");
+
+    assert!(stage.service.storage().delegations().is_empty());
+}
+
+#[tokio::test]
 async fn a_leave_that_is_not_the_user_s_in_this_room_is_not_taken_over() {
     let stage = Stage::deployed(open_to_everybody).await;
     stage.own.join(ROOM, ALICE);
@@ -191,3 +229,6 @@ impl Stage {
 fn open_to_everybody(deployment: Deployment) -> Deployment {
     deployment.full_access("*")
 }
+
+/// See `docs/protocol.md#limits-of-one-room`.
+const TRACKED_OF_ONE_USER: usize = 20;

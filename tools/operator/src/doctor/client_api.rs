@@ -59,7 +59,7 @@ pub(crate) async fn find(
     server_name: &ServerName,
     well_known: Option<&Response>,
 ) -> Verdict<ClientApi> {
-    if let Some(base) = well_known.and_then(|file| client_base_url(&file.body)) {
+    if let Some(base) = well_known.and_then(|file| client_base_url(&file.body)?.ok()) {
         if let Some(Err(error)) = Host::of(&base).map(|host| subject.addresses.check(&host)) {
             return (
                 Outcome::problem(error.to_string(), "set m.homeserver.base_url to a URL with a public host"),
