@@ -3,20 +3,19 @@
 import { deployment } from "./deployment.js";
 import { shown } from "./dom.js";
 
-// Judges the announcements that were found, and returns the first usable entry of type `livekit`.
+// Judges the announcements that were found, and returns the first entry by which clients find a service.
 export function judge(results, announcements, mayHaveMore) {
   let first;
   for (const { where, entries } of announcements) {
     const step = results.step(`The announcement in ${where}`);
-    const entry = Array.isArray(entries)
-      ? entries.find((it) => it?.type === "livekit" || it?.type === "m.livekit")
-      : undefined;
-    if (entry === undefined) {
+    const livekit = Array.isArray(entries) ? entries.filter((it) => TYPES.includes(it?.type)) : [];
+    if (livekit.length === 0) {
       const found = Array.isArray(entries) && entries.length > 0 ? `, but ${shown(entries)}` : "";
       step.problem(`It has no entry of the type livekit${found}.`, "Add the entry that is shown above.");
       continue;
     }
-    if (judged(step, entry)) first ??= entry;
+    const entry = chosen(livekit);
+    if (judged(step, entry, livekit)) first ??= entry;
   }
   if (announcements.length === 0) {
     const step = results.step("The announcement");
@@ -34,8 +33,15 @@ export function judge(results, announcements, mayHaveMore) {
   return first;
 }
 
-// Whether clients can use the entry.
-function judged(step, entry) {
+// Returns the entry that clients take. Those of today know one type only, and skip entries without the service's URL, as
+// long as they don't know `url`.
+function chosen(livekit) {
+  const announced = livekit.filter((it) => it.livekit_service_url !== undefined);
+  return announced.find((it) => it.type === TODAY) ?? announced[0] ?? livekit[0];
+}
+
+// Whether clients can use the entry, which is one of these.
+function judged(step, entry, livekit) {
   const { service, homeserver, sfu } = deployment;
   const announced = entry.livekit_service_url;
   if (announced === undefined) {
@@ -70,17 +76,24 @@ function judged(step, entry) {
       `It leads to ${shown(announced)}, and this page is at ${service}.`,
       "If that isn’t the same service by another name, clients don’t use this one.",
     );
-  } else if (homeserver && entry.url === undefined) {
-    step.warning(
-      "It leads here, without the SFU’s url.",
-      `Homeserver mode is used by clients that find both keys: add url, ${sfu}.`,
-    );
-  } else if (homeserver && withoutSlash(entry.url) !== withoutSlash(sfu)) {
+  } else if (homeserver && entry.url !== undefined && withoutSlash(entry.url) !== withoutSlash(sfu)) {
     step.problem(
       `Its url is ${shown(entry.url)}, and LIVEKIT_URL of this service is ${sfu}.`,
       "Write the same URL in both places: a token for another SFU is refused.",
     );
     return false;
+  } else if (entry.type !== TODAY) {
+    step.warning(
+      `It leads here by the type ${entry.type} only, which clients of today don’t know.`,
+      `Add the same entry with the type ${TODAY}.`,
+    );
+  } else if (livekit.some((it) => it.url !== undefined && it.livekit_service_url === undefined)) {
+    step.warning("It leads here, and another entry has url alone.", "Announce both keys in one entry.");
+  } else if (homeserver && entry.url === undefined) {
+    step.warning(
+      "It leads here, without the SFU’s url.",
+      `Homeserver mode is used by clients that find both keys: add url, ${sfu}.`,
+    );
   } else {
     step.fine("It leads here.");
   }
@@ -98,3 +111,6 @@ function parsed(text) {
 }
 
 const LOOPBACK = /^(localhost|127(\.\d+){3}|\[::1\])$/;
+const TODAY = "livekit";
+// The second one is that of MSC4195 as merged.
+const TYPES = [TODAY, "m.livekit"];

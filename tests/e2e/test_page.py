@@ -217,6 +217,23 @@ ANNOUNCEMENTS = {
         },
         "clients don’t use this one",
     ),
+    "the merged type alone": (
+        {
+            "org.matrix.msc4143.rtc_foci": [
+                {"type": "m.livekit", "livekit_service_url": ANNOUNCED_URL}
+            ]
+        },
+        "by the type m.livekit only",
+    ),
+    "url in another entry": (
+        {
+            "org.matrix.msc4143.rtc_foci": [
+                {"type": "livekit", "url": "wss://sfu.example.com"},
+                {"type": "livekit", "livekit_service_url": ANNOUNCED_URL},
+            ]
+        },
+        "Announce both keys in one entry",
+    ),
 }
 
 
@@ -231,6 +248,24 @@ def test_a_wrong_announcement_comes_with_its_remedy(
     found = page.check(deployment.full_access.name)
 
     assert expected in "\n".join(found["warning"] + found["problem"]), found
+
+
+def test_the_entry_of_clients_of_today_is_judged_wherever_it_stands(
+    page: Page, deployment: Deployment
+) -> None:
+    foci = [
+        {"type": "m.livekit", "livekit_service_url": f"{ANNOUNCED_URL}/other"},
+        {"type": "livekit", "livekit_service_url": ANNOUNCED_URL},
+    ]
+    content = {
+        "m.homeserver": {"base_url": deployment.full_access.url},
+        "org.matrix.msc4143.rtc_foci": foci,
+    }
+    page.tab.alter("/.well-known/matrix/client", says(content))
+
+    found = page.check(deployment.full_access.name)
+
+    assert found["problem"] == [] and found["warning"] == [], found
 
 
 def test_no_announcement_at_all_is_a_problem(page: Page, deployment: Deployment) -> None:
