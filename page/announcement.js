@@ -2,6 +2,7 @@
 
 import { deployment } from "./deployment.js";
 import { shown } from "./dom.js";
+import { urlIn } from "./http.js";
 
 // Judges the announcements that were found, and returns the first entry by which clients find a service.
 export function judge(results, announcements, mayHaveMore) {
@@ -53,7 +54,7 @@ function judged(step, entry, livekit) {
     else step.problem("Its entry has no livekit_service_url.", "Add it, as shown above.");
     return false;
   }
-  const url = parsed(announced);
+  const url = urlIn(announced);
   if (url === undefined || !["https:", "http:"].includes(url.protocol)) {
     const isSfu = url !== undefined && ["ws:", "wss:"].includes(url.protocol);
     step.problem(
@@ -101,14 +102,6 @@ function judged(step, entry, livekit) {
 }
 
 const withoutSlash = (url) => (typeof url === "string" ? url.replace(/\/+$/, "") : url);
-
-function parsed(text) {
-  try {
-    return new URL(text);
-  } catch {
-    return undefined;
-  }
-}
 
 const LOOPBACK = /^(localhost|127(\.\d+){3}|\[::1\])$/;
 const TODAY = "livekit";

@@ -4,7 +4,7 @@ import { judge } from "./announcement.js";
 import { deployment } from "./deployment.js";
 import { shown } from "./dom.js";
 import { Failed, readTransports, readVersions, readWellKnown } from "./homeserver.js";
-import { NoAnswer, ask, remedyFor, wordsFor } from "./http.js";
+import { NoAnswer, ask, remedyFor, urlIn, wordsFor } from "./http.js";
 
 export async function check(results, server) {
   const { base, foci } = await readWellKnown(results, server);
@@ -45,7 +45,7 @@ async function checkService(results, service) {
       const { status, json } = answer;
       if (status === 503 && Array.isArray(json?.variables)) {
         return step.problem(
-          `It is misconfigured: ${shown(json.variables.join(", "))}.`,
+          `It is misconfigured: ${shown(json.variables.map(shown).join(", "))}.`,
           "Its log says what is wrong with these variables.",
         );
       }
@@ -79,48 +79,47 @@ const PROXY =
 async function checkSfu(results, sfu) {
   const step = results.step("The SFU");
   if (sfu === undefined) return step.warning("Its address isn’t known without a token.", "The test call gets one.");
-  let base;
-  try {
-    base = new URL(sfu.replace(/^ws/, "http")).href.replace(/\/+$/, "");
-  } catch {
+  const url = urlIn(sfu);
+  if (!/^(ws|http)s?:$/.test(url?.protocol)) {
     return step.problem(
-      `Its address is ${shown(sfu)}, which is no URL.`,
+      `Its address is ${shown(sfu)}, which is no wss:// URL.`,
       "Correct the announcement’s url, or LIVEKIT_URL.",
     );
   }
+  const base = url.href.replace(/^ws/, "http").replace(/\/+$/, "");
   try {
     const newer = await ask(`${base}/rtc/v1/validate`);
     const { status } = newer.status === 404 ? await ask(`${base}/rtc/validate`) : newer;
     if (status !== 401) {
       step.problem(
-        `${sfu} answers with status ${status}, and not as LiveKit does.`,
+        `${shown(sfu)} answers with status ${status}, and not as LiveKit does.`,
         "Check LIVEKIT_URL, and that a proxy in front of the SFU passes on /rtc with all that is below it.",
       );
     } else if (newer.status === 404) {
       step.warning(
-        `${sfu} answers, without /rtc/v1: LiveKit before 1.9.10, or a proxy that lets only some paths through.`,
+        `${shown(sfu)} answers, without /rtc/v1: LiveKit before 1.9.10, or a proxy that lets only some paths through.`,
         "Newer clients try /rtc/v1 first, and lose time. Update LiveKit, or let the proxy pass on /rtc with all that is below it.",
       );
     } else {
-      await checkWebSocket(step, sfu);
+      await checkWebSocket(step, base.replace(/^http/, "ws"));
     }
   } catch (error) {
     if (!(error instanceof NoAnswer)) throw error;
-    step.problem(`${sfu} is ${wordsFor(error)}.`, remedyFor(error, "the SFU"));
+    step.problem(`${shown(sfu)} is ${wordsFor(error)}.`, remedyFor(error, "the SFU"));
   }
 }
 
 // Opens its WebSocket without a token: refused at once is as it should be. The browser doesn’t tell why it was refused.
 async function checkWebSocket(step, sfu) {
   step.waiting("Opening its WebSocket…");
-  const socket = new WebSocket(`${sfu.replace(/^http/, "ws").replace(/\/+$/, "")}/rtc/v1`);
+  const socket = new WebSocket(`${sfu}/rtc/v1`);
   const ended = new Promise((resolve) => (socket.onerror = socket.onclose = socket.onopen = () => resolve(true)));
   const inTime = await Promise.race([ended, new Promise((resolve) => setTimeout(resolve, 10_000, false))]);
   socket.close();
-  if (inTime) step.fine(`${sfu} answers as LiveKit does. The test call shows whether its media gets through.`);
+  if (inTime) step.fine(`${shown(sfu)} answers as LiveKit does. The test call shows whether its media gets through.`);
   else
     step.problem(
-      `${sfu} doesn’t answer a WebSocket within ten seconds.`,
+      `${shown(sfu)} doesn’t answer a WebSocket within ten seconds.`,
       "Let the proxy in front of the SFU pass on WebSockets (the headers Upgrade and Connection).",
     );
 }

@@ -42,7 +42,7 @@ export async function showHealth() {
     } else if (status === 503 && Array.isArray(json?.variables)) {
       show(
         "problem",
-        `Misconfigured. Wrong or missing: ${shown(json.variables.join(", "))}. The log says what is wrong.`,
+        `Misconfigured. Wrong or missing: ${shown(json.variables.map(shown).join(", "))}. The log says what is wrong.`,
       );
     } else {
       show(

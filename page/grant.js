@@ -3,7 +3,7 @@
 import { deployment } from "./deployment.js";
 import { shown } from "./dom.js";
 import { Failed } from "./homeserver.js";
-import { ask } from "./http.js";
+import { ask, urlIn } from "./http.js";
 import { answered } from "./user.js";
 
 const SLOT = "m.call#ROOM";
@@ -41,7 +41,8 @@ export async function fromHomeserver(results, user, roomId, member) {
 }
 
 function granted(results, step, { status, json }, user) {
-  if (status === 200 && typeof json?.jwt === "string") {
+  const url = json?.url ?? deployment.sfu;
+  if (status === 200 && typeof json?.jwt === "string" && urlIn(url)) {
     results.keepSecret(json.jwt);
     const video = claims(json.jwt)?.video;
     if (video?.canPublish === false) {
@@ -52,7 +53,7 @@ function granted(results, step, { status, json }, user) {
     } else {
       step.fine("It gives one.");
     }
-    return { url: json.url ?? deployment.sfu, jwt: json.jwt };
+    return { url, jwt: json.jwt };
   }
   step.problem(
     `It gives none: status ${status}, ${shown(json?.errcode ?? "not an answer of this service")}, ${shown(json?.error ?? "no text")}`,

@@ -1,7 +1,7 @@
 // A homeserver, as a browser finds it: its well-known file, its client-server API, and what it announces.
 
 import { shown } from "./dom.js";
-import { NoAnswer, ask, remedyFor, wordsFor } from "./http.js";
+import { NoAnswer, ask, remedyFor, urlIn, wordsFor } from "./http.js";
 
 // Returns the server name in what was typed in: a name, a user id, or a URL.
 export function serverName(typed) {
@@ -10,7 +10,8 @@ export function serverName(typed) {
     .replace(/^https?:\/\//i, "")
     .replace(/\/.*$/s, "");
   const name = text.startsWith("@") ? text.slice(text.indexOf(":") + 1) : text;
-  return /^(\[[0-9a-f:.]+\]|[a-z0-9.-]+)(:\d{1,5})?$/i.test(name) ? name.toLowerCase() : undefined;
+  const isName = /^(\[[0-9a-f:.]+\]|[a-z0-9.-]+)(:\d{1,5})?$/i.test(name) && urlIn(`https://${name}`);
+  return isName ? name.toLowerCase() : undefined;
 }
 
 // A step fails with it after it has said why.
@@ -43,6 +44,7 @@ export async function readWellKnown(results, server) {
     );
     return byName;
   }
+  const foci = json["org.matrix.msc4143.rtc_foci"];
   const given = json["m.homeserver"]?.base_url;
   const base = given === undefined ? byName.base : baseOf(given);
   if (base === undefined) {
@@ -50,19 +52,15 @@ export async function readWellKnown(results, server) {
       `Its m.homeserver.base_url is ${shown(given)}, which is no https:// URL.`,
       "Write the URL of the homeserver’s client-server API there.",
     );
-    return byName;
+    return { base: byName.base, foci };
   }
   step.fine(`It can be read. The homeserver is ${shown(base)}.`);
-  return { base, foci: json["org.matrix.msc4143.rtc_foci"] };
+  return { base, foci };
 }
 
-function baseOf(text) {
-  try {
-    const url = new URL(text);
-    return url.protocol === "https:" || url.protocol === location.protocol ? url.href.replace(/\/+$/, "") : undefined;
-  } catch {
-    return undefined;
-  }
+function baseOf(given) {
+  const url = urlIn(given);
+  return ["https:", location.protocol].includes(url?.protocol) ? url.href.replace(/\/+$/, "") : undefined;
 }
 
 // Finds out whether the client-server API is there, and speaks to browsers.

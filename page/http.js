@@ -62,6 +62,15 @@ function parsed(text) {
   }
 }
 
+// Returns the URL that a value from outside is, and none where it is no text, or another one.
+export function urlIn(value) {
+  try {
+    return typeof value === "string" ? new URL(value) : undefined;
+  } catch {
+    return undefined;
+  }
+}
+
 // The remedy for a server that gives no answer to browsers.
 export function remedyFor(error, what) {
   switch (error.kind) {

@@ -7,7 +7,7 @@
 import { deployment } from "./deployment.js";
 import { shown } from "./dom.js";
 import { Failed } from "./homeserver.js";
-import { ask } from "./http.js";
+import { ask, urlIn } from "./http.js";
 import { SESSION_NAME, User, answered, ended } from "./user.js";
 
 const KEPT = "matrixrtc-edge-login";
@@ -131,14 +131,7 @@ async function complete(results, login, answer) {
   );
 }
 
-function isWebAddress(text) {
-  try {
-    return ["https:", location.protocol].includes(new URL(text).protocol);
-  } catch {
-    return false;
-  }
-}
-
+const isWebAddress = (value) => ["https:", location.protocol].includes(urlIn(value)?.protocol);
 const random = () => base64url(crypto.getRandomValues(new Uint8Array(32)));
 const challenge = async (verifier) =>
   base64url(new Uint8Array(await crypto.subtle.digest("SHA-256", new TextEncoder().encode(verifier))));

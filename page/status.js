@@ -27,8 +27,7 @@ async function show(token, withUsers) {
   try {
     await showPages(token, withUsers);
   } catch (error) {
-    if (!(error instanceof NoAnswer)) throw error;
-    say("problem", `The service is ${wordsFor(error)}.`);
+    say("problem", error instanceof NoAnswer ? `The service is ${wordsFor(error)}.` : `The service’s answer can’t be read: ${error}`);
   } finally {
     start.disabled = false;
   }

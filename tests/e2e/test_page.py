@@ -192,7 +192,7 @@ def test_an_expired_access_token_is_named(page: Page, deployment: Deployment) ->
 
 
 ANNOUNCEMENTS = {
-    "nothing": ({"m.homeserver": {"base_url": "HOMESERVER"}}, "The well-known file has none"),
+    "nothing": ({}, "The well-known file has none"),
     "wss": (
         {
             "org.matrix.msc4143.rtc_foci": [
@@ -242,8 +242,8 @@ def test_a_wrong_announcement_comes_with_its_remedy(
     announcement: str, page: Page, deployment: Deployment
 ) -> None:
     content, expected = ANNOUNCEMENTS[announcement]
-    text = json.dumps(content).replace("HOMESERVER", deployment.full_access.url)
-    page.tab.alter("/.well-known/matrix/client", says(json.loads(text)))
+    base = {"m.homeserver": {"base_url": deployment.full_access.url}}
+    page.tab.alter("/.well-known/matrix/client", says(base | content))
 
     found = page.check(deployment.full_access.name)
 
@@ -295,6 +295,49 @@ def test_a_homeserver_without_cors_is_named(part: str, page: Page, deployment: D
     assert any(
         "Access-Control-Allow-Origin" in text and "CORS" in text for text in found["problem"]
     ), found
+
+
+@pytest.mark.parametrize("value", [5, None, {"toString": 1}, ["https://example.com"]], ids=repr)
+def test_a_field_of_another_type_is_named_in_words(
+    value: Any, page: Page, deployment: Deployment, alice: User
+) -> None:
+    server = deployment.full_access
+    base = {"m.homeserver": {"base_url": server.url}}
+    foci = "org.matrix.msc4143.rtc_foci"
+    other = {"type": "livekit", "livekit_service_url": f"{ANNOUNCED_URL}/other"}
+    for content, expected in (
+        ({"m.homeserver": {"base_url": value}}, "Its m.homeserver.base_url is"),
+        ({"m.homeserver": value}, "The announcement"),
+        (base | {foci: value}, "no entry of the type livekit"),
+        (base | {foci: [value]}, "no entry of the type livekit"),
+        (base | {foci: [other | {"livekit_service_url": value}]}, "which is no https:// URL"),
+        (base | {foci: [other | {"url": value}]}, "which is no wss:// URL"),
+    ):
+        page.tab.alter("/.well-known/matrix/client", says(content))
+        found = page.check(server.name)
+        assert expected in "\n".join(found["warning"] + found["problem"]), (content, found)
+        assert not any("It has a fault" in text for text in found["problem"]), (content, found)
+
+    page.tab.alter("/.well-known/matrix/client", says(base))
+    page.tab.alter("/get_token", says({"errcode": value, "variables": [value]}, 503))
+    assert "It is misconfigured" in "\n".join(page.check(server.name)["problem"])
+    for answer in ({"jwt": value}, {"jwt": "e30.e30.e30", "url": value or 0}, value):
+        page.tab.alter("/get_token", says(answer))
+        assert "not an answer of this service" in "\n".join(
+            page.call(server.name, alice.access_token)["problem"]
+        )
+    page.tab.alter("/account/whoami", says({"user_id": value}))
+    assert "answers whoami with status" in "\n".join(page.call(server.name, "token")["problem"])
+    assert page.tab.console == []
+
+
+@pytest.mark.parametrize("name", ["256.256.256.256", "example.com:99999"])
+def test_a_name_that_no_server_can_have_is_refused(name: str, page: Page) -> None:
+    page.tab.fill("check-server", name)
+    page.tab.click("#check button")
+
+    assert page.findings("check", 5) == {"fine": [], "warning": [], "problem": []}
+    assert page.tab.evaluate("document.getElementById('check-server').validationMessage")
 
 
 def test_markup_from_outside_is_text(page: Page, deployment: Deployment) -> None:

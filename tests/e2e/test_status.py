@@ -81,6 +81,15 @@ def test_failures_are_shown_and_markup_is_text(deployment: Deployment, tab: Tab)
     page.picture("status-failures")
 
 
+def test_an_answer_of_another_form_is_named_in_words(deployment: Deployment, tab: Tab) -> None:
+    for room in (None, {"room": "!a", "error": 5, "state": {"first_delegations": 5}}):
+        tab.forget()
+        tab.alter("/status?", says({"at": 1_000, "rooms": [room], "sfu_rooms": 0}))
+        page = Page(tab, link(deployment))
+        assert "The service’s answer can’t be read" in summary(page, "problem")
+        assert tab.console == []
+
+
 def link(deployment: Deployment) -> str:
     """Link to the state of the rooms, as an operator gets it."""
     printed = subprocess.run(
