@@ -86,6 +86,12 @@ async function checkSfu(results, sfu) {
       "Correct the announcement’s url, or LIVEKIT_URL.",
     );
   }
+  if (location.protocol === "https:" && /^(ws|http):$/.test(url.protocol)) {
+    return step.problem(
+      `Its address is ${shown(sfu)}, without TLS.`,
+      "Give the SFU a certificate, and write wss:// in LIVEKIT_URL: browsers don’t let pages under https:// connect without TLS.",
+    );
+  }
   const base = url.href.replace(/^ws/, "http").replace(/\/+$/, "");
   try {
     const newer = await ask(`${base}/rtc/v1/validate`);

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import requests
 
 from conftest import ANNOUNCED_URL, Deployment
 from parts.federation import Federation
@@ -295,6 +296,29 @@ def test_a_homeserver_without_cors_is_named(part: str, page: Page, deployment: D
     assert any(
         "Access-Control-Allow-Origin" in text and "CORS" in text for text in found["problem"]
     ), found
+
+
+def test_under_https_an_sfu_without_tls_is_named(page: Page, deployment: Deployment) -> None:
+    # A page of another host than loopback, at an address that has TLS.
+    headers = {"Accept": "text/html", "Host": "rtc.example.com"}
+    served = requests.get(deployment.worker.url, headers=headers, timeout=10)
+    headers = {name: served.headers[name] for name in ("Content-Type", "Content-Security-Policy")}
+    assert "http:" not in headers["Content-Security-Policy"]
+    response = Response(200, headers, served.text)
+    url = f"{deployment.full_access.url}/livekit/jwt"
+    page.tab.alter(url, says({"errcode": "M_BAD_JSON"}, 400))
+    page.tab.alter(f"{url}/?", lambda _: response)
+    page.tab.alter(
+        "/.well-known/matrix/client",
+        says({"m.homeserver": {"base_url": deployment.full_access.url}}),
+    )
+    page.tab.open(f"{url}/?")
+
+    found = page.check(deployment.full_access.name)
+
+    [problem] = [text for text in found["problem"] if "The SFU" in text]
+    assert "ws://" in problem and "without TLS" in problem and "LIVEKIT_URL" in problem, problem
+    assert page.tab.console == []
 
 
 @pytest.mark.parametrize("value", [5, None, {"toString": 1}, ["https://example.com"]], ids=repr)
