@@ -19,29 +19,18 @@ export class Failed extends Error {}
 
 // Reads the well-known file: returns the base of the client-server API, and the file's announcement.
 export async function readWellKnown(results, server) {
-  const url = `https://${server}/.well-known/matrix/client`;
   const step = results.step("The file .well-known/matrix/client");
-  const byName = { base: `https://${server}`, foci: undefined };
-  let answer;
-  try {
-    answer = await ask(url);
-  } catch (error) {
-    step.problem(`${url} is ${wordsFor(error)}.`, remedyFor(error, "the file"));
-    return byName;
+  const host = server.replace(/:\d+$/, "");
+  const byName = { base: `https://${host}`, foci: undefined };
+  let found = await fileAt(server);
+  // The specification has it at the host, without the port of the server name.
+  if (found.json === undefined && host !== server) {
+    const atHost = await fileAt(host);
+    if (atHost.json !== undefined) found = atHost;
   }
-  const { status, json } = answer;
-  if (status === 404) {
-    step.warning(
-      `There is none: ${url} answers 404.`,
-      "Older clients, Element Web and Element X look for the announcement there. Serve the file, with the entry above.",
-    );
-    return byName;
-  }
-  if (status !== 200 || json === null || typeof json !== "object") {
-    step.problem(
-      `${url} answers with status ${status}, and not with JSON.`,
-      "Serve the file as JSON, directly at this address and without a redirect to a page.",
-    );
+  const { json, complain } = found;
+  if (json === undefined) {
+    complain(step);
     return byName;
   }
   const foci = json["org.matrix.msc4143.rtc_foci"];
@@ -56,6 +45,34 @@ export async function readWellKnown(results, server) {
   }
   step.fine(`It can be read. The homeserver is ${shown(base)}.`);
   return { base, foci };
+}
+
+// Returns the file that an authority has, or a function that says in a step why there is none.
+async function fileAt(authority) {
+  const url = `https://${authority}/.well-known/matrix/client`;
+  let answer;
+  try {
+    answer = await ask(url);
+  } catch (error) {
+    return { complain: (step) => step.problem(`${url} is ${wordsFor(error)}.`, remedyFor(error, "the file")) };
+  }
+  const { status, json } = answer;
+  if (status === 200 && json !== null && typeof json === "object") return { json };
+  if (status === 404)
+    return {
+      complain: (step) =>
+        step.warning(
+          `There is none: ${url} answers 404.`,
+          "Older clients, Element Web and Element X look for the announcement there. Serve the file, with the entry above.",
+        ),
+    };
+  return {
+    complain: (step) =>
+      step.problem(
+        `${url} answers with status ${status}, and not with JSON.`,
+        "Serve the file as JSON, directly at this address and without a redirect to a page.",
+      ),
+  };
 }
 
 function baseOf(given) {

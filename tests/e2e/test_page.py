@@ -269,6 +269,36 @@ def test_the_entry_of_clients_of_today_is_judged_wherever_it_stands(
     assert found["problem"] == [] and found["warning"] == [], found
 
 
+def test_of_a_name_with_a_port_the_host_may_have_the_well_known_file(
+    page: Page, deployment: Deployment
+) -> None:
+    entry = {"type": "livekit", "livekit_service_url": ANNOUNCED_URL}
+    content = {
+        "m.homeserver": {"base_url": deployment.full_access.url},
+        "org.matrix.msc4143.rtc_foci": [entry],
+    }
+    page.tab.alter("https://localhost/.well-known/matrix/client", says(content))
+    page.tab.alter("https://localhost:8450/.well-known/matrix/client", says({}, 404))
+
+    found = page.check("localhost:8450")
+
+    assert found["problem"] == [] and found["warning"] == [], found
+    files = [url for url in page.tab.requested() if "/.well-known/" in url]
+    assert files == [
+        f"https://{authority}/.well-known/matrix/client"
+        for authority in ("localhost:8450", "localhost")
+    ]
+
+
+def test_without_a_well_known_file_the_client_api_is_looked_for_at_the_host(page: Page) -> None:
+    page.tab.alter("/.well-known/matrix/client", says({}, 404))
+
+    found = page.check("localhost:8450")
+
+    assert any("localhost:8450/.well-known" in text for text in found["warning"]), found
+    assert any("https://localhost/_matrix" in text for text in found["problem"]), found
+
+
 def test_no_announcement_at_all_is_a_problem(page: Page, deployment: Deployment) -> None:
     page.tab.alter("/.well-known/matrix/client", says({}, 404))
     page.tab.alter("/rtc/transports", says({"errcode": "M_UNRECOGNIZED"}, 404))
