@@ -10,9 +10,24 @@ export function element(name, attributes, ...children) {
   return made;
 }
 
-// A text from outside, short enough to be shown.
+const secrets = new Set();
+
+// A text that is never shown, also where an answer repeats it, as it is or in JSON.
+export function keepSecret(text) {
+  if (typeof text === "string" && text.length >= 4) secrets.add(text).add(JSON.stringify(text).slice(1, -1));
+  return text;
+}
+
+// The longest come first: one may be a part of another one.
+function redacted(text) {
+  for (const secret of [...secrets].sort((a, b) => b.length - a.length)) text = text.replaceAll(secret, "[secret]");
+  return text;
+}
+
+// A text from outside, without secrets, and short enough to be shown.
 export function shown(value) {
-  const text = typeof value === "string" ? value : (JSON.stringify(value) ?? "nothing");
+  // Cut first, a secret would be recognized no more.
+  const text = redacted(typeof value === "string" ? value : (JSON.stringify(value) ?? "nothing"));
   return text.length > 300 ? `${text.slice(0, 300)}…` : text;
 }
 
@@ -53,7 +68,6 @@ export class Results {
   #title;
   #list;
   #steps = [];
-  #secrets = new Set();
 
   constructor(title, list) {
     this.#title = title;
@@ -62,14 +76,8 @@ export class Results {
     delete list.dataset.done;
   }
 
-  // A text that is never shown, also where an answer repeats it.
-  keepSecret(text) {
-    if (typeof text === "string" && text.length >= 4) this.#secrets.add(text);
-    return text;
-  }
-
   step(title) {
-    const step = new Step(title, (text) => this.#redacted(text));
+    const step = new Step(title);
     this.#steps.push(step);
     this.#list.append(step.item);
     return step;
@@ -83,24 +91,17 @@ export class Results {
 
   text() {
     const head = [this.#title, `at ${new Date().toISOString()}, with ${navigator.userAgent}`];
-    return this.#redacted([...head, ...this.#steps.map(String)].join("\n")) + "\n";
-  }
-
-  #redacted(text) {
-    for (const secret of this.#secrets) text = text.replaceAll(secret, "[secret]");
-    return text;
+    return redacted([...head, ...this.#steps.map(String)].join("\n")) + "\n";
   }
 }
 
 class Step {
   #title;
-  #redacted;
   #detail = "";
   #remedy = "";
 
-  constructor(title, redacted) {
+  constructor(title) {
     this.#title = title;
-    this.#redacted = redacted;
     this.item = element("li", {});
     this.#show("waiting");
   }
@@ -123,7 +124,7 @@ class Step {
   }
 
   #show(state, detail = "", remedy = "") {
-    [this.state, this.#detail, this.#remedy] = [state, this.#redacted(detail), this.#redacted(remedy)];
+    [this.state, this.#detail, this.#remedy] = [state, redacted(detail), redacted(remedy)];
     const [mark, word] = STATES[state];
     const title = element(
       "p",

@@ -3,7 +3,7 @@
 import { Stopped, testCall } from "./call.js";
 import { check } from "./check.js";
 import { deployment, showAnnouncement, showHealth, showServer } from "./deployment.js";
-import { Results, byId, copies } from "./dom.js";
+import { Results, byId, copies, keepSecret } from "./dom.js";
 import { Failed, readVersions, readWellKnown, serverName } from "./homeserver.js";
 import { goToLoginPage, returned } from "./oauth.js";
 import { isStatusPage, showStatusPage } from "./status.js";
@@ -103,7 +103,7 @@ runs("Test call", callForm, byId("call-results"), byId("call-copy"), async (resu
 async function userOf(results, server, base) {
   switch (chosen()) {
     case "token":
-      return new User(base, results.keepSecret(byId("call-token").value.trim()));
+      return new User(base, keepSecret(byId("call-token").value.trim()));
     case "password": {
       const password = byId("call-password").value;
       byId("call-password").value = "";

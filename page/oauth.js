@@ -5,7 +5,7 @@
 // token among it. The code comes back behind the address's `#`, which no server gets to see.
 
 import { deployment } from "./deployment.js";
-import { shown } from "./dom.js";
+import { keepSecret, shown } from "./dom.js";
 import { Failed } from "./homeserver.js";
 import { ask, urlIn } from "./http.js";
 import { SESSION_NAME, User, answered, ended } from "./user.js";
@@ -110,10 +110,10 @@ async function complete(results, login, answer) {
   if (code === null) fail(`The login page refuses: ${shown(answer.get("error") ?? "no code")}.`);
   const form = {
     grant_type: "authorization_code",
-    code: results.keepSecret(code),
+    code: keepSecret(code),
     redirect_uri: `${deployment.service}/`,
     client_id: login.client,
-    code_verifier: results.keepSecret(login.verifier),
+    code_verifier: keepSecret(login.verifier),
   };
   const { status, json } = await answered(
     step,
@@ -123,7 +123,7 @@ async function complete(results, login, answer) {
   if (status !== 200 || typeof json?.access_token !== "string") {
     fail(`The login server gives no token: status ${status}, ${shown(json?.error ?? "no error code")}.`);
   }
-  const token = results.keepSecret(json.access_token);
+  const token = keepSecret(json.access_token);
   step.fine("The page is logged in, until the end of the test.");
   const revocation = { token, token_type_hint: "access_token", client_id: login.client };
   return new User(login.base, token, () =>

@@ -1,7 +1,7 @@
 // The user for whom the test call is made: what the page asks of the homeserver with their access token.
 
 import { deployment } from "./deployment.js";
-import { shown } from "./dom.js";
+import { keepSecret, shown } from "./dom.js";
 import { Failed } from "./homeserver.js";
 import { NoAnswer, ask, remedyFor, wordsFor } from "./http.js";
 
@@ -64,7 +64,7 @@ export class User {
       );
       throw new Failed();
     }
-    results.keepSecret(json.access_token);
+    keepSecret(json.access_token);
     if (json.matrix_server_name !== this.server) {
       step.warning(
         `It names ${shown(json.matrix_server_name)}, and your user id ${shown(this.server)}.`,
@@ -140,7 +140,7 @@ export const SESSION_NAME = "Test call";
 // Logs in with a password.
 export async function logIn(results, base, name, password) {
   const step = results.step("Login");
-  results.keepSecret(password);
+  keepSecret(password);
   const body = {
     type: "m.login.password",
     identifier: { type: "m.id.user", user: name },
@@ -157,7 +157,7 @@ export async function logIn(results, base, name, password) {
     step.problem(`The homeserver refuses: status ${status}, ${shown(json?.errcode ?? "no error code")}.`, remedy);
     throw new Failed();
   }
-  const token = results.keepSecret(json.access_token);
+  const token = keepSecret(json.access_token);
   step.fine("The page is logged in, until the end of the test.");
   return new User(base, token, () =>
     ended(ask(`${base}/_matrix/client/v3/logout`, { method: "POST", body: {}, token, keepalive: true })),

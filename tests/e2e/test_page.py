@@ -86,7 +86,8 @@ def test_a_password_is_enough_and_its_login_ends(page: Page, deployment: Deploym
     user = deployment.full_access.register("paula", PASSWORD)
     before = devices(user)
 
-    found = page.call_by_password(deployment.full_access.name, "paula", PASSWORD)
+    page.call_by_password(deployment.full_access.name, "paula", PASSWORD)
+    found = page.stop()
 
     assert found["problem"] == [], found
     assert any("You have stopped it." in text for text in found["warning"]), found
@@ -469,6 +470,37 @@ def test_a_login_page_brings_the_page_a_token_that_it_gives_back(
     assert "the-code" not in outcome(page)
 
 
+REPETITIONS = {
+    "across the cut": lambda value: "x" * 290 + value,
+    "within JSON": lambda value: {"tried": [value]},
+}
+
+
+@pytest.mark.parametrize("repetition", REPETITIONS)
+def test_no_part_of_a_secret_is_shown_that_an_answer_repeats(
+    repetition: str, page: Page, deployment: Deployment
+) -> None:
+    password = secret(f'"{secrets.token_urlsafe()}\\{secrets.token_urlsafe()}"')
+    # One secret is a part of the other.
+    token = secret(f"{password}{secrets.token_urlsafe()}")
+    repeat = REPETITIONS[repetition]
+    page.tab.alter("/v3/login", says({"access_token": token, "user_id": "@paula:localhost"}))
+    page.tab.alter("/account/whoami", says({"errcode": repeat(token)}, 401))
+    page.call_by_password(deployment.full_access.name, "paula", password)
+    found = page.findings("call", 20)
+    assert any("refuses the access token" in text for text in found["problem"]), found
+    shown = page.text() + outcome(page)
+
+    page.tab.alter("/v3/login", says({"errcode": repeat(password)}, 403))
+    page.call_by_password(deployment.full_access.name, "paula", password)
+    found = page.findings("call", 20)
+    assert any("The homeserver refuses" in text for text in found["problem"]), found
+    shown += page.text() + outcome(page)
+
+    assert "[secret]" in shown
+    assert not any(token[at : at + 8] in shown for at in range(len(token) - 7))
+
+
 def test_it_is_usable_by_keyboard_and_without_findings_of_axe(
     page: Page, deployment: Deployment
 ) -> None:
@@ -485,7 +517,9 @@ def test_it_is_usable_by_keyboard_and_without_findings_of_axe(
 
 def outcome(page: Page) -> str:
     """Text that the button for the outcome copies."""
-    page.tab.evaluate("navigator.clipboard.writeText = async text => { window.copied = text }")
+    page.tab.evaluate(
+        "window.copied = null; navigator.clipboard.writeText = async text => { window.copied = text }"
+    )
     page.tab.click("#call-copy")
     text = page.tab.wait_for("window.copied")
     assert "matrixrtc-edge" in text

@@ -34,19 +34,22 @@ class Page:
         self.tab.click("#call-start")
         return self.findings("call", within)
 
-    def call_by_password(self, server: str, user: str, password: str) -> dict[str, list[str]]:
+    def call_by_password(self, server: str, user: str, password: str) -> None:
+        """Starts a test call with a login of the page's own."""
         self.tab.click("input[value=password]")
         self.tab.fill("call-server", server)
         self.tab.fill("call-user", user)
         self.tab.fill("call-password", password)
         self.tab.click("#call-start")
-        return self.stop()
 
     def stop(self) -> dict[str, list[str]]:
-        """Stops the test call once its tone is played."""
-        self.tab.wait_for("/Measuring/.test(document.getElementById('call-results').innerText)", 40)
+        """Findings of a test call that is stopped once its tone is played."""
+        self.wait_until_measuring()
         self.tab.click("#call-stop")
         return self.findings("call", 20)
+
+    def wait_until_measuring(self) -> None:
+        self.tab.wait_for("/Measuring/.test(document.getElementById('call-results').innerText)", 40)
 
     def text(self) -> str:
         return self.tab.evaluate("document.body.innerText")
