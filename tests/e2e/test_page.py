@@ -10,6 +10,7 @@ import secrets
 from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlencode
 
 import pytest
 import requests
@@ -396,12 +397,6 @@ def test_a_name_that_no_server_can_have_is_refused(name: str, page: Page) -> Non
 
 
 def test_markup_from_outside_is_text(page: Page, deployment: Deployment) -> None:
-    hostile = {
-        "errcode": MARKUP,
-        "error": MARKUP,
-        "user_id": f"@{MARKUP}:{MARKUP}",
-        "device_id": MARKUP,
-    }
     foci = [{"type": "livekit", "livekit_service_url": f"wss://x/{MARKUP}", "url": MARKUP}, MARKUP]
     well_known = {"m.homeserver": {"base_url": f"{deployment.full_access.url}/{MARKUP}"}}
     for content in (
@@ -414,45 +409,77 @@ def test_markup_from_outside_is_text(page: Page, deployment: Deployment) -> None
         for status in (200, 401, 500):
             page.tab.alter(
                 "/_matrix/client/",
-                says(hostile | {"versions": [MARKUP], "rtc_transports": foci}, status),
+                says(HOSTILE | {"versions": [MARKUP], "rtc_transports": foci}, status),
             )
             page.check(deployment.full_access.name)
             page.call(deployment.full_access.name, MARKUP)
     for status in (200, 400, 503):
         page.tab.alter(
             "get_token",
-            says(hostile | {"variables": [MARKUP], "jwt": MARKUP, "url": MARKUP}, status),
+            says(HOSTILE | {"variables": [MARKUP], "jwt": MARKUP, "url": MARKUP}, status),
         )
         page.check(deployment.full_access.name)
     page.tab.alter("/healthz", says({"variables": [MARKUP]}, 503))
     page.tab.open(f"{ANNOUNCED_URL}/?{MARKUP}#state={MARKUP}")
     assert MARKUP in page.health()
 
-    assert page.tab.evaluate(
-        "[window.injected, document.querySelectorAll('main img, main script, main iframe').length]"
-    ) == [None, 0]
+    assert_no_markup(page)
+
+
+def test_markup_of_a_login_is_text(page: Page, deployment: Deployment) -> None:
+    server = deployment.full_access.name
+    for status in (200, 403):
+        page.tab.alter("/v3/login", says(HOSTILE, status))
+        page.call_by_password(server, MARKUP, "password")
+        assert MARKUP in "\n".join(page.findings("call", 20)["problem"])
+        assert_no_markup(page)
+
+    page.tab.alter("/auth_metadata", says(dict.fromkeys(LOGIN_METADATA, MARKUP)))
+    page.call_by_login_page(server)
+    assert "no login by OAuth" in str(page.findings("call", 20)["problem"])
+    endpoint = {"authorization_endpoint": f"{ANNOUNCED_URL}/authorize?{MARKUP}"}
+    page.tab.alter("/auth_metadata", says(LOGIN_METADATA | endpoint))
+    page.tab.alter("/register", says(HOSTILE, 400))
+    page.call_by_login_page(server)
+    assert MARKUP in "\n".join(page.findings("call", 20)["problem"])
+    assert_no_markup(page)
+
+    page.tab.alter("/register", says({"client_id": MARKUP}, 201))
+    page.tab.alter("/token", says(HOSTILE, 400))
+    for answer in ({"error": MARKUP}, {"code": MARKUP}):
+        page.call_by_login_page(server)
+        page.tab.wait_for("location.pathname === '/authorize'")
+        state = page.tab.evaluate("new URLSearchParams(location.search).get('state')")
+        page.tab.open(f"{ANNOUNCED_URL}/#{urlencode(answer | {'state': state})}")
+        page.tab.click("#call-start")
+        assert page.findings("call", 20)["problem"] != []
+        assert_no_markup(page)
+
+
+def test_markup_of_an_sfu_is_text(page: Page, deployment: Deployment, alice: User) -> None:
+    def elsewhere(response: Response) -> Response:
+        # The service has no WebSocket: LiveKit's client asks for the reason.
+        url = f"{ANNOUNCED_URL.replace('http', 'ws')}/{MARKUP}"
+        answer = json.loads(response.body) | {"url": url}
+        return Response(response.status, response.headers, json.dumps(answer))
+
+    page.tab.alter("/get_token", elsewhere)
+    for status in (200, 401, 404, 500):
+        page.tab.alter("/validate", says(MARKUP, status))
+        assert page.check(deployment.full_access.name)["fine"] != []
+        found = page.call(deployment.full_access.name, alice.access_token)
+        assert "onerror" in str(found["problem"]), (status, found)
+        assert_no_markup(page)
 
 
 def test_a_login_page_brings_the_page_a_token_that_it_gives_back(
     page: Page, deployment: Deployment, alice: User
 ) -> None:
-    page.tab.alter(
-        "/auth_metadata",
-        says(
-            {
-                "registration_endpoint": f"{LOGIN_SERVER}/register",
-                "authorization_endpoint": f"{ANNOUNCED_URL}/authorize",
-                "token_endpoint": f"{LOGIN_SERVER}/token",
-                "revocation_endpoint": f"{LOGIN_SERVER}/revoke",
-            }
-        ),
-    )
+    page.tab.alter("/auth_metadata", says(LOGIN_METADATA))
     page.tab.alter("/register", says({"client_id": "page"}, 201))
     page.tab.alter("/token", says({"access_token": alice.access_token, "token_type": "Bearer"}))
     page.tab.alter("/revoke", says({}))
-    page.tab.click("input[value=oauth]")
-    page.tab.fill("call-server", deployment.full_access.name)
-    page.tab.click("#call-start")
+    page.call_by_login_page(deployment.full_access.name)
     # The service has this page at every path: it stands in for the login server's own one.
     page.tab.wait_for("location.pathname === '/authorize'")
     asked = page.tab.evaluate("Object.fromEntries(new URLSearchParams(location.search))")
@@ -526,6 +553,12 @@ def outcome(page: Page) -> str:
     return text
 
 
+def assert_no_markup(page: Page) -> None:
+    assert page.tab.evaluate(
+        "[window.injected, document.querySelectorAll('main img, main script, main iframe').length]"
+    ) == [None, 0]
+
+
 def devices(user: User) -> set[str]:
     return {
         device["device_id"]
@@ -541,3 +574,15 @@ PASSWORD = secret(secrets.token_urlsafe())
 # The browser uses UDP through proxies only, of which there are none.
 NO_UDP = "--webrtc-ip-handling-policy=disable_non_proxied_udp"
 LOGIN_SERVER = "https://localhost:8448/login-server"
+LOGIN_METADATA = {
+    "registration_endpoint": f"{LOGIN_SERVER}/register",
+    "authorization_endpoint": f"{ANNOUNCED_URL}/authorize",
+    "token_endpoint": f"{LOGIN_SERVER}/token",
+    "revocation_endpoint": f"{LOGIN_SERVER}/revoke",
+}
+HOSTILE = {
+    "errcode": MARKUP,
+    "error": MARKUP,
+    "user_id": f"@{MARKUP}:{MARKUP}",
+    "device_id": MARKUP,
+}

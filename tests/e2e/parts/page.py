@@ -42,6 +42,12 @@ class Page:
         self.tab.fill("call-password", password)
         self.tab.click("#call-start")
 
+    def call_by_login_page(self, server: str) -> None:
+        """Starts a test call with a login at the homeserver's login page."""
+        self.tab.click("input[value=oauth]")
+        self.tab.fill("call-server", server)
+        self.tab.click("#call-start")
+
     def stop(self) -> dict[str, list[str]]:
         """Findings of a test call that is stopped once its tone is played."""
         self.wait_until_measuring()
