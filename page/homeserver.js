@@ -43,7 +43,8 @@ export async function readWellKnown(results, server) {
     );
     return { base: byName.base, foci };
   }
-  step.fine(`It can be read. The homeserver is ${shown(base)}.`);
+  const without = given === undefined ? ", without m.homeserver.base_url" : "";
+  step.fine(`It can be read${without}. The homeserver is ${shown(base)}.`);
   return { base, foci };
 }
 
@@ -105,8 +106,8 @@ const FORMS = [
   ["v1/rtc/transports", "the form to come"],
 ];
 
-// Reads the homeserver’s list, in both forms; with a token as the user’s client does. Returns the lists that were read, and
-// whether there is one that takes a login.
+// Reads the homeserver’s list, in both forms; with a token as the user’s client does. Returns the lists that have entries,
+// and whether there is one that takes a login.
 export async function readTransports(results, base, token) {
   const lists = [];
   let takesLogin = false;
@@ -137,10 +138,9 @@ export async function readTransports(results, base, token) {
           `It is there, and empty: ${shown(json)}.`,
           "That is worse than none: clients don’t look into the well-known file any more. Add the entry above to the list, or switch the list off.",
         );
-        lists.push({ where: "the homeserver’s list", entries: [] });
       } else {
         step.fine(`It has ${list.length === 1 ? "one entry" : `${list.length} entries`}.`);
-        lists.push({ where: "the homeserver’s list", entries: list });
+        lists.push({ where: `the homeserver’s list, ${form}`, entries: list });
       }
     } catch (error) {
       if (!(error instanceof NoAnswer)) throw error;

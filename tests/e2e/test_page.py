@@ -174,6 +174,7 @@ def test_an_sfu_out_of_reach_is_named(page: Page, deployment: Deployment, alice:
 
     [problem] = found["problem"]
     assert "ws://127.0.0.1:9 can’t be opened" in problem and "LIVEKIT_URL" in problem, problem
+    page.picture("sfu-out-of-reach")
 
 
 def test_a_restricted_user_learns_why_there_is_no_room(
@@ -192,6 +193,7 @@ def test_an_expired_access_token_is_named(page: Page, deployment: Deployment) ->
 
     [problem] = found["problem"]
     assert "refuses the access token (M_UNKNOWN_TOKEN)" in problem
+    page.picture("expired-token")
 
 
 ANNOUNCEMENTS = {
@@ -251,6 +253,7 @@ def test_a_wrong_announcement_comes_with_its_remedy(
     found = page.check(deployment.full_access.name)
 
     assert expected in "\n".join(found["warning"] + found["problem"]), found
+    page.picture(f"announcement-{announcement.replace(' ', '-')}")
 
 
 def test_the_entry_of_clients_of_today_is_judged_wherever_it_stands(
@@ -316,7 +319,10 @@ def test_an_empty_list_is_worse_than_none(page: Page, deployment: Deployment) ->
 
     found = page.check(deployment.full_access.name)
 
-    assert any("That is worse than none" in text for text in found["problem"]), found
+    # Each form of the list is named once.
+    assert len(found["problem"]) == 2, found
+    assert all("That is worse than none" in text for text in found["problem"]), found
+    page.picture("empty-list")
 
 
 @pytest.mark.parametrize("part", ["/.well-known/matrix/client", "/_matrix/client/versions"])
@@ -328,6 +334,7 @@ def test_a_homeserver_without_cors_is_named(part: str, page: Page, deployment: D
     assert any(
         "Access-Control-Allow-Origin" in text and "CORS" in text for text in found["problem"]
     ), found
+    page.picture(f"without-cors-{part.rpartition('/')[2]}")
 
 
 def test_under_https_an_sfu_without_tls_is_named(page: Page, deployment: Deployment) -> None:
@@ -351,6 +358,7 @@ def test_under_https_an_sfu_without_tls_is_named(page: Page, deployment: Deploym
     [problem] = [text for text in found["problem"] if "The SFU" in text]
     assert "ws://" in problem and "without TLS" in problem and "LIVEKIT_URL" in problem, problem
     assert page.tab.console == []
+    page.picture("sfu-without-tls")
 
 
 @pytest.mark.parametrize("value", [5, None, {"toString": 1}, ["https://example.com"]], ids=repr)
