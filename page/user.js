@@ -96,16 +96,21 @@ export class User {
     return json.room_id;
   }
 
-  // Leaves and forgets the room, and ends the page's own login. Goes on while the page is closed.
+  // Leaves the room and ends the page's own login while the page is closed, which receives no answer any more.
+  abandon(roomId) {
+    if (roomId !== undefined) this.#depart(roomId, "leave").catch(() => {});
+    this.#end?.().catch(() => {});
+  }
+
+  // Leaves and forgets the room, and ends the page's own login.
   async tidyUp(results, roomId) {
     if (roomId === undefined && this.#end === undefined) return;
     const step = results.step("Tidying up");
     const done = [];
     try {
       if (roomId !== undefined) {
-        const room = `v3/rooms/${encodeURIComponent(roomId)}`;
         for (const action of ["leave", "forget"]) {
-          const { status } = await this.request(`${room}/${action}`, { method: "POST", body: {}, keepalive: true });
+          const { status } = await this.#depart(roomId, action);
           if (status !== 200) throw new Error(`${action} is answered with status ${status}`);
         }
         done.push("The room is left and forgotten.");
@@ -121,6 +126,11 @@ export class User {
         "Leave the room “Test call”, and end the session “Test call”, in your client.",
       );
     }
+  }
+
+  #depart(roomId, action) {
+    const path = `v3/rooms/${encodeURIComponent(roomId)}/${action}`;
+    return this.request(path, { method: "POST", body: {}, keepalive: true });
   }
 }
 

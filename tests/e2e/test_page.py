@@ -19,6 +19,7 @@ from conftest import ANNOUNCED_URL, Deployment
 from parts.federation import Federation
 from parts.livekit_server import LivekitServer
 from parts.page import MARKUP, Page
+from parts.process import eventually
 from parts.secrecy import secret
 from parts.service import configuration, serve
 from parts.synapse import User
@@ -120,6 +121,22 @@ def test_in_homeserver_mode_tokens_come_both_ways_and_the_room_is_forgotten(
     assert joined_rooms(user) == rooms
     assert f"url: {site.sfu.url}" in page.text()
     page.picture("homeserver-mode")
+
+
+def test_a_closed_tab_leaves_neither_session_nor_room(federation: Federation, tabs: Any) -> None:
+    site = federation.near
+    user = site.homeserver.register("paul", PASSWORD)
+    before = devices(user), joined_rooms(user)
+    page = Page(tabs(), site.worker.url)
+    page.call_by_password(site.homeserver.name, "paul", PASSWORD)
+    page.wait_until_measuring()
+    assert len(devices(user) - before[0]) == len(joined_rooms(user) - before[1]) == 1
+
+    page.tab.forget()
+
+    eventually(
+        lambda: (devices(user), joined_rooms(user)) == before, "session and room are gone", 10
+    )
 
 
 def test_without_udp_the_call_falls_back_to_tcp_and_says_so(
