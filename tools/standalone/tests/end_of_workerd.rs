@@ -1,4 +1,4 @@
-//! A workerd that ends at once: its reason is reported, and its output is in the log.
+//! A workerd that ends at once: its reason is reported, its output is in the log, and its arguments are as configured.
 //!
 //! A script takes its place. The program is that of `cargo xtask serve`, which takes workerd and the build as options.
 
@@ -21,7 +21,7 @@ fn a_workerd_that_ends_at_once_is_reported_with_its_last_words() {
                   echo '  stack: 1 2 3' >&2\n\
                   exit 1\n";
 
-    let (outcome, stderr, lines) = run(script);
+    let (outcome, stderr, lines) = run(script, []);
 
     assert_eq!(outcome.status.code(), Some(1), "{outcome:?}");
     assert!(stderr.contains("workerd ended before it listened on 127.0.0.1:0"), "{stderr}");
@@ -37,7 +37,7 @@ fn a_workerd_that_ends_without_a_word_is_reported_in_ours() {
     for (script, expected) in
         [("exit 0\n", "it gave no reason, and no error"), ("exit 3\n", "no reason but exit status: 3")]
     {
-        let (outcome, stderr, _) = run(script);
+        let (outcome, stderr, _) = run(script, []);
 
         assert_eq!(outcome.status.code(), Some(1), "{outcome:?}");
         assert!(stderr.contains(expected), "{stderr}");
@@ -45,8 +45,24 @@ fn a_workerd_that_ends_without_a_word_is_reported_in_ours() {
     }
 }
 
-/// Runs the script as workerd, and returns the text on standard error, and the objects on standard output.
-fn run(script: &str) -> (Output, String, Vec<Value>) {
+/// The worker ignores white space around a value, and so must the configuration of its network.
+#[test]
+fn private_addresses_are_reached_exactly_where_the_worker_allows_them() {
+    for (value, configuration) in [
+        ("true", " withPrivateAddresses "),
+        (" true\n", " withPrivateAddresses "),
+        ("false\n", " config "),
+        ("", " config "),
+    ] {
+        let (_, stderr, _) = run("echo \"$@\" >&2\nexit 1\n", [("LIVEKIT_ALLOW_PRIVATE_ADDRESSES", value)]);
+
+        assert!(stderr.contains(configuration), "{value:?}: {stderr}");
+    }
+}
+
+/// Runs the script as workerd, with these variables beside the needed ones, and returns the text on standard error, and
+/// the objects on standard output.
+fn run<const V: usize>(script: &str, variables: [(&str, &str); V]) -> (Output, String, Vec<Value>) {
     let dir = tempfile::tempdir().unwrap();
     let path = |name: &str| dir.path().join(name);
     write_program(&path("workerd"), script);
@@ -65,6 +81,7 @@ fn run(script: &str) -> (Output, String, Vec<Value>) {
         .env_clear()
         .envs([("LIVEKIT_URL", "wss://127.0.0.1"), ("LIVEKIT_KEY", "key")])
         .envs([("LIVEKIT_SECRET", "a-secret-that-is-long-enough-for-all"), ("LIVEKIT_FULL_ACCESS_HOMESERVERS", "*")])
+        .envs(variables)
         .output()
         .unwrap();
     let stderr = String::from_utf8_lossy(&outcome.stderr).into_owned();

@@ -2,7 +2,7 @@
 //!
 //! How it works:
 //! - [`EnvFile`] reads the file; a variable of the process's environment comes before the file's;
-//! - an empty value counts as none, in both;
+//! - an empty value counts as none, in both; white space around a value isn't part of it;
 //! - [`table`] lists the variables that the executable has beside the worker's, those of lk-jwt-service among them;
 //! - [`files`] reads the values that variables name files for: they become the worker's own variables, and never reach a
 //!   disk again;
@@ -97,8 +97,9 @@ impl Environment {
     fn add(&mut self, variables: Vec<(String, String)>, meant_for_us: impl Fn(&str) -> bool) {
         for (name, value) in variables {
             if names::is_known(&name) {
-                if !value.trim().is_empty() {
-                    self.values.insert(name, value);
+                let value = value.trim();
+                if !value.is_empty() {
+                    self.values.insert(name, value.to_owned());
                 }
             } else if meant_for_us(&name) && !is_link_of_a_container(&name, &value) {
                 let nearest = names::nearest(&name);
@@ -111,10 +112,10 @@ impl Environment {
         }
     }
 
-    /// Returns the value of a variable, if it has one, without the white space around it.
+    /// Returns the value of a variable, if it has one.
     #[must_use]
     pub fn get(&self, name: &str) -> Option<&str> {
-        self.values.get(name).map(|value| value.trim())
+        self.values.get(name).map(String::as_str)
     }
 
     /// Notes what is to be written to the log.
@@ -155,7 +156,7 @@ impl Environment {
                 Ok(values) => {
                     for (name, value) in source.sets.iter().zip(values) {
                         origins.insert(name, source.variable);
-                        variables.insert((*name).to_owned(), value);
+                        variables.insert((*name).to_owned(), value.trim().to_owned());
                     }
                 }
                 Err(error) => {
@@ -325,7 +326,7 @@ mod tests {
         let token = file("token", "other\n");
 
         let worker = environment(&[("LIVEKIT_SECRET", ""), ("LIVEKIT_SECRET_FROM_FILE", &secret)]).worker().unwrap();
-        assert_eq!(worker.variables["LIVEKIT_SECRET"].trim(), "from-a-file");
+        assert_eq!(worker.variables["LIVEKIT_SECRET"], "from-a-file");
 
         let no_pair = [("LIVEKIT_KEY", ""), ("LIVEKIT_SECRET", ""), ("LIVEKIT_KEY_FILE", &keys)];
         let worker = environment(&no_pair).worker().unwrap();
@@ -395,6 +396,16 @@ mod tests {
         assert_eq!(messages.len(), 2, "{messages:?}");
         assert!(messages[0].contains("/etc/edge.env") && messages[0].contains(":4"), "{messages:?}");
         assert!(messages[1].contains("LIVEKIT_LOG_LEVEL"), "{messages:?}");
+    }
+
+    #[test]
+    fn white_space_around_a_value_is_not_a_part_of_it() {
+        let changes = [("LIVEKIT_ALLOW_PRIVATE_ADDRESSES", "true\n"), ("LIVEKIT_LOG_LEVEL", "\twarn ")];
+
+        let worker = environment(&changes).worker().unwrap();
+
+        assert_eq!(worker.variables["LIVEKIT_ALLOW_PRIVATE_ADDRESSES"], "true");
+        assert_eq!(worker.variables["LIVEKIT_LOG_LEVEL"], "warn");
     }
 
     #[test]
