@@ -6,9 +6,16 @@ use std::{
 };
 
 use anyhow::{Result, anyhow};
+use serde_json::json;
 use thiserror::Error;
 
-use crate::environment::{Environment, Misconfigured, table::JWT_PORT};
+use crate::{
+    environment::{
+        Environment, Misconfigured,
+        table::{JWT_BIND, JWT_PORT},
+    },
+    message::Kind,
+};
 
 /// The address without any setting.
 pub const DEFAULT: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 8080);
@@ -23,8 +30,16 @@ pub fn chosen(option: Option<SocketAddr>, environment: &mut Environment) -> Resu
         return Ok(addr);
     }
     let Some((variable, text)) = environment.address()? else { return Ok(DEFAULT) };
-    let text = if variable == JWT_PORT { format!(":{text}") } else { text };
-    parse(&text).map_err(|error| Misconfigured(vec![format!("{variable} {error}")]))
+    if variable != JWT_PORT {
+        return parse(&text).map_err(|error| Misconfigured(vec![format!("{variable} {error}")]));
+    }
+    // The colon of the newer form does no harm.
+    let Ok(port) = text.strip_prefix(':').unwrap_or(&text).parse() else {
+        let problem = format!("{JWT_PORT} is {text:?}, and no port from 0 to 65535: {JWT_BIND} takes an address");
+        return Err(Misconfigured(vec![problem]));
+    };
+    environment.say(Kind::OlderForm, json!({ "variable": JWT_PORT, "instead": format!("{JWT_BIND}=:{port}") }));
+    Ok(SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), port))
 }
 
 /// Parses `IP:PORT`, `[IP]:PORT`, `localhost:PORT`, or `:PORT` for every IPv4 address.

@@ -142,6 +142,11 @@ fn each_mistake_is_named_with_its_remedy() {
         variable([("LIVEKIT_INSECURE_SKIP_VERIFY_TLS", "YES_I_KNOW_WHAT_I_AM_DOING")], ["--trust-ca FILE"]),
         warning([("LIVEKIT_REDIS_URL", "redis://:WRONG@redis")], ["variable without effect", "--state"]),
         warning([("LIVEKIT_JWT_PORT", "0")], ["older form of a variable", "LIVEKIT_JWT_BIND=:0"]),
+        warning([("LIVEKIT_JWT_PORT", ":0")], ["older form of a variable", "LIVEKIT_JWT_BIND=:0"]),
+        variable(
+            [("LIVEKIT_JWT_PORT", "127.0.0.1:8080")],
+            ["LIVEKIT_JWT_PORT is \"127.0.0.1:8080\", and no port", "LIVEKIT_JWT_BIND takes an address"],
+        ),
         // The address.
         variable([("MATRIXRTC_EDGE_ADDR", "8080")], ["MATRIXRTC_EDGE_ADDR \"8080\"", "a colon is missing"]),
         variable([("MATRIXRTC_EDGE_ADDR", "http://0.0.0.0:8080")], ["MATRIXRTC_EDGE_ADDR", "has a scheme"]),
@@ -206,6 +211,16 @@ fn each_mistake_is_named_with_its_remedy() {
         assert!(!said.contains("WRONG"), "a secret is shown: {said}");
         let lines = String::from_utf8(outcome.stdout).unwrap();
         assert!(lines.lines().all(|line| serde_json::from_str::<Value>(line).is_ok()), "{lines}");
+    }
+}
+
+#[test]
+fn a_newer_form_is_advised_for_a_right_value_only() {
+    let dir = tempfile::tempdir().unwrap();
+    for wrong in ["\"8080\"", "127.0.0.1:8080"] {
+        let said = said(&variable([("LIVEKIT_JWT_PORT", wrong)], []).outcome(dir.path().to_str().unwrap()));
+
+        assert!(!said.contains("older form"), "{said}");
     }
 }
 

@@ -255,27 +255,22 @@ impl Environment {
                 "it is Kubernetes' variable for a service named livekit-jwt; enableServiceLinks: false avoids it";
             self.say(Kind::WithoutEffect, json!({ "variable": JWT_PORT, "cause": cause }));
         }
-        let [bind, port, addr] = [JWT_BIND, JWT_PORT, ADDR].map(|name| self.get(name).map(str::to_owned));
-        let chosen = match (bind, port) {
-            (Some(_), Some(_)) => {
+        let chosen = match [JWT_BIND, JWT_PORT].map(|name| self.values.contains_key(name)) {
+            [true, true] => {
                 return Err(Misconfigured(vec![format!(
                     "{JWT_BIND} and {JWT_PORT} are both set: remove {JWT_PORT}, the older form"
                 )]));
             }
-            (Some(bind), None) => Some((JWT_BIND, bind)),
-            (None, Some(port)) => {
-                self.say(Kind::OlderForm, json!({ "variable": JWT_PORT, "instead": format!("{JWT_BIND}=:{port}") }));
-                Some((JWT_PORT, port))
-            }
-            (None, None) => None,
+            [true, false] => JWT_BIND,
+            [false, true] => JWT_PORT,
+            [false, false] => ADDR,
         };
-        if let (Some((name, value)), Some(addr)) = (&chosen, &addr)
-            && value != addr
-        {
-            let cause = format!("{name} comes before it");
+        let Some(text) = self.get(chosen).map(str::to_owned) else { return Ok(None) };
+        if self.values.get(ADDR).is_some_and(|addr| *addr != text) {
+            let cause = format!("{chosen} comes before it");
             self.say(Kind::WithoutEffect, json!({ "variable": ADDR, "cause": cause }));
         }
-        Ok(chosen.or_else(|| addr.map(|addr| (ADDR, addr))))
+        Ok(Some((chosen, text)))
     }
 }
 
