@@ -193,7 +193,7 @@ pub(super) fn unlike_a_secret(text: &str) -> Option<String> {
 }
 
 /// Whether a value begins and ends with quotation marks.
-pub(super) fn is_quoted(text: &str) -> bool {
+pub fn is_quoted(text: &str) -> bool {
     let text = text.trim();
     ['"', '\''].iter().any(|mark| text.len() > 1 && text.starts_with(*mark) && text.ends_with(*mark))
 }
@@ -220,8 +220,8 @@ pub(super) fn parse_overrides(text: &str) -> Result<Rc<BTreeMap<ServerName, Url>
         .map(Rc::new)
 }
 
-/// The problem of a value that has arrived with quotation marks.
-pub(super) const QUOTED: &str =
+/// The problem of a value that has arrived with quotation marks, worded to follow the variable's name.
+pub const QUOTED: &str =
     "is in quotation marks, which are a part of the value here: remove them (docker's --env-file keeps them)";
 const MOST_SHOWN: usize = 80;
 /// A token outlives the membership that it was issued for, so MSC4195 limits it to an hour.

@@ -98,9 +98,15 @@ impl Options {
 
     /// Returns what is to be started, and the URL of the SFU's API; or all that is wrong.
     fn check(self, environment: &mut Environment) -> Result<(Launch, String), Misconfigured> {
-        let state = self.state.or_else(|| environment.get(STATE_DIRECTORY).map(PathBuf::from));
-        let state = state.filter(|state| !state.as_os_str().is_empty()).ok_or_else(|| {
-            Misconfigured(vec![format!("there is no state directory: give one with --state DIR or {STATE_DIRECTORY}")])
+        let state = match self.state {
+            Some(state) => Ok(Some(state)),
+            None => environment.get(STATE_DIRECTORY).map(|state| state.map(PathBuf::from)),
+        };
+        let state = state.and_then(|state| {
+            state.filter(|state| !state.as_os_str().is_empty()).ok_or_else(|| {
+                let remedy = format!("give one with --state DIR or {STATE_DIRECTORY}");
+                Misconfigured(vec![format!("there is no state directory: {remedy}")])
+            })
         });
         let addr = listen_address::chosen(self.addr, environment);
         let unread =

@@ -106,6 +106,10 @@ fn each_mistake_is_named_with_its_remedy() {
         ),
         variable([("LIVEKIT_SECRET", ""), ("LIVEKIT_SECRET_FROM_FILE", &empty)], [&empty, "which is empty"]),
         variable(
+            [("LIVEKIT_SECRET", ""), ("LIVEKIT_SECRET_FROM_FILE", "\"/run/secrets/livekit\"")],
+            ["LIVEKIT_SECRET_FROM_FILE is in quotation marks", "--env-file"],
+        ),
+        variable(
             [("LIVEKIT_SECRET", ""), ("LIVEKIT_SECRET_FROM_FILE", &two_lines)],
             ["LIVEKIT_SECRET (from LIVEKIT_SECRET_FROM_FILE) has a line break"],
         ),
@@ -147,9 +151,12 @@ fn each_mistake_is_named_with_its_remedy() {
             [("LIVEKIT_JWT_PORT", "127.0.0.1:8080")],
             ["LIVEKIT_JWT_PORT is \"127.0.0.1:8080\", and no port", "LIVEKIT_JWT_BIND takes an address"],
         ),
+        variable([("LIVEKIT_JWT_PORT", "\"8080\"")], ["LIVEKIT_JWT_PORT is in quotation marks", "--env-file"]),
+        variable([("LIVEKIT_JWT_BIND", "':8080'")], ["LIVEKIT_JWT_BIND is in quotation marks", "--env-file"]),
         // The address.
         variable([("MATRIXRTC_EDGE_ADDR", "8080")], ["MATRIXRTC_EDGE_ADDR \"8080\"", "a colon is missing"]),
         variable([("MATRIXRTC_EDGE_ADDR", "http://0.0.0.0:8080")], ["MATRIXRTC_EDGE_ADDR", "has a scheme"]),
+        variable([("MATRIXRTC_EDGE_ADDR", "\":8080\"")], ["MATRIXRTC_EDGE_ADDR is in quotation marks", "--env-file"]),
         Mistake {
             arguments: vec!["--addr", "sfu.example:8080"],
             variables: vec![],
@@ -170,6 +177,7 @@ fn each_mistake_is_named_with_its_remedy() {
         },
         // The state directory.
         variable([("STATE_DIRECTORY", "")], ["there is no state directory", "--state DIR", "STATE_DIRECTORY"]),
+        variable([("STATE_DIRECTORY", "\"/state\"")], ["STATE_DIRECTORY is in quotation marks", "--env-file"]),
         Mistake {
             arguments: vec!["--state", &in_use],
             variables: vec![],

@@ -19,7 +19,7 @@ use std::{
     path::Path,
 };
 
-use matrixrtc_edge::config::{Config, Unreadable, VARIABLES};
+use matrixrtc_edge::config::{Config, QUOTED, Unreadable, VARIABLES, is_quoted};
 use operator::env_file::EnvFile;
 use serde_json::json;
 use thiserror::Error;
@@ -112,10 +112,16 @@ impl Environment {
         }
     }
 
-    /// Returns the value of a variable, if it has one.
-    #[must_use]
-    pub fn get(&self, name: &str) -> Option<&str> {
-        self.values.get(name).map(String::as_str)
+    /// Returns the value of a variable of the executable, if it has one.
+    ///
+    /// # Errors
+    ///
+    /// It is in quotation marks.
+    pub fn get(&self, name: &str) -> Result<Option<&str>, Misconfigured> {
+        match self.values.get(name) {
+            Some(value) if is_quoted(value) => Err(Misconfigured(vec![format!("{name} {QUOTED}")])),
+            value => Ok(value.map(String::as_str)),
+        }
     }
 
     /// Notes what is to be written to the log.
@@ -151,21 +157,23 @@ impl Environment {
             unread.extend(PAIR);
         }
         for source in SOURCES {
-            let Some(path) = self.get(source.variable) else { continue };
-            match source.read(path) {
-                Ok(values) => {
+            let read =
+                |path| source.read(path).map_err(|error| Misconfigured(vec![format!("{} {error}", source.variable)]));
+            match self.get(source.variable).and_then(|path| path.map(read).transpose()) {
+                Ok(None) => {}
+                Ok(Some(values)) => {
                     for (name, value) in source.sets.iter().zip(values) {
                         origins.insert(name, source.variable);
                         variables.insert((*name).to_owned(), value.trim().to_owned());
                     }
                 }
-                Err(error) => {
+                Err(Misconfigured(of_source)) => {
                     unread.extend(source.sets);
-                    problems.push(format!("{} {error}", source.variable));
+                    problems.extend(of_source);
                 }
             }
         }
-        if let Some(value) = self.get(SKIP_VERIFY_TLS)
+        if let Some(value) = self.values.get(SKIP_VERIFY_TLS)
             && !["false", "0", "no", "off"].contains(&value.to_ascii_lowercase().as_str())
         {
             problems.push(format!(
@@ -249,7 +257,7 @@ impl Environment {
     /// `LIVEKIT_JWT_BIND` and `LIVEKIT_JWT_PORT` come before `MATRIXRTC_EDGE_ADDR`, which a container has by default.
     pub(crate) fn address(&mut self) -> Result<Option<(&'static str, String)>, Misconfigured> {
         // Kubernetes makes one of this name for a service that is called livekit-jwt.
-        if self.get(JWT_PORT).is_some_and(|port| port.contains("://")) {
+        if self.values.get(JWT_PORT).is_some_and(|port| port.contains("://")) {
             self.values.remove(JWT_PORT);
             let cause =
                 "it is Kubernetes' variable for a service named livekit-jwt; enableServiceLinks: false avoids it";
@@ -265,7 +273,7 @@ impl Environment {
             [false, true] => JWT_PORT,
             [false, false] => ADDR,
         };
-        let Some(text) = self.get(chosen).map(str::to_owned) else { return Ok(None) };
+        let Some(text) = self.get(chosen)?.map(str::to_owned) else { return Ok(None) };
         if self.values.get(ADDR).is_some_and(|addr| *addr != text) {
             let cause = format!("{chosen} comes before it");
             self.say(Kind::WithoutEffect, json!({ "variable": ADDR, "cause": cause }));
@@ -288,6 +296,7 @@ const PAIR: [&str; 2] = ["LIVEKIT_KEY", "LIVEKIT_SECRET"];
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::environment::table::STATE_DIRECTORY;
 
     const MINIMAL: [(&str, &str); 4] = [
         ("LIVEKIT_URL", "wss://sfu.example.com"),
@@ -385,8 +394,8 @@ mod tests {
 
         let mut environment = Environment::new(process, Some((Path::new("/etc/edge.env"), file.unwrap())));
 
-        assert_eq!(environment.get("LIVEKIT_URL"), Some("wss://of.process"));
-        assert_eq!(environment.get("LIVEKIT_KEY"), Some("of-file"));
+        assert_eq!(environment.get("LIVEKIT_URL"), Ok(Some("wss://of.process")));
+        assert_eq!(environment.get("LIVEKIT_KEY"), Ok(Some("of-file")));
         let messages: Vec<_> = environment.take_messages().iter().map(ToString::to_string).collect();
         assert_eq!(messages.len(), 2, "{messages:?}");
         assert!(messages[0].contains("/etc/edge.env") && messages[0].contains(":4"), "{messages:?}");
@@ -401,6 +410,22 @@ mod tests {
 
         assert_eq!(worker.variables["LIVEKIT_ALLOW_PRIVATE_ADDRESSES"], "true");
         assert_eq!(worker.variables["LIVEKIT_LOG_LEVEL"], "warn");
+    }
+
+    #[test]
+    fn a_value_in_quotation_marks_is_refused_where_it_is_read() {
+        for source in SOURCES {
+            let problems = problems(&[(source.variable, "\"/run/secrets/WRONG\"")]);
+            let of_source: Vec<_> = problems.iter().filter(|problem| problem.contains("quotation marks")).collect();
+            assert!(of_source.len() == 1 && of_source[0].starts_with(source.variable), "{problems:?}");
+        }
+        for name in [ADDR, JWT_BIND, JWT_PORT] {
+            let problems = environment(&[(name, " '8080'")]).address().unwrap_err().0;
+            assert_eq!(problems, [format!("{name} {QUOTED}")]);
+        }
+        assert!(environment(&[(STATE_DIRECTORY, "\"/state\"")]).get(STATE_DIRECTORY).is_err());
+        let mut with_bind = environment(&[(ADDR, "\":8080\""), (JWT_BIND, ":8081")]);
+        assert_eq!(with_bind.address(), Ok(Some((JWT_BIND, ":8081".to_owned()))));
     }
 
     #[test]
