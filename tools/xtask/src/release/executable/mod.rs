@@ -133,8 +133,8 @@ const OF_CLOUDFLARE: [&str; 2] = ["LIVEKIT_LOCATION_HINT", "LIVEKIT_JURISDICTION
 const EXAMPLE: &str = "\
 # Configuration of matrixrtc-edge.service: /etc/matrixrtc-edge.env. It holds a secret: chmod 600. Values have no quotes.
 
-# address to listen on; behind a reverse proxy
-MATRIXRTC_EDGE_ADDR=127.0.0.1:8080
+# address to listen on, behind a reverse proxy (`127.0.0.1:8080`); leave it out in a container
+# MATRIXRTC_EDGE_ADDR=
 ";
 
 #[cfg(test)]
@@ -150,5 +150,13 @@ mod tests {
         for left_out in OF_CLOUDFLARE {
             assert!(variables.iter().any(|variable| variable.name == left_out), "{left_out}");
         }
+    }
+
+    /// It would come before the image's, and no published port leads to 127.0.0.1.
+    #[test]
+    fn the_example_leaves_the_address_of_the_image() {
+        let assignments = EXAMPLE.lines().filter(|line| !line.is_empty() && !line.starts_with('#'));
+
+        assert_eq!(assignments.count(), 0, "{EXAMPLE}");
     }
 }
