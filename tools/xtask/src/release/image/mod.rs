@@ -168,7 +168,10 @@ const SECOND: u64 = 1_000_000_000;
 
 #[cfg(test)]
 mod tests {
-    use std::{collections::BTreeMap, io::Read};
+    use std::{
+        collections::{BTreeMap, BTreeSet},
+        io::Read,
+    };
 
     use flate2::read::GzDecoder;
 
@@ -183,6 +186,77 @@ mod tests {
             (entry.path().unwrap().to_str().unwrap().to_owned(), content)
         });
         files.collect()
+    }
+
+    /// Instructions of the Dockerfile, which makes the same image in effect.
+    struct Dockerfile(Vec<(String, String)>);
+
+    impl Dockerfile {
+        fn read() -> Self {
+            let text = include_str!("../../../../standalone/container/Dockerfile").replace("\\\n", " ");
+            let lines = text.lines().filter(|line| !line.starts_with('#'));
+            let instruction = |line: &str| {
+                let words: Vec<_> = line.split_whitespace().collect();
+                (words[0].to_owned(), words[1..].join(" "))
+            };
+            Self(lines.map(instruction).collect())
+        }
+
+        /// Returns what follows the one instruction of this name.
+        fn the(&self, name: &str) -> &str {
+            let found: Vec<_> = self.0.iter().filter(|(of, _)| of == name).map(|(_, rest)| rest.as_str()).collect();
+            assert_eq!(found.len(), 1, "{name}: {found:?}");
+            found[0]
+        }
+    }
+
+    #[test]
+    fn the_dockerfile_makes_an_image_of_the_same_configuration() {
+        let files = files(&image(Architecture::HERE, &[]).unwrap());
+        let json = |path: &str| -> Value { serde_json::from_slice(&files[path]).unwrap() };
+        let config = &json(json("manifest.json")[0]["Config"].as_str().unwrap())["config"];
+        let dockerfile = Dockerfile::read();
+        let array = |text: &str| -> Value { serde_json::from_str(text).unwrap() };
+
+        assert_eq!(config["User"], dockerfile.the("USER"));
+        assert_eq!(config["Volumes"], json!({ (dockerfile.the("VOLUME")): {} }));
+        assert_eq!(config["ExposedPorts"], json!({ (format!("{}/tcp", dockerfile.the("EXPOSE"))): {} }));
+        assert_eq!(config["Entrypoint"], array(dockerfile.the("ENTRYPOINT")));
+        let env = config["Env"].as_array().unwrap().iter().map(|variable| variable.as_str().unwrap());
+        // Debian's image has a path of its own.
+        let env: BTreeSet<_> = env.filter(|variable| !variable.starts_with("PATH=")).collect();
+        assert_eq!(env, dockerfile.the("ENV").split(' ').collect());
+
+        let (options, command) = dockerfile.the("HEALTHCHECK").split_once(" CMD ").unwrap();
+        let options: BTreeMap<_, _> = options.split(' ').map(|option| option.split_once('=').unwrap()).collect();
+        let health = &config["Healthcheck"];
+        for (option, field) in [("--interval", "Interval"), ("--timeout", "Timeout"), ("--start-period", "StartPeriod")]
+        {
+            let seconds: u64 = options[option].strip_suffix('s').unwrap().parse().unwrap();
+            assert_eq!(health[field], seconds * SECOND, "{option}");
+        }
+        // Docker's default.
+        assert_eq!((options.len(), &health["Retries"]), (3, &json!(3)));
+        let (words, expected) = (health["Test"].as_array().unwrap(), array(command));
+        assert_eq!((&words[0], &words[1..]), (&json!("CMD"), expected.as_array().unwrap().as_slice()));
+    }
+
+    #[test]
+    fn the_state_belongs_to_the_same_user_in_either_image() {
+        let directory = format!("install --directory --owner {USER} --group {USER} --mode 700 {STATE}");
+
+        assert!(Dockerfile::read().the("RUN").ends_with(&directory), "no {directory}");
+    }
+
+    #[test]
+    fn compose_keeps_the_address_of_the_image() {
+        let dockerfile = Dockerfile::read();
+        let mut variables = dockerfile.the("ENV").split(' ');
+
+        let addr = variables.find_map(|variable| variable.strip_prefix("MATRIXRTC_EDGE_ADDR=")).unwrap();
+
+        let compose = include_str!("../../../../standalone/container/compose.yaml");
+        assert!(compose.contains(&format!("    environment:\n      MATRIXRTC_EDGE_ADDR: {addr}\n")), "{addr}");
     }
 
     #[test]
