@@ -33,8 +33,9 @@ impl Container {
     /// To be called before the test has entered a network of its own: the authorities come from a registry.
     pub fn of(package: &Package) -> Self {
         let executable = fs::read(package.path()).expect("the package");
-        // The package is linked with it, the released executable isn't.
-        let libraries: Vec<_> = image::LIBRARIES.into_iter().chain(["libgcc_s.so.1"]).collect();
+        // The released executable does without.
+        let beside_glibc = (!package.is_released()).then_some("libgcc_s.so.1");
+        let libraries: Vec<_> = image::LIBRARIES.into_iter().chain(beside_glibc).collect();
         let image =
             image::archive(Architecture::HERE, &executable, &libraries).unwrap_or_else(|error| panic!("{error:#}"));
         let files = files(&image.content);

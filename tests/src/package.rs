@@ -1,20 +1,28 @@
+use std::env;
 use std::ffi::OsStr;
 use std::fs::{self, File};
+use std::io::{self, Write};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Output};
+use std::sync::OnceLock;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use flate2::read::GzDecoder;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use standalone::log::Log;
 use standalone::workerd::Launch;
+use tar::Archive;
 use xtask::workspace;
 
 /// Packaged executable, `matrixrtc-edge`.
 #[derive(Clone, Debug)]
-pub struct Package(PathBuf);
+pub struct Package {
+    path: PathBuf,
+    is_released: bool,
+}
 
 /// Running executable. Dropping it kills it.
 pub(crate) struct RunningPackage {
@@ -23,26 +31,58 @@ pub(crate) struct RunningPackage {
 }
 
 impl Package {
-    /// Returns the result of `cargo xtask package`.
+    /// Returns the result of `cargo xtask package`, or, with the variable `RELEASED_ARCHIVE`, the executable of that
+    /// archive, which `cargo xtask release` has made. Prints which of them it is.
     pub fn made() -> Self {
-        let root = workspace::root().expect("the repository");
-        Self(xtask::package::existing(&root).unwrap_or_else(|error| panic!("{error:#}")))
+        static MADE: OnceLock<Package> = OnceLock::new();
+        let made = MADE.get_or_init(|| {
+            let root = workspace::root().expect("the repository");
+            let made = match env::var_os("RELEASED_ARCHIVE") {
+                Some(archive) => Self::released(&root, &root.join(archive)),
+                None => {
+                    let path = xtask::package::existing(&root).unwrap_or_else(|error| panic!("{error:#}"));
+                    Self { path, is_released: false }
+                }
+            };
+            // Not captured, unlike the output of a test.
+            let _ = writeln!(io::stderr(), "tests run the executable {}", made.path.display());
+            made
+        });
+        made.clone()
+    }
+
+    /// Unpacks an archive, as its README says.
+    fn released(root: &Path, archive: &Path) -> Self {
+        let directory = workspace::target_directory(root).expect("the directory of builds").join("released");
+        if directory.exists() {
+            fs::remove_dir_all(&directory).expect("what was unpacked before");
+        }
+        let content = File::open(archive).unwrap_or_else(|error| panic!("{}: {error}", archive.display()));
+        Archive::new(GzDecoder::new(content)).unpack(&directory).expect("an archive");
+        let name = archive.file_name().expect("a file").to_string_lossy();
+        let folder = name.strip_suffix(".tar.gz").expect("the name of a released archive");
+        Self { path: directory.join(folder).join("matrixrtc-edge"), is_released: true }
     }
 
     /// Copies it to another path, as in an upgrade.
     pub fn copied_to(&self, path: &Path) -> Self {
-        fs::copy(&self.0, path).expect("a copy of the package");
-        Self(path.to_owned())
+        fs::copy(&self.path, path).expect("a copy of the package");
+        Self { path: path.to_owned(), ..*self }
     }
 
     /// Path of the executable.
     pub fn path(&self) -> &Path {
-        &self.0
+        &self.path
+    }
+
+    /// Whether it is of a released archive.
+    pub(crate) fn is_released(&self) -> bool {
+        self.is_released
     }
 
     /// Runs it with these arguments and nothing in its environment, until it ends by itself.
     pub fn run<S: AsRef<OsStr>>(&self, arguments: impl IntoIterator<Item = S>) -> Output {
-        Command::new(&self.0).args(arguments).env_clear().output().expect("the package can be started")
+        Command::new(&self.path).args(arguments).env_clear().output().expect("the package can be started")
     }
 
     /// Starts the service by `launch`, and waits until it reports that it listens.
@@ -73,7 +113,7 @@ impl Package {
 
     /// Builds the command line of an operator, with nothing else in the environment.
     pub(crate) fn command(&self, launch: &Launch) -> Command {
-        let mut command = Command::new(&self.0);
+        let mut command = Command::new(&self.path);
         command.arg("--addr").arg(launch.addr.to_string()).arg("--state").arg(&launch.state);
         for pem in &launch.trust_ca {
             command.arg("--trust-ca").arg(pem);
