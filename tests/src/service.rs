@@ -218,7 +218,7 @@ impl Service {
         &self.log
     }
 
-    /// Resident memory of workerd, in KiB.
+    /// Resident memory of workerd and, if it runs in the package, of that too, in KiB.
     pub fn resident_kib(&self) -> u64 {
         self.status_kib("VmRSS:")
     }
@@ -237,18 +237,27 @@ impl Service {
         assert!(resident.last().is_some_and(|last| *last < resident[0] + MOST_KIB), "memory grows: {resident:?} KiB");
     }
 
-    /// Peak of workerd's resident memory, in KiB.
+    /// Peak of the same, in KiB.
     pub fn peak_resident_kib(&self) -> u64 {
         self.status_kib("VmHWM:")
     }
 
+    /// Memory that is no page of a file, of workerd and, if it runs in the package, of that too, in KiB.
+    pub fn anonymous_kib(&self) -> u64 {
+        self.status_kib("RssAnon:")
+    }
+
+    /// Sum over the process and its children.
     fn status_kib(&self, field: &str) -> u64 {
-        let status = fs::read_to_string(format!("/proc/{}/status", self.here().running.lock().unwrap().pid()))
-            .expect("workerd is still there");
-        status
-            .lines()
-            .find_map(|line| line.strip_prefix(field)?.trim().strip_suffix(" kB")?.parse().ok())
-            .expect("a number in the status of a process")
+        let pid = self.here().running.lock().unwrap().pid().to_string();
+        let children = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).expect("it is still there");
+        let of = |pid: &str| -> u64 {
+            let status = fs::read_to_string(format!("/proc/{pid}/status")).expect("it is still there");
+            let lines = status.lines();
+            let mut found = lines.filter_map(|line| line.strip_prefix(field)?.trim().strip_suffix(" kB")?.parse().ok());
+            found.next().expect("a number in the status of a process")
+        };
+        children.split_whitespace().chain([pid.as_str()]).map(of).sum()
     }
 }
 
