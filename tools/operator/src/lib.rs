@@ -5,4 +5,4 @@ pub mod configure;
 pub mod doctor;
 pub mod env_file;
 pub mod status;
-mod variables;
+pub mod variables;

@@ -6,14 +6,12 @@ use std::{
 };
 
 use anyhow::{Result, anyhow};
+use operator::variables::table::{JWT_BIND, JWT_PORT};
 use serde_json::json;
 use thiserror::Error;
 
 use crate::{
-    environment::{
-        Environment, Misconfigured,
-        table::{JWT_BIND, JWT_PORT},
-    },
+    environment::{Environment, Misconfigured},
     message::Kind,
 };
 

@@ -6,9 +6,9 @@ use std::{env, process::ExitCode};
 use anyhow::{Context, Result, ensure};
 use clap::{ArgMatches, Args, FromArgMatches, Subcommand};
 use matrixrtc_edge::config::{Presence, TABLE, Variable};
-use operator::{configure, doctor, status};
+use operator::{configure, doctor, status, variables::table};
 use payload::Payload;
-use standalone::{attached, environment::table, healthcheck, serve, state::StateLock, workerd::Program};
+use standalone::{attached, healthcheck, serve, state::StateLock, workerd::Program};
 
 /// The command line.
 enum Cli {

@@ -17,13 +17,14 @@ use std::{
 
 use anyhow::{Context, Result, bail};
 use clap::Args;
+use operator::variables::table::STATE_DIRECTORY;
 use rustix::process::Signal;
 use sd_notify::NotifyState;
 use serde_json::json;
 use supervise::Interrupt;
 
 use crate::{
-    environment::{Environment, Misconfigured, table::STATE_DIRECTORY},
+    environment::{Environment, Misconfigured},
     listen_address,
     log::Log,
     message::{Kind, Message},

@@ -5,7 +5,7 @@
 use std::{fs, path::Path};
 
 use matrixrtc_edge::config::VARIABLES;
-use standalone::environment::table::TABLE;
+use operator::variables::table::TABLE;
 
 #[test]
 fn every_variable_of_the_guides_is_one_that_is_read() {

@@ -3,15 +3,12 @@
 //! How it works:
 //! - [`EnvFile`] reads the file; a variable of the process's environment comes before the file's;
 //! - an empty value counts as none, in both; white space around a value isn't part of it;
-//! - [`table`] lists the variables that the executable has beside the worker's, those of lk-jwt-service among them;
+//! - [`table`](operator::variables::table) lists the variables that the executable has beside the worker's, those of
+//!   lk-jwt-service among them;
 //! - [`files`] reads the values that variables name files for: they become the worker's own variables, and never reach a
 //!   disk again;
 //! - the worker's parser judges the result; its problems and those of this module are reported together;
 //! - [`names`] finds the variables that nobody reads, with the names that were meant.
-
-pub mod files;
-pub mod names;
-pub mod table;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -20,17 +17,18 @@ use std::{
 };
 
 use matrixrtc_edge::config::{Config, QUOTED, Unreadable, VARIABLES, is_quoted};
-use operator::env_file::EnvFile;
+use operator::{
+    env_file::EnvFile,
+    variables::{
+        files::{self, SOURCES, Source},
+        names,
+        table::{ADDR, JWT_BIND, JWT_PORT, REDIS_PASSWORD, REDIS_URL, SKIP_VERIFY_TLS},
+    },
+};
 use serde_json::json;
 use thiserror::Error;
 
-use crate::{
-    environment::{
-        files::{SOURCES, Source},
-        table::{ADDR, JWT_BIND, JWT_PORT, REDIS_PASSWORD, REDIS_URL, SKIP_VERIFY_TLS},
-    },
-    message::{Kind, Message},
-};
+use crate::message::{Kind, Message};
 
 /// The variables that this program was started with, and what is to be said about them.
 #[derive(Debug, Default)]

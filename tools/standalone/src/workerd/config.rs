@@ -7,9 +7,9 @@ use std::{
 };
 
 use anyhow::{Context, Result, anyhow, bail};
+use operator::variables::files;
 
 use super::{Launch, Program};
-use crate::environment::files;
 
 /// The configuration of the worker in workerd alone, as Cap'n Proto text.
 pub const CONFIG: &str = include_str!("workerd.capnp");

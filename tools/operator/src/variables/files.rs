@@ -75,7 +75,11 @@ impl Source {
 }
 
 /// Reads a small text file.
-pub(super) fn read(path: &Path) -> io::Result<String> {
+///
+/// # Errors
+///
+/// The file can't be read, is larger than 1 MiB, or isn't UTF-8.
+pub fn read(path: &Path) -> io::Result<String> {
     let mut bytes = Vec::new();
     File::open(path)?.take(LARGEST.saturating_add(1)).read_to_end(&mut bytes)?;
     if u64::try_from(bytes.len()).is_ok_and(|length| length > LARGEST) {
@@ -127,7 +131,9 @@ pub enum FileError {
     },
 }
 
-pub(crate) fn remedy(cause: &io::Error) -> &'static str {
+/// Returns the likely remedy for a file that can't be read, in parentheses to follow the cause; empty if none is likely.
+#[must_use]
+pub fn remedy(cause: &io::Error) -> &'static str {
     match cause.kind() {
         ErrorKind::NotFound => " (in a container: is it mounted there?)",
         ErrorKind::PermissionDenied => " (the user that runs the service has to be able to read it)",

@@ -1,5 +1,9 @@
 //! Variables of the service as its operator gives them to a command: in a file, or in the environment.
 
+pub mod files;
+pub mod names;
+pub mod table;
+
 use std::fs;
 use std::path::Path;
 

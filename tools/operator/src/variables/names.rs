@@ -2,7 +2,7 @@
 
 use matrixrtc_edge::config::VARIABLES;
 
-use super::table::TABLE;
+use crate::variables::table::TABLE;
 
 /// Returns whether the worker or the executable reads a variable of this name.
 pub fn is_known(name: &str) -> bool {

@@ -25,7 +25,7 @@ pub const REDIS_PASSWORD: &str = "LIVEKIT_REDIS_PASSWORD";
 pub const SKIP_VERIFY_TLS: &str = "LIVEKIT_INSECURE_SKIP_VERIFY_TLS";
 
 /// Every variable that the executable reads, and the worker doesn't. Those of files are in
-/// [`SOURCES`](super::files::SOURCES), too.
+/// [`SOURCES`](crate::variables::files::SOURCES), too.
 pub const TABLE: &[Variable] = &[
     Variable { name: ADDR, help: "the address to listen on, as --addr: IP:PORT, or :PORT for all IPv4 addresses" },
     Variable { name: STATE_DIRECTORY, help: "the directory that the state is kept in, as --state" },
