@@ -74,6 +74,36 @@ impl Source {
     }
 }
 
+/// Returns the variables by which those of the worker can be given: these themselves, and the ones that name files for
+/// them.
+#[must_use]
+pub fn forms(names: &[&'static str]) -> Vec<&'static str> {
+    let of_files = SOURCES.iter().filter(|source| names.iter().any(|name| source.sets.contains(name)));
+    names.iter().copied().chain(of_files.map(|source| source.variable)).collect()
+}
+
+/// Returns a problem for each pair of variables that stand for the same, of those that are `given`.
+pub fn contradictions(given: impl Fn(&str) -> bool) -> Vec<String> {
+    let both = |one: &str, other: &str| format!("{one} and {other} are both set: remove one of them");
+    let mut problems = Vec::new();
+    for (n, source) in SOURCES.iter().enumerate().filter(|(_, source)| given(source.variable)) {
+        let others = SOURCES.iter().skip(n.saturating_add(1)).filter(|other| given(other.variable));
+        for other in others.filter(|other| source.sets.iter().any(|name| other.sets.contains(name))) {
+            problems.push(both(source.variable, other.variable));
+        }
+        for name in source.sets.iter().filter(|name| given(name)) {
+            problems.push(both(name, source.variable));
+        }
+    }
+    // The pair and the lines are two forms of the same.
+    for lines in forms(&[KEYS]).into_iter().filter(|name| given(name)) {
+        for half in forms(&PAIR).into_iter().filter(|name| given(name)) {
+            problems.push(both(half, lines));
+        }
+    }
+    problems
+}
+
 /// Reads a small text file.
 ///
 /// # Errors
@@ -88,6 +118,11 @@ pub fn read(path: &Path) -> io::Result<String> {
     String::from_utf8(bytes).map_err(|_| io::Error::new(ErrorKind::InvalidData, "it isn't UTF-8"))
 }
 
+/// The form of one API key and its secret.
+pub const PAIR: [&str; 2] = ["LIVEKIT_KEY", "LIVEKIT_SECRET"];
+/// The form of `key: secret` lines.
+pub const KEYS: &str = "LIVEKIT_KEYS";
+/// In bytes.
 const LARGEST: u64 = 1024 * 1024;
 
 /// The reason for which a file hasn't got its values.

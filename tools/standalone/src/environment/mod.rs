@@ -20,7 +20,7 @@ use matrixrtc_edge::config::{Config, QUOTED, Unreadable, VARIABLES, is_quoted};
 use operator::{
     env_file::EnvFile,
     variables::{
-        files::{self, SOURCES, Source},
+        files::{self, PAIR, SOURCES, contradictions},
         names,
         table::{ADDR, JWT_BIND, JWT_PORT, REDIS_PASSWORD, REDIS_URL, SKIP_VERIFY_TLS},
     },
@@ -140,7 +140,7 @@ impl Environment {
     /// reported together.
     pub fn worker(&mut self) -> Result<Worker, Misconfigured> {
         self.note_what_has_no_effect();
-        let mut problems = self.contradictions();
+        let mut problems = contradictions(|name| self.values.contains_key(name));
         let mut variables = BTreeMap::new();
         // Their own problems would only repeat what has been said.
         let mut unread: BTreeSet<&str> = BTreeSet::new();
@@ -199,34 +199,6 @@ impl Environment {
                 Err(Misconfigured(problems))
             }
         }
-    }
-
-    /// Returns a problem for each pair of variables that stand for the same.
-    fn contradictions(&self) -> Vec<String> {
-        let given = |name: &str| self.values.contains_key(name);
-        let both = |one: &str, other: &str| format!("{one} and {other} are both set: remove one of them");
-        let mut problems = Vec::new();
-        for (n, source) in SOURCES.iter().enumerate().filter(|(_, source)| given(source.variable)) {
-            let others = SOURCES.iter().skip(n.saturating_add(1)).filter(|other| given(other.variable));
-            for other in others.filter(|other| source.sets.iter().any(|name| other.sets.contains(name))) {
-                problems.push(both(source.variable, other.variable));
-            }
-            for name in source.sets.iter().filter(|name| given(name)) {
-                problems.push(both(name, source.variable));
-            }
-        }
-        // The pair and the lines are two forms of the same.
-        let forms = |names: &[&'static str]| -> Vec<&'static str> {
-            let of_files = SOURCES.iter().filter(|source| names.iter().any(|name| source.sets.contains(name)));
-            let all = names.iter().copied().chain(of_files.map(|source: &Source| source.variable));
-            all.filter(|name| given(name)).collect()
-        };
-        for lines in forms(&["LIVEKIT_KEYS"]) {
-            for half in forms(&PAIR) {
-                problems.push(both(half, lines));
-            }
-        }
-        problems
     }
 
     fn note_what_has_no_effect(&mut self) {
@@ -288,8 +260,6 @@ fn is_link_of_a_container(name: &str, value: &str) -> bool {
 
 /// As LiveKit has it.
 const SHORTEST_SECRET: usize = 32;
-/// The form of one API key and its secret.
-const PAIR: [&str; 2] = ["LIVEKIT_KEY", "LIVEKIT_SECRET"];
 
 #[cfg(test)]
 mod tests {
