@@ -27,7 +27,7 @@ use crate::config::reader::Reader;
 pub use crate::config::reader::{ConfigErrors, Problem, Unreadable};
 use crate::config::table::configuration;
 pub use crate::config::table::{Presence, Variable};
-pub use crate::config::values::{HomeserverList, QUOTED, is_quoted};
+pub use crate::config::values::{HomeserverList, QUOTED, is_quoted, unlike_a_secret};
 use crate::config::values::{
     parse_address_policy, parse_bool, parse_interval, parse_jurisdiction, parse_level, parse_location_hint,
     parse_number, parse_overrides, parse_resolver, parse_seconds, parse_sfu_url, parse_token_ttl,

@@ -175,7 +175,7 @@ fn number(text: &str) -> String {
 
 /// Returns the reason for which a text can't be a secret or the name of a key, if there is one. It doesn't show the
 /// text, and is worded to follow its name.
-pub(super) fn unlike_a_secret(text: &str) -> Option<String> {
+pub fn unlike_a_secret(text: &str) -> Option<String> {
     let text = text.trim();
     let is_filled_up = |text: &str| text.len() >= 4 && text.chars().all(|c| c == 'x' || c == 'X');
     if text.starts_with(['"', '\'']) || text.ends_with(['"', '\'']) {

@@ -12,8 +12,9 @@ use crate::variables::Variables;
 
 /// Print a link to the page of what goes on in the rooms, valid for ten minutes
 ///
-/// The link is signed with the API key, from LIVEKIT_KEY and LIVEKIT_SECRET, or the first line of LIVEKIT_KEYS. It is a
-/// secret for those ten minutes, and of no use for anything but this page.
+/// The link is signed with the API key, from LIVEKIT_KEY and LIVEKIT_SECRET, or the first line of LIVEKIT_KEYS, or from
+/// the files that other variables name for them. It is a secret for those ten minutes, and of no use for anything but
+/// this page.
 #[derive(Debug, Args)]
 pub struct Options {
     /// URL of the service, as .well-known/matrix/client announces it
@@ -45,8 +46,8 @@ impl Options {
     /// Returns the API key. `environment` returns the value of a variable, if it is set.
     fn credentials(&self, environment: impl Fn(&str) -> Option<String>) -> Result<SfuCredentials> {
         let variables = Variables::read(self.secrets_file.as_deref(), self.env_file.as_deref(), environment)?;
-        let [key, secret, lines] = ["LIVEKIT_KEY", "LIVEKIT_SECRET", "LIVEKIT_KEYS"].map(|name| variables.get(name));
-        SfuCredentials::given(key, secret, lines)?.context(
+        let (key, secret) = (variables.get("LIVEKIT_KEY")?, variables.get("LIVEKIT_SECRET")?);
+        SfuCredentials::given(key, secret, variables.get("LIVEKIT_KEYS")?)?.context(
             "no API key is given: set LIVEKIT_KEY and LIVEKIT_SECRET, --secrets-file or --env-file, as for the service",
         )
     }
@@ -110,6 +111,10 @@ mod tests {
 
         assert_eq!(key("--secrets-file", r#"{"LIVEKIT_KEY": "file", "LIVEKIT_SECRET": "s"}"#).unwrap(), "file");
         assert_eq!(key("--env-file", "LIVEKIT_KEY=file\nLIVEKIT_SECRET=s\n").unwrap(), "file");
+        let secret = folder.path().join("secret");
+        std::fs::write(&secret, "s\n").unwrap();
+        let named = format!("LIVEKIT_KEY=file\nLIVEKIT_SECRET_FROM_FILE={}\n", secret.display());
+        assert_eq!(key("--env-file", &named).unwrap(), "file");
         // Of a homeserver's tokens only.
         assert_eq!(key("--secrets-file", r#"{"LIVEKIT_HS_TOKEN": "t"}"#).unwrap(), "environment");
         assert!(key("--secrets-file", r#"{"LIVEKIT_KEY": "file"}"#).unwrap_err().to_string().contains("no secret"));

@@ -101,6 +101,10 @@ fn each_mistake_is_named_with_its_remedy() {
             ["LIVEKIT_SECRET_FROM_FILE names", &missing, "is it mounted there?"],
         ),
         variable(
+            [("LIVEKIT_SECRET", ""), ("LIVEKIT_SECRET_FROM_FILE", "\"/run/secrets/secret\"")],
+            ["LIVEKIT_SECRET_FROM_FILE is in quotation marks", "remove them", "--env-file"],
+        ),
+        variable(
             [("LIVEKIT_SECRET", ""), ("LIVEKIT_SECRET_FROM_FILE", a_dir)],
             ["LIVEKIT_SECRET_FROM_FILE", "makes a directory of its name"],
         ),

@@ -65,8 +65,8 @@ pub struct Options {
     /// it; it goes before the environment
     #[arg(long, value_name = "FILE")]
     secrets_file: Option<PathBuf>,
-    /// Environment file of a service on a machine of one's own, with the same variables; the changes that problems need
-    /// are those of that file then
+    /// Environment file of a service on a machine of one's own, with the same variables, or with those that name files
+    /// for them; the changes that problems need are those of that file then
     #[arg(long, value_name = "FILE", conflicts_with = "secrets_file")]
     env_file: Option<PathBuf>,
     /// File with certificates to trust in addition to the public authorities'
@@ -132,18 +132,23 @@ impl Options {
         password: impl FnOnce(&str) -> Result<Password>,
     ) -> Result<Subject> {
         let variables = Variables::read(self.secrets_file.as_deref(), self.env_file.as_deref(), &environment)?;
-        let variable = |name: &str| variables.get(name);
-        let sfu_url = match (self.sfu_url, variable("LIVEKIT_URL")) {
+        let variable = |name| variables.get(name);
+        let sfu_url = match (self.sfu_url, variable("LIVEKIT_URL")?) {
             (Some(url), _) => Some(url),
             (None, Some(text)) => {
                 Some(SfuUrl::parse(&text).map_err(|problem| anyhow::anyhow!("LIVEKIT_URL {problem}"))?)
             }
             (None, None) => None,
         };
-        let key = self.sfu_key.or_else(|| variable("LIVEKIT_KEY"));
-        let secret = self.sfu_secret.map(|Secret(secret)| secret).or_else(|| variable("LIVEKIT_SECRET"));
-        let credentials = SfuCredentials::given(key, secret, variable("LIVEKIT_KEYS"))?;
-        let own_homeserver = match variable("LIVEKIT_HS_SERVER_NAME") {
+        let credentials = match (self.sfu_key, self.sfu_secret.map(|Secret(secret)| secret)) {
+            (Some(key), Some(secret)) => SfuCredentials::given(Some(key), Some(secret), None)?,
+            (key, secret) => {
+                let key = key.map_or_else(|| variable("LIVEKIT_KEY"), |key| Ok(Some(key)))?;
+                let secret = secret.map_or_else(|| variable("LIVEKIT_SECRET"), |secret| Ok(Some(secret)))?;
+                SfuCredentials::given(key, secret, variable("LIVEKIT_KEYS")?)?
+            }
+        };
+        let own_homeserver = match variable("LIVEKIT_HS_SERVER_NAME")? {
             Some(name) => Some(ServerName::parse(name.trim()).context("LIVEKIT_HS_SERVER_NAME is not a server name")?),
             None => None,
         };
@@ -166,12 +171,14 @@ impl Options {
         };
         // The environment's tokens belong to that homeserver and must not be sent to another.
         let is_other = self.server_name.is_some() && own_homeserver.is_some() && self.server_name != own_homeserver;
-        let token = |given: Option<Secret>, name: &str, missing: &'static str| {
-            let text = match (given, variable(name)) {
-                (Some(Secret(text)), _) => text,
-                (None, Some(_)) if is_other => return Ok(Err(NOT_OF_THIS_HOMESERVER)),
-                (None, Some(text)) => text,
-                (None, None) => return Ok(Err(missing)),
+        let token = |given: Option<Secret>, name: &'static str, missing: &'static str| {
+            let text = match given {
+                Some(Secret(text)) => text,
+                None => match variable(name)? {
+                    Some(_) if is_other => return Ok(Err(NOT_OF_THIS_HOMESERVER)),
+                    Some(text) => text,
+                    None => return Ok(Err(missing)),
+                },
             };
             RegistrationToken::parse(&text)
                 .map(Ok)
@@ -188,7 +195,7 @@ impl Options {
             as_token,
             hs_token,
             user,
-            full_access: variable("LIVEKIT_FULL_ACCESS_HOMESERVERS"),
+            full_access: variable("LIVEKIT_FULL_ACCESS_HOMESERVERS")?,
             trust: Trust::new(&self.trust_ca)?,
             addresses: match self.allow_private_addresses {
                 true => AddressPolicy::Any,
@@ -305,6 +312,24 @@ mod tests {
         fs::write(&path, "LIVEKIT_SECRET=\"nobody").unwrap();
         let error = format!("{:#}", subject(&arguments, &[]).unwrap_err());
         assert!(error.contains("line 1") && !error.contains("nobody"), "{error}");
+    }
+
+    #[test]
+    fn a_secret_may_be_in_a_file_that_the_environment_file_names() {
+        let directory = tempfile::tempdir().unwrap();
+        let [path, secret] = ["edge.env", "secret"].map(|name| directory.path().join(name));
+        fs::write(&secret, "nobody-may-see\n").unwrap();
+        fs::write(&path, format!("LIVEKIT_KEY=file\nLIVEKIT_SECRET_FROM_FILE={}\n", secret.display())).unwrap();
+        let arguments = ["--env-file", path.to_str().unwrap()];
+
+        let credentials = subject(&arguments, &[]).unwrap().credentials.unwrap();
+        assert_eq!((credentials.key().name.as_str(), credentials.padded()), ("file", None));
+
+        fs::remove_file(&secret).unwrap();
+        let error = format!("{:#}", subject(&arguments, &[]).unwrap_err());
+        assert!(error.starts_with("LIVEKIT_SECRET_FROM_FILE names") && error.contains("can't be read"), "{error}");
+        let given = [&arguments[..], &["--sfu-key", "given", "--sfu-secret", "given"]].concat();
+        assert_eq!(subject(&given, &[]).unwrap().credentials.unwrap().key().name, "given");
     }
 
     #[test]

@@ -6,6 +6,7 @@ use std::{
     path::Path,
 };
 
+use matrixrtc_edge::config::{QUOTED, is_quoted};
 use serde_yaml_ng::Value;
 use thiserror::Error;
 
@@ -47,6 +48,9 @@ impl Source {
     ///
     /// The file can't be read, or hasn't got them. The error names the file, and nothing in it.
     pub fn read(&self, path: &str) -> Result<Vec<String>, FileError> {
+        if is_quoted(path) {
+            return Err(FileError::Quoted);
+        }
         let text = read(Path::new(path)).map_err(|cause| FileError::Unreadable { path: path.to_owned(), cause })?;
         if text.trim().is_empty() {
             return Err(FileError::Empty { path: path.to_owned() });
@@ -128,6 +132,9 @@ const LARGEST: u64 = 1024 * 1024;
 /// The reason for which a file hasn't got its values.
 #[derive(Debug, Error)]
 pub enum FileError {
+    /// The name of the file has arrived with quotation marks.
+    #[error("{QUOTED}")]
+    Quoted,
     /// It isn't there, or can't be read by this user.
     #[error("names {path}, which can't be read: {cause}{}", remedy(cause))]
     Unreadable {
