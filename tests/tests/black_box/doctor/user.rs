@@ -72,6 +72,24 @@ async fn in_homeserver_mode_the_same_is_tried_through_the_homeserver() {
 }
 
 #[tokio::test]
+async fn a_slash_at_the_end_of_the_given_url_makes_no_other_sfu() {
+    let mut world = of_user(World::in_homeserver_mode().await);
+    world.own.events.set_versions(Reply::json(200, &json!({ "versions": ["v1.11"], "unstable_features": {} })));
+    world.own.announces_nothing();
+    for sfu in ["wss://other.example.org", SFU_URL] {
+        world.own.announces(&entry(Some(sfu)));
+    }
+    world.set("--sfu-url", &format!("{SFU_URL}/"));
+
+    let report = world.examine().await;
+
+    for check in ["user-get-token", "user-sfu-get", "user-homeserver-token"] {
+        let outcome = &World::finding(&report, check).outcome;
+        assert!(outcome.status == Status::Ok && outcome.seen.contains(SFU_URL), "{report:#?}");
+    }
+}
+
+#[tokio::test]
 async fn a_session_of_the_doctor_s_own_is_ended_after_a_failure_too() {
     let mut world = without_delayed_events().await;
     world.environment.clear();

@@ -242,7 +242,7 @@ fn judge_transports(body: &Value, sfu: Option<&SfuUrl>) -> Outcome {
 }
 
 /// URL of an SFU in the form in which the service compares it.
-fn bare(url: &str) -> &str {
+pub(crate) fn bare(url: &str) -> &str {
     url.trim_end_matches('/')
 }
 

@@ -8,7 +8,7 @@ use url::Url;
 
 use crate::doctor::client_api::ClientApi;
 use crate::doctor::credentials::{RegistrationToken, SfuCredentials};
-use crate::doctor::homeserver_mode::Homeserver;
+use crate::doctor::homeserver_mode::{Homeserver, bare};
 use crate::doctor::need::{Need, Reason};
 use crate::doctor::report::Verdict;
 use crate::doctor::sfu::Sfu;
@@ -135,9 +135,8 @@ impl<'a> Round<'a> {
     /// SFU that the homeserver announces to the user for homeserver mode: the service's, if that is known.
     pub(crate) fn announced_sfu(&self) -> Result<&str, Reason> {
         let urls = self.sfu_urls.as_deref().unwrap_or_default();
-        let own = urls
-            .iter()
-            .find(|url| self.subject.sfu_url.as_ref().is_some_and(|sfu| sfu.client() == url.trim_end_matches('/')));
+        let own =
+            urls.iter().find(|url| self.subject.sfu_url.as_ref().is_some_and(|sfu| bare(sfu.client()) == bare(url)));
         own.or(urls.first()).map(String::as_str).ok_or(NO_ANNOUNCED_SFU)
     }
 

@@ -224,7 +224,8 @@ fn read(service: &ServiceUrl, sfu: Option<&SfuUrl>, endpoint: Endpoint, response
     let Some(body) = response.json() else { return unreadable() };
     let (Some(url), Some(jwt)) = (body["url"].as_str(), body["jwt"].as_str()) else { return unreadable() };
     let Ok(url) = SfuUrl::parse(url) else { return unreadable() };
-    if let Some(expected) = sfu.filter(|expected| expected.client() != url.client()) {
+    // The API's URL is without the slashes at the end, which make no difference to clients.
+    if let Some(expected) = sfu.filter(|expected| expected.api() != url.api()) {
         let shown: String = url.client().chars().take(MAX_SHOWN).collect();
         let seen = format!("clients get {shown} as the SFU's URL, not {}, as given to the doctor", expected.client());
         let change =
@@ -312,6 +313,18 @@ mod tests {
             let body = json!({ "url": "wss://sfu.example.com", "jwt": jwt(can_publish, now_ms()) });
             let (outcome, token) = judged(&body, Some("wss://sfu.example.com"));
             assert_eq!((outcome.status, token.unwrap().can_publish), (Status::Ok, can_publish), "{:?}", outcome.seen);
+        }
+    }
+
+    #[test]
+    fn a_slash_at_the_end_makes_no_other_sfu() {
+        for (url, given) in [
+            ("wss://sfu.example.com/", "wss://sfu.example.com"),
+            ("wss://sfu.example.com", "wss://sfu.example.com/"),
+            ("wss://sfu.example.com/livekit/sfu//", "wss://SFU.example.com:443/livekit/sfu"),
+        ] {
+            let (outcome, token) = judged(&json!({ "url": url, "jwt": jwt(true, now_ms()) }), Some(given));
+            assert!(outcome.status == Status::Ok && token.is_some(), "{outcome:?}");
         }
     }
 
