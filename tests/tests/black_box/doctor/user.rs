@@ -202,6 +202,26 @@ async fn restricted_access_has_its_cause() {
 }
 
 #[tokio::test]
+async fn an_sfu_that_makes_every_room_shows_no_full_access() {
+    let mut world =
+        of_user(World::with(TestSetup::new().await, |deployment| deployment.full_access("example.net")).await);
+    world.sfu.set_auto_create();
+    let report = world.examine().await;
+    assert!(seen(&report, "user-access").starts_with("full in effect"), "{report:#?}");
+
+    world.environment.push((String::from("LIVEKIT_FULL_ACCESS_HOMESERVERS"), String::from("example.net")));
+    let report = world.examine().await;
+    World::assert_finding(&report, "user-access", Status::Warning, "restricted, because example.org isn't in");
+
+    world.environment.truncate(1);
+    for option in ["--sfu-key", "--sfu-secret"] {
+        world.unset(option);
+    }
+    let report = world.examine().await;
+    assert!(seen(&report, "user-access").starts_with("full, or the SFU has auto_create on"), "{report:#?}");
+}
+
+#[tokio::test]
 async fn an_sfu_that_is_old_is_a_warning() {
     let world = without_delayed_events().await;
     world.sfu.be_old();

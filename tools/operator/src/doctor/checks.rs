@@ -231,7 +231,12 @@ pub(crate) const CHECKS: &[Check] = &[
         id: "auto-create",
         title: "SFU: auto_create is off",
         needs: &[SFU_KEYS],
-        run: |round| Box::pin(async { Ok(round.sfu()?.auto_create_is_off(round.credentials()?.key()).await) }),
+        run: |round| {
+            Box::pin(async {
+                let verdict = round.sfu()?.auto_create_is_off(round.credentials()?.key()).await;
+                Ok(keep(verdict, &mut round.auto_create))
+            })
+        },
     },
     Check {
         id: "webhook-passes",

@@ -11,7 +11,7 @@ use crate::doctor::credentials::{RegistrationToken, SfuCredentials};
 use crate::doctor::homeserver_mode::{Homeserver, bare};
 use crate::doctor::need::{Need, Reason};
 use crate::doctor::report::Verdict;
-use crate::doctor::sfu::Sfu;
+use crate::doctor::sfu::{AutoCreate, Sfu};
 use crate::doctor::subject::Subject;
 use crate::doctor::user;
 use crate::doctor::user::access::Access;
@@ -35,6 +35,8 @@ pub(crate) struct Round<'a> {
     pub(crate) federation: Option<Resolution>,
     /// The client-server API that was found.
     pub(crate) client_api: Option<ClientApi>,
+    /// Whether the SFU makes the rooms that are joined.
+    pub(crate) auto_create: Option<AutoCreate>,
     /// The user's session.
     pub(crate) session: Option<Session>,
     /// URLs of SFUs that the homeserver announces to the user for homeserver mode.
@@ -62,6 +64,7 @@ impl<'a> Round<'a> {
             well_known: None,
             federation: None,
             client_api: None,
+            auto_create: None,
             session: None,
             sfu_urls: None,
             openid_token: None,
@@ -126,6 +129,7 @@ impl<'a> Round<'a> {
         Ok(Access {
             server_name: self.server_name()?,
             room: *found(&self.sfu_room)?,
+            auto_create: self.auto_create,
             can_publish: found(&self.join_token)?.can_publish,
             configured: self.subject.full_access.as_deref(),
             hosts: hosts.into_iter().flatten().filter_map(|url| url.host_str().map(str::to_owned)).collect(),

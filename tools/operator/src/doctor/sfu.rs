@@ -23,6 +23,15 @@ pub(crate) struct Sfu<'a> {
     pub(crate) url: &'a SfuUrl,
 }
 
+/// Whether the SFU makes the rooms that are joined.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum AutoCreate {
+    /// It does, so the service's access has no effect.
+    On,
+    /// It doesn't.
+    Off,
+}
+
 impl Sfu<'_> {
     /// Beginning of LiveKit's response to a valid token for a room that doesn't exist.
     pub(crate) const NO_SUCH_ROOM: &'static [u8] = b"requested room does not exist";
@@ -179,7 +188,7 @@ impl Sfu<'_> {
     }
 
     /// Checks that a token for a room that doesn't exist doesn't create the room.
-    pub(crate) async fn auto_create_is_off(&self, key: &ApiKey) -> Verdict<()> {
+    pub(crate) async fn auto_create_is_off(&self, key: &ApiKey) -> Verdict<AutoCreate> {
         let minted = test_room().and_then(|room| {
             let grant = Grant::Join { room: &room, can_publish: false, can_update_own_metadata: false };
             key.mint(Some("matrixrtc-doctor"), grant, now_ms(), TOKEN_LIFETIME_S)
@@ -193,19 +202,20 @@ impl Sfu<'_> {
             Err(failure) => unreached(&failure),
             Ok(response) => match response.status {
                 404 if response.body.starts_with(Self::NO_SUCH_ROOM) => {
-                    Outcome::ok("a room that doesn't exist can't be joined")
+                    return (Outcome::ok("a room that doesn't exist can't be joined"), Some(AutoCreate::Off));
                 }
-                200 => Outcome::problem(
-                    "a token for a room that doesn't exist creates it: every user has full access",
-                    match self.is_on_livekit_cloud() {
+                200 => {
+                    let seen = "a token for a room that doesn't exist creates it: every user has full access";
+                    let change = match self.is_on_livekit_cloud() {
                         true => format!(
                             "in the project's settings at {CONSOLE}, switch off that rooms are created when a participant joins"
                         ),
                         false => String::from(
                             "in the SFU's configuration, set `auto_create: false` under `room:`, and restart it",
                         ),
-                    },
-                ),
+                    };
+                    return (Outcome::problem(seen, change), Some(AutoCreate::On));
+                }
                 401 | 403 => Outcome::problem(
                     format!("the SFU refuses a client's token ({})", response.status),
                     "check that the clocks of the SFU and of this machine agree, and that the proxy forwards the query",
@@ -216,7 +226,7 @@ impl Sfu<'_> {
                 ),
             },
         };
-        (outcome, Some(()))
+        (outcome, None)
     }
 
     /// Whether its settings are in LiveKit Cloud's console.
