@@ -1,4 +1,4 @@
-use black_box::{Reply, Sfu};
+use black_box::{Reply, Sfu, TestSetup};
 use operator::doctor::Status;
 use serde_json::json;
 
@@ -128,6 +128,20 @@ async fn white_space_in_what_is_given() {
     World::assert_warning(&report, "sfu-keys", "white space around it");
     assert_eq!(report.count(Status::Warning), 1, "{:#?}", report.findings);
     World::assert_skipped(&report, &[]);
+}
+
+#[tokio::test]
+async fn a_secret_that_can_be_guessed() {
+    let (key, secret) = (Sfu::credentials().0, "short-and-nobody-may-see");
+    let mut world = World::with(TestSetup::new().await, |deployment| deployment.set("LIVEKIT_SECRET", secret)).await;
+    world.sfu.set_keys(&[(key, secret)]);
+    world.set("--sfu-secret", secret);
+
+    let report = world.examine().await;
+
+    World::assert_warning(&report, "sfu-keys", "fewer than 32 characters");
+    World::assert_skipped(&report, &[]);
+    assert!(!format!("{report:?}").contains(secret));
 }
 
 #[tokio::test]

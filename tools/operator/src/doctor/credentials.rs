@@ -4,8 +4,11 @@
 use std::fmt;
 
 use anyhow::{Context, Result, bail};
+use matrixrtc_edge::config::unlike_a_secret;
 use matrixrtc_edge::livekit::keys::{ApiKey, ApiKeys};
 use matrixrtc_edge::matrix::homeserver::Token;
+
+use crate::variables::SHORTEST_SECRET;
 
 /// Key pair that the service and the SFU share, as the service reads it and as it was given.
 #[derive(Clone)]
@@ -27,21 +30,27 @@ impl SfuCredentials {
     ///
     /// # Errors
     ///
-    /// Half a pair is given, an empty one, or lines without one.
+    /// Half a pair is given, an empty one, one that the service refuses, or lines without one.
     pub(crate) fn given(key: Option<String>, secret: Option<String>, lines: Option<String>) -> Result<Option<Self>> {
-        match (key, secret, lines) {
+        let pair = match (key, secret, lines) {
             (Some(key), Some(secret), _) => {
-                Self::parse(&key, &secret).context("the API key, or its secret, is empty").map(Some)
+                Self::parse(&key, &secret).context("the API key, or its secret, is empty")?
             }
             (None, None, Some(lines)) => {
                 let first = lines.lines().find(|line| !line.trim().is_empty()).and_then(|line| line.split_once(':'));
                 let pair = first.and_then(|(key, secret)| Self::parse(key.trim(), secret.trim()));
-                pair.context("LIVEKIT_KEYS must consist of `key: secret` lines").map(Some)
+                pair.context("LIVEKIT_KEYS must consist of `key: secret` lines")?
             }
-            (None, None, None) => Ok(None),
+            (None, None, None) => return Ok(None),
             (Some(_), None, _) => bail!("an API key is given, but no secret: set --sfu-secret or LIVEKIT_SECRET"),
             (None, Some(_), _) => bail!("a secret is given, but no API key: set --sfu-key or LIVEKIT_KEY"),
+        };
+        for (half, text) in [("the API key", &pair.name), ("the secret of the API key", &pair.secret)] {
+            if let Some(problem) = unlike_a_secret(text) {
+                bail!("{half} {problem}");
+            }
         }
+        Ok(Some(pair))
     }
 
     /// The key that the service signs with.
@@ -56,6 +65,11 @@ impl SfuCredentials {
             (_, true) => Some("secret"),
             _ => None,
         }
+    }
+
+    /// Whether the secret is shorter than LiveKit wants it to be.
+    pub(crate) fn is_short(&self) -> bool {
+        self.secret.trim().chars().count() < SHORTEST_SECRET
     }
 
     /// The pair with white space that the SFU's configuration may contain by mistake, each with a description.
@@ -104,6 +118,13 @@ impl fmt::Debug for RegistrationToken {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_secret_is_short_below_32_characters() {
+        let short = |secret: &str| SfuCredentials::parse("devkey", secret).unwrap().is_short();
+        assert!(short("secret") && short(&format!(" {}\n", "s".repeat(31))));
+        assert!(!short(&"s".repeat(32)));
+    }
 
     #[test]
     fn a_token_is_read_as_the_service_reads_it_and_never_shown() {

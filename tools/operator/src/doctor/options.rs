@@ -4,8 +4,9 @@ use std::env;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use clap::Args;
+use matrixrtc_edge::config::unlike_a_secret;
 use matrixrtc_edge::livekit::sfu_url::SfuUrl;
 use matrixrtc_edge::matrix::federation::discovery::AddressPolicy;
 use matrixrtc_edge::matrix::ids::server_name::ServerName;
@@ -180,6 +181,9 @@ impl Options {
                     None => return Ok(Err(missing)),
                 },
             };
+            if let Some(problem) = unlike_a_secret(&text) {
+                bail!("{name}, or the option for it, {problem}");
+            }
             RegistrationToken::parse(&text)
                 .map(Ok)
                 .with_context(|| format!("{name}, or the option for it, is not a valid token"))
@@ -219,7 +223,6 @@ const DNS_OVER_HTTPS_URL: &str = "https://cloudflare-dns.com/dns-query";
 #[cfg(test)]
 mod tests {
     use super::*;
-    use anyhow::bail;
     use clap::Parser;
     use std::fs;
 
@@ -376,7 +379,13 @@ mod tests {
             (("LIVEKIT_KEY", "key"), "no secret"),
             (("LIVEKIT_SECRET", "nobody-may-see"), "no API key"),
             (("LIVEKIT_KEYS", "nobody-may-see"), "LIVEKIT_KEYS must consist of"),
+            (("LIVEKIT_KEYS", "key: 'nobody-may-see'"), "the secret of the API key is in quotation marks"),
+            (("LIVEKIT_KEYS", "APIxxxxxxxx: nobody-may-see"), "the API key is the placeholder of an example"),
             (("LIVEKIT_URL", "sfu.example.com"), "LIVEKIT_URL is not a URL"),
+            (
+                ("LIVEKIT_HS_TOKEN", "\"nobody-may-see\""),
+                "LIVEKIT_HS_TOKEN, or the option for it, is in quotation marks",
+            ),
             (("LIVEKIT_AS_TOKEN", "nobody-may-see it"), "LIVEKIT_AS_TOKEN, or the option for it, is not a valid token"),
             (("LIVEKIT_HS_SERVER_NAME", "https://example.com"), "LIVEKIT_HS_SERVER_NAME is not a server name"),
         ] {

@@ -14,6 +14,7 @@ use crate::doctor::credentials::SfuCredentials;
 use crate::doctor::livekit_cloud::{self, CONSOLE};
 use crate::doctor::report::{Outcome, Status, Verdict, unless_problem};
 use crate::doctor::web::{Failure, Request, Response, Web, authority, is_loopback};
+use crate::variables::SHORTEST_SECRET;
 
 /// The SFU at the URL that clients get.
 pub(crate) struct Sfu<'a> {
@@ -120,6 +121,7 @@ impl Sfu<'_> {
         let refusal = match self.list_rooms(credentials.key()).await {
             Ok(_) => {
                 let outcome = match credentials.padded() {
+                    _ if credentials.is_short() => self.with_short_secret(),
                     None => Outcome::ok("rooms can be listed"),
                     Some(which) => Outcome::warning(
                         format!(
@@ -165,6 +167,21 @@ impl Sfu<'_> {
             )
         };
         (Outcome::problem(seen, change), None)
+    }
+
+    fn with_short_secret(&self) -> Outcome {
+        Outcome::warning(
+            format!(
+                "rooms can be listed, but the secret has fewer than {SHORTEST_SECRET} characters, and can be guessed"
+            ),
+            match self.is_on_livekit_cloud() {
+                true => format!("make a new pair in the project's settings at {CONSOLE}"),
+                false => String::from(
+                    "make a longer one (`openssl rand -hex 32`), and let it take the place of this one at the SFU and the service \
+                     (docs/operations.md#rotating-keys)",
+                ),
+            },
+        )
     }
 
     /// Checks that the key pair can create rooms and delete them.

@@ -93,6 +93,8 @@ fn variables_of(path: &Path) -> Result<Map<String, Value>> {
     Ok(file.assignments.into_iter().map(|(name, value)| (name, Value::from(value))).collect())
 }
 
+/// Fewest characters of a secret, as LiveKit has it.
+pub const SHORTEST_SECRET: usize = 32;
 /// All forms of the API key with its secret.
 const API_KEY: [&str; 3] = [PAIR[0], PAIR[1], KEYS];
 

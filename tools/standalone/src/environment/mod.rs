@@ -20,6 +20,7 @@ use matrixrtc_edge::config::{Config, QUOTED, Unreadable, VARIABLES, is_quoted};
 use operator::{
     env_file::EnvFile,
     variables::{
+        SHORTEST_SECRET,
         files::{self, PAIR, SOURCES, contradictions},
         names,
         table::{ADDR, JWT_BIND, JWT_PORT, REDIS_PASSWORD, REDIS_URL, SKIP_VERIFY_TLS},
@@ -257,9 +258,6 @@ fn is_link_of_a_container(name: &str, value: &str) -> bool {
     ["_SERVICE_HOST", "_SERVICE_PORT", "_TCP", "_UDP"].iter().any(|part| name.contains(part))
         || ["tcp://", "udp://"].iter().any(|scheme| value.starts_with(scheme))
 }
-
-/// As LiveKit has it.
-const SHORTEST_SECRET: usize = 32;
 
 #[cfg(test)]
 mod tests {
