@@ -315,11 +315,13 @@ impl State {
     fn answer_get(&self, request: &Request, strictness: &Strictness) -> Reply {
         match request.path.strip_prefix(&self.prefix) {
             Some("/") => Reply::new(200, "text/plain", "OK"),
-            Some("/rtc") if self.drops_upgrades || request.header(UPGRADE).is_empty() => {
+            Some("/rtc/v1" | "/rtc/v1/validate") if self.is_old => {
+                Reply::new(404, "text/plain", "404 page not found\n")
+            }
+            Some("/rtc" | "/rtc/v1") if self.drops_upgrades || request.header(UPGRADE).is_empty() => {
                 Reply::new(404, "text/plain", "")
             }
-            Some("/rtc") => Reply::new(401, "text/plain", "no permissions to access the room"),
-            Some("/rtc/v1/validate") if self.is_old => Reply::new(404, "text/plain", "404 page not found\n"),
+            Some("/rtc" | "/rtc/v1") => Reply::new(401, "text/plain", "no permissions to access the room"),
             Some("/rtc/validate" | "/rtc/v1/validate") => {
                 let query = request.query.as_deref().unwrap_or_default();
                 let token = query.strip_prefix("access_token=").unwrap_or_default();

@@ -171,6 +171,19 @@ async fn websockets_that_are_answered_by_something_else() {
 }
 
 #[tokio::test]
+async fn an_sfu_or_a_proxy_without_the_path_of_newer_clients() {
+    let world = World::new().await;
+    world.sfu.be_old();
+    let report = world.examine().await;
+    World::assert_warning(&report, "web-sockets", "has no /rtc/v1 (404)");
+    assert!(World::finding(&report, "web-sockets").outcome.change.as_ref().unwrap().contains("1.9.10"));
+
+    let world = World::new().await;
+    world.sfu.fail_at("/rtc/v1", Reply::html(403));
+    World::assert_warning(&world.examine().await, "web-sockets", "/rtc/v1 returned 403, and 401 is expected");
+}
+
+#[tokio::test]
 async fn a_room_that_is_created_and_not_deleted() {
     let world = World::new().await;
     world.sfu.fail_at("/DeleteRoom", Reply::html(502));

@@ -90,16 +90,16 @@ impl Sfu<'_> {
         unless_problem(outcome)
     }
 
-    /// Checks that a request to open a WebSocket reaches the SFU as one.
+    /// Checks that requests to open a WebSocket reach the SFU as such, at both paths that clients use.
     ///
-    /// The request has no token and is refused: with 401 if it is still an upgrade, with an empty 404 if a proxy has
-    /// made it an ordinary request.
+    /// They have no token and are refused: with 401 if they are still upgrades, with an empty 404 if a proxy has made
+    /// them ordinary requests.
     pub(crate) async fn passes_websockets(&self) -> Verdict<()> {
         let url = format!("{}/rtc", self.url.api());
         let outcome = match self.web.send(&Request::get(&url, &UPGRADE)).await {
             Err(failure) => unreached(&failure),
             Ok(response) => match (response.status, response.body.is_empty()) {
-                (401, _) => Outcome::ok("a request to open one reaches the SFU, and is refused without a token"),
+                (401, _) => self.passes_newer_websockets().await,
                 (404, true) => Outcome::problem(
                     "the proxy in front of the SFU turns requests to open a WebSocket into ordinary ones: clients can't connect",
                     "let the proxy forward WebSockets (nginx: `proxy_http_version 1.1; proxy_set_header Upgrade $http_upgrade; \
@@ -114,6 +114,27 @@ impl Sfu<'_> {
             },
         };
         (outcome, Some(()))
+    }
+
+    /// Checks the same at the path of newer clients, where the older one is well.
+    async fn passes_newer_websockets(&self) -> Outcome {
+        let url = format!("{}/rtc/v1", self.url.api());
+        match self.web.send(&Request::get(&url, &UPGRADE)).await {
+            Err(failure) => unreached(&failure),
+            Ok(response) => match response.status {
+                401 => Outcome::ok("a request to open one reaches the SFU, and is refused without a token"),
+                404 => Outcome::warning(
+                    format!("a request to open one reaches the SFU, but it has no /rtc/v1 (404): {NEWER_CLIENTS}"),
+                    HAVE_RTC_V1,
+                ),
+                status => Outcome::warning(
+                    format!(
+                        "a request to open one reaches the SFU, but {url} returned {status}, and 401 is expected: {NEWER_CLIENTS}"
+                    ),
+                    HAVE_RTC_V1,
+                ),
+            },
+        }
     }
 
     /// Checks that the SFU accepts tokens signed with this key pair; if it refuses them, finds the cause.
@@ -323,5 +344,10 @@ const UPGRADE: [(&str, &str); 4] = [
     ("sec-websocket-key", "bWF0cml4cnRjLWRvY3Rvcg=="),
 ];
 const AS_ROOT: &str = "let the proxy forward /twirp to the SFU like the rest, and read the SFU's log";
+/// What an SFU without `/rtc/v1` means.
+pub(crate) const NEWER_CLIENTS: &str = "newer clients try it first, and connect later by the older path, or not at all";
+/// Change for it.
+pub(crate) const HAVE_RTC_V1: &str =
+    "update LiveKit to 1.9.10 or newer; if it is, let the proxy forward everything below /rtc to it";
 const TOKEN_LIFETIME_S: u32 = 600;
 const TEST_ROOM_LIFETIME_S: u32 = 10;

@@ -1,7 +1,7 @@
 //! The SFU, as the client with a token reaches it.
 
 use crate::doctor::report::{Outcome, Verdict};
-use crate::doctor::sfu::{Sfu, unreached};
+use crate::doctor::sfu::{HAVE_RTC_V1, NEWER_CLIENTS, Sfu, unreached};
 use crate::doctor::user::token::JoinToken;
 use crate::doctor::web::{Request, Web};
 
@@ -37,11 +37,8 @@ pub(crate) async fn accepts_token(web: &Web, token: &JoinToken) -> Verdict<SfuRo
     let outcome = match validate(web, token, "/rtc/v1/validate").await {
         Err(outcome) => outcome,
         Ok(Validated::NoSuchPath(status)) => Outcome::warning(
-            format!(
-                "the token is accepted, but the SFU has no /rtc/v1 ({status}): newer clients try it first, and connect later by the \
-                 older path, or not at all"
-            ),
-            "update LiveKit to 1.9.10 or newer; if it is, let the proxy forward everything below /rtc to it",
+            format!("the token is accepted, but the SFU has no /rtc/v1 ({status}): {NEWER_CLIENTS}"),
+            HAVE_RTC_V1,
         ),
         Ok(Validated::Room(_) | Validated::Refused(_)) => match room {
             SfuRoom::Exists => Outcome::ok(format!("{}, and has the room", token.sfu.client())),
