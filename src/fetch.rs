@@ -15,7 +15,6 @@
 //! - `fetch.js` does what a request needs from the platform, so that few calls cross the module's border.
 
 use std::cell::Cell;
-use std::fmt;
 use std::pin::pin;
 use std::rc::Rc;
 use std::time::Duration;
@@ -28,6 +27,7 @@ use wasm_bindgen::prelude::*;
 use worker::{Delay, Env};
 
 use crate::clock;
+use crate::cloudflare::NoAnswer;
 
 /// The two exits of this worker. Cloning is cheap.
 #[derive(Clone)]
@@ -149,11 +149,11 @@ impl Fetcher {
         let status = JsFuture::from(response.exchange.head()).await;
         let status = status.inspect_err(|_| response.is_read = true)?.as_f64().unwrap_or_default();
         response.status = status.abs() as u16;
-        match response.status {
+        match NoAnswer::of(response.status) {
             // On the edge, a failed connection looks like a response.
-            status @ (520..=527 | 530) => Err(FetchError::Cloudflare(status)),
-            _ if status < 0.0 => Err(FetchError::Challenged),
-            _ => Ok(response),
+            Some(no_answer) => Err(FetchError::Cloudflare(no_answer)),
+            None if status < 0.0 => Err(FetchError::Challenged),
+            None => Ok(response),
         }
     }
 }
@@ -287,8 +287,8 @@ pub enum FetchError {
     #[error("{0}")]
     Lost(String),
     /// Cloudflare has no response of the server, with the status that it gives instead.
-    #[error(fmt = explain)]
-    Cloudflare(u16),
+    #[error("{0}")]
+    Cloudflare(NoAnswer),
     /// Cloudflare asks for a browser in place of the server's response.
     #[error(
         "Cloudflare challenges this service like a browser (cf-mitigated): let it pass Bot Fight Mode and the WAF of that zone"
@@ -297,20 +297,6 @@ pub enum FetchError {
     /// The response is larger than the limit.
     #[error("the answer is too large")]
     TooLarge,
-}
-
-/// Writes what Cloudflare's own statuses mean ([Cloudflare, "5xx
-/// errors"](https://developers.cloudflare.com/support/troubleshooting/http-status-codes/cloudflare-5xx-errors/)).
-fn explain(status: &u16, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-    let cause = match status {
-        521 => "nobody listens there",
-        522 | 523 => "its address isn't reached",
-        524 => "it takes too long",
-        525 | 526 => "its certificate isn't valid",
-        530 => "its name isn't resolved, or its tunnel isn't connected",
-        _ => "it sends no valid response",
-    };
-    write!(f, "Cloudflare has no answer of the server: {cause} ({status})")
 }
 
 impl From<JsValue> for FetchError {

@@ -13,6 +13,7 @@
 
 mod body;
 mod clock;
+pub mod cloudflare;
 pub mod config;
 mod error;
 mod fetch;
