@@ -7,7 +7,7 @@ use operator::doctor::Status;
 use super::World;
 
 #[tokio::test]
-async fn challenges_and_refusals_that_only_livekit_gets() {
+async fn responses_of_cloudflare_s_that_only_livekit_gets() {
     let world = World::new().await;
     for (reply, cause, remedy) in [
         (challenge(), "a challenge (cf-mitigated)", "Bot Fight Mode, which no rule can skip, and Under Attack mode"),
@@ -15,6 +15,9 @@ async fn challenges_and_refusals_that_only_livekit_gets() {
         (refusal("text/plain", "error code: 1010"), "Browser Integrity Check", "switch off Browser Integrity Check"),
         (refusal("text/plain", "error code: 1020"), "error 1020", "let a WAF custom rule skip"),
         (login(), "Cloudflare Access requires a login", "with a Bypass policy"),
+        (limit("error code: 1015"), "limits the rate of requests (429, error 1015)", "out of the rate limiting rules"),
+        (limit("error code: 1027"), "the free plan's requests of the day are used up", "wait until 00:00 UTC"),
+        (no_answer(530), "its name isn't resolved (530)", "cloudflared"),
     ] {
         world.proxy.meddle(move |request, there| match is_livekit(request) {
             true => reply.clone(),
@@ -55,6 +58,21 @@ async fn a_challenge_before_the_homeserver_or_the_sfu() {
 }
 
 #[tokio::test]
+async fn a_server_behind_cloudflare_that_does_not_answer() {
+    let world = World::new().await;
+    world.own.home.set_userinfo(no_answer(521));
+    let report = world.examine().await;
+    World::assert_problem(&report, "open-id", "Cloudflare has no answer of the server: nobody listens there (521)");
+    let change = World::finding(&report, "open-id").outcome.change.as_deref().unwrap();
+    assert!(change.contains("let its firewall pass Cloudflare's addresses"), "{change}");
+
+    let world = World::new().await;
+    world.sfu.fail(no_answer(526));
+    let report = world.examine().await;
+    World::assert_finding(&report, "sfu", Status::Problem, "its certificate isn't valid (526)");
+}
+
+#[tokio::test]
 async fn a_refusal_of_the_server_itself_is_not_cloudflare_s() {
     let world = World::new().await;
     world.proxy.meddle(|request, there| match is_livekit(request) {
@@ -66,7 +84,7 @@ async fn a_refusal_of_the_server_itself_is_not_cloudflare_s() {
 
     World::assert_finding(
         &report,
-        "webhook",
+        "webhook-passes",
         Status::Problem,
         "something in front of the service requires authentication",
     );
@@ -78,6 +96,14 @@ fn challenge() -> Reply {
 
 fn refusal(kind: &str, body: &'static str) -> Reply {
     Reply::new(403, kind, body.as_bytes().to_vec()).header("server", "cloudflare")
+}
+
+fn limit(body: &'static str) -> Reply {
+    Reply::new(429, "text/plain", body.as_bytes().to_vec()).header("server", "cloudflare")
+}
+
+fn no_answer(status: u16) -> Reply {
+    Reply::html(status).header("server", "cloudflare")
 }
 
 fn login() -> Reply {

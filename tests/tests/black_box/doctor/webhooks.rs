@@ -1,4 +1,5 @@
 use black_box::{Reply, TestSetup};
+use hyper::header::AUTHORIZATION;
 use serde_json::json;
 
 use super::World;
@@ -18,9 +19,10 @@ async fn another_pair_than_the_services() {
 #[tokio::test]
 async fn a_webhook_path_that_leads_elsewhere() {
     let world = World::new().await;
+    // Something there reads no signature, and refuses only webhooks without one.
     world.proxy.meddle(|request, reply| match request.path.ends_with("/sfu_webhook") {
-        true => Reply::json(200, &json!({})),
-        false => reply,
+        true if !request.header(AUTHORIZATION).is_empty() => Reply::json(200, &json!({})),
+        _ => reply,
     });
 
     let report = world.examine().await;
@@ -44,14 +46,22 @@ async fn a_webhook_that_is_not_recorded() {
 #[tokio::test]
 async fn a_webhook_path_that_is_not_passed_on() {
     let world = World::new().await;
-    world.proxy.meddle(|request, reply| match request.path.ends_with("/sfu_webhook") {
-        true => Reply::html(404),
-        false => reply,
-    });
+    for (reply, cause) in [
+        (Reply::json(200, &json!({})), "/sfu_webhook returned 200, in a response that isn't the service's"),
+        (Reply::redirect(301, "https://rtc.example.org/"), "/sfu_webhook is redirected (301 to"),
+        (Reply::html(401), "something in front of the service requires authentication"),
+        (Reply::html(404), "/sfu_webhook returned 404"),
+        (Reply::html(429), "something in front of the service limits the rate of requests"),
+        (Reply::html(502), "the proxy doesn't reach the service"),
+    ] {
+        world.proxy.meddle(move |request, there| match request.path.ends_with("/sfu_webhook") {
+            true => reply.clone(),
+            false => there,
+        });
 
-    let report = world.examine().await;
+        let report = world.examine().await;
 
-    for check in ["webhook", "forged-webhook"] {
-        World::assert_finding(&report, check, operator::doctor::Status::Problem, "/sfu_webhook returned 404");
+        World::assert_problem(&report, "webhook-passes", cause);
+        World::assert_skipped(&report, &["webhook", "forged-webhook"]);
     }
 }

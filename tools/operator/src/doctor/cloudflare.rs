@@ -4,6 +4,7 @@
 use std::fmt;
 
 use hyper::header::{CONTENT_TYPE, HeaderMap, SERVER};
+use matrixrtc_edge::cloudflare::NoAnswer;
 use matrixrtc_edge::livekit::sfu_url::SfuUrl;
 
 use crate::doctor::trust::Trust;
@@ -18,6 +19,12 @@ pub(crate) enum Interception {
     Refusal(Option<u16>),
     /// A redirect to the login of Cloudflare Access.
     Login,
+    /// A refusal because of too many requests.
+    RateLimit,
+    /// A refusal because the account's requests of a day are used up.
+    DailyLimit,
+    /// An error, as there is no response of the server.
+    NoAnswer(NoAnswer),
 }
 
 impl Interception {
@@ -33,17 +40,25 @@ impl Interception {
         if response.redirect().is_some_and(is_login) {
             return Some(Self::Login);
         }
-        if response.status != 403 || !is_from_cloudflare(&response.headers) {
+        if !is_from_cloudflare(&response.headers) {
             return None;
         }
         let text = String::from_utf8_lossy(&response.body);
         let code = text.trim().strip_prefix("error code: ").and_then(|code| code.parse().ok());
-        let kind = response.headers.get(CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).unwrap_or_default();
-        (code.is_some() || kind.starts_with("text/html")).then_some(Self::Refusal(code))
+        match (response.status, code) {
+            (403, Some(_)) => Some(Self::Refusal(code)),
+            (403, None) => {
+                let kind = response.headers.get(CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).unwrap_or_default();
+                kind.starts_with("text/html").then_some(Self::Refusal(None))
+            }
+            (429, Some(RATE_LIMIT)) => Some(Self::RateLimit),
+            (429, Some(DAILY_LIMIT)) => Some(Self::DailyLimit),
+            (status, _) => NoAnswer::of(status).map(Self::NoAnswer),
+        }
     }
 
-    /// Settings to change.
-    pub(crate) fn change(&self) -> String {
+    /// Settings to change; `server` is the server behind Cloudflare.
+    pub(crate) fn change(&self, server: &str) -> String {
         let settings = match self {
             Self::Challenge => {
                 "switch off Bot Fight Mode, which no rule can skip, and Under Attack mode; let a WAF custom rule skip the \
@@ -57,6 +72,16 @@ impl Interception {
                  User Agent Blocking, managed or custom rules). If no event is there, it is the server behind"
             }
             Self::Login => "let this path through without a login: an Access application for it, with a Bypass policy",
+            Self::RateLimit => {
+                "leave this path out of the rate limiting rules: Security, Events names the one. If no event is there, it is the \
+                 free plan's limit of a minute"
+            }
+            Self::DailyLimit => {
+                return String::from(
+                    "wait until 00:00 UTC, or change the account to the paid plan of Workers (docs/operations.md#the-free-plan)",
+                );
+            }
+            Self::NoAnswer(no_answer) => return restored(*no_answer, server),
         };
         format!(
             "in Cloudflare's dashboard, for the zone of this name, {settings} (docs/guides/cloudflare.md#the-zones-settings)"
@@ -78,7 +103,35 @@ impl fmt::Display for Interception {
                 f.write_str("Cloudflare, or the server behind it, refuses the request with a page for browsers (403)")
             }
             Self::Login => f.write_str("Cloudflare Access requires a login"),
+            Self::RateLimit => f.write_str("Cloudflare limits the rate of requests (429, error 1015)"),
+            Self::DailyLimit => f.write_str(
+                "Cloudflare refuses requests until midnight, because the free plan's requests of the day are used up (429, error 1027)",
+            ),
+            Self::NoAnswer(no_answer) => no_answer.fmt(f),
         }
+    }
+}
+
+/// Change by which Cloudflare has a response of the server again.
+fn restored(no_answer: NoAnswer, server: &str) -> String {
+    match no_answer.status() {
+        521 => format!(
+            "let {server} listen at the port that Cloudflare connects to, and let its firewall pass Cloudflare's addresses"
+        ),
+        522 | 523 => format!(
+            "correct the address in the DNS record of this name at Cloudflare, or let the firewall of {server} pass Cloudflare's \
+             addresses"
+        ),
+        524 => format!("let {server} respond sooner: its log has the request that hangs"),
+        525 | 526 => format!(
+            "let {server} offer TLS with a certificate for this name, of a public authority or of Cloudflare's for origin servers"
+        ),
+        530 => String::from(
+            "correct the DNS record of this name at Cloudflare; where it is that of a tunnel, let the tunnel run (cloudflared)",
+        ),
+        _ => format!(
+            "let {server} send a complete response: its log may have an error, or a limit for headers that is exceeded"
+        ),
     }
 }
 
@@ -103,6 +156,9 @@ pub(crate) fn is_from_cloudflare(headers: &HeaderMap) -> bool {
 }
 
 const ACCESS: &str = ".cloudflareaccess.com";
+/// [Cloudflare, "Errors and exceptions"](https://developers.cloudflare.com/workers/observability/errors/).
+const DAILY_LIMIT: u16 = 1027;
+const RATE_LIMIT: u16 = 1015;
 
 #[cfg(test)]
 mod tests {
@@ -129,8 +185,28 @@ mod tests {
                 Interception::Refusal(Some(1010)),
             ),
             (response(302, &[("location", login)], ""), Interception::Login),
+            (response(429, &[cloudflare], "error code: 1015"), Interception::RateLimit),
+            (response(429, &[cloudflare], "error code: 1027\n"), Interception::DailyLimit),
+            (response(521, &[cloudflare], "error code: 521"), Interception::NoAnswer(NoAnswer::of(521).unwrap())),
+            (response(530, &[("cf-ray", "1")], "error code: 1016"), Interception::NoAnswer(NoAnswer::of(530).unwrap())),
         ] {
             assert_eq!(Interception::of(&response), Some(interception), "{response:?}");
+        }
+    }
+
+    #[test]
+    fn an_answer_that_is_missing_is_named_with_its_cause_and_its_remedy() {
+        for (status, cause, remedy) in [
+            (520, "no valid response (520)", "let the SFU send a complete response"),
+            (521, "nobody listens there (521)", "let the SFU listen"),
+            (522, "isn't reached (522)", "DNS record"),
+            (524, "takes too long (524)", "let the SFU respond sooner"),
+            (526, "certificate isn't valid (526)", "with a certificate for this name"),
+            (530, "isn't resolved (530)", "cloudflared"),
+        ] {
+            let interception = Interception::of(&response(status, &[("server", "cloudflare")], "")).unwrap();
+            assert!(interception.to_string().ends_with(cause), "{interception}");
+            assert!(interception.change("the SFU").contains(remedy), "{}", interception.change("the SFU"));
         }
     }
 
@@ -142,6 +218,9 @@ mod tests {
             response(403, &[("server", "nginx"), ("content-type", "text/html")], "<html>"),
             response(403, &[cloudflare, ("content-type", "application/json")], r#"{"errcode":"M_FORBIDDEN"}"#),
             response(302, &[("location", "https://example.com/team.cloudflareaccess.com")], ""),
+            response(429, &[cloudflare, ("content-type", "application/json")], r#"{"errcode":"M_LIMIT_EXCEEDED"}"#),
+            response(502, &[cloudflare], "error code: 502"),
+            response(521, &[("server", "nginx")], ""),
         ] {
             assert_eq!(Interception::of(&response), None, "{response:?}");
         }

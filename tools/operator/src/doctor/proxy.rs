@@ -45,6 +45,10 @@ pub(crate) fn unexpected(service: &ServiceUrl, request: &str, response: &Respons
             format!("{request} returned {}: this URL isn't routed to the service", response.status),
             route_to_service(service),
         ),
+        429 if response.errcode().is_none() => Outcome::problem(
+            format!("{request} returned 429: something in front of the service limits the rate of requests"),
+            "raise the limit there, or exempt this URL from it",
+        ),
         status @ 500..=599 if response.errcode().is_none() => Outcome::problem(
             format!("{request} returned {status}: the proxy doesn't reach the service"),
             "check that the service is running and that the proxy has its address and port; on Cloudflare, read the worker's log",

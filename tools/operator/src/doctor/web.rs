@@ -324,7 +324,7 @@ impl Failure {
             Self::NoTls => format!("enable TLS at that port of {server}, or use the port that has it"),
             Self::Tls(_) => format!("offer TLS 1.2 or 1.3 at {server}"),
             Self::NotHttp(_) => format!("use the port at which {server} speaks HTTP"),
-            Self::Intercepted(interception) => interception.change(),
+            Self::Intercepted(interception) => interception.change(server),
             Self::TimedOut => format!("read the log of {server}, and of the proxy in front of it: the request hangs"),
         }
     }

@@ -25,7 +25,10 @@ pub(crate) async fn gets_through(web: &Web, service: &ServiceUrl) -> Verdict<()>
             (Outcome::problem(seen, failure.change(THE_SERVICE)), None)
         }
         Err(failure) => (unreached(&failure), None),
-        Ok(_) => (Outcome::ok("a POST like LiveKit's isn't stopped on its way"), Some(())),
+        Ok(response) if is_refused(&response) => {
+            (Outcome::ok("a POST like LiveKit's isn't stopped on its way"), Some(()))
+        }
+        Ok(response) => (unexpected(service, &format!("POST {url}"), &response), None),
     }
 }
 
@@ -41,7 +44,7 @@ pub(crate) async fn is_accepted(
             "a test webhook is accepted; the service's log shows whether the SFU posts its own to {} when a user joins",
             service.at(PATH)
         )),
-        Ok(response) if response.status == 401 && response.errcode().is_some() => Outcome::problem(
+        Ok(response) if is_refused(&response) => Outcome::problem(
             "the service refuses a webhook signed with the key pair (401): the pair isn't the service's, or the clocks differ",
             match sfu_url.is_some_and(|url| livekit_cloud::is_project(url.client())) {
                 true => format!(
@@ -72,7 +75,7 @@ pub(crate) async fn forgery_is_refused(
         credentials.map_or_else(|| String::from("matrixrtc-doctor"), |credentials| credentials.key().name.clone());
     let forger = ApiKey::new(&name, "a-secret-that-only-matrixrtc-doctor-has");
     let outcome = match send(web, service, &forger).await {
-        Ok(response) if response.status == 401 && response.errcode().is_some() => Outcome::ok("401"),
+        Ok(response) if is_refused(&response) => Outcome::ok("401"),
         Ok(response) if response.status < 300 => Outcome::problem(
             format!(
                 "a webhook signed with a wrong secret returned {}: forged webhooks can end calls, or the service doesn't receive any",
@@ -85,6 +88,11 @@ pub(crate) async fn forgery_is_refused(
         Err(SendError::NotSigned) => Outcome::skipped("no webhook could be signed"),
     };
     (outcome, Some(()))
+}
+
+/// Whether the service itself refuses the webhook, because of its signature.
+fn is_refused(response: &Response) -> bool {
+    response.status == 401 && response.errcode().is_some()
 }
 
 enum SendError {
