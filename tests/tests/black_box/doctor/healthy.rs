@@ -62,7 +62,7 @@ async fn srv_records_lead_to_the_federation_api() {
 #[tokio::test]
 async fn what_is_not_given_is_skipped_with_the_reason() {
     let mut world = World::new().await;
-    for option in ["--server-name", "--sfu-url", "--sfu-key", "--sfu-secret"] {
+    for option in ["--secrets-file", "--server-name", "--sfu-url", "--sfu-key", "--sfu-secret"] {
         world.unset(option);
     }
 
@@ -70,6 +70,7 @@ async fn what_is_not_given_is_skipped_with_the_reason() {
 
     assert!(!report.has_problem(), "{:#?}", report.findings);
     let skipped = [
+        "variables",
         "announcement",
         "federation-discovery",
         "open-id",
@@ -85,6 +86,7 @@ async fn what_is_not_given_is_skipped_with_the_reason() {
     ];
     World::assert_skipped(&report, &skipped);
     let reason = |check| World::finding(&report, check).outcome.seen.as_str();
+    assert!(reason("variables").contains("--secrets-file"));
     assert!(reason("announcement").contains("--server-name"));
     assert!(reason("sfu").contains("--sfu-url"));
     assert!(reason("webhook").contains("--sfu-key"));

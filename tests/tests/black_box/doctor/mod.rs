@@ -17,6 +17,8 @@ use black_box::{Deployment, MeddlingProxy, Operation, OwnHomeserver, Reply, Serv
 use clap::Parser;
 use operator::doctor::{Finding, Password, Report, ServiceUrl, Status, Subject, examine};
 use serde_json::{Value, json};
+use std::fs;
+use tempfile::NamedTempFile;
 
 /// Correct deployment with all its parts and real names, in which a test breaks one part.
 struct World {
@@ -27,6 +29,7 @@ struct World {
     setup: TestSetup,
     arguments: Vec<String>,
     environment: Vec<(String, String)>,
+    secrets_file: NamedTempFile,
 }
 
 impl World {
@@ -66,15 +69,25 @@ impl World {
         let service = configure(deployment, &own).start();
         let proxy = setup.proxy("rtc.example.org", "/livekit/jwt", &service).await;
         let (key, secret) = Sfu::credentials();
-        let mut world = Self { proxy, own, sfu, service, setup, arguments: Vec::new(), environment: Vec::new() };
+        let secrets_file = NamedTempFile::new().unwrap();
+        let (arguments, environment) = (Vec::new(), Vec::new());
+        let mut world = Self { proxy, own, sfu, service, setup, arguments, environment, secrets_file };
+        world.has_secrets(&json!({}));
         world.arguments = vec![String::from("doctor"), String::from(SERVICE_URL)];
         world.set("--server-name", "example.org");
         world.set("--sfu-url", SFU_URL);
         world.set("--sfu-key", key);
         world.set("--sfu-secret", secret);
+        let path = world.secrets_file.path().display().to_string();
+        world.set("--secrets-file", &path);
         let resolver = world.setup.resolver.url();
         world.set("--dns-over-https-url", &resolver);
         world
+    }
+
+    /// Sets the content of the doctor's secrets file.
+    fn has_secrets(&self, secrets: &Value) {
+        fs::write(self.secrets_file.path(), secrets.to_string()).unwrap();
     }
 
     /// Sets an option of the doctor, replacing its value.

@@ -1,4 +1,4 @@
-use black_box::{Certificate, CertificateAuthority, PUBLIC_V6, Reply, Silence, TestSetup};
+use black_box::{Certificate, CertificateAuthority, PUBLIC_V6, Reply, Sfu, Silence, TestSetup};
 use hyper::header::HeaderName;
 use operator::doctor::{Report, Status};
 use serde_json::json;
@@ -298,6 +298,18 @@ async fn cors_headers_that_a_proxy_doubles() {
     let report = world.examine().await;
 
     World::assert_problem(&report, "cors-on-errors", "there are 2 Access-Control-Allow-Origin headers");
+}
+
+#[tokio::test]
+async fn a_name_in_the_secrets_file_that_nothing_reads() {
+    let world = World::new().await;
+    let (key, secret) = Sfu::credentials();
+    world.has_secrets(&json!({ "LIVEKIT_KEY": key, "LIVEKIT_SECRET": secret, "LIVEKIT_HS_TOKENS": "SECRET-x" }));
+
+    let report = world.examine().await;
+
+    World::assert_warning(&report, "variables", "nothing reads LIVEKIT_HS_TOKENS: perhaps LIVEKIT_HS_TOKEN is meant");
+    World::assert_skipped(&report, &[]);
 }
 
 #[tokio::test]

@@ -77,6 +77,12 @@ pub(crate) const CHECKS: &[Check] = &[
         },
     },
     Check {
+        id: "variables",
+        title: "service: names of variables",
+        needs: &[Need::VariablesFile],
+        run: |round| Box::pin(async { Ok(round.subject.settings.are_read(round.unread_variables()?)) }),
+    },
+    Check {
         id: "endpoints",
         title: "service: client endpoints",
         needs: &[HEALTHY],

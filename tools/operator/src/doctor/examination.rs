@@ -80,7 +80,13 @@ fn unmet(done: &BTreeMap<&str, State>, need: &Need) -> Option<Reason> {
             Some(State::Failed) | None => Some(failed),
         },
         Need::NotFailed(id, failed) => matches!(done.get(id), Some(State::Failed) | None).then_some(*failed),
-        Need::ServerName | Need::HsToken | Need::AsToken | Need::User | Need::SfuUrl | Need::KeyPair => None,
+        Need::ServerName
+        | Need::HsToken
+        | Need::AsToken
+        | Need::VariablesFile
+        | Need::User
+        | Need::SfuUrl
+        | Need::KeyPair => None,
     }
 }
 

@@ -11,6 +11,8 @@ pub(crate) enum Need {
     HsToken,
     /// The `as_token` is given.
     AsToken,
+    /// A file with the service's variables is given.
+    VariablesFile,
     /// The login of a user is given.
     User,
     /// The SFU's URL is given.

@@ -200,6 +200,7 @@ impl Options {
             hs_token,
             user,
             full_access: variable("LIVEKIT_FULL_ACCESS_HOMESERVERS")?,
+            unread_variables: variables.unread().cloned(),
             trust: Trust::new(&self.trust_ca)?,
             addresses: match self.allow_private_addresses {
                 true => AddressPolicy::Any,

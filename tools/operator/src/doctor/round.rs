@@ -20,6 +20,7 @@ use crate::doctor::user::sfu::SfuRoom;
 use crate::doctor::user::token::{Endpoint, JoinToken, OpenIdToken};
 use crate::doctor::user::{Session, UserApi, UserLogin};
 use crate::doctor::web::{Response, Web};
+use crate::variables::Unread;
 
 /// State of one examination: the deployment, and the results of the checks so far.
 pub(crate) struct Round<'a> {
@@ -81,6 +82,7 @@ impl<'a> Round<'a> {
             Need::ServerName => self.server_name().err(),
             Need::HsToken => self.hs_token().err(),
             Need::AsToken => self.as_token().err(),
+            Need::VariablesFile => self.unread_variables().err(),
             Need::User => self.user_login().err(),
             Need::SfuUrl => self.sfu_url().err(),
             Need::KeyPair => self.credentials().err(),
@@ -106,6 +108,10 @@ impl<'a> Round<'a> {
 
     pub(crate) fn credentials(&self) -> Result<&'a SfuCredentials, Reason> {
         self.subject.credentials.as_ref().ok_or(NO_KEY_PAIR)
+    }
+
+    pub(crate) fn unread_variables(&self) -> Result<&'a Unread, Reason> {
+        self.subject.unread_variables.as_ref().ok_or(NO_VARIABLES_FILE)
     }
 
     pub(crate) fn user_login(&self) -> Result<&'a UserLogin, Reason> {
@@ -167,6 +173,7 @@ pub(crate) fn found<T>(slot: &Option<T>) -> Result<&T, Reason> {
 
 const NO_SERVER_NAME: Reason = "no homeserver is given: --server-name";
 const NO_ANNOUNCED_SFU: Reason = "for homeserver mode only; the homeserver announces no transport with a `url`";
+const NO_VARIABLES_FILE: Reason = "no file with the service's variables is given: --env-file or --secrets-file";
 const NO_SFU_URL: Reason =
     "no SFU is given: --sfu-url or LIVEKIT_URL (clients get its URL with a token, which requires a login)";
 const NO_KEY_PAIR: Reason = "no key pair is given: --sfu-key and --sfu-secret, or LIVEKIT_KEY and LIVEKIT_SECRET";

@@ -10,6 +10,7 @@ use crate::doctor::service_url::ServiceUrl;
 use crate::doctor::settings::Settings;
 use crate::doctor::trust::Trust;
 use crate::doctor::user::UserLogin;
+use crate::variables::Unread;
 
 /// Deployment to examine.
 #[derive(Clone, Debug)]
@@ -32,6 +33,8 @@ pub struct Subject {
     pub user: Result<UserLogin, &'static str>,
     /// Value of the service's `LIVEKIT_FULL_ACCESS_HOMESERVERS`, if it is given.
     pub full_access: Option<String>,
+    /// The parts that the service doesn't read of the file with its variables, if one is given.
+    pub unread_variables: Option<Unread>,
     /// Trusted certificates.
     pub trust: Trust,
     /// Addresses at which homeservers may be.

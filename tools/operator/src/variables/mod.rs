@@ -4,25 +4,49 @@
 //! - an environment file and the environment may have all variables of the executable: those that name files stand for
 //!   the worker's own, as for the service ([`files`]);
 //! - a secrets file has the worker's variables only, as Cloudflare has no files to read;
-//! - the file comes before the environment: for a variable that it has in any form, the environment isn't read.
+//! - the file comes before the environment: for a variable that it has in any form, the environment isn't read;
+//! - what nothing reads of the file is kept for a warning ([`Unread`]).
 
 pub mod files;
 pub mod names;
 pub mod table;
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, anyhow, bail, ensure};
+use matrixrtc_edge::config::VARIABLES;
 use serde_json::{Map, Value};
 
-use crate::env_file::EnvFile;
+use crate::env_file::{EnvFile, Skipped};
 use crate::variables::files::{KEYS, PAIR, SOURCES, contradictions, forms};
 
 /// Variables of a file, where one is given, and of the environment for all that the file lacks.
 pub(crate) struct Variables<E> {
     file: Map<String, Value>,
+    unread: Option<Unread>,
     environment: E,
+}
+
+/// The parts of a file that the service doesn't read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Unread {
+    /// The file.
+    pub path: PathBuf,
+    /// Names that are likely meant for the service.
+    pub names: Vec<UnreadName>,
+    /// Lines without an assignment.
+    pub lines: Vec<Skipped>,
+}
+
+/// A name that the service doesn't read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct UnreadName {
+    /// The name.
+    pub name: String,
+    /// The name of a variable that was likely meant; the same one if only the executable reads it, and this is Cloudflare's
+    /// file.
+    pub meant: Option<&'static str>,
 }
 
 impl<E: Fn(&str) -> Option<String>> Variables<E> {
@@ -32,12 +56,27 @@ impl<E: Fn(&str) -> Option<String>> Variables<E> {
     ///
     /// The file can't be read, or isn't what it should be.
     pub(crate) fn read(secrets_file: Option<&Path>, env_file: Option<&Path>, environment: E) -> Result<Self> {
-        let file = match (secrets_file, env_file) {
-            (Some(path), _) => secrets_of(path)?,
-            (None, Some(path)) => variables_of(path)?,
-            (None, None) => Map::new(),
+        let (file, unread) = match (secrets_file, env_file) {
+            (Some(path), _) => {
+                let mut secrets = secrets_of(path)?;
+                let unread = Unread::of(path, &secrets, |name| VARIABLES.contains(&name));
+                // The worker on Cloudflare has no files to read.
+                secrets.retain(|name, _| SOURCES.iter().all(|source| source.variable != name));
+                (secrets, Some(unread))
+            }
+            (None, Some(path)) => {
+                let (variables, lines) = variables_of(path)?;
+                let unread = Unread { lines, ..Unread::of(path, &variables, names::is_known) };
+                (variables, Some(unread))
+            }
+            (None, None) => (Map::new(), None),
         };
-        Ok(Self { file, environment })
+        Ok(Self { file, unread, environment })
+    }
+
+    /// Returns the parts of the file that the service doesn't read; `None` without a file.
+    pub(crate) fn unread(&self) -> Option<&Unread> {
+        self.unread.as_ref()
     }
 
     /// Returns the value of one of the worker's variables, unless it is blank. If another variable names a file for it,
@@ -72,25 +111,29 @@ impl<E: Fn(&str) -> Option<String>> Variables<E> {
     }
 }
 
+impl Unread {
+    fn of(path: &Path, file: &Map<String, Value>, is_read: impl Fn(&str) -> bool) -> Self {
+        let unread = file.keys().filter(|name| !is_read(name) && names::is_meant_for_us(name));
+        let names = unread.map(|name| UnreadName { name: name.clone(), meant: names::nearest(name) }).collect();
+        Self { path: path.to_owned(), names, lines: Vec::new() }
+    }
+}
+
 /// Reads the JSON object of a secrets file.
 fn secrets_of(path: &Path) -> Result<Map<String, Value>> {
     let content = fs::read(path).with_context(|| format!("can't read {}", path.display()))?;
     match serde_json::from_slice(&content) {
-        Ok(Value::Object(mut secrets)) => {
-            // The worker on Cloudflare doesn't read them.
-            secrets.retain(|name, _| SOURCES.iter().all(|source| source.variable != name));
-            Ok(secrets)
-        }
+        Ok(Value::Object(secrets)) => Ok(secrets),
         // The parser's own message may quote a secret.
         _ => bail!("{} isn't a JSON object", path.display()),
     }
 }
 
-/// Reads the assignments of an environment file.
-fn variables_of(path: &Path) -> Result<Map<String, Value>> {
+/// Reads the assignments of an environment file, and the lines that are none.
+fn variables_of(path: &Path) -> Result<(Map<String, Value>, Vec<Skipped>)> {
     let text = fs::read_to_string(path).with_context(|| format!("can't read {}", path.display()))?;
     let file = EnvFile::parse(&text).with_context(|| format!("can't read {}", path.display()))?;
-    Ok(file.assignments.into_iter().map(|(name, value)| (name, Value::from(value))).collect())
+    Ok((file.assignments.into_iter().map(|(name, value)| (name, Value::from(value))).collect(), file.skipped))
 }
 
 /// Fewest characters of a secret, as LiveKit has it.
@@ -167,6 +210,31 @@ mod tests {
         ] {
             assert_eq!(variables.get(name).unwrap().as_deref(), value, "{name}");
         }
+    }
+
+    #[test]
+    fn the_parts_of_a_file_that_nothing_reads_are_found() {
+        let directory = tempfile::tempdir().unwrap();
+        let text = "LIVEKIT_API_SECRET=nobody-may-see\nLIVEKIT_KEY_FILE=/f\nTZ=UTC\nLIVEKIT_URL: x\nLIVEKIT_EGRESS_TEMPLATE=x\n";
+        let env_file = file(&directory, "edge.env", text);
+        let secrets =
+            file(&directory, "secrets.json", r#"{"LIVEKIT_KEY":"x","LIVEKIT_KEY_FILE":"/f","LIVEKIT_SECRETS":"x"}"#);
+        let names = |unread: &Unread| -> Vec<_> {
+            unread.names.iter().map(|UnreadName { name, meant }| (name.clone(), *meant)).collect()
+        };
+        let nothing = |_: &str| None;
+
+        let of_env_file = Variables::read(None, Some(Path::new(&env_file)), nothing).unwrap();
+        let unread = of_env_file.unread().unwrap();
+        let expected = [("LIVEKIT_API_SECRET", Some("LIVEKIT_SECRET")), ("LIVEKIT_EGRESS_TEMPLATE", None)];
+        assert_eq!(names(unread), expected.map(|(name, meant)| (name.to_owned(), meant)));
+        assert_eq!(unread.lines.iter().map(|skipped| skipped.line).collect::<Vec<_>>(), [4]);
+
+        let of_secrets = Variables::read(Some(Path::new(&secrets)), None, nothing).unwrap();
+        let expected = [("LIVEKIT_KEY_FILE", Some("LIVEKIT_KEY_FILE")), ("LIVEKIT_SECRETS", Some("LIVEKIT_SECRET"))];
+        assert_eq!(names(of_secrets.unread().unwrap()), expected.map(|(name, meant)| (name.to_owned(), meant)));
+
+        assert!(Variables::read(None, None, nothing).unwrap().unread().is_none());
     }
 
     #[test]
