@@ -35,6 +35,17 @@ async fn responses_of_cloudflare_s_that_only_livekit_gets() {
 }
 
 #[tokio::test]
+async fn a_webhook_that_gets_through_from_here_may_be_stopped_from_elsewhere() {
+    let world = World::new().await;
+    world.proxy.meddle(|_, there| there.header("server", "cloudflare"));
+
+    let report = world.examine().await;
+
+    let outcome = &World::finding(&report, "webhook-passes").outcome;
+    assert!(outcome.status == Status::Ok && outcome.seen.contains("once on the SFU's machine"), "{outcome:?}");
+}
+
+#[tokio::test]
 async fn a_challenge_of_everything_at_the_services_name() {
     let world = World::new().await;
     world.proxy.meddle(|_, _| challenge());

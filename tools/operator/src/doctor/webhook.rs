@@ -4,6 +4,7 @@ use matrixrtc_edge::livekit::keys::ApiKey;
 use matrixrtc_edge::livekit::sfu_url::SfuUrl;
 use serde_json::json;
 
+use crate::doctor::cloudflare::is_from_cloudflare;
 use crate::doctor::credentials::SfuCredentials;
 use crate::doctor::livekit_cloud::{self, CONSOLE};
 use crate::doctor::proxy::{THE_SERVICE, unexpected, unreached};
@@ -26,7 +27,14 @@ pub(crate) async fn gets_through(web: &Web, service: &ServiceUrl) -> Verdict<()>
         }
         Err(failure) => (unreached(&failure), None),
         Ok(response) if is_refused(&response) => {
-            (Outcome::ok("a POST like LiveKit's isn't stopped on its way"), Some(()))
+            let seen = match is_from_cloudflare(&response.headers) {
+                true => {
+                    "a POST like LiveKit's isn't stopped on its way from here; Cloudflare also judges network and TLS, so run this \
+                     once on the SFU's machine"
+                }
+                false => "a POST like LiveKit's isn't stopped on its way",
+            };
+            (Outcome::ok(seen), Some(()))
         }
         Ok(response) => (unexpected(service, &format!("POST {url}"), &response), None),
     }
@@ -113,5 +121,6 @@ async fn send(web: &Web, service: &ServiceUrl, key: &ApiKey) -> Result<Response,
 
 const PATH: &str = "/sfu_webhook";
 const CONTENT_TYPE: &str = "application/webhook+json";
-/// LiveKit's client sets no `User-Agent` of its own, so it has that of Go.
+/// LiveKit's client sets no `User-Agent` of its own, so it has that of Go over HTTP/1.1, which the doctor speaks. Over
+/// HTTP/2 it is `Go-http-client/2.0`.
 const LIVEKIT: &str = "Go-http-client/1.1";
