@@ -5,4 +5,5 @@ pub mod configure;
 pub mod doctor;
 pub mod env_file;
 pub mod status;
+mod values;
 pub mod variables;

@@ -1,9 +1,6 @@
 //! Plan of a deployment, checked by the worker's own parser of its variables.
 
-use std::collections::BTreeMap;
-
 use anyhow::Result;
-use matrixrtc_edge::config::{Config, Problem};
 use matrixrtc_edge::matrix::address::is_public;
 use matrixrtc_edge::matrix::ids::server_name::{Host, ServerName};
 use serde_json::Value;
@@ -11,8 +8,8 @@ use url::Url;
 
 use crate::configure::placement::Placement;
 use crate::configure::route::Route;
-use crate::configure::secrets::{KEY, SECRET};
 use crate::doctor::{ServiceUrl, announcement, livekit_cloud};
+use crate::values::{checked, read};
 
 /// Planned deployment.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -210,24 +207,6 @@ pub fn homeservers(text: &str) -> Result<String, String> {
 /// The worker would refuse it.
 pub fn location_hint(text: &str) -> Result<String, String> {
     checked(LOCATION_HINT, text)
-}
-
-/// Returns the value, if the worker accepts it for that variable.
-fn checked(variable: &'static str, text: &str) -> Result<String, String> {
-    let value = text.trim().to_owned();
-    let problems = read(&BTreeMap::from([(variable, value.clone())])).err().map_or_else(Vec::new, |errors| errors.0);
-    match problems.into_iter().find(|problem| problem.variable == variable) {
-        Some(Problem { problem, .. }) => Err(problem),
-        None => Ok(value),
-    }
-}
-
-/// Parses variables as the worker does, with placeholders for the secrets.
-fn read(vars: &BTreeMap<&'static str, String>) -> Result<Config, matrixrtc_edge::config::ConfigErrors> {
-    Config::from_lookup(|name| match vars.get(name) {
-        Some(value) => Some(value.clone()),
-        None => [KEY, SECRET].contains(&name).then(|| String::from("unknown")),
-    })
 }
 
 /// Reserved for private networks, or in use there and never delegated.
