@@ -66,8 +66,9 @@ fn a_wrong_value_is_an_error_that_says_what_is_wrong() {
         ("--route", "rtc.example.com", "has no path: for a host name as a whole, give --domain"),
         ("--zone", "example", "has no dot"),
         ("--sfu-url", "sfu.example.com", "has no scheme: write wss:// before"),
-        ("--homeserver", "https://example.com", "not a Matrix server name"),
-        ("--homeserver-mode", "https://example.com", "not a Matrix server name"),
+        ("--homeserver", "https://example.com", "perhaps example.com"),
+        ("--homeserver-mode", "https://example.com", "perhaps example.com"),
+        ("--server-name", "@alice:example.com", "perhaps example.com"),
     ] {
         let output = configure(&[option, value]);
 

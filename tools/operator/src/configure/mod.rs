@@ -24,6 +24,7 @@ use matrixrtc_edge::config::location_hint::LocationHint;
 use matrixrtc_edge::matrix::ids::server_name::ServerName;
 
 use crate::doctor::{Finding, Trust, announcement};
+use crate::values;
 
 pub use files::Files;
 use homeserver_mode::REGISTRATION;
@@ -88,7 +89,7 @@ pub struct Options {
     #[arg(long, value_name = "FILE")]
     sfu_keys: Option<PathBuf>,
     /// Homeserver that sends its users' requests to the service, in homeserver mode
-    #[arg(long, value_name = "NAME", value_parser = ServerName::parse)]
+    #[arg(long, value_name = "NAME", value_parser = values::server_name)]
     homeserver_mode: Option<ServerName>,
     /// Directory to write the files to, with the secrets, instead of printing them without
     #[arg(long, value_name = "DIR")]
@@ -97,7 +98,7 @@ pub struct Options {
     #[arg(long, value_name = "FILE")]
     well_known: Option<PathBuf>,
     /// Homeserver whose present .well-known/matrix/client is fetched and checked
-    #[arg(long, value_name = "NAME", conflicts_with = "well_known", value_parser = ServerName::parse)]
+    #[arg(long, value_name = "NAME", conflicts_with = "well_known", value_parser = values::server_name)]
     server_name: Option<ServerName>,
     /// File with certificates to trust for requests to it and to the SFU, in addition to the public authorities'
     #[arg(long, value_name = "PEM")]
@@ -248,7 +249,7 @@ impl Options {
                 "Homeserver that sends its users' requests to the service, in homeserver mode (empty: none)?",
                 |answer| match answer {
                     "" => Ok(None),
-                    name => ServerName::parse(name).map(Some).map_err(|_| String::from("is not a server name")),
+                    name => values::server_name(name).map(Some),
                 },
             )?,
         };

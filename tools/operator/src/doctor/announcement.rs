@@ -51,7 +51,8 @@ pub(crate) async fn check(web: &Web, service: &ServiceUrl, server_name: &ServerN
 async fn check_at(web: &Web, service: &ServiceUrl, authority: &str) -> Verdict<Response> {
     let url = format!("https://{authority}{PATH}");
     let put_it = format!(
-        "serve the file at {url}, on the server name itself, with the content that `cargo xtask configure` prints"
+        "serve the file at {url}, on the server name itself, with the content that `matrixrtc-edge configure` (in a clone of \
+         the repository, `cargo xtask configure`) prints"
     );
     let responses = match web.follow(&url, &[("origin", ORIGIN)]).await {
         Ok(responses) => responses,

@@ -22,6 +22,7 @@ use crate::doctor::subject::Subject;
 use crate::doctor::trust::Trust;
 use crate::doctor::user::{AccessToken, Password, UserLogin};
 use crate::doctor::watch::Terminal;
+use crate::values;
 use crate::variables::Variables;
 
 /// Check a deployment from outside, as clients, homeservers and SFUs reach it
@@ -36,7 +37,7 @@ pub struct Options {
     service: ServiceUrl,
     /// Name of a homeserver whose users use the service: the part of their ids after the colon [env:
     /// LIVEKIT_HS_SERVER_NAME]
-    #[arg(long, value_name = "NAME", value_parser = ServerName::parse)]
+    #[arg(long, value_name = "NAME", value_parser = values::server_name)]
     server_name: Option<ServerName>,
     /// URL of the SFU, as clients get it [env: LIVEKIT_URL]
     #[arg(long, value_name = "URL", value_parser = SfuUrl::parse)]
@@ -150,7 +151,10 @@ impl Options {
             }
         };
         let own_homeserver = match variable("LIVEKIT_HS_SERVER_NAME")? {
-            Some(name) => Some(ServerName::parse(name.trim()).context("LIVEKIT_HS_SERVER_NAME is not a server name")?),
+            Some(name) => {
+                let name = values::server_name(&name);
+                Some(name.map_err(|problem| anyhow::anyhow!("LIVEKIT_HS_SERVER_NAME {problem}"))?)
+            }
             None => None,
         };
         let user_s_homeserver = match self.login.as_deref().map(UserId::parse) {
@@ -388,7 +392,11 @@ mod tests {
                 "LIVEKIT_HS_TOKEN, or the option for it, is in quotation marks",
             ),
             (("LIVEKIT_AS_TOKEN", "nobody-may-see it"), "LIVEKIT_AS_TOKEN, or the option for it, is not a valid token"),
-            (("LIVEKIT_HS_SERVER_NAME", "https://example.com"), "LIVEKIT_HS_SERVER_NAME is not a server name"),
+            (
+                ("LIVEKIT_HS_SERVER_NAME", "https://example.com"),
+                "LIVEKIT_HS_SERVER_NAME is \"https://example.com\", not a Matrix server name: write what follows the colon in the user \
+                 ids of the homeserver, perhaps example.com",
+            ),
         ] {
             let error = format!("{:#}", subject(&[], &[environment]).unwrap_err());
             assert!(error.contains(problem) && !error.contains("nobody-may-see"), "{error}");
