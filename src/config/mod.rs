@@ -381,6 +381,9 @@ mod tests {
             (SECRET, "\"secret\"", "remove them"),
             (SECRET, "…", "placeholder"),
             (KEY, "APIxxxxxxxx", "placeholder"),
+            (KEY, "API...", "placeholder"),
+            (SECRET, "ChangeMe", "placeholder"),
+            (SECRET, "change-me", "placeholder"),
             (KEYS, "a: b\nc: 'd'", "line 2: its secret is in quotation marks"),
         ] {
             let problem = problem(variable, value);

@@ -178,11 +178,14 @@ fn number(text: &str) -> String {
 pub fn unlike_a_secret(text: &str) -> Option<String> {
     let text = text.trim();
     let is_filled_up = |text: &str| text.len() >= 4 && text.chars().all(|c| c == 'x' || c == 'X');
+    let is_change_me = |text: &str| text.replace(['-', '_'], "").eq_ignore_ascii_case("changeme");
     if text.starts_with(['"', '\'']) || text.ends_with(['"', '\'']) {
         Some(QUOTED.to_owned())
     } else if text.chars().any(char::is_control) {
         Some("has a line break or another control character inside: it must be one line".to_owned())
     } else if text.contains('…')
+        || text.ends_with("...")
+        || is_change_me(text)
         || (text.starts_with('<') && text.ends_with('>'))
         || is_filled_up(text.strip_prefix("API").unwrap_or(text))
     {
