@@ -322,9 +322,13 @@ impl Options {
     /// Place of the worker, with the reason for it.
     fn place(&self, plan: &Plan) -> Result<(Placement, String)> {
         Ok(match self.placement {
-            Some(PlacementChoice::Sfu) => {
-                (Placement::beside(plan.sfu_url()), String::from("beside the SFU, as --placement says"))
-            }
+            Some(PlacementChoice::Sfu) => match Placement::beside(plan.sfu_url()) {
+                Placement::Smart => bail!(
+                    "--placement sfu needs an SFU with a name, which {} hasn't: give it one in --sfu-url, or give --placement smart",
+                    plan.sfu_url()
+                ),
+                beside => (beside, String::from("beside the SFU, as --placement says")),
+            },
             Some(PlacementChoice::Smart) => {
                 (Placement::Smart, String::from("where Cloudflare chooses, as --placement says"))
             }
@@ -462,6 +466,16 @@ mod tests {
     }
 
     #[test]
+    #[test]
+    fn a_place_beside_an_address_is_refused_with_what_to_give() {
+        let route = Route::custom_domain("rtc.example.com").unwrap();
+        let plan = Plan::new(route, String::from("wss://203.0.113.1"), String::from("*"), None).unwrap();
+        let options = |placement| Options { placement: Some(placement), ..Options::default() };
+        let error = options(PlacementChoice::Sfu).place(&plan).unwrap_err().to_string();
+        assert!(error.contains("wss://203.0.113.1 hasn't") && error.contains("--placement smart"), "{error}");
+        assert_eq!(options(PlacementChoice::Smart).place(&plan).unwrap().0, Placement::Smart);
+    }
+
     fn input_that_ends_is_an_error() {
         let (plan, _) = prompted(&Options::default(), "rtc.example.com\n");
         assert!(plan.unwrap_err().to_string().contains("ended"));

@@ -33,15 +33,15 @@ pub enum PlacementChoice {
 }
 
 impl Placement {
-    /// Builds the placement beside the SFU at `url`.
+    /// Builds the placement beside the SFU at `url`; [`Self::Smart`] if its host is an address, because Cloudflare probes
+    /// names only.
     #[must_use]
     pub fn beside(url: &str) -> Self {
         let url = Url::parse(url).ok();
-        let host = url.as_ref().and_then(Url::host_str);
-        match (host, url.as_ref().and_then(Url::port)) {
-            (None, _) => Self::Smart,
-            (Some(host), None) => Self::Hostname(host.to_owned()),
-            (Some(host), Some(port)) => Self::Host(format!("{host}:{port}")),
+        match url.as_ref().and_then(|url| Some((url.domain()?, url.port()))) {
+            None => Self::Smart,
+            Some((name, None)) => Self::Hostname(name.to_owned()),
+            Some((name, Some(port))) => Self::Host(format!("{name}:{port}")),
         }
     }
 
@@ -72,11 +72,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_host_is_probed_at_the_port_that_the_sfu_has() {
+    fn a_name_is_probed_at_the_port_that_the_sfu_has_and_an_address_is_not() {
         for (url, placement) in [
             ("wss://sfu.example.com/livekit/sfu", Placement::Hostname(String::from("sfu.example.com"))),
             ("wss://sfu.example.com:443", Placement::Hostname(String::from("sfu.example.com"))),
             ("wss://sfu.example.com:7443", Placement::Host(String::from("sfu.example.com:7443"))),
+            ("wss://203.0.113.1", Placement::Smart),
+            ("wss://203.0.113.1:7443", Placement::Smart),
+            ("wss://[2001:db8::1]", Placement::Smart),
             ("not a URL", Placement::Smart),
         ] {
             assert_eq!(Placement::beside(url), placement, "{url}");
