@@ -1,8 +1,12 @@
 //! API key and secret that the SFU and the service share.
 
-use std::fmt;
+use std::{collections::BTreeMap, fmt};
 
 use anyhow::{Context, Result, anyhow, bail};
+use matrixrtc_edge::config::Problem;
+
+use crate::configure::secrets::{KEY, SECRET};
+use crate::values;
 
 /// API key with its secret. Its `Debug` output shows neither.
 #[derive(Clone, PartialEq, Eq)]
@@ -25,7 +29,8 @@ impl KeyPair {
     ///
     /// # Errors
     ///
-    /// Either is empty, or has a character that LiveKit's configuration can't have on one line.
+    /// Either is empty, is a placeholder or something else that the service refuses, or has a character that LiveKit's
+    /// configuration can't have on one line.
     pub fn parse(key: &str, secret: &str) -> Result<Self> {
         let (key, secret) = (key.trim(), secret.trim());
         if key.is_empty() || secret.is_empty() {
@@ -33,6 +38,14 @@ impl KeyPair {
         }
         if key.chars().chain(secret.chars()).any(|c| c.is_control() || c.is_whitespace()) || key.contains(':') {
             bail!("the API key, or its secret, isn't one word");
+        }
+        let variables = BTreeMap::from([(KEY, key.to_owned()), (SECRET, secret.to_owned())]);
+        for Problem { variable, problem } in values::read(&variables).err().into_iter().flat_map(|errors| errors.0) {
+            match variable {
+                KEY => bail!("the API key {problem}"),
+                SECRET => bail!("the secret of the API key {problem}"),
+                _ => {}
+            }
         }
         Ok(Self { key: key.to_owned(), secret: secret.to_owned() })
     }
@@ -130,6 +143,24 @@ mod tests {
         for lines in ["", "keys:\n", "nobody-may-see", "APIkey:", "APIkey: nobody may-see"] {
             let error = KeyPair::first_of(lines).unwrap_err().to_string();
             assert!(!error.contains("nobody"), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_pair_that_the_service_refuses_is_refused_with_the_half_that_it_is() {
+        let secret = "nobody-may-see-this-secret-of-the-sfu";
+        for (key, secret, problem) in [
+            ("APIxxxxxxxx", secret, "the API key is the placeholder of an example"),
+            ("API…", secret, "the API key is the placeholder of an example"),
+            ("APIkey", "…", "the secret of the API key is the placeholder of an example"),
+            ("APIkey", "...", "the secret of the API key is the placeholder of an example"),
+            ("APIkey", "changeme", "the secret of the API key is the placeholder of an example"),
+            ("APIkey", "<nobody-may-see>", "the secret of the API key is the placeholder of an example"),
+            ("'APIkey'", secret, "the API key is in quotation marks"),
+            ("APIkey", "\"nobody-may-see\"", "the secret of the API key is in quotation marks"),
+        ] {
+            let error = KeyPair::parse(key, secret).unwrap_err().to_string();
+            assert!(error.contains(problem) && !error.contains("nobody"), "{error}");
         }
     }
 }
