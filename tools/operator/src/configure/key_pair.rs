@@ -2,8 +2,9 @@
 
 use std::{collections::BTreeMap, fmt};
 
-use anyhow::{Context, Result, anyhow, bail};
+use anyhow::{Result, anyhow, bail};
 use matrixrtc_edge::config::Problem;
+use serde_yaml_ng::Value;
 
 use crate::configure::secrets::{KEY, SECRET};
 use crate::values;
@@ -50,20 +51,31 @@ impl KeyPair {
         Ok(Self { key: key.to_owned(), secret: secret.to_owned() })
     }
 
-    /// Reads the first of `key: secret` lines: below `keys:` in LiveKit's whole configuration, else of all lines, as in
-    /// its key file and in `LIVEKIT_KEYS`.
+    /// Reads the first pair of a file: below `keys` in LiveKit's configuration, else in a file of nothing but
+    /// `key: secret` lines, like LiveKit's key file.
     ///
     /// # Errors
     ///
-    /// There is none.
-    pub fn first_of(lines: &str) -> Result<Self> {
-        let unquoted = |text: &str| text.trim().trim_matches(['"', '\'']).to_owned();
-        let lines = lines.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#'));
-        let lines: Vec<_> = lines.collect();
-        let below_keys = lines.iter().position(|line| *line == "keys:").map_or(0, |at| at.saturating_add(1));
-        let first = lines.get(below_keys).and_then(|line| line.split_once(':'));
-        let (key, secret) = first.context("there is no line `KEY: SECRET`")?;
-        Self::parse(&unquoted(key), &unquoted(secret))
+    /// The file is no such file, or has no pair. The message shows nothing of it.
+    pub fn first_of(file: &str) -> Result<Self> {
+        // The parser's own message may quote a secret.
+        let content = serde_yaml_ng::from_str(file).map_err(|error| match error.location() {
+            Some(place) => anyhow!("it can't be read as YAML, as which LiveKit reads it: see line {}", place.line()),
+            None => anyhow!("it can't be read as YAML, as which LiveKit reads it"),
+        })?;
+        let Value::Mapping(content) = content else { bail!(NO_PAIR) };
+        let pairs = match (content.get("keys"), content.get("key_file")) {
+            (Some(Value::Mapping(pairs)), _) => pairs,
+            (None | Some(Value::Null), Some(_)) => {
+                bail!("its pairs are in another file, which `key_file` names: give that one")
+            }
+            (None, None) if content.iter().all(is_pair) => &content,
+            _ => bail!(NO_PAIR),
+        };
+        match pairs.iter().next() {
+            Some((Value::String(key), Value::String(secret))) => Self::parse(key, secret),
+            _ => bail!(NO_PAIR),
+        }
     }
 
     /// API key.
@@ -89,6 +101,12 @@ impl fmt::Debug for KeyPair {
     }
 }
 
+/// Whether an entry is a pair of API key and secret, and not one of LiveKit's settings or of a secrets file.
+fn is_pair((name, value): (&Value, &Value)) -> bool {
+    let (Value::String(name), Value::String(_)) = (name, value) else { return false };
+    !TEXT_SETTINGS.contains(&name.as_str()) && !name.starts_with("LIVEKIT_")
+}
+
 /// Random letters and digits, each as likely as the others.
 fn random_text(length: usize) -> Result<String> {
     let mut text = String::new();
@@ -103,6 +121,10 @@ fn random_text(length: usize) -> Result<String> {
     Ok(text)
 }
 
+const NO_PAIR: &str = "it has no pair of API key and secret: it must be LiveKit's configuration with `KEY: SECRET` below `keys:`, or \
+                       have nothing but such lines (a secret of digits alone needs quotation marks)";
+/// LiveKit's settings that are texts, as secrets are.
+const TEXT_SETTINGS: [&str; 2] = ["log_level", "region"];
 const ALPHABET: &[u8] = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
 /// Characters after `API`, as many as `livekit-server generate-keys` makes.
 const KEY_LENGTH: usize = 12;
@@ -130,19 +152,45 @@ mod tests {
     }
 
     #[test]
-    fn a_pair_is_read_from_livekit_s_configuration() {
-        for lines in [
+    fn a_pair_is_read_from_livekit_s_configuration_or_its_key_file() {
+        for file in [
             "APIkey: nobody-may-see",
             "\n# ours\nkeys:\n  \"APIkey\": \"nobody-may-see\"\n  other: x\n",
             "port: 7880\nkeys:\n  APIkey: nobody-may-see\nroom:\n  auto_create: false\n",
-            " APIkey :  nobody-may-see \r\nother: x",
+            "APIkey :  nobody-may-see \r\nother: x",
+            "port: 7880\nkeys: {APIkey: nobody-may-see, other: 1}\n",
+            "port: 7880\nkeys: # ours\n    # the first\n    'APIkey': 'nobody-may-see' # in use\nlog_level: info\n",
+            "keys:\n  APIkey: nobody-may-see\nkey_file: /etc/livekit/keys\n",
+            "  # ours\n  APIkey: nobody-may-see\n  other: x\n",
+            r#"{"APIkey": "nobody-may-see"}"#,
         ] {
-            let pair = KeyPair::first_of(lines).unwrap();
-            assert!(pair.key() == "APIkey" && pair.secret() == "nobody-may-see" && pair.is_short());
+            let pair = KeyPair::first_of(file).unwrap();
+            assert!(pair.key() == "APIkey" && pair.secret() == "nobody-may-see" && pair.is_short(), "{file}");
         }
-        for lines in ["", "keys:\n", "nobody-may-see", "APIkey:", "APIkey: nobody may-see"] {
-            let error = KeyPair::first_of(lines).unwrap_err().to_string();
-            assert!(!error.contains("nobody"), "{error}");
+    }
+
+    #[test]
+    fn what_has_no_pair_of_livekit_s_is_an_error_that_shows_nothing_of_it() {
+        for (file, problem) in [
+            ("", "no pair"),
+            ("keys:\n", "no pair"),
+            ("keys: {}\n", "no pair"),
+            ("nobody-may-see", "no pair"),
+            ("APIkey:nobody-may-see", "no pair"),
+            ("APIkey:", "no pair"),
+            ("APIkey: 123456789012345", "needs quotation marks"),
+            ("port: 7880\nrtc:\n  tcp_port: 7881\n", "no pair"),
+            ("log_level: info\nregion: nobody\n", "no pair"),
+            ("livekit:\n  keys:\n    APIkey: nobody-may-see\n", "no pair"),
+            (r#"{"LIVEKIT_KEY": "APIkey", "LIVEKIT_SECRET": "nobody-may-see"}"#, "no pair"),
+            ("port: 7880\nkey_file: /etc/nobody\n", "which `key_file` names"),
+            ("keys:\nkey_file: /etc/nobody\n", "which `key_file` names"),
+            ("keys:\n\tAPIkey: nobody-may-see\n", "see line 2"),
+            ("keys:\n  APIkey: nobody\n  APIkey: nobody\n", "can't be read as YAML"),
+            ("APIkey: nobody may-see", "isn't one word"),
+        ] {
+            let error = KeyPair::first_of(file).unwrap_err().to_string();
+            assert!(error.contains(problem) && !error.contains("nobody"), "{file}: {error}");
         }
     }
 

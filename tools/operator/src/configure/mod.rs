@@ -85,7 +85,8 @@ pub struct Options {
     /// Without a pair, --write keeps that of the secrets file in DIR, or makes a new one.
     #[arg(long, value_name = "KEY", conflicts_with = "sfu_keys")]
     sfu_key: Option<String>,
-    /// File with the pair that the SFU has already, as a line `KEY: SECRET` like in its configuration
+    /// File with the pair that the SFU has already: its configuration, with `KEY: SECRET` below `keys:`, or a file of
+    /// nothing but such lines
     #[arg(long, value_name = "FILE")]
     sfu_keys: Option<PathBuf>,
     /// Homeserver that sends its users' requests to the service, in homeserver mode
@@ -284,8 +285,8 @@ impl Options {
     /// The file can't be read, or half a pair is given. A key alone is enough to print it.
     fn given_pair(&self, environment: impl Fn(&str) -> Option<String>) -> Result<Option<KeyPair>> {
         if let Some(file) = &self.sfu_keys {
-            let lines = fs::read_to_string(file).with_context(|| format!("can't read {}", file.display()))?;
-            return KeyPair::first_of(&lines).map(Some).with_context(|| file.display().to_string());
+            let content = fs::read_to_string(file).with_context(|| format!("can't read {}", file.display()))?;
+            return KeyPair::first_of(&content).map(Some).with_context(|| file.display().to_string());
         }
         let variable = |name: &str| environment(name).filter(|value| !value.trim().is_empty());
         match (self.sfu_key.clone().or_else(|| variable(KEY)), variable(SECRET)) {
@@ -466,7 +467,6 @@ mod tests {
     }
 
     #[test]
-    #[test]
     fn a_place_beside_an_address_is_refused_with_what_to_give() {
         let route = Route::custom_domain("rtc.example.com").unwrap();
         let plan = Plan::new(route, String::from("wss://203.0.113.1"), String::from("*"), None).unwrap();
@@ -476,6 +476,7 @@ mod tests {
         assert_eq!(options(PlacementChoice::Smart).place(&plan).unwrap().0, Placement::Smart);
     }
 
+    #[test]
     fn input_that_ends_is_an_error() {
         let (plan, _) = prompted(&Options::default(), "rtc.example.com\n");
         assert!(plan.unwrap_err().to_string().contains("ended"));
