@@ -170,7 +170,8 @@ pub enum FederationError {
     /// for the name that they connect to there, whatever name is expected.
     #[error(
         "{0}, found by SRV record: on Cloudflare, TLS to such a target can't be validated. The homeserver must serve \
-         /.well-known/matrix/server; or name its address in LIVEKIT_FEDERATION_URL_OVERRIDES"
+         /.well-known/matrix/server; or LIVEKIT_FEDERATION_URL_OVERRIDES must name its URL. Either with a host whose \
+         certificate is for that host"
     )]
     SrvOnTheEdge(String),
     /// The URL that the operator has configured doesn't respond.

@@ -42,45 +42,49 @@ pub(crate) async fn discovery(web: &Web, subject: &Subject, server_name: &Server
     if let Some(Misconfiguration { seen, change }) = network.misconfiguration.into_inner() {
         return (Outcome::problem(format!("{seen}; without it, the service uses {found}"), change), Some(resolution));
     }
+    let at_home_only = at_home_only(server_name, &resolution.destination);
     for (host, port) in authorities(&resolution.destination) {
         let server = format!("the homeserver, or the proxy in front of it, at port {port}");
         match address::check(&host, port, &server).await {
             Ok(Outcome { status: Status::Ok, .. }) => {}
             Ok(Outcome { status: Status::Warning, .. }) if subject.addresses == AddressPolicy::Any => {}
-            Ok(outcome) => return (with_way(outcome, &found), Some(resolution)),
-            Err(outcome) => return (with_way(outcome, &found), None),
+            Ok(outcome) => return (with_way(with_warning(outcome, at_home_only), &found), Some(resolution)),
+            Err(outcome) => return (with_way(with_warning(outcome, at_home_only), &found), None),
         }
     }
-    let outcome = match &resolution.destination {
-        Destination::Srv { targets, .. } => by_srv_only(server_name, &found, targets),
-        Destination::Direct { host: Host::Ip(_), port } => Outcome::warning(
-            format!(
-                "{found}: works at home, not on Cloudflare, which requests nothing of an address in place of a name"
-            ),
-            format!(
-                "give the homeserver a host name with a certificate, in its server name or in .well-known/matrix/server; or set \
-                 LIVEKIT_FEDERATION_URL_OVERRIDES={server_name}=https://(host name):{port} for the service"
-            ),
-        ),
-        Destination::Direct { host: Host::Name(_), .. } => Outcome::ok(found),
+    let outcome = match at_home_only {
+        Some(warning) => with_way(warning, &found),
+        None => Outcome::ok(found),
     };
     (outcome, Some(resolution))
 }
 
-/// Outcome for a homeserver whose federation API only SRV records name, at another host than the name itself.
-fn by_srv_only(server_name: &ServerName, found: &str, targets: &[SrvTarget]) -> Outcome {
-    let target = targets.first().map(|SrvTarget { host, port }| format!("{host}:{port}")).unwrap_or_default();
-    Outcome::warning(
-        format!(
-            "{found}, and by nothing else: works at home, not on Cloudflare, where the service refuses the target of an SRV \
-             record, because nobody checks its certificate"
-        ),
-        format!(
-            "serve {{\"m.server\": \"{target}\"}} at https://{}/.well-known/matrix/server, with a certificate for that host; or \
-             set LIVEKIT_FEDERATION_URL_OVERRIDES={server_name}=https://{target} for the service",
-            server_name.host()
-        ),
-    )
+/// Warning of a destination that a service on Cloudflare can't reach: an address, or another host than the name itself,
+/// by an SRV record only.
+fn at_home_only(server_name: &ServerName, destination: &Destination) -> Option<Outcome> {
+    match destination {
+        Destination::Direct { host: Host::Name(_), .. } => None,
+        Destination::Direct { host: Host::Ip(_), port } => Some(Outcome::warning(
+            "works at home, not on Cloudflare, which requests nothing of an address in place of a name",
+            format!(
+                "give the homeserver a host name with a certificate, in its server name or in .well-known/matrix/server; or set \
+                 LIVEKIT_FEDERATION_URL_OVERRIDES={server_name}=https://(host name):{port} for the service"
+            ),
+        )),
+        Destination::Srv { targets, .. } => {
+            let target = targets.first().map(|SrvTarget { host, port }| format!("{host}:{port}")).unwrap_or_default();
+            Some(Outcome::warning(
+                "works at home, not on Cloudflare, where the service refuses the target of an SRV record, because nobody \
+                 checks its certificate",
+                format!(
+                    "serve {{\"m.server\": \"{target}\"}} at https://{}/.well-known/matrix/server, or set \
+                     LIVEKIT_FEDERATION_URL_OVERRIDES={server_name}=https://{target} for the service: either with a host \
+                     whose certificate is for that host, while that of an SRV target is for the server name",
+                    server_name.host()
+                ),
+            ))
+        }
+    }
 }
 
 /// Requests the owner of an OpenID token that doesn't exist.
@@ -199,6 +203,19 @@ impl LocalNetwork<'_> {
     }
 }
 
+/// Adds a warning to the outcome of an address, which is one, or a problem.
+fn with_warning(outcome: Outcome, warning: Option<Outcome>) -> Outcome {
+    let Some(warning) = warning else { return outcome };
+    Outcome {
+        seen: format!("{}; apart from that, it {}", outcome.seen, warning.seen),
+        change: match (outcome.change, warning.change) {
+            (Some(change), Some(other)) => Some(format!("{change}. And {other}")),
+            (change, other) => change.or(other),
+        },
+        ..outcome
+    }
+}
+
 fn with_way(outcome: Outcome, found: &str) -> Outcome {
     Outcome { seen: format!("{found}: {}", outcome.seen), ..outcome }
 }
@@ -214,3 +231,40 @@ fn authorities(destination: &Destination) -> Vec<(String, u16)> {
 const FEDERATION_SWITCHES: &str = "Dendrite: set disable_federation: false under global; continuwuity, tuwunel and others of \
                                    Conduit's family: set allow_federation = true under [global]";
 const MADE_UP: &str = "made-up-by-matrixrtc-doctor";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_warning_of_an_srv_target_stays_beside_a_problem_of_its_address() {
+        let server_name = ServerName::parse("example.org").unwrap();
+        let target = SrvTarget { host: String::from("node1.example.com"), port: 8449 };
+        let destination = Destination::Srv { name: String::from("example.org"), targets: vec![target] };
+        let address = Outcome::problem("node1.example.com has no address", "add an A record");
+
+        let outcome = with_warning(address, at_home_only(&server_name, &destination));
+
+        assert_eq!(outcome.status, Status::Problem);
+        let change = outcome.change.unwrap();
+        for (text, part) in [
+            (&outcome.seen, "has no address"),
+            (&outcome.seen, "not on Cloudflare"),
+            (&change, "add an A record"),
+            (&change, "LIVEKIT_FEDERATION_URL_OVERRIDES=example.org=https://node1.example.com:8449"),
+            (&change, "whose certificate is for that host"),
+        ] {
+            assert!(text.contains(part), "no {part:?} in {text}");
+        }
+    }
+
+    #[test]
+    fn a_name_that_is_requested_directly_has_no_warning() {
+        let server_name = ServerName::parse("example.org").unwrap();
+        let destination =
+            |host: &str| Destination::Direct { host: ServerName::parse(host).unwrap().host().clone(), port: 8448 };
+        assert_eq!(at_home_only(&server_name, &destination("matrix.example.org")), None);
+        let address = at_home_only(&server_name, &destination("203.0.113.1")).unwrap();
+        assert!(address.status == Status::Warning && address.seen.contains("not on Cloudflare"), "{address:?}");
+    }
+}
