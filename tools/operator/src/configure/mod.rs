@@ -20,6 +20,7 @@ use std::{
 
 use anyhow::{Context, Result, anyhow, bail};
 use clap::Args;
+use matrixrtc_edge::config::jurisdiction::Jurisdiction;
 use matrixrtc_edge::config::location_hint::LocationHint;
 use matrixrtc_edge::matrix::ids::server_name::ServerName;
 
@@ -57,7 +58,7 @@ mod wrangler;
 #[derive(Debug, Default, Args)]
 pub struct Options {
     /// For a machine of one's own, behind a reverse proxy, in place of Cloudflare
-    #[arg(long, conflicts_with_all = ["zone", "location_hint", "placement"])]
+    #[arg(long, conflicts_with_all = ["zone", "location_hint", "jurisdiction", "placement"])]
     own_machine: bool,
     /// Host name for the service alone, e.g. matrix-rtc.example.com; Cloudflare creates it
     #[arg(long, value_name = "NAME", conflicts_with = "route", value_parser = Route::custom_domain)]
@@ -76,6 +77,8 @@ pub struct Options {
     homeserver: Vec<String>,
     #[arg(long, value_name = "HINT", value_parser = plan::location_hint, help = location_help())]
     location_hint: Option<String>,
+    #[arg(long, value_name = "NAME", value_parser = plan::jurisdiction, help = jurisdiction_help())]
+    jurisdiction: Option<String>,
     /// Where the worker runs. By default beside the SFU; but chosen by Cloudflare if the SFU is behind Cloudflare's proxy
     /// (one request to it finds that out), is LiveKit Cloud, or has an address in place of a name
     #[arg(long, value_name = "PLACE")]
@@ -269,7 +272,7 @@ impl Options {
             true => Plan::new(route, sfu_url, homeservers, location_hint)?.hosted_on(Hosting::OwnMachine),
             false => {
                 let sfu_url = plan::public_sfu_url(&sfu_url).map_err(|problem| anyhow!("--sfu-url {problem}"))?;
-                Plan::new(route, sfu_url, homeservers, location_hint)?
+                Plan::new(route, sfu_url, homeservers, location_hint)?.in_jurisdiction(self.jurisdiction.clone())
             }
         };
         Ok(match homeserver_mode {
@@ -389,6 +392,14 @@ impl Options {
 /// Help of `--location-hint`.
 fn location_help() -> String {
     format!("Location of the rooms' objects, which should be near the SFU ({})", LocationHint::ALL.join(", "))
+}
+
+/// Help of `--jurisdiction`.
+fn jurisdiction_help() -> String {
+    format!(
+        "Jurisdiction that the rooms' objects stay in, to be chosen before the first call ({})",
+        Jurisdiction::ALL.join(", ")
+    )
 }
 
 /// Prompts until `parse` accepts the answer.

@@ -18,6 +18,7 @@ pub struct Plan {
     sfu_url: String,
     homeservers: String,
     location_hint: Option<String>,
+    jurisdiction: Option<String>,
     placement: Placement,
     sfu_key: Option<String>,
     homeserver_mode: Option<ServerName>,
@@ -47,6 +48,7 @@ impl Plan {
             sfu_url,
             homeservers,
             location_hint,
+            jurisdiction: None,
             placement,
             sfu_key: None,
             homeserver_mode: None,
@@ -60,6 +62,12 @@ impl Plan {
     #[must_use]
     pub fn in_homeserver_mode(self, server_name: ServerName) -> Self {
         Self { homeserver_mode: Some(server_name), ..self }
+    }
+
+    /// Keeps the rooms' objects in a jurisdiction.
+    #[must_use]
+    pub fn in_jurisdiction(self, jurisdiction: Option<String>) -> Self {
+        Self { jurisdiction, ..self }
     }
 
     /// Makes it a plan for another host.
@@ -105,6 +113,7 @@ impl Plan {
             (SANITY_CHECKS, String::from(SANITY_CHECK_INTERVAL_S)),
         ];
         vars.extend(self.location_hint.clone().map(|hint| (LOCATION_HINT, hint)));
+        vars.extend(self.jurisdiction.clone().map(|jurisdiction| (JURISDICTION, jurisdiction)));
         vars.extend(self.homeserver_mode.as_ref().map(|server_name| (HS_SERVER_NAME, server_name.to_string())));
         vars
     }
@@ -209,13 +218,24 @@ pub fn location_hint(text: &str) -> Result<String, String> {
     checked(LOCATION_HINT, text)
 }
 
+/// Parses a jurisdiction.
+///
+/// # Errors
+///
+/// The worker would refuse it.
+pub fn jurisdiction(text: &str) -> Result<String, String> {
+    checked(JURISDICTION, text)
+}
+
 /// Reserved for private networks, or in use there and never delegated.
 const PRIVATE_DOMAINS: [&str; 8] =
     [".localhost", ".local", ".internal", ".home.arpa", ".lan", ".localdomain", ".intranet", ".corp"];
 const SFU_URL: &str = "LIVEKIT_URL";
 const HOMESERVERS: &str = "LIVEKIT_FULL_ACCESS_HOMESERVERS";
 const LOCATION_HINT: &str = "LIVEKIT_LOCATION_HINT";
-const SANITY_CHECKS: &str = "LIVEKIT_SANITY_CHECK_INTERVAL_SECONDS";
+pub(super) const JURISDICTION: &str = "LIVEKIT_JURISDICTION";
+/// No option gives it, so one that is there goes before it.
+pub(super) const SANITY_CHECKS: &str = "LIVEKIT_SANITY_CHECK_INTERVAL_SECONDS";
 const HS_SERVER_NAME: &str = "LIVEKIT_HS_SERVER_NAME";
 /// Without sanity checks, a participant whose webhook is lost stays in the call.
 const SANITY_CHECK_INTERVAL_S: &str = "60";
