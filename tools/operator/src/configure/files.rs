@@ -222,6 +222,6 @@ const OWNER_ONLY: u32 = 0o600;
 /// Complete configuration of wrangler.
 pub(super) const WRANGLER: &str = "wrangler.production.toml";
 /// Fragment of the SFU's configuration.
-const LIVEKIT: &str = "livekit-fragment.yaml";
+pub(super) const LIVEKIT: &str = "livekit-fragment.yaml";
 /// Fragment of the announcement on the homeserver's domain.
 const WELL_KNOWN: &str = "well-known-fragment.json";

@@ -35,6 +35,7 @@ use own_machine::ENV_FILE;
 pub use placement::{Placement, PlacementChoice};
 pub use plan::{Hosting, Plan};
 pub use route::Route;
+use secrets::New;
 use secrets::{KEY, SECRET, SECRETS_FILE};
 pub use secrets::{Secrets, SecretsFile};
 
@@ -136,11 +137,12 @@ pub fn run(options: &Options, root: &Path, doctor: &str) -> Result<()> {
                 Hosting::Cloudflare => SecretsFile::read(&directory.join(SECRETS_FILE))?,
                 Hosting::OwnMachine => own_machine::secrets_there(&directory.join(ENV_FILE))?,
             };
-            let secrets = options.secrets(&plan, pair, &there, directory)?;
-            for file in Files::for_directory(&plan, &secrets, there, root, directory)?.write(directory)? {
+            let (secrets, new) = options.secrets(&plan, pair, &there, directory)?;
+            let files = Files::for_directory(&plan, &secrets, there, root, directory)?;
+            for file in files.write(directory)? {
                 println!("wrote {}", file.display());
             }
-            println!("\n{}", steps::after_writing(&plan, &secrets.pair, directory, doctor));
+            println!("\n{}", steps::after_writing(&plan, &secrets.pair, new, directory, doctor));
         }
         None => println!("{}\n{}", Files::to_print(&plan, root)?, steps::after_printing(&plan)),
     }
@@ -302,25 +304,36 @@ impl Options {
         }
     }
 
-    /// Secrets of the deployment: given ones, those that were written to `directory` before, or new ones.
-    fn secrets(&self, plan: &Plan, given: Option<KeyPair>, there: &SecretsFile, directory: &Path) -> Result<Secrets> {
-        let pair = match (given, there.pair()?) {
-            (Some(pair), _) | (None, Some(pair)) => pair,
-            (None, None) if plan.is_on_livekit_cloud() => bail!(
+    /// Secrets of the deployment: given ones, those that were written to `directory` before, or new ones; and which are
+    /// new.
+    fn secrets(
+        &self,
+        plan: &Plan,
+        given: Option<KeyPair>,
+        there: &SecretsFile,
+        directory: &Path,
+    ) -> Result<(Secrets, New)> {
+        let written = there.pair()?;
+        let known = given.or(written);
+        if known.is_none() && plan.is_on_livekit_cloud() {
+            bail!(
                 "LiveKit Cloud makes API key and secret, in the project's settings: set {KEY} and {SECRET}, or give both with \
                  --sfu-keys FILE"
-            ),
-            (None, None) => KeyPair::generate()?,
-        };
+            );
+        }
+        let mut new = New { pair: known.is_none(), tokens: false };
+        let pair = known.map_or_else(KeyPair::generate, Ok)?;
         let tokens = match plan.homeserver_mode() {
             Some(_) => {
                 let registration = fs::read_to_string(directory.join(REGISTRATION)).ok();
                 let written = registration.and_then(|registration| Tokens::read(&registration));
-                Some(written.or_else(|| there.tokens()).map_or_else(Tokens::generate, Ok)?)
+                let known = written.or_else(|| there.tokens());
+                new.tokens = known.is_none();
+                Some(known.map_or_else(Tokens::generate, Ok)?)
             }
             None => None,
         };
-        Ok(Secrets { pair, tokens })
+        Ok((Secrets { pair, tokens }, new))
     }
 
     /// Place of the worker, with the reason for it.

@@ -26,6 +26,15 @@ pub struct Secrets {
     pub tokens: Option<Tokens>,
 }
 
+/// Secrets that are new. A deployment that is there already has others.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct New {
+    /// Pair of API key and secret.
+    pub(super) pair: bool,
+    /// Tokens of homeserver mode.
+    pub(super) tokens: bool,
+}
+
 /// Secrets file that is there, or an empty one.
 #[derive(Clone, Default)]
 pub struct SecretsFile(Map<String, Value>);
@@ -66,7 +75,7 @@ impl SecretsFile {
     /// The file has one of the two, or an invalid pair, or `LIVEKIT_KEYS`.
     pub(super) fn pair(&self) -> Result<Option<KeyPair>> {
         match (self.value(KEY), self.value(SECRET), self.0.get(KEYS)) {
-            (Some(key), Some(secret), _) => KeyPair::parse(key, secret).map(Some),
+            (Some(key), Some(secret), _) => KeyPair::parse(key, secret).map(Some).context("in the secrets file"),
             (None, None, None | Some(Value::Null)) => Ok(None),
             (None, None, Some(_)) => bail!("the secrets file has {KEYS}: put the pair to keep into {KEY} and {SECRET}"),
             _ => bail!("the secrets file has only one of {KEY} and {SECRET}"),
@@ -104,7 +113,7 @@ impl SecretsFile {
 pub(super) const SECRETS_FILE: &str = "secrets.production.json";
 pub(super) const KEY: &str = "LIVEKIT_KEY";
 pub(super) const SECRET: &str = "LIVEKIT_SECRET";
-const KEYS: &str = "LIVEKIT_KEYS";
+pub(super) const KEYS: &str = "LIVEKIT_KEYS";
 pub(super) const AS_TOKEN: &str = "LIVEKIT_AS_TOKEN";
 pub(super) const HS_TOKEN: &str = "LIVEKIT_HS_TOKEN";
 

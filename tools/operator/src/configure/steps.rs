@@ -2,17 +2,17 @@
 
 use std::path::Path;
 
-use crate::configure::files::{WRANGLER, in_directory};
+use crate::configure::files::{LIVEKIT, WRANGLER, in_directory};
 use crate::configure::homeserver_mode::REGISTRATION;
 use crate::configure::key_pair::KeyPair;
 use crate::configure::livekit;
 use crate::configure::own_machine::{CADDY, ENV_FILE, NGINX, TRAEFIK};
 use crate::configure::plan::{Hosting, Plan};
-use crate::configure::secrets::SECRETS_FILE;
+use crate::configure::secrets::{New, SECRETS_FILE};
 
 /// Lists the steps as text, for files in `directory`; `doctor` is the doctor's command.
-pub(super) fn after_writing(plan: &Plan, pair: &KeyPair, directory: &Path, doctor: &str) -> String {
-    let mut steps = String::new();
+pub(super) fn after_writing(plan: &Plan, pair: &KeyPair, new: New, directory: &Path, doctor: &str) -> String {
+    let mut steps = what_is_new(plan, new, directory);
     if plan.is_on_livekit_cloud() {
         steps += &format!("{}\n", livekit::console(plan, Some(pair)));
     }
@@ -38,6 +38,36 @@ pub(super) fn after_writing(plan: &Plan, pair: &KeyPair, directory: &Path, docto
         steps += "\nThe secret has fewer than 32 characters, and LiveKit complains about that.\n";
     }
     steps
+}
+
+/// Says which secrets are new, and how those of a deployment that is there already are kept.
+fn what_is_new(plan: &Plan, New { pair, tokens }: New, directory: &Path) -> String {
+    let (fragment, registration) = (in_directory(directory, LIVEKIT), in_directory(directory, REGISTRATION));
+    let (what, needed_by, files) = match (pair, tokens) {
+        (true, true) => (
+            "The pair of API key and secret and the tokens of homeserver mode are new",
+            format!("the SFU needs the pair, of {fragment}, and the homeserver the tokens, of {registration}"),
+            format!("{fragment} and {registration}"),
+        ),
+        (true, false) => {
+            ("The pair of API key and secret is new", format!("the SFU needs it, of {fragment}"), fragment)
+        }
+        (false, true) => (
+            "The tokens of homeserver mode are new",
+            format!("the homeserver needs them, of {registration}"),
+            registration,
+        ),
+        (false, false) => return String::new(),
+    };
+    let secrets = match plan.hosting() {
+        Hosting::Cloudflare => in_directory(directory, SECRETS_FILE),
+        Hosting::OwnMachine => in_directory(directory, ENV_FILE),
+    };
+    format!(
+        "{what}: {needed_by}. A deployment that is there already has others, in whose place these would be, and calls fail \
+         until all know them. To keep the others, replace {secrets} by the file of that deployment, delete {files}, and run \
+         this again.\n\n"
+    )
 }
 
 fn to_deploy(plan: &Plan, directory: &Path) -> String {
