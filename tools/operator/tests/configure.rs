@@ -424,6 +424,47 @@ fn what_is_there_already_is_not_overwritten() {
 }
 
 #[test]
+fn what_is_added_to_wranglers_configuration_is_kept_and_the_file_as_it_was_stays_beside_it() {
+    let directory = tempfile::tempdir().unwrap();
+    write(directory.path(), &[]);
+    let file = directory.path().join("wrangler.production.toml");
+    let with_mine = fs::read_to_string(&file).unwrap() + "LIVEKIT_LOG_LEVEL = \"debug\"\n# Mine.\n";
+    fs::write(&file, &with_mine).unwrap();
+
+    let said = write(directory.path(), &["--jurisdiction", "eu"]);
+
+    let written: DocumentMut = fs::read_to_string(&file).unwrap().parse().unwrap();
+    let variable = |name: &str| written["vars"][name].as_str();
+    assert_eq!((variable("LIVEKIT_LOG_LEVEL"), variable("LIVEKIT_JURISDICTION")), (Some("debug"), Some("eu")));
+    assert!(said.contains("wrangler.production.toml was there. Kept of it: LIVEKIT_LOG_LEVEL.\n"), "{said}");
+    assert!(said.contains("LIVEKIT_JURISDICTION was none and is \"eu\""), "{said}");
+    let before = directory.path().join("wrangler.production.toml.before");
+    assert_eq!(fs::read_to_string(before).unwrap(), with_mine);
+}
+
+#[test]
+fn secrets_that_are_new_are_said_to_be_with_what_that_means_for_a_deployment_that_is_there() {
+    let directory = tempfile::tempdir().unwrap();
+    let homeserver_mode = ["--homeserver-mode", "example.com"];
+    for (arguments, new) in [
+        (&[][..], Some("The pair of API key and secret is new: the SFU needs it")),
+        (&[], None),
+        (&homeserver_mode, Some("The tokens of homeserver mode are new: the homeserver needs them")),
+        (&homeserver_mode, None),
+    ] {
+        // The announcement is another in homeserver mode.
+        for fragment in ["well-known-fragment.json", "homeserver-fragment.yaml"] {
+            fs::remove_file(directory.path().join(fragment)).ok();
+        }
+
+        let said = write(directory.path(), arguments);
+
+        assert!(new.is_none_or(|new| said.contains(new)), "{said}");
+        assert_eq!(said.contains("secrets.production.json by the file of that deployment"), new.is_some(), "{said}");
+    }
+}
+
+#[test]
 fn the_registration_file_is_for_its_owner_only_and_keeps_its_tokens() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().to_str().unwrap();

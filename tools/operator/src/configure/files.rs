@@ -3,8 +3,9 @@
 //! # How it works
 //!
 //! - Secrets are in files that only their owner can read, and never printed.
-//! - A file that exists with other content is never overwritten, and then no other is written either. The exception is
-//!   the secrets file, which is completed: its values are in the new content.
+//! - A file that exists with other content is never overwritten, and then no other is written either. The exceptions are
+//!   completed: the secrets file, whose values are in the new content, and wrangler's configuration, whose content before
+//!   is kept beside it.
 
 use std::{
     fmt,
@@ -18,11 +19,12 @@ use anyhow::{Context, Result, bail};
 
 use crate::configure::homeserver::{self, HOMESERVER};
 use crate::configure::homeserver_mode::{self, REGISTRATION};
+use crate::configure::livekit;
 use crate::configure::own_machine::{self, CADDY, ENV_FILE, NGINX, TRAEFIK};
 use crate::configure::plan::{Hosting, Plan};
 use crate::configure::route::Route;
 use crate::configure::secrets::{SECRETS_FILE, Secrets, SecretsFile};
-use crate::configure::{livekit, wrangler};
+use crate::configure::wrangler::{self, Completed};
 use crate::doctor::announcement;
 
 /// Files with their content.
@@ -36,6 +38,8 @@ struct File {
     purpose: &'static str,
     content: String,
     access: Access,
+    /// Message about the file that was there.
+    note: Option<String>,
 }
 
 /// Rule for a file.
@@ -43,6 +47,8 @@ struct File {
 enum Access {
     /// Everybody may read it.
     Public,
+    /// Likewise, and its content completes that of a file that exists, which is kept under another name.
+    PublicCompleted,
     /// It contains secrets, and is for its owner.
     Owner,
     /// Likewise, and its content completes that of a file that exists.
@@ -58,7 +64,7 @@ impl Files {
     /// The repository's configuration can't be read, or a value can't be in an environment file.
     pub fn to_print(plan: &Plan, root: &Path) -> Result<Self> {
         let of_host = match plan.hosting() {
-            Hosting::Cloudflare => vec![wrangler_file(wrangler::render(plan, root, None)?)],
+            Hosting::Cloudflare => vec![wrangler_file(wrangler::render(plan, root)?)],
             Hosting::OwnMachine => own_machine_files(plan, None)?,
         };
         Ok(Self::of(plan, None, of_host))
@@ -83,8 +89,9 @@ impl Files {
                 let content = there.with(secrets).with_context(|| in_directory(directory, SECRETS_FILE))?;
                 let purpose = "for `wrangler deploy --secrets-file`";
                 // The first to be written: a pair that another file has is never lost.
-                let secrets = File { name: SECRETS_FILE, purpose, content, access: Access::OwnerCompleted };
-                vec![secrets, wrangler_file(wrangler::render(plan, root, Some(directory))?)]
+                let secrets = File { access: Access::OwnerCompleted, ..File::new(SECRETS_FILE, purpose, content) };
+                let Completed { content, note } = wrangler::complete(plan, root, directory, WRANGLER)?;
+                vec![secrets, File { access: Access::PublicCompleted, note, ..wrangler_file(content) }]
             }
             Hosting::OwnMachine => {
                 there.with(secrets).with_context(|| in_directory(directory, ENV_FILE))?;
@@ -125,7 +132,7 @@ impl Files {
         let mut missing = Vec::new();
         for (file, path) in self.0.iter().zip(&paths) {
             let is_same = fs::read(path).is_ok_and(|there| there == file.content.as_bytes());
-            if path.exists() && !is_same && file.access != Access::OwnerCompleted {
+            if path.exists() && !is_same && !file.access.completes() {
                 bail!("{} exists with other content: move it away first", path.display());
             }
             if !is_same {
@@ -135,11 +142,16 @@ impl Files {
         for (file, path) in missing {
             file.write(path).with_context(|| format!("can't write {}", path.display()))?;
         }
-        for (_, path) in self.0.iter().zip(&paths).filter(|(file, _)| file.access != Access::Public) {
+        for (_, path) in self.0.iter().zip(&paths).filter(|(file, _)| file.access.is_secret()) {
             let closed = fs::set_permissions(path, Permissions::from_mode(OWNER_ONLY));
             closed.with_context(|| format!("can't close {} to others", path.display()))?;
         }
         Ok(paths)
+    }
+
+    /// Messages about files that were there.
+    pub fn notes(&self) -> impl Iterator<Item = &str> {
+        self.0.iter().filter_map(|file| file.note.as_deref())
     }
 
     /// Content of the file of that name.
@@ -151,7 +163,7 @@ impl Files {
 
 impl File {
     fn new(name: &'static str, purpose: &'static str, content: String) -> Self {
-        Self { name, purpose, content, access: Access::Public }
+        Self { name, purpose, content, access: Access::Public, note: None }
     }
 
     /// Creates the file, or replaces the one that it completes as a whole.
@@ -164,23 +176,36 @@ impl File {
         match self.access {
             Access::Public => create(path, 0o666),
             Access::Owner => create(path, OWNER_ONLY),
-            Access::OwnerCompleted => {
-                let new = path.with_extension("json.new");
+            Access::PublicCompleted | Access::OwnerCompleted => {
+                let new = with_suffix(path, "new");
                 if new.exists() {
                     fs::remove_file(&new)?;
                 }
-                create(&new, OWNER_ONLY)?;
+                create(&new, if self.access.is_secret() { OWNER_ONLY } else { 0o666 })?;
+                if path.exists() && !self.access.is_secret() {
+                    fs::copy(path, with_suffix(path, BEFORE))?;
+                }
                 fs::rename(&new, path)
             }
         }
     }
 }
 
+impl Access {
+    fn is_secret(self) -> bool {
+        matches!(self, Self::Owner | Self::OwnerCompleted)
+    }
+
+    fn completes(self) -> bool {
+        matches!(self, Self::PublicCompleted | Self::OwnerCompleted)
+    }
+}
+
 /// Leaves out the content of files with secrets.
 impl fmt::Display for Files {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (n, File { name, purpose, content, access }) in self.0.iter().enumerate() {
-            let content = if *access == Access::Public { content } else { "(secret)\n" };
+        for (n, File { name, purpose, content, access, .. }) in self.0.iter().enumerate() {
+            let content = if access.is_secret() { "(secret)\n" } else { content };
             let separator = if n == 0 { "" } else { "\n" };
             write!(f, "{separator}── {name}: {purpose}\n\n{content}")?;
         }
@@ -212,6 +237,13 @@ fn well_known(plan: &Plan) -> File {
     File::new(WELL_KNOWN, purpose, content)
 }
 
+fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
+    let mut path = path.as_os_str().to_owned();
+    path.push(".");
+    path.push(suffix);
+    PathBuf::from(path)
+}
+
 /// Path of a file as the user can type it in the present directory.
 pub(super) fn in_directory(directory: &Path, file: &str) -> String {
     let path = directory.join(file);
@@ -221,6 +253,8 @@ pub(super) fn in_directory(directory: &Path, file: &str) -> String {
 const OWNER_ONLY: u32 = 0o600;
 /// Complete configuration of wrangler.
 pub(super) const WRANGLER: &str = "wrangler.production.toml";
+/// Suffix of a completed file's content before.
+pub(super) const BEFORE: &str = "before";
 /// Fragment of the SFU's configuration.
 pub(super) const LIVEKIT: &str = "livekit-fragment.yaml";
 /// Fragment of the announcement on the homeserver's domain.

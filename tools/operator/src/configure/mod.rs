@@ -5,7 +5,7 @@
 //! - [`Options`] is the command line. On a terminal it prompts for missing values; elsewhere they are an error.
 //! - A [`Plan`] is a complete deployment, each of its values checked by the worker's own parser.
 //! - [`Files`] renders a plan: to print, without secrets, or as files to write. Files that exist with other content are
-//!   never overwritten.
+//!   never overwritten; those of wrangler are completed.
 //! - [`Secrets`] are given (a file, the environment), or those that were written before, or new: in this order. Only
 //!   files of their owner's have them, never the output.
 //! - `steps` lists the commands that remain.
@@ -141,6 +141,9 @@ pub fn run(options: &Options, root: &Path, doctor: &str) -> Result<()> {
             let files = Files::for_directory(&plan, &secrets, there, root, directory)?;
             for file in files.write(directory)? {
                 println!("wrote {}", file.display());
+            }
+            for note in files.notes() {
+                println!("\n{note}");
             }
             println!("\n{}", steps::after_writing(&plan, &secrets.pair, new, directory, doctor));
         }
