@@ -262,7 +262,7 @@ fn is_link_of_a_container(name: &str, value: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::environment::table::STATE_DIRECTORY;
+    use operator::variables::table::STATE_DIRECTORY;
 
     const MINIMAL: [(&str, &str); 4] = [
         ("LIVEKIT_URL", "wss://sfu.example.com"),
