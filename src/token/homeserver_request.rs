@@ -104,7 +104,7 @@ impl ClientTokenRequest {
         let server_name = fields.text("server_name")?;
         let (url, membership) = body.into_membership()?;
         let url = required("url", url)?;
-        let server = server_name.filter(|name| !name.is_empty()).map(|name| ServerName::parse(&name)).transpose();
+        let server = server_name.map(|name| ServerName::parse(&name)).transpose();
         let server = server.map_err(|_| ApiError::InvalidParam("server_name is malformed".to_owned()))?;
         Ok(Self { server, url, membership })
     }
@@ -271,6 +271,7 @@ mod tests {
         assert_eq!(with(member.clone(), Value::Null), Ok("memberXYZ".to_owned()));
         assert_eq!(with(member, json!("memberABC")), Ok("memberABC".to_owned()));
         assert_eq!(with(json!(["anything"]), json!("memberABC")), Ok("memberABC".to_owned()));
+        assert_eq!(with(json!({"id": "memberXYZ"}), json!("")), Ok("memberXYZ".to_owned()));
         assert!(matches!(with(json!({}), Value::Null), Err(ApiError::BadJson(text)) if text.contains("member_id")));
         assert!(
             matches!(with(json!({"id": 5}), Value::Null), Err(ApiError::NotJson(text)) if text.contains("member.id"))

@@ -157,6 +157,25 @@ async fn sends_that_keep_failing_end_with_the_delay() {
     assert_eq!(stage.events.sends(&delay_id), sends);
 }
 
+/// One process has the objects of both rooms.
+#[tokio::test]
+async fn a_limit_holds_for_the_homeserver_s_other_rooms() {
+    let stage = Stage::new().await;
+    let [refused, other] = [in_room(1), in_room(2)];
+    let refused_id = stage.delegate(EntryPoint::GetToken, &refused, LONG).await;
+    let limit = Reply::json(429, &json!({ "errcode": "M_LIMIT_EXCEEDED", "retry_after_ms": 4000 }));
+    stage.events.answer_next(&refused_id, Operation::Restart, [limit]);
+    stage.join(EntryPoint::GetToken, &refused).await;
+    stage.events.restarted(&refused_id, 1).await;
+
+    let other_id = stage.delegate(EntryPoint::GetToken, &other, 2 * LONG).await;
+    stage.join(EntryPoint::GetToken, &other).await;
+    stage.events.restarted(&other_id, 1).await;
+
+    let calls = stage.events.calls_of(&refused_id, Operation::Restart);
+    assert!(calls.iter().any(|call| call.status == 200), "its deadline is the earlier one: {calls:?}");
+}
+
 /// A response, or the lack of one, after which the request is repeated.
 struct Failure {
     what: &'static str,
