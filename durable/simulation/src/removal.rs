@@ -224,12 +224,13 @@ impl Removals {
         let latest = [self.evidence, of_user].into_iter().flatten().max_by_key(|evidence| evidence.requested_at);
         let Some(Evidence { requested_at, queried_at, finding }) = latest else { return false };
         let renewed = self.tokens.get(&member).is_some_and(|(at, _)| *at > requested_at);
-        let absent = match finding {
-            Finding::Members => !matrix.was_joined(member, queried_at),
-            Finding::NotJoined => !matrix.was_anybody_joined(queried_at),
+        // In the millisecond of a change the homeserver may have answered before it or after it.
+        let absent = |at: Timestamp| match finding {
+            Finding::Members => !matrix.was_joined(member, at),
+            Finding::NotJoined => !matrix.was_anybody_joined(at),
             Finding::Hidden => false,
         };
-        absent && !renewed
+        (absent(queried_at) || absent(queried_at - MILLISECOND)) && !renewed
     }
 }
 
@@ -260,3 +261,6 @@ const LEEWAY: Duration = Duration::from_secs(300);
 /// Reserve for two requests and a removal, each of which may take as long as an outcome is waited for, and for
 /// alarms.
 const SLACK: Duration = Duration::from_secs(20);
+
+/// Times are in milliseconds.
+const MILLISECOND: Duration = Duration::from_millis(1);

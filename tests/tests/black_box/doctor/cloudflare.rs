@@ -17,7 +17,7 @@ async fn responses_of_cloudflare_s_that_only_livekit_gets() {
         (login(), "Cloudflare Access requires a login", "with a Bypass policy"),
         (limit("error code: 1015"), "limits the rate of requests (429, error 1015)", "out of the rate limiting rules"),
         (limit("error code: 1027"), "the free plan's requests of the day are used up", "wait until 00:00 UTC"),
-        (no_answer(530), "its name isn't resolved (530)", "cloudflared"),
+        (no_answer(530), "its name isn't resolved, or its tunnel isn't connected (530)", "cloudflared"),
     ] {
         world.proxy.meddle(move |request, there| match is_livekit(request) {
             true => reply.clone(),

@@ -202,7 +202,7 @@ mod tests {
             (522, "isn't reached (522)", "DNS record"),
             (524, "takes too long (524)", "let the SFU respond sooner"),
             (526, "certificate isn't valid (526)", "with a certificate for this name"),
-            (530, "isn't resolved (530)", "cloudflared"),
+            (530, "isn't resolved, or its tunnel isn't connected (530)", "cloudflared"),
         ] {
             let interception = Interception::of(&response(status, &[("server", "cloudflare")], "")).unwrap();
             assert!(interception.to_string().ends_with(cause), "{interception}");
