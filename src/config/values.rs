@@ -216,7 +216,8 @@ pub(super) fn parse_overrides(text: &str) -> Result<Rc<BTreeMap<ServerName, Url>
             let url = url.map_err(|_| entry_is("doesn't end with an http or https URL"))?;
             match is_plain(&url) {
                 true => Ok((name, url)),
-                false => Err(entry_is("has a URL with more than scheme, host, port and path")),
+                // What is more may be a password.
+                false => Err(format!("entry {} has a URL with more than scheme, host, port and path", n + 1)),
             }
         })
         .collect::<Result<_, _>>()

@@ -44,14 +44,29 @@ async fn other_names_are_found_as_before_and_only_at_public_addresses() {
 async fn an_override_where_nobody_listens_is_named_in_the_log() {
     let setup = TestSetup::new().await;
     let home = setup.homeserver("example.org").start().await;
-    let service = setup.deployment().set(OVERRIDES, "example.org=https://user:hush@10.1.2.3:8449").start();
+    let service = setup.deployment().set(OVERRIDES, "example.org=https://10.1.2.3:8449").start();
 
     let answer = service.request_token(Endpoint::SfuGet, &home.openid_token("@alice:example.org")).await;
 
     answer.assert_error(401, "M_UNAUTHORIZED");
     service.log().line_with(&["OpenID token verification failed", OVERRIDES, "10.1.2.3:8449"]).await;
-    assert!(!service.log().text().contains("hush"));
     assert_eq!(home.connections(), 0);
+}
+
+/// The path of each request follows, and a password would be in the log.
+#[tokio::test]
+async fn an_override_is_scheme_host_port_and_path() {
+    let setup = TestSetup::new().await;
+    let home = setup.homeserver("example.org").start().await;
+    for url in ["https://user:hush@10.1.2.3:8449", "https://10.1.2.3/?hush", "https://10.1.2.3/#hush"] {
+        let service = setup.deployment().set(OVERRIDES, &format!("example.org={url}")).start();
+
+        let answer = service.request_token(Endpoint::SfuGet, &home.openid_token("@alice:example.org")).await;
+
+        answer.assert_error(503, "M_UNKNOWN");
+        service.log().line_with(&["misconfigured", OVERRIDES, "more than scheme, host, port and path"]).await;
+        assert!(!service.log().text().contains("hush"));
+    }
 }
 
 const OVERRIDES: &str = "LIVEKIT_FEDERATION_URL_OVERRIDES";

@@ -87,6 +87,18 @@ async fn an_announcement_that_is_not_json() {
 }
 
 #[tokio::test]
+async fn a_base_url_that_the_service_does_not_take() {
+    let world = World::new().await;
+    let mut announced = announcement(SERVICE_URL);
+    announced["m.homeserver"] = json!({ "base_url": "http://cs.example.org" });
+    world.own.home.set_client_well_known(well_known(&announced));
+
+    let report = world.examine().await;
+
+    World::assert_problem(&report, "client-api", "no https URL");
+}
+
+#[tokio::test]
 async fn a_delegation_that_cannot_be_read() {
     let world = World::new().await;
     for (reply, cause) in [

@@ -12,10 +12,22 @@ use serde_json::json;
 use super::{LONG, SHORT, Stage};
 
 #[tokio::test]
-async fn a_restart_that_fails_is_tried_again_and_one_that_waits_as_long_as_it_is_given() {
+async fn a_restart_that_fails_is_tried_again() {
+    assert_restarted_again(failures()).await;
+}
+
+/// Each at a homeserver of its own, as a limit holds for all rooms.
+#[tokio::test]
+async fn a_restart_waits_as_long_as_the_homeserver_says() {
+    for limit in limits() {
+        assert_restarted_again(vec![limit]).await;
+    }
+}
+
+async fn assert_restarted_again(failures: Vec<Failure>) {
     let stage = Stage::new().await;
     let mut delegations = Vec::new();
-    for (row, answer) in failures().into_iter().enumerate() {
+    for (row, answer) in failures.into_iter().enumerate() {
         let member = in_room(row);
         let delay_id = stage.delegate(EntryPoint::GetToken, &member, LONG).await;
         stage.events.answer_next(&delay_id, Operation::Restart, [answer.reply()]);
@@ -38,7 +50,7 @@ async fn a_restart_that_fails_is_tried_again_and_one_that_waits_as_long_as_it_is
 async fn a_send_that_fails_is_tried_again_and_one_that_waits_as_long_as_it_is_given() {
     let stage = Stage::new().await;
     let mut delegations = Vec::new();
-    for (row, answer) in failures().into_iter().enumerate() {
+    for (row, answer) in limits().into_iter().chain(failures()).enumerate() {
         let (delay_id, participant) = stage.connected(&in_room(row), LONG).await;
         stage.events.answer_next(&delay_id, Operation::Send, [answer.reply()]);
         stage.leave(&participant).await;
@@ -200,9 +212,8 @@ impl Failure {
     }
 }
 
-fn failures() -> Vec<Failure> {
+fn limits() -> Vec<Failure> {
     let limited = |body| Reply::json(429, &body);
-    let back_off = Duration::from_millis(500);
     vec![
         Failure::new("429 with seconds", Duration::from_secs(3), move || {
             limited(json!({ "errcode": "M_LIMIT_EXCEEDED", "retry_after_ms": 1 })).header("retry-after", "3")
@@ -215,29 +226,34 @@ fn failures() -> Vec<Failure> {
         Failure::new("429 with milliseconds", Duration::from_secs(2), move || {
             limited(json!({ "errcode": "M_LIMIT_EXCEEDED", "retry_after_ms": 1001 }))
         }),
-        Failure::new("429 with nothing", back_off, || Reply::html(429)),
-        Failure::new("429 with nonsense", back_off, move || {
+        Failure::new("429 with nothing", BACK_OFF, || Reply::html(429)),
+        Failure::new("429 with nonsense", BACK_OFF, move || {
             limited(json!({ "retry_after_ms": "soon" })).header("retry-after", "soon")
         }),
-        Failure::new("500", back_off, || Reply::html(500)),
-        Failure::new("502", back_off, || Reply::html(502)),
-        Failure::new("503", back_off, || Reply::html(503)),
-        Failure::new("400", back_off, || Reply::json(400, &json!({ "errcode": "M_INVALID_PARAM" }))),
-        Failure::new("401", back_off, || Reply::json(401, &json!({ "errcode": "M_MISSING_TOKEN" }))),
-        Failure::new("403", back_off, || Reply::json(403, &json!({ "errcode": "M_FORBIDDEN" }))),
-        Failure::new("410", back_off, || Reply::html(410)),
-        Failure::new("a proxy's 404 in HTML", back_off, || Reply::html(404)),
-        Failure::new("a proxy's 404 in plain text", back_off, || Reply::new(404, "text/plain", "404 page not found")),
-        Failure::new("404 without a code", back_off, || Reply::json(404, &json!({ "error": "no" }))),
-        Failure::new("404 for the path", back_off, || Reply::json(404, &json!({ "errcode": "M_UNRECOGNIZED" }))),
-        Failure::new("a proxy's 409", back_off, || Reply::html(409)),
-        Failure::new("a proxy's 200", back_off, || Reply::html(200)),
-        Failure::new("204", back_off, || Reply::new(204, "text/plain", "")),
-        Failure::new("200 with an array", back_off, || Reply::json(200, &json!([]))),
-        Failure::new("404 that is too long", back_off, || {
+    ]
+}
+
+fn failures() -> Vec<Failure> {
+    vec![
+        Failure::new("500", BACK_OFF, || Reply::html(500)),
+        Failure::new("502", BACK_OFF, || Reply::html(502)),
+        Failure::new("503", BACK_OFF, || Reply::html(503)),
+        Failure::new("400", BACK_OFF, || Reply::json(400, &json!({ "errcode": "M_INVALID_PARAM" }))),
+        Failure::new("401", BACK_OFF, || Reply::json(401, &json!({ "errcode": "M_MISSING_TOKEN" }))),
+        Failure::new("403", BACK_OFF, || Reply::json(403, &json!({ "errcode": "M_FORBIDDEN" }))),
+        Failure::new("410", BACK_OFF, || Reply::html(410)),
+        Failure::new("a proxy's 404 in HTML", BACK_OFF, || Reply::html(404)),
+        Failure::new("a proxy's 404 in plain text", BACK_OFF, || Reply::new(404, "text/plain", "404 page not found")),
+        Failure::new("404 without a code", BACK_OFF, || Reply::json(404, &json!({ "error": "no" }))),
+        Failure::new("404 for the path", BACK_OFF, || Reply::json(404, &json!({ "errcode": "M_UNRECOGNIZED" }))),
+        Failure::new("a proxy's 409", BACK_OFF, || Reply::html(409)),
+        Failure::new("a proxy's 200", BACK_OFF, || Reply::html(200)),
+        Failure::new("204", BACK_OFF, || Reply::new(204, "text/plain", "")),
+        Failure::new("200 with an array", BACK_OFF, || Reply::json(200, &json!([]))),
+        Failure::new("404 that is too long", BACK_OFF, || {
             Reply::json(404, &json!({ "errcode": "M_NOT_FOUND" })).padded_to(64 * 1024 + 1)
         }),
-        Failure::new("a redirect", back_off, || Reply::redirect(302, "https://cs.example.org/login")),
+        Failure::new("a redirect", BACK_OFF, || Reply::redirect(302, "https://cs.example.org/login")),
         Failure::new("no answer", Duration::from_secs(5), || Reply::html(200).behind(&Gate::closed())),
     ]
 }
@@ -246,3 +262,6 @@ fn failures() -> Vec<Failure> {
 fn in_room(number: usize) -> Member {
     Member::of_room(&format!("!room{number}:example.org"), "@alice:example.org")
 }
+
+/// Shortest wait after a failure.
+const BACK_OFF: Duration = Duration::from_millis(500);

@@ -59,7 +59,13 @@ pub(crate) async fn find(
     server_name: &ServerName,
     well_known: Option<&Response>,
 ) -> Verdict<ClientApi> {
-    if let Some(base) = well_known.and_then(|file| client_base_url(&file.body)?.ok()) {
+    let base = well_known.and_then(|file| client_base_url(&file.body)).transpose();
+    let Ok(base) = base else {
+        let seen = "m.homeserver.base_url in .well-known/matrix/client is no https URL without query, user and password: \
+                       leaves can't be delegated";
+        return (Outcome::problem(seen, "set it to the https URL of the client-server API"), None);
+    };
+    if let Some(base) = base {
         if let Some(Err(error)) = Host::of(&base).map(|host| subject.addresses.check(&host)) {
             return (
                 Outcome::problem(error.to_string(), "set m.homeserver.base_url to a URL with a public host"),
@@ -85,7 +91,7 @@ pub(crate) async fn find(
         Ok(Err(_)) | Err(_) => (
             Outcome::problem(
                 format!(
-                    ".well-known/matrix/client has no m.homeserver.base_url that begins with https://, and there is no client-server API \
+                    ".well-known/matrix/client has no m.homeserver.base_url, and there is no client-server API \
                      at {base}: leaves can't be delegated"
                 ),
                 "add \"m.homeserver\": {\"base_url\": \"https://…\"} to it; or name the URL in LIVEKIT_CS_API_URL_OVERRIDES, \
