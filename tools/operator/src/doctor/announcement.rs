@@ -117,8 +117,10 @@ pub(crate) fn judge_entries(list: &str, entries: &[Value], service: &ServiceUrl)
         return Err(format!("{list} has no entry of the type {LIVEKIT}"));
     }
     // Clients skip entries without this key, as long as they don't know `url`.
-    let announced: Vec<(&Value, &str)> =
+    let mut announced: Vec<(&Value, &str)> =
         livekit.iter().filter_map(|entry| Some((*entry, entry[SERVICE_KEY].as_str()?))).collect();
+    // Clients of today skip the merged type.
+    announced.sort_by_key(|(entry, _)| entry["type"] != LIVEKIT);
     let Some((first, url)) = announced.first() else {
         return Err(match livekit.iter().any(|entry| entry["url"].is_string()) {
             true => format!(
@@ -316,6 +318,9 @@ mod tests {
         let alone = judged(&json!({ KEY: [merged] }));
         assert!(alone.status == Status::Warning && alone.seen.contains("only the type m.livekit"), "{alone:?}");
         assert_eq!(judged(&json!({ KEY: [merged, entry(&service(), None)] })).status, Status::Ok);
+        merged["livekit_service_url"] = json!("https://other.example.com");
+        let beside = judged(&json!({ KEY: [merged, entry(&service(), None)] }));
+        assert_eq!(beside.status, Status::Ok, "clients of today skip it: {beside:?}");
     }
 
     #[test]
