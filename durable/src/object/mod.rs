@@ -54,7 +54,7 @@ use crate::object::store::{Store, StoreError};
 use crate::time::Timestamp;
 
 thread_local! {
-    /// What the rooms of this isolate know of homeservers that limit requests.
+    /// Rates of homeservers that limit requests, shared by the rooms of this isolate.
     static PACING: Pacing = Pacing::default();
 }
 

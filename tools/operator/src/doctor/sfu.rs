@@ -344,7 +344,7 @@ const UPGRADE: [(&str, &str); 4] = [
     ("sec-websocket-key", "bWF0cml4cnRjLWRvY3Rvcg=="),
 ];
 const AS_ROOT: &str = "let the proxy forward /twirp to the SFU like the rest, and read the SFU's log";
-/// What an SFU without `/rtc/v1` means.
+/// Effect on clients of an SFU without `/rtc/v1`.
 pub(crate) const NEWER_CLIENTS: &str = "newer clients try it first, and connect later by the older path, or not at all";
 /// Change for it.
 pub(crate) const HAVE_RTC_V1: &str =
