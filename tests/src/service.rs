@@ -1,7 +1,7 @@
 use std::fs;
 use std::net::SocketAddr;
 use std::process::ExitStatus;
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -29,7 +29,7 @@ pub struct Service {
 }
 
 enum Host {
-    Here(Box<Here>),
+    Here(Arc<Here>),
     Wrangler(WranglerDev),
 }
 
@@ -66,7 +66,7 @@ pub struct Answer {
 impl Service {
     pub(crate) fn start(launch: Launch, executable: Executable, log: Log, directory: TempDir) -> Self {
         let running = Mutex::new(executable.start(&launch));
-        Self::on(Host::Here(Box::new(Here { launch, executable, running })), log, directory)
+        Self::on(Host::Here(Arc::new(Here { launch, executable, running })), log, directory)
     }
 
     pub(crate) fn under_wrangler(wrangler: WranglerDev, log: Log, directory: TempDir) -> Self {
@@ -90,6 +90,14 @@ impl Service {
     pub fn start_again(&self) {
         let Here { launch, executable, running } = self.here();
         *running.lock().unwrap() = executable.start(launch);
+    }
+
+    /// Does the same while other tasks of the test go on, its homeservers and SFUs among them. Not in another network.
+    pub async fn start_again_meanwhile(&self) {
+        let Host::Here(here) = &self.host else { panic!("{NOT_UNDER_WRANGLER}") };
+        let here = Arc::clone(here);
+        let start = move || *here.running.lock().unwrap() = here.executable.start(&here.launch);
+        tokio::task::spawn_blocking(start).await.expect("it starts");
     }
 
     /// Starts it again from another executable.
@@ -131,6 +139,7 @@ impl Service {
     /// Deploys it again with other values of variables (`None`: without), on the same storage and another port.
     pub fn deploy_again(&mut self, changes: &[(&str, Option<&str>)]) {
         let Host::Here(here) = &mut self.host else { panic!("{NOT_UNDER_WRANGLER}") };
+        let here = Arc::get_mut(here).expect("nobody else uses it");
         let env = &mut here.launch.env;
         for (variable, value) in changes {
             match value {

@@ -48,9 +48,13 @@ impl Storage {
         }
     }
 
-    /// Returns the results of a query that has one column of text, in all objects' databases.
+    /// Returns the results of a query that has one column of text, in the databases of all objects that store something.
     pub fn query(&self, statement: &str) -> Vec<String> {
-        self.files_of_objects().into_iter().flat_map(|file| query::<String>(&file, statement)).collect()
+        let stores_something = |file: &PathBuf| {
+            !query::<String>(file, "SELECT name FROM sqlite_master WHERE type = 'table' AND name = 'room'").is_empty()
+        };
+        let files = self.files_of_objects().into_iter().filter(stores_something);
+        files.flat_map(|file| query::<String>(&file, statement)).collect()
     }
 
     /// Returns the number of objects that have a database, with or without content.
@@ -68,11 +72,7 @@ impl Storage {
 
     /// Returns the `delay_id`s of all delegations, in order.
     pub fn delegations(&self) -> Vec<String> {
-        let mut stored: Vec<_> = self
-            .files_of_objects()
-            .into_iter()
-            .flat_map(|file| query::<String>(&file, "SELECT delay_id FROM delegations"))
-            .collect();
+        let mut stored = self.query("SELECT delay_id FROM delegations");
         stored.sort();
         stored
     }

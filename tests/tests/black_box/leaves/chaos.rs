@@ -4,12 +4,15 @@
 //! How it works:
 //! - Each member delegates its leave through a random endpoint, joins, perhaps reconnects, and leaves, at random times.
 //! - A tenth of the webhooks is lost; the others are repeated until they are acknowledged, as LiveKit does.
-//! - Meanwhile workerd is killed every few seconds, once it has got on a little, and started again on the same storage.
+//! - Meanwhile workerd is killed every few seconds, once it has got on a little, and started again on the same storage;
+//!   [`KILLS`] times at most, so that the test ends on a slow machine, too.
 //! - In the end every leave must have been sent, and none while its member was connected.
 //! - `SEED=…` repeats a run's random choices; every failure prints the seed.
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
+use std::convert::Infallible;
+use std::future::pending;
 use std::time::{Duration, Instant};
 
 use black_box::{
@@ -39,13 +42,13 @@ async fn every_leave_is_sent_and_none_early_however_often_the_worker_is_killed()
             let mut random = StdRng::seed_from_u64(seed ^ (number as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15));
             let life = Life::new(number, &mut random);
             under_way.borrow_mut().insert(number, format!("{life:?}"));
-            let delay_id = life.live(world, &mut random).await;
+            let lived = life.live(world, &mut random).await;
             under_way.borrow_mut().insert(number, format!("{life:?} has left"));
-            while events.fate(&delay_id) == Fate::Scheduled {
+            while events.fate(&lived.delay_id) == Fate::Scheduled {
                 sleep(Duration::from_millis(50)).await;
             }
             under_way.borrow_mut().remove(&number);
-            (life, delay_id)
+            (life, lived)
         });
         join_all(lives).await
     };
@@ -57,17 +60,28 @@ async fn every_leave_is_sent_and_none_early_however_often_the_worker_is_killed()
             let (rows, alarms) = (stored.query(UNSENT), stored.alarms());
             panic!("SEED={seed}: not finished within {LONGEST:?}: {:#?}, stored: {rows:#?}, alarms: {alarms:?}", under_way.borrow())
         }),
-        () = world.kill_again_and_again(&mut random, &mut kills) => unreachable!("the loop never ends"),
+        never = world.kill_again_and_again(&mut random, &mut kills) => match never {},
     };
 
     println!("workerd was killed {kills} times");
-    for (life, delay_id) in &lives {
-        let member = &life.member;
-        let connected = |at: Instant| setup.sfu.was_connected(&member.room(), &member.identity(life.identity), at);
-        for send in events.calls_of(delay_id, Operation::Send) {
-            assert!(!connected(send.at), "SEED={seed}: {life:?}: sent while connected");
+    for (life, lived) in &lives {
+        let (room, identity) = (life.member.room(), life.member.identity(life.identity));
+        for send in events.calls_of(&lived.delay_id, Operation::Send) {
+            let connected = setup.sfu.was_connected(&room, &identity, send.at);
+            if connected && !lived.joined_late() {
+                let of_member = |line: &&str| line.contains(&identity);
+                let log: Vec<_> = service.log().text().lines().filter(of_member).map(str::to_owned).collect();
+                let since = |at: Instant| at.saturating_duration_since(lived.requested_at);
+                let restarts = events.calls_of(&lived.delay_id, Operation::Restart);
+                let restarts: Vec<_> = restarts.iter().map(|call| since(call.at)).collect();
+                let (joined, sent) = (since(lived.joined_at), since(send.at));
+                panic!(
+                    "SEED={seed}: {life:?}: sent while connected: requested, joined after {joined:?}, sent after {sent:?}, \
+                     restarted after {restarts:?}, {log:#?}"
+                );
+            }
         }
-        let fate = events.fate(delay_id);
+        let fate = events.fate(&lived.delay_id);
         assert!(matches!(fate, Fate::Sent(_)), "SEED={seed}: {life:?}: {fate:?}");
     }
 }
@@ -83,8 +97,8 @@ struct World<'a> {
 
 impl World<'_> {
     /// Kills and restarts the worker at random moments, once it has got on a little. Requests in flight then receive no response.
-    async fn kill_again_and_again(self, random: &mut StdRng, kills: &mut usize) {
-        loop {
+    async fn kill_again_and_again(self, random: &mut StdRng, kills: &mut usize) -> Infallible {
+        while *kills < KILLS {
             let calls = self.events.calls().len();
             sleep(Duration::from_millis(random.random_range(1_000..4_000))).await;
             // On a busy machine a start takes as long, and a worker that is always killed before it has done anything keeps
@@ -99,8 +113,9 @@ impl World<'_> {
             self.service.kill();
             *kills += 1;
             sleep(Duration::from_millis(random.random_range(0..500))).await;
-            self.service.start_again();
+            self.service.start_again_meanwhile().await;
         }
+        pending().await
     }
 
     /// Delivers a webhook as LiveKit does, with retries; loses it once in ten times.
@@ -152,29 +167,34 @@ impl Life {
         }
     }
 
-    /// Goes through the life, and returns the id of the delayed leave.
-    async fn live(&self, world: World<'_>, random: &mut StdRng) -> String {
+    /// Goes through the life.
+    async fn live(&self, world: World<'_>, random: &mut StdRng) -> Lived {
         sleep(self.begins_after).await;
         let mut delay_id = world.events.schedule(DELAY_OF_HOMESERVER);
         let token = world.home.openid_token(&self.member.user_id);
-        loop {
+        let requested_at = loop {
+            let requested_at = Instant::now();
             let request = self.member.delegation(self.entry_point, &token, &delay_id, DELAY);
             match world.service.try_post(self.entry_point.path(), &request).await {
-                Some(answer) if answer.status == 200 => break,
+                Some(answer) if answer.status == 200 => break requested_at,
                 // The leave was taken over, the answers were lost until its delay was over, and nobody had joined.
                 Some(answer) if answer.status == 400 => {
                     let fate = world.events.fate(&delay_id);
-                    assert!(matches!(fate, Fate::Sent(_)), "{answer:?}: {fate:?}");
-                    delay_id = world.events.schedule(DELAY_OF_HOMESERVER);
+                    match fate {
+                        Fate::Sent(_) => delay_id = world.events.schedule(DELAY_OF_HOMESERVER),
+                        // The machine is so busy that the homeserver hasn't answered in time.
+                        _ => assert!(answer.error().contains("client-server API"), "{answer:?}: {fate:?}"),
+                    }
                 }
                 // The worker was killed meanwhile, or, with a 5xx, couldn't store the delegation.
                 None => {}
                 Some(answer) => assert!(answer.status >= 500, "{answer:?}"),
             }
             sleep(Duration::from_millis(200)).await;
-        }
+        };
         sleep(self.joins_after).await;
         let (room, identity) = (self.member.room(), self.member.identity(self.identity));
+        let joined_at = Instant::now();
         let mut participant = world.setup.sfu.join(&room, &identity);
         world.deliver(&participant.joined(), random).await;
         for stay in &self.stays[1..] {
@@ -187,7 +207,24 @@ impl Life {
         sleep(self.stays[0]).await;
         world.setup.sfu.leave(&participant);
         world.deliver(&participant.left(self.why), random).await;
-        delay_id
+        Lived { delay_id, requested_at, joined_at }
+    }
+}
+
+/// What has come of a life.
+struct Lived {
+    /// Its delayed leave.
+    delay_id: String,
+    /// When the delegation was requested that was accepted.
+    requested_at: Instant,
+    joined_at: Instant,
+}
+
+impl Lived {
+    /// Returns whether the delay was over before the member joined. On a very busy machine the answer took so long. By then
+    /// a homeserver sends the leave by itself, and so may the worker.
+    fn joined_late(&self) -> bool {
+        self.joined_at.duration_since(self.requested_at) >= DELAY
     }
 }
 
@@ -203,5 +240,6 @@ const DELAY_OF_HOMESERVER: Duration = Duration::from_secs(600);
 /// Requests to the homeserver that a worker makes before it is killed, if it has as many to make in this time.
 const PROGRESS: usize = 40;
 const PROGRESS_TIME: Duration = Duration::from_secs(5);
+const KILLS: usize = 15;
 const WEBHOOK_ATTEMPTS: usize = 10;
 const LONGEST: Duration = Duration::from_secs(240);
