@@ -29,6 +29,8 @@ pub(crate) struct Limit {
     members: BTreeMap<String, Member>,
     /// Content of the homeserver's bucket, and when it was last filled.
     bucket: (f64, Timestamp),
+    /// Its events, line by line, where they are wanted.
+    pub(crate) trace: Option<Vec<String>>,
 }
 
 struct Room {
@@ -59,7 +61,7 @@ enum Event {
 }
 
 impl Limit {
-    pub(crate) fn new(seed: u64) -> Self {
+    pub(crate) fn new(seed: u64, tracing: bool) -> Self {
         let mut dice = Rng::with_seed(seed);
         let kind = usize::try_from(seed / EVERY).unwrap_or(0);
         let (rooms, members) = ([1, 1, 4, 20][kind % 4], [20, 20, 12, 8][kind / 4 % 4]);
@@ -78,6 +80,7 @@ impl Limit {
             rooms: (0..rooms).map(|_| Room { engine: engine(), in_flight: 0, due: None }).collect(),
             members: BTreeMap::new(),
             bucket: (BURST, START),
+            trace: tracing.then(Vec::new),
         };
         for n in 0..members {
             limit.arrive(n % rooms, &format!("m{n}"));
@@ -97,6 +100,7 @@ impl Limit {
                 }
                 Event::Arrive(room, sent_at, action) => {
                     let outcome = self.answer(room, sent_at, &action.request);
+                    self.log(|| format!("room {room}: {}: {outcome:?}", request(&action)));
                     let delay = millis(&mut self.dice, 10, 80);
                     self.after(delay, Event::Outcome(room, action, outcome));
                 }
@@ -147,6 +151,7 @@ impl Limit {
             delay_id,
             delay_timeout,
             restarted_at: None,
+            issued_at: None,
         };
         self.after(at, Event::Command(room, RoomCommand::Delegate(delegate)));
         let joins_at = at + millis(&mut self.dice, 10, 500);
@@ -171,6 +176,7 @@ impl Limit {
 
     fn take_effect(&mut self, command: &RoomCommand) {
         let RoomCommand::Webhook(event) = command else { return };
+        self.log(|| format!("webhook: {:?}", event.occurrence));
         match &event.occurrence {
             Occurrence::ParticipantJoined(participant) => {
                 if let Some(member) = self.members.get_mut(participant.identity.as_str()) {
@@ -272,6 +278,7 @@ impl Limit {
         };
         member.over = true;
         let (connected, started_at) = (member.connected, member.started_at);
+        self.log(|| format!("{name} runs out"));
         for (other, member) in self.members.iter().filter(|_| connected) {
             let counts = |at: &&Timestamp| **at > started_at && **at + LAST_TRY <= now;
             let restarts = member.restarts.iter().filter(counts).count();
@@ -282,6 +289,12 @@ impl Limit {
         Ok(())
     }
 
+    fn log(&mut self, line: impl FnOnce() -> String) {
+        if let Some(trace) = &mut self.trace {
+            trace.push(format!("{:10.3}  {}", self.now.since(START).as_secs_f64(), line()));
+        }
+    }
+
     fn after(&mut self, delay: Duration, event: Event) {
         self.scheduled += 1;
         self.queue.push(Reverse((self.now + delay, self.scheduled)));
@@ -289,8 +302,22 @@ impl Limit {
     }
 }
 
+/// Describes the request of an action.
+fn request(action: &Action) -> String {
+    match &action.request {
+        Request::Restart(event) => format!("restart {}", event.delay_id.secret()),
+        Request::Send(event) => format!("send {}", event.delay_id.secret()),
+        _ => "poll".to_owned(),
+    }
+}
+
+/// Returns whether there is one in the simulation with that seed.
+pub(crate) fn is_in(seed: u64) -> bool {
+    seed % EVERY == EVERY - 20
+}
+
 /// Every how many seeds there is one.
-pub(crate) const EVERY: u64 = 50;
+const EVERY: u64 = 50;
 
 const DELAY: Duration = Duration::from_secs(10);
 const BURST: f64 = 5.0;

@@ -52,8 +52,8 @@ pub fn simulate(seed: u64) -> Result<Totals, Failure> {
     if seed % siege::EVERY == siege::EVERY - 50 {
         Siege::new(seed).run().map_err(|violation| Failure { seed, violation })?;
     }
-    if seed % limit::EVERY == limit::EVERY - 20 {
-        Limit::new(seed).run().map_err(|violation| Failure { seed, violation })?;
+    if limit::is_in(seed) {
+        Limit::new(seed, false).run().map_err(|violation| Failure { seed, violation })?;
     }
     let mut world = World::new(seed, false);
     world.run().map_err(|violation| Failure { seed, violation })?;
@@ -72,6 +72,12 @@ pub fn simulate(seed: u64) -> Result<Totals, Failure> {
 
 /// Runs one simulation, and returns its events line by line.
 pub fn trace(seed: u64) -> (Vec<String>, Result<(), Failure>) {
+    if limit::is_in(seed) {
+        let mut limit = Limit::new(seed, true);
+        if let Err(violation) = limit.run() {
+            return (limit.trace.unwrap_or_default(), Err(Failure { seed, violation }));
+        }
+    }
     let mut world = World::new(seed, true);
     let result = world.run().map_err(|violation| Failure { seed, violation });
     (world.trace.unwrap_or_default(), result)

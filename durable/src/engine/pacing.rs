@@ -7,7 +7,7 @@
 //!   deadlines wait for it. See [`dispatch`](crate::engine::dispatch).
 //! - Rooms that share a process share the rates, and stand in one queue: each room enters its waiting requests there, and
 //!   those of other rooms with an earlier deadline come before its own. Rooms don't wake each other: a room comes back
-//!   when its own turn should have come, and looks again.
+//!   when its own turn should have come, and looks again. It isn't overtaken, even if those before it are gone by then.
 //! - Leaves don't wait: they are sent at once, and restarts with later deadlines make way for one that was refused.
 //! - All of this is in memory only. After a load the homeserver says it again.
 
@@ -89,9 +89,11 @@ impl Pacing {
         let limit = limits.homeservers.get(server_name).filter(|limit| !limit.interval.is_zero())?;
         let own = (deadline, self.room);
         let comes_first = |(room, turn): &&(u64, Turn)| *room != self.room && (turn.deadline, *room) < own;
-        let earlier = limit.queue.iter().filter(comes_first).filter(|(_, turn)| turn.counts(now)).count();
-        let earlier = u32::try_from(earlier).unwrap_or(u32::MAX);
-        Some(limit.next_at + limit.interval.saturating_mul(earlier))
+        let earlier = limit.queue.iter().filter(comes_first).filter(|(_, turn)| turn.counts(now));
+        // A room that expected others before it, which are gone by now, comes back late, but comes first.
+        let latest = earlier.clone().map(|(_, turn)| turn.at + limit.interval).max().unwrap_or_default();
+        let earlier = u32::try_from(earlier.count()).unwrap_or(u32::MAX);
+        Some(latest.max(limit.next_at + limit.interval.saturating_mul(earlier)))
     }
 
     /// Takes all requests of the room out of the queues.

@@ -98,6 +98,29 @@ fn an_earlier_deadline_in_another_room_comes_first() {
     assert_eq!(one.acts(), ["restart alice"]);
 }
 
+/// It expects others before it that are gone by the time when it comes back.
+#[test]
+fn a_room_that_comes_back_late_is_not_overtaken() {
+    let pacing = Pacing::default();
+    let [mut alice, mut bob, mut carol] = [("alice", 60), ("bob", 600), ("carol", 3600)].map(|member| {
+        let mut call = call(&[member]);
+        call.room.share_pacing(pacing.for_another_room());
+        call
+    });
+    assert_eq!(carol.acts(), ["restart carol"]);
+    carol.homeserver(limited(5));
+    assert_eq!(alice.acts(), [""; 0]);
+    assert_eq!(bob.acts(), [""; 0]);
+    assert_eq!(bob.wait_for_due(), 6.0, "the first turn is Alice's");
+    alice.left("alice", "PA_1");
+    assert_eq!(alice.acts(), ["send alice"]);
+    assert_eq!(carol.acts(), [""; 0]);
+    assert_eq!(carol.wait_for_due(), 7.0, "Bob hasn't had his turn");
+    assert_eq!(bob.acts(), ["restart bob"]);
+    bob.homeserver(DONE);
+    assert_eq!(carol.acts(), ["restart carol"]);
+}
+
 #[test]
 fn a_room_that_does_not_come_back_loses_its_turn() {
     let [mut one, mut other] = two_rooms(600, 60);
