@@ -77,6 +77,10 @@ pub struct Delegate {
     /// there. `None` where none did.
     #[serde(default)]
     pub restarted_at: Option<Timestamp>,
+    /// When the worker took up the request, before that restart. It tells an older command, which comes again late because
+    /// its answer was lost, from a newer one. `None` in a command of an older worker.
+    #[serde(default)]
+    pub issued_at: Option<Timestamp>,
 }
 
 fn unknown_user() -> UserId {
@@ -121,6 +125,7 @@ mod tests {
                 delay_id: DelayId::new("x").unwrap(),
                 delay_timeout: DelayTimeout::from_millis(8_000).unwrap(),
                 restarted_at: Some(Timestamp::from_secs(7)),
+                issued_at: Some(Timestamp::from_secs(7)),
             }),
             RoomCommand::Track(Track {
                 room: RoomName::new("r"),

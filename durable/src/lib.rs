@@ -52,6 +52,7 @@
 //!     delay_id: DelayId::new("syd_1")?,
 //!     delay_timeout: DelayTimeout::try_from(8_000)?,
 //!     restarted_at: None,
+//!     issued_at: None,
 //! };
 //! engine.handle(now, Input::Command(RoomCommand::Delegate(delegate)));
 //! let mut disk = engine.take_changes();

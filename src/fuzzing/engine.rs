@@ -98,6 +98,7 @@ impl Room {
                         delay_id,
                         delay_timeout,
                         restarted_at: (who & 0x80 != 0).then_some(self.now),
+                        issued_at: (who & 0x10 != 0).then_some(self.now),
                     }));
                 }
             }
@@ -240,6 +241,7 @@ impl Room {
             delay_id,
             delay_timeout,
             restarted_at: None,
+            issued_at: None,
         }));
         let tracked = self.command(RoomCommand::Track(Track {
             room: RoomName::new("room"),

@@ -63,6 +63,7 @@ fn check_token_request(request: TokenRequest) {
         delay_id: leave.id,
         delay_timeout: leave.timeout,
         restarted_at: None,
+        issued_at: None,
     }));
 }
 

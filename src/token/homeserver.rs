@@ -14,7 +14,7 @@
 
 use std::time::Duration;
 
-use delegated_leaves::Delegate;
+use delegated_leaves::{Delegate, Timestamp};
 use futures_util::future::join;
 use serde_json::{Value, json};
 
@@ -125,6 +125,7 @@ impl HomeserverMode<'_> {
             delay_id,
             delay_timeout: event.delay,
             restarted_at: None,
+            issued_at: Some(Timestamp::from_millis(clock::now_ms())),
         };
         self.tokens.register_leave(delegate).await?;
         Ok(json!({}))

@@ -255,6 +255,7 @@ impl TokenService<'_> {
             delay_id: leave.id,
             delay_timeout: leave.timeout,
             restarted_at: None,
+            issued_at: Some(Timestamp::from_millis(clock::now_ms())),
         };
         let (homeserver, owner) = (caller.homeserver.clone(), is_ours.then(|| caller.user.clone()));
         Ok(FoundLeave { delegate, homeserver, api, owner, matrix_room })

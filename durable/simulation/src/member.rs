@@ -16,6 +16,8 @@ pub(crate) struct Member {
     /// The connection that the client holds.
     pub(crate) connection: Option<ConnectionName>,
     pub(crate) last_began: Option<Timestamp>,
+    /// When its client last requested a delegation.
+    pub(crate) requested_at: Timestamp,
     /// Expiry of the token that it has kept.
     pub(crate) token_until: Timestamp,
     pub(crate) gone: bool,

@@ -200,6 +200,7 @@ impl Siege {
             delay_id,
             delay_timeout: timeout,
             restarted_at: None,
+            issued_at: None,
         };
         self.after(at, Event::Command(RoomCommand::Delegate(delegate)));
         if joins {

@@ -17,7 +17,7 @@ pub(crate) fn steps_from(version: usize) -> &'static [&'static str] {
 }
 
 /// Columns of [`DelegationRow`](crate::DelegationRow), by their names there.
-pub(crate) const COLUMNS: [&str; 23] = [
+pub(crate) const COLUMNS: [&str; 24] = [
     "id",
     "room",
     "identity",
@@ -41,6 +41,7 @@ pub(crate) const COLUMNS: [&str; 23] = [
     "owner",
     "user_id",
     "restricted",
+    "issued_at",
 ];
 
 /// Columns of [`TrackedRow`](crate::TrackedRow), by their names there.
@@ -113,7 +114,8 @@ const NEWEST: &str =
         contested INTEGER NOT NULL DEFAULT 0,
         owner TEXT,
         user_id TEXT,
-        restricted INTEGER NOT NULL DEFAULT 0
+        restricted INTEGER NOT NULL DEFAULT 0,
+        issued_at INTEGER
     );
     CREATE TABLE tracked (
         id INTEGER PRIMARY KEY,
@@ -129,6 +131,12 @@ const NEWEST: &str =
         ended_sids TEXT NOT NULL
     );
     INSERT INTO room VALUES (5, NULL, NULL)";
+
+/// Query for a column that tables of the newest version may lack. Earlier programs of that version go on with tables that
+/// have it, and leave it alone: it is no reason to refuse them the way back.
+pub(crate) const HAS_ISSUED_AT: &str =
+    "SELECT count(*) AS n FROM sqlite_master WHERE name = 'delegations' AND sql LIKE '% issued_at %'";
+pub(crate) const ADD_ISSUED_AT: &str = "ALTER TABLE delegations ADD COLUMN issued_at INTEGER";
 
 /// Steps from the first version to the second, and so on.
 const STEPS: [&str; 4] = [
@@ -171,6 +179,13 @@ mod tests {
         steps.iter().for_each(|step| db.execute_batch(step).unwrap());
     }
 
+    fn add_issued_at(db: &Connection) {
+        let found: usize = db.query_row(HAS_ISSUED_AT, [], |row| row.get("n")).unwrap();
+        if found == 0 {
+            db.execute_batch(ADD_ISSUED_AT).unwrap();
+        }
+    }
+
     /// Returns name, type, nullability, default and key of every column.
     fn columns(db: &Connection) -> Vec<(String, String, bool, Option<String>, bool)> {
         let mut columns = Vec::new();
@@ -193,6 +208,9 @@ mod tests {
         }
         assert_eq!(version(&now), 0);
         migrate(&now, steps_from(0));
+        for db in [&db, &now, &db] {
+            add_issued_at(db);
+        }
         assert_eq!(version(&db), version(&now));
         assert_eq!(columns(&db), columns(&now));
         assert_eq!(steps_from(version(&now)), [""; 0]);
@@ -307,7 +325,8 @@ mod tests {
                 0,
                 "@who:example.com",
                 "@who:example.com",
-                1
+                1,
+                Some(2)
             ];
             assert_eq!(db.execute(&put(), row).unwrap(), 1);
         }
@@ -330,7 +349,7 @@ mod tests {
     #[test]
     fn the_columns_are_the_fields_of_a_row() {
         let row = r#"{"id":1,"room":"r","identity":"i","legacy_identity":null,"server_name":"s","delayed_events_url":"u",
-            "owner":"@i:s","user_id":"@i:s","restricted":0,"delay_id":"d","delay_timeout":8000,"accepted_at":1,"state":"leaving","since":2,"believed_from":null,"due":3,
+            "owner":"@i:s","user_id":"@i:s","restricted":0,"delay_id":"d","delay_timeout":8000,"accepted_at":1,"issued_at":0,"state":"leaving","since":2,"believed_from":null,"due":3,
             "failures":0,"armed_at":4,"connected_as":"member","participant_sid":"PA_1","joined_at":5,"contested":0,
             "ended_sids":"PA_0"}"#;
         let row: crate::DelegationRow = serde_json::from_str(row).unwrap();
@@ -375,6 +394,7 @@ mod tests {
                 delay_id: DelayId::new(delay_id).unwrap(),
                 delay_timeout: DelayTimeout::from_millis(8_000).unwrap(),
                 restarted_at: None,
+                issued_at: None,
             }))
         };
         let now = Timestamp::from_secs(1_790_000_000);

@@ -74,25 +74,32 @@ impl Store {
         for step in schema::steps_from(self.version()?) {
             written += self.sql.exec(step, None)?.rows_written();
         }
+        if self.count(schema::HAS_ISSUED_AT)? == 0 {
+            written += self.sql.exec(schema::ADD_ISSUED_AT, None)?.rows_written();
+        }
         self.is_ready.set(true);
         Ok(written)
     }
 
     /// Version of the tables; 0 where there are none yet.
     fn version(&self) -> Result<usize, StoreError> {
+        if self.count(schema::HAS_TABLES)? == 0 {
+            return Ok(0);
+        }
+        match self.count(schema::VERSION)? {
+            newer if newer > SCHEMA_VERSION => Err(StoreError::Newer(newer)),
+            version => Ok(version),
+        }
+    }
+
+    /// Returns the number that a query finds, and 0 where it finds none.
+    fn count(&self, query: &str) -> Result<usize, StoreError> {
         #[derive(Deserialize)]
         struct Found {
             n: usize,
         }
-        let tables: Vec<Found> = self.sql.exec(schema::HAS_TABLES, None)?.to_array()?;
-        if tables.iter().all(|found| found.n == 0) {
-            return Ok(0);
-        }
-        let version: Vec<Found> = self.sql.exec(schema::VERSION, None)?.to_array()?;
-        match version.first().map_or(0, |found| found.n) {
-            newer if newer > SCHEMA_VERSION => Err(StoreError::Newer(newer)),
-            version => Ok(version),
-        }
+        let found: Vec<Found> = self.sql.exec(query, None)?.to_array()?;
+        Ok(found.first().map_or(0, |found| found.n))
     }
 }
 

@@ -363,6 +363,7 @@ pub fn request(who: &str, timeout_s: u64) -> Delegate {
         delay_id: DelayId::new(format!("leave of {who}")).unwrap(),
         delay_timeout: DelayTimeout::from_millis(timeout_s * 1000).unwrap(),
         restarted_at: None,
+        issued_at: None,
     }
 }
 

@@ -160,12 +160,42 @@ fn a_command_that_comes_late_does_not_bring_back_what_was_replaced() {
     }
 }
 
+/// The homeserver may have refused the restart before the acceptance, for its rate.
+#[test]
+fn of_commands_without_a_restart_the_newer_counts_too() {
+    for reloaded in [false, true] {
+        let mut call = Call::new();
+        let first = Delegate { issued_at: Some(call.now), ..request("alice", 60) };
+        call.wait(1.0);
+        let second = Delegate { issued_at: Some(call.now), ..another("alice") };
+        call.wait(6.0);
+        call.delegate_as(first.clone());
+        call.joined("alice", "PA_1");
+        if reloaded {
+            call.crash();
+        }
+        call.wait(1.0);
+        call.delegate_as(second.clone());
+        assert_eq!(call.endings, [Ending::Replaced], "reloaded: {reloaded}");
+        if reloaded {
+            call.crash();
+        }
+        let rows = call.rows.clone();
+        for late in [first, second] {
+            call.wait(1.0);
+            call.delegate_as(late);
+            assert_eq!(call.rows, rows, "reloaded: {reloaded}");
+        }
+    }
+}
+
 #[test]
 fn a_clock_that_was_set_back_costs_no_delegation() {
     let mut call = Call::new();
-    call.delegate_as(Delegate { restarted_at: Some(call.now), ..request("alice", 60) });
+    let now = Some(call.now);
+    call.delegate_as(Delegate { restarted_at: now, issued_at: now, ..request("alice", 60) });
     call.wait(20.0);
-    let restarted_at = Some(call.now - Duration::from_secs(3600));
-    call.delegate_as(Delegate { restarted_at, ..another("alice") });
+    let an_hour_ago = Some(call.now - Duration::from_secs(3600));
+    call.delegate_as(Delegate { restarted_at: an_hour_ago, issued_at: an_hour_ago, ..another("alice") });
     assert_eq!(call.endings, [Ending::Replaced]);
 }

@@ -149,6 +149,7 @@ fn delegation() -> Delegate {
         delay_id: DelayId::new("syd_1").unwrap(),
         delay_timeout: DelayTimeout::from_millis(8_000).unwrap(),
         restarted_at: None,
+        issued_at: None,
     }
 }
 

@@ -18,7 +18,7 @@ use crate::leaves::{Stage, alice};
 
 #[tokio::test]
 async fn the_state_of_an_earlier_version_is_carried_on() {
-    for statements in [VERSION_4, VERSION_1] {
+    for statements in [EARLIER_VERSION_5, VERSION_4, VERSION_1] {
         let stage = Stage::packaged().await;
         let (delay_id, participant) = stage.connected(&alice(), DELAY).await;
         stop(&stage).await;
@@ -137,6 +137,8 @@ fn content(dir: &Path) -> BTreeMap<String, Vec<u8>> {
 /// A delay with a restart every few seconds, long enough for a start of the service between two of them.
 const DELAY: Duration = Duration::from_secs(20);
 const TABLES: &str = "SELECT CAST(schema_version AS TEXT) FROM room";
+/// The statement that turns tables into those of an earlier release with the same version.
+const EARLIER_VERSION_5: &str = "ALTER TABLE delegations DROP COLUMN issued_at";
 /// Statements that turn tables into those of version 4.
 const VERSION_4: &str = "
 ALTER TABLE room RENAME TO newest_room;
@@ -145,6 +147,7 @@ INSERT INTO room SELECT 4, sanity_check_due FROM newest_room;
 DROP TABLE newest_room;
 ALTER TABLE delegations DROP COLUMN user_id;
 ALTER TABLE delegations DROP COLUMN restricted;
+ALTER TABLE delegations DROP COLUMN issued_at;
 ";
 /// Statements that turn tables into those of version 1: without the URL of the delayed events, which is looked up again
 /// then.

@@ -29,6 +29,7 @@ impl World {
                 event: None,
                 connection: None,
                 last_began: None,
+                requested_at: Timestamp::default(),
                 token_until: Timestamp::default(),
                 gone: false,
                 steps: 0,
@@ -120,7 +121,10 @@ impl World {
     fn delegate(&mut self, index: usize, tries: u32, then_join: bool) -> Verdict {
         let Member { server, timeout, has_legacy, event, .. } = self.members[index];
         let Some((event, delay_id)) = event.zip(event.and_then(DelayedLeave::id)) else { return Ok(()) };
-        let requested_at = self.now - self.weather.latency(&mut self.dice);
+        // A client makes one request after the other, as long as each may be under way.
+        let earliest = self.members[index].requested_at + Duration::from_millis(1);
+        let requested_at = earliest.max(self.now - self.weather.latency(&mut self.dice));
+        self.members[index].requested_at = requested_at;
         let answer = self.restart_before_acceptance(event);
         let command = Delegate {
             room: RoomName::new("room"),
@@ -134,11 +138,12 @@ impl World {
             delay_id,
             delay_timeout: timeout,
             restarted_at: (answer == Some(HomeserverAnswer::Done)).then_some(requested_at),
+            issued_at: Some(requested_at),
         };
         let refused = answer == Some(HomeserverAnswer::Gone);
         let is_lost = chance(&mut self.other_dice, self.weather.lost_answers);
         if !refused && self.fetch(RoomCommand::Delegate(command.clone()), None)? {
-            match is_lost && command.restarted_at.is_some() {
+            match is_lost {
                 true => {
                     let delay = millis(&mut self.other_dice, 50, 8_000);
                     self.after(delay, Event::Repeat { member: index, command: Box::new(command) });

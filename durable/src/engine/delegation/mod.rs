@@ -155,7 +155,8 @@ impl Delegation {
     pub(crate) fn new(id: DelegationId, request: Delegate, now: Timestamp) -> Self {
         // Not later than now, whatever the clock of the machine says that made the restart.
         let restarted_at = request.restarted_at.map(|at| at.min(now));
-        let request = Delegate { restarted_at, ..request };
+        let issued_at = request.issued_at.map(|at| at.min(now));
+        let request = Delegate { restarted_at, issued_at, ..request };
         let progress = Progress {
             state: State::Waiting,
             due: now + request.delay_timeout.wait(),
@@ -316,13 +317,15 @@ impl Delegation {
         self.request.identity == new.identity || same_event
     }
 
-    /// Returns whether `command` is the one that has made this delegation: it comes again where its answer was lost. A
-    /// client that delegates an event once more has it restarted once more, so the time of the restart tells the two
-    /// apart.
+    /// Returns whether `command` is the one that has made this delegation: it comes again where its answer was lost. The
+    /// times tell it from that of a client which delegates an event once more.
     pub(crate) fn was_made_by(&self, command: &Delegate) -> bool {
         let Delegate { identity, legacy_identity, server_name, delay_id, delay_timeout, .. } = &self.request;
-        command.restarted_at.is_some()
-            && command.restarted_at == self.restarted_at()
+        let same_time = match (command.issued_at, self.request.issued_at) {
+            (Some(issued_at), Some(own)) => issued_at == own,
+            _ => command.restarted_at.is_some() && command.restarted_at == self.restarted_at(),
+        };
+        same_time
             && (&command.identity, &command.legacy_identity) == (identity, legacy_identity)
             && (&command.server_name, &command.delay_id) == (server_name, delay_id)
             && command.delay_timeout == *delay_timeout
@@ -333,8 +336,13 @@ impl Delegation {
     /// within [`REPEATED_FOR`], so that a clock which is set back costs no delegation that is accepted later.
     pub(crate) fn supersedes(&self, now: Timestamp, command: &Delegate) -> bool {
         let is_recent = self.accepted_at <= now && now < self.accepted_at + REPEATED_FOR;
-        let since = self.restarted_at().unwrap_or(self.accepted_at);
-        let is_older = command.restarted_at.is_some_and(|restarted_at| restarted_at < since);
+        let is_older = match (command.issued_at, self.request.issued_at) {
+            (Some(issued_at), Some(own)) => issued_at < own,
+            _ => {
+                let since = self.restarted_at().unwrap_or(self.accepted_at);
+                command.restarted_at.is_some_and(|restarted_at| restarted_at < since)
+            }
+        };
         is_recent && is_older && self.is_replaced_by(command) && !Mutant::BelieveLateCommands.is_injected()
     }
 

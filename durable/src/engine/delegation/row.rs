@@ -38,6 +38,9 @@ pub struct DelegationRow {
     pub delay_timeout: DelayTimeout,
     /// When the delegation was accepted.
     pub accepted_at: Timestamp,
+    /// See [`Delegate::issued_at`].
+    #[serde(default)]
+    pub issued_at: Option<Timestamp>,
     /// State.
     pub state: StateColumn,
     /// Beginning of the state, where that matters: suspected, leaving.
@@ -112,6 +115,7 @@ impl DelegationRow {
             delay_id: request.delay_id.clone(),
             delay_timeout: request.delay_timeout,
             accepted_at: *accepted_at,
+            issued_at: request.issued_at,
             state,
             since,
             believed_from,
@@ -131,12 +135,13 @@ impl DelegationRow {
     #[cfg(feature = "mutants")]
     pub(crate) fn is_of(&self, delegation: &Delegation) -> bool {
         let Self { id, room, identity, legacy_identity, server_name, delayed_events_url, owner, user_id, .. } = self;
-        let Self { restricted, delay_id, delay_timeout, accepted_at, state, since, believed_from, .. } = self;
+        let Self { restricted, delay_id, delay_timeout, accepted_at, issued_at, state, since, believed_from, .. } =
+            self;
         let Self { due, failures, armed_at, connected_as, participant_sid, joined_at, contested, ended_sids, .. } =
             self;
         let Delegation { request, progress, .. } = delegation;
         let latest = progress.connections.latest.as_ref();
-        (*id, *accepted_at) == (delegation.id, delegation.accepted_at)
+        (*id, *accepted_at, *issued_at) == (delegation.id, delegation.accepted_at, request.issued_at)
             && (*state, *since, *believed_from) == state_columns(progress.state)
             && (*due, *armed_at, *failures) == (delegation.stored.0, delegation.stored.1, progress.failures)
             && *connected_as == latest.map(|latest| alias_column(latest.alias))
@@ -189,6 +194,7 @@ impl DelegationRow {
             delay_id: self.delay_id,
             delay_timeout: self.delay_timeout,
             restarted_at: None,
+            issued_at: self.issued_at,
         };
         Delegation::resume(self.id, request, self.accepted_at, progress, now, handled_until)
     }
