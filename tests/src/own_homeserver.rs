@@ -75,6 +75,8 @@ struct State {
     account: Option<Account>,
     takes_user_id: bool,
     missing_federation_path: Option<String>,
+    /// Parts of the paths that it doesn't have.
+    missing_paths: Vec<String>,
 }
 
 /// Worker, with the `hs_token` of its homeserver.
@@ -143,6 +145,11 @@ impl OwnHomeserver {
     /// Takes the user of `is_joined` as `user_id` from now on, in place of `mxid`.
     pub fn takes_user_id(&self) {
         self.lock().takes_user_id = true;
+    }
+
+    /// Lets it not have paths with this part.
+    pub fn lacks(&self, part_of_path: &str) {
+        self.lock().missing_paths.push(part_of_path.to_owned());
     }
 
     /// Lets other homeservers not have federation paths with this part.
@@ -327,6 +334,9 @@ impl State {
         };
         let parameters = request.query.as_ref().map(|query| format!("?{query}")).unwrap_or_default();
         state.queried.push((query, format!("{}{parameters}", request.path)));
+        if state.missing_paths.iter().any(|part| rest.contains(part)) {
+            return ready(error(404, "M_UNRECOGNIZED"));
+        }
         if query == Query::FedProxy {
             state.relayed.push(serde_json::from_slice(&request.body).unwrap_or_default());
         }

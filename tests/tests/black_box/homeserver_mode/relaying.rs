@@ -59,6 +59,28 @@ async fn another_homeserver_s_worker_gives_a_token_for_its_sfu() {
 }
 
 #[tokio::test]
+async fn the_relay_is_at_the_path_that_the_homeserver_has() {
+    let (unstable, stable) = ("unstable/io.element.msc4512/appservice/fed_proxy", "v1/appservice/fed_proxy");
+    for (missing, queried, status) in [
+        (vec![stable], vec![unstable], 200),
+        (vec![unstable], vec![unstable, stable], 200),
+        (vec![unstable, stable], vec![unstable, stable], 502),
+    ] {
+        let federation = Federation::new().await;
+        let own = &federation.ours.own;
+        missing.iter().for_each(|part| own.lacks(part));
+
+        let answer = federation.ours.forward(HomeserverPath::ClientGetToken, &federation.request()).await;
+
+        assert_eq!(answer.status, status, "without {missing:?}: {answer:?}");
+        let relays = own.queried().into_iter().filter(|(query, _)| *query == HomeserverQuery::FedProxy);
+        let paths: Vec<_> = relays.map(|(_, path)| path).collect();
+        let expected: Vec<_> = queried.iter().map(|path| format!("/_matrix/client/{path}")).collect();
+        assert_eq!(paths, expected, "without {missing:?}");
+    }
+}
+
+#[tokio::test]
 async fn no_more_is_relayed_than_the_other_side_needs() {
     let federation = Federation::new().await;
     let mut body = federation.request();
