@@ -206,6 +206,26 @@ async fn a_well_known_that_says_nothing_is_no_well_known() {
     }
 }
 
+/// workerd behaves so with all its autogates, too, which are what it may do one day.
+#[tokio::test]
+async fn where_the_platform_refuses_srv_the_log_has_the_remedy() {
+    let setup = TestSetup::new().await;
+    setup.resolver.add_srv("_matrix-fed._tcp.example.org", 10, 5, 8449, "node1.example.com");
+    let home = setup
+        .homeserver("example.org")
+        .without_well_known()
+        .federation_behind_srv("example.org", "node1.example.com", 8449)
+        .start()
+        .await;
+    let service = setup.deployment().set("WORKERD_ALL_AUTOGATES", "1").start();
+
+    let answer = service.request_token(Endpoint::SfuGet, &home.openid_token("@alice:example.org")).await;
+
+    answer.assert_error(401, "M_UNAUTHORIZED");
+    assert_eq!(home.userinfo_requests(), 0);
+    service.log().line_with(&["the target of an SRV record", "must serve /.well-known/matrix/server"]).await;
+}
+
 #[tokio::test]
 async fn a_well_known_of_another_content_type_counts() {
     let setup = TestSetup::new().await;
