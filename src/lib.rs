@@ -35,6 +35,11 @@ pub use room::Room;
 use web_sys::{Request, Response};
 use worker::{Context, Env, event};
 
+/// Faster and smaller than Rust's own for WebAssembly (`docs/decisions.md#the-build`).
+#[cfg(target_arch = "wasm32")]
+#[global_allocator]
+static ALLOCATOR: rlsf::SmallGlobalTlsf = rlsf::SmallGlobalTlsf::new();
+
 #[event(start)]
 fn start() {
     console_error_panic_hook::set_once();
