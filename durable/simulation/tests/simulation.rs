@@ -38,7 +38,7 @@ macro_rules! broken_by {
 
 broken_by! {
     ignoring_sids: IgnoreSid breaks ComingBack;
-    forgetting_ended_connections: ForgetEndedConnections breaks NeverLost;
+    forgetting_ended_connections: ForgetEndedConnections breaks ComingBack;
     believing_who_is_coming_back: BelieveReconnecting breaks ComingBack;
     believing_stale_webhooks: BelieveStaleWebhooks breaks NeverEarly;
     taking_a_failed_ask_for_gone: FailedPollMeansAbsent breaks NeverEarly;
