@@ -101,7 +101,7 @@ extern "C" {
 
 /// As on Cloudflare, where `startTls` refuses an expected host; workerd may do so one day, too.
 const NOT_VALIDATED: &str = "the platform can't validate TLS to the target of an SRV record: the homeserver must serve \
-                             /.well-known/matrix/server";
+                             /.well-known/matrix/server, or LIVEKIT_FEDERATION_URL_OVERRIDES must name its URL";
 
 /// Leaves time for the next target within the 10 s of a verification.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);

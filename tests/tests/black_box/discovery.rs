@@ -223,7 +223,8 @@ async fn where_the_platform_refuses_srv_the_log_has_the_remedy() {
 
     answer.assert_error(401, "M_UNAUTHORIZED");
     assert_eq!(home.userinfo_requests(), 0);
-    service.log().line_with(&["the target of an SRV record", "must serve /.well-known/matrix/server"]).await;
+    let remedies = ["must serve /.well-known/matrix/server", "LIVEKIT_FEDERATION_URL_OVERRIDES"];
+    service.log().line_with(&remedies).await;
 }
 
 #[tokio::test]
