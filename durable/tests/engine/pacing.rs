@@ -60,10 +60,10 @@ fn an_earlier_deadline_comes_before_what_was_refused() {
     assert_eq!(call.acts(), ["restart bob"]);
 }
 
-/// Two rooms of one process, with a member each, whose first restarts are due.
-fn two_rooms(alice_s: u64, bob_s: u64) -> [Call; 2] {
+/// Rooms of one process, with a member each, whose first restarts are due.
+fn rooms<const N: usize>(members: [(&str, u64); N]) -> [Call; N] {
     let pacing = Pacing::default();
-    [("alice", alice_s), ("bob", bob_s)].map(|member| {
+    members.map(|member| {
         let mut call = call(&[member]);
         call.room.share_pacing(pacing.for_another_room());
         call
@@ -72,7 +72,7 @@ fn two_rooms(alice_s: u64, bob_s: u64) -> [Call; 2] {
 
 #[test]
 fn a_limit_holds_for_all_rooms_of_a_process() {
-    let [mut one, mut other] = two_rooms(60, 600);
+    let [mut one, mut other] = rooms([("alice", 60), ("bob", 600)]);
     assert_eq!(one.acts(), ["restart alice"]);
     one.homeserver(limited(5));
     assert_eq!(other.acts(), [""; 0]);
@@ -86,7 +86,7 @@ fn a_limit_holds_for_all_rooms_of_a_process() {
 
 #[test]
 fn an_earlier_deadline_in_another_room_comes_first() {
-    let [mut one, mut other] = two_rooms(600, 60);
+    let [mut one, mut other] = rooms([("alice", 600), ("bob", 60)]);
     assert_eq!(one.acts(), ["restart alice"]);
     one.homeserver(limited(5));
     assert_eq!(other.acts(), [""; 0]);
@@ -101,12 +101,7 @@ fn an_earlier_deadline_in_another_room_comes_first() {
 /// It expects others before it that are gone by the time when it comes back.
 #[test]
 fn a_room_that_comes_back_late_is_not_overtaken() {
-    let pacing = Pacing::default();
-    let [mut alice, mut bob, mut carol] = [("alice", 60), ("bob", 600), ("carol", 3600)].map(|member| {
-        let mut call = call(&[member]);
-        call.room.share_pacing(pacing.for_another_room());
-        call
-    });
+    let [mut alice, mut bob, mut carol] = rooms([("alice", 60), ("bob", 600), ("carol", 3600)]);
     assert_eq!(carol.acts(), ["restart carol"]);
     carol.homeserver(limited(5));
     assert_eq!(alice.acts(), [""; 0]);
@@ -123,7 +118,7 @@ fn a_room_that_comes_back_late_is_not_overtaken() {
 
 #[test]
 fn a_room_that_does_not_come_back_loses_its_turn() {
-    let [mut one, mut other] = two_rooms(600, 60);
+    let [mut one, mut other] = rooms([("alice", 600), ("bob", 60)]);
     assert_eq!(one.acts(), ["restart alice"]);
     one.homeserver(limited(5));
     assert_eq!(other.acts(), [""; 0]);

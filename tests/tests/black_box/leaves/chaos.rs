@@ -68,7 +68,7 @@ async fn every_leave_is_sent_and_none_early_however_often_the_worker_is_killed()
         let (room, identity) = (life.member.room(), life.member.identity(life.identity));
         for send in events.calls_of(&lived.delay_id, Operation::Send) {
             let connected = setup.sfu.was_connected(&room, &identity, send.at);
-            if connected && !lived.joined_late() {
+            if connected && !lived.excuses(send.at) {
                 let of_member = |line: &&str| line.contains(&identity);
                 let log: Vec<_> = service.log().text().lines().filter(of_member).map(str::to_owned).collect();
                 let since = |at: Instant| at.saturating_duration_since(lived.requested_at);
@@ -211,7 +211,7 @@ impl Life {
     }
 }
 
-/// What has come of a life.
+/// Course of a life.
 struct Lived {
     /// Its delayed leave.
     delay_id: String,
@@ -221,10 +221,11 @@ struct Lived {
 }
 
 impl Lived {
-    /// Returns whether the delay was over before the member joined. On a very busy machine the answer took so long. By then
-    /// a homeserver sends the leave by itself, and so may the worker.
-    fn joined_late(&self) -> bool {
-        self.joined_at.duration_since(self.requested_at) >= DELAY
+    /// Returns whether the leave may have been sent at that time although its member was connected: the delay was over
+    /// before the member joined, because on a very busy machine the answer took so long, and the worker can't have known
+    /// of the connection yet.
+    fn excuses(&self, sent_at: Instant) -> bool {
+        self.joined_at.duration_since(self.requested_at) >= DELAY && sent_at < self.joined_at + UNNOTICED
     }
 }
 
@@ -241,5 +242,7 @@ const DELAY_OF_HOMESERVER: Duration = Duration::from_secs(600);
 const PROGRESS: usize = 40;
 const PROGRESS_TIME: Duration = Duration::from_secs(5);
 const KILLS: usize = 15;
+/// Time for which the worker believes that a member is absent, and for the request that follows.
+const UNNOTICED: Duration = Duration::from_secs(5);
 const WEBHOOK_ATTEMPTS: usize = 10;
 const LONGEST: Duration = Duration::from_secs(240);
