@@ -65,9 +65,38 @@ async fn in_homeserver_mode_the_same_is_tried_through_the_homeserver() {
         ("user-leave", "restarted at once, and sent after"),
         ("user-homeserver-token", SFU_URL),
         ("user-homeserver-sfu", "has the room"),
-        ("user-homeserver-leave", "taken over, and sent after"),
+        ("user-homeserver-leave", "restarted when a webhook had the participant join, and sent"),
     ] {
         assert!(seen(&report, check).contains(text), "{report:#?}");
+    }
+}
+
+#[tokio::test]
+async fn without_the_service_s_key_pair_a_leave_through_the_homeserver_is_only_seen_sent() {
+    let mut world = of_user(World::in_homeserver_mode().await);
+    world.set("--sfu-secret", "another-secret-than-the-one-that-the-service-has");
+    assert!(seen(&world.examine().await, "user-homeserver-leave").contains("taken over, and sent after"));
+
+    for option in ["--sfu-key", "--sfu-secret"] {
+        world.unset(option);
+    }
+    assert!(seen(&world.examine().await, "user-homeserver-leave").contains("taken over, and sent after"));
+}
+
+#[tokio::test]
+async fn a_leave_through_the_homeserver_that_is_not_restarted_or_sent_has_its_cause() {
+    let world = of_user(World::in_homeserver_mode().await);
+    // Of two leaves each time, the second is delegated through the homeserver.
+    for (delay_id, operation, status, cause) in [
+        ("syd_secret_1", Operation::Restart, Status::Warning, "but not restarted before"),
+        ("syd_secret_3", Operation::Send, Status::Problem, "although a webhook has had the participant leave"),
+    ] {
+        world.own.events.answer_always(delay_id, operation, error(500, "M_UNKNOWN"));
+
+        let report = world.examine().await;
+
+        World::assert_finding(&report, "user-homeserver-leave", status, cause);
+        assert!(seen(&report, "user-leave").contains("restarted at once, and sent after"));
     }
 }
 

@@ -12,6 +12,7 @@
 
 use futures_util::future::LocalBoxFuture;
 
+use crate::doctor::credentials::SfuCredentials;
 use crate::doctor::need::{Need, Reason};
 use crate::doctor::report::Verdict;
 use crate::doctor::round::{Round, found, keep};
@@ -397,7 +398,9 @@ pub(crate) const CHECKS: &[Check] = &[
         run: |round| {
             Box::pin(async {
                 let (url, room) = (round.announced_sfu()?, found(&round.test_room)?);
-                Ok(user::homeserver_mode::delegates(round.user()?, room, url).await)
+                let (service, token) = (&round.subject.service, found(&round.homeserver_token)?);
+                let key = round.credentials().ok().map(SfuCredentials::key);
+                Ok(user::homeserver_mode::delegates(round.user()?, service, room, url, token, key).await)
             })
         },
     },

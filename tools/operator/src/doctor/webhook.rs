@@ -2,7 +2,7 @@
 
 use matrixrtc_edge::livekit::keys::ApiKey;
 use matrixrtc_edge::livekit::sfu_url::SfuUrl;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::doctor::cloudflare::is_from_cloudflare;
 use crate::doctor::credentials::SfuCredentials;
@@ -103,15 +103,24 @@ fn is_refused(response: &Response) -> bool {
     response.status == 401 && response.errcode().is_some()
 }
 
-enum SendError {
+/// Error of a webhook.
+pub(crate) enum SendError {
+    /// It couldn't be signed.
     NotSigned,
+    /// There was no response.
     NoResponse(Failure),
 }
 
 /// Posts an event that changes nothing: the start of a room that has no call.
 async fn send(web: &Web, service: &ServiceUrl, key: &ApiKey) -> Result<Response, SendError> {
     let room = test_room().map_err(|_| SendError::NotSigned)?;
-    let event = json!({ "event": "room_started", "id": format!("EV_{room}"), "room": { "name": room } }).to_string();
+    let event = json!({ "event": "room_started", "id": format!("EV_{room}"), "room": { "name": room } });
+    post(web, service, key, &event).await
+}
+
+/// Posts an event to the service, signed with the key pair, as LiveKit does.
+pub(crate) async fn post(web: &Web, service: &ServiceUrl, key: &ApiKey, event: &Value) -> Result<Response, SendError> {
+    let event = event.to_string();
     let authorization = key.sign_webhook(event.as_bytes(), now_ms()).map_err(|_| SendError::NotSigned)?;
     let headers = [("authorization", authorization.as_str()), ("content-type", CONTENT_TYPE)];
     let url = service.at(PATH);

@@ -1,12 +1,15 @@
 //! The user's way in homeserver mode: token and leave by the homeserver, which forwards the requests to the service
 //! (`docs/protocol.md#endpoints-of-homeserver-mode`).
 
+use matrixrtc_edge::livekit::keys::ApiKey;
 use matrixrtc_edge::livekit::sfu_url::SfuUrl;
 use serde_json::{Value, json};
 
 use crate::doctor::report::{Outcome, Verdict};
+use crate::doctor::service_url::ServiceUrl;
 use crate::doctor::user::api::UserApi;
 use crate::doctor::user::leave::{Accepted, DelayedLeave, ended};
+use crate::doctor::user::participant::SeemingParticipant;
 use crate::doctor::user::room::TestRoom;
 use crate::doctor::user::sfu::{self, SfuRoom};
 use crate::doctor::user::token::{JoinToken, MEMBER, SLOT, join_token};
@@ -57,8 +60,16 @@ pub(crate) async fn accepts_token(web: &Web, token: &JoinToken) -> Verdict<()> {
     }
 }
 
-/// Delegates a leave through the homeserver, and waits until the service has sent it.
-pub(crate) async fn delegates(user: UserApi<'_>, room: &TestRoom, url: &str) -> Verdict<()> {
+/// Delegates the leave of `token`'s participant through the homeserver, and waits until the service has sent it. With the
+/// SFU's key pair, webhooks have the participant join and leave before.
+pub(crate) async fn delegates(
+    user: UserApi<'_>,
+    service: &ServiceUrl,
+    room: &TestRoom,
+    url: &str,
+    token: &JoinToken,
+    key: Option<&ApiKey>,
+) -> Verdict<()> {
     let leave = match DelayedLeave::schedule(user, room, "through-homeserver").await {
         Ok(leave) => leave,
         Err(outcome) => return (outcome, None),
@@ -67,7 +78,18 @@ pub(crate) async fn delegates(user: UserApi<'_>, room: &TestRoom, url: &str) -> 
     body["delay_id"] = leave.delay_id().into();
     let outcome = match post(user, "delegate_delayed_leave", &body).await {
         Err(outcome) => outcome,
-        Ok(response) if response.status == 200 => leave.followed(&Accepted::LookedUp, None).await,
+        Ok(response) if response.status == 200 => {
+            let through_a_call = match key {
+                Some(key) => {
+                    leave.followed_through_a_call(&SeemingParticipant { web: user.web, service, key, token }).await
+                }
+                None => None,
+            };
+            match through_a_call {
+                Some(outcome) => outcome,
+                None => leave.followed(&Accepted::LookedUp, None).await,
+            }
+        }
         Ok(response) => refusal(user, "delegate_delayed_leave", url, &response),
     };
     ended(&leave, outcome).await

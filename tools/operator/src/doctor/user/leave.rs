@@ -5,7 +5,8 @@
 //! - The user schedules a delayed event in the test room: the leave of a call, which nobody has joined.
 //! - It is delegated, through the service or through the homeserver. The service restarts it before it accepts it; in
 //!   homeserver mode it looks it up instead. The homeserver shows since when the delay is running.
-//! - The participant never comes, so the service sends the leave once its delay is over.
+//! - The participant never comes, so the service sends the leave once its delay is over. In homeserver mode, with the key
+//!   pair, webhooks of the doctor's have it come and go: the service restarts the event, and sends it.
 //! - The user restarts the event shortly before that. So the homeserver's own timer ends later, and an event that is in
 //!   the room's state before was sent by the service.
 //! - At the end the event is cancelled, whatever has become of it.
@@ -18,6 +19,7 @@ use tokio::time::{Instant, sleep, sleep_until};
 
 use crate::doctor::report::{Outcome, Verdict};
 use crate::doctor::user::api::UserApi;
+use crate::doctor::user::participant::SeemingParticipant;
 use crate::doctor::user::room::TestRoom;
 
 /// Delayed event of the user's. It has neither `Debug` nor `Display`, because its id allows to send it.
@@ -89,56 +91,57 @@ impl<'a> DelayedLeave<'a> {
         event["delayed_since_ts"].as_u64().or_else(|| event["running_since"].as_u64())
     }
 
-    /// Waits until the service has sent the event, and judges what was seen. `scheduled` is the time since which its
-    /// delay ran before the delegation.
+    /// Waits until the service has sent the event, since nobody joins the call, and judges what was seen. `scheduled` is
+    /// the time since which its delay ran before the delegation.
     pub(crate) async fn followed(&self, accepted: &Accepted, scheduled: Option<u64>) -> Outcome {
         let accepted_at = Instant::now();
-        let restarted = match (accepted, scheduled) {
-            (Accepted::LookedUp, _) | (_, None) => None,
-            (Accepted::Restarted, Some(scheduled)) => Some(self.is_restarted(scheduled).await),
+        let restarted = match accepted {
+            Accepted::LookedUp => None,
+            Accepted::Restarted => self.is_restarted(scheduled).await,
         };
         sleep_until(accepted_at + OWN_RESTART).await;
-        let own_restart = Instant::now();
-        match self.user.post(&self.path("/restart"), &json!({})).await {
-            Ok(response) if response.status == 200 => {}
-            Ok(response) if matches!(response.status, 404 | 409) && response.errcode().is_some() => {
-                return Outcome::problem(
-                    "the delegated leave is gone before its delay is over: something else sends or cancels it",
-                    "read the service's log, and the homeserver's",
-                );
-            }
-            Ok(response) => return self.user.unexpected("POST …/delayed_events/…/restart", &response),
-            Err(failure) => return self.user.unreached(&failure),
-        }
-        let patience = own_restart + DELAY - MARGIN;
-        let sent = loop {
-            if self.is_sent().await {
-                break true;
-            }
-            if Instant::now() >= patience {
-                break false;
-            }
-            sleep(POLL).await;
+        let own_restart = match self.restart().await {
+            Ok(at) => at,
+            Err(outcome) => return outcome,
         };
+        let sent = self.is_sent_before(own_restart + DELAY).await;
         let seconds = accepted_at.elapsed().as_secs();
         match (sent, restarted) {
-            (true, Some(false)) => Outcome::warning(
-                format!(
-                    "taken over and sent after {seconds} s, but not restarted before: leaves come early if that persists"
-                ),
-                "read \"delayed event request failed\" in the service's log: the homeserver is slow, or limits its requests (Synapse: \
-                 rc_delayed_event_mgmt)",
-            ),
+            (true, Some(false)) => not_restarted(&format!("taken over and sent after {seconds} s")),
             (true, Some(true)) => Outcome::ok(format!("taken over, restarted at once, and sent after {seconds} s")),
             (true, None) => Outcome::ok(format!("taken over, and sent after {seconds} s")),
-            (false, _) => Outcome::problem(
-                format!(
-                    "the service has taken the leave over, and hasn't sent it after {seconds} s: users stay in calls that they have left"
-                ),
-                "read \"delayed event request failed\" in the service's log; with Synapse's workers, route …/delayed_events/…/send to the \
-                 main process",
-            ),
+            (false, _) => not_sent(&format!("after {seconds} s")),
         }
+    }
+
+    /// Lets `participant` join the call and leave it, as far as webhooks show it, and judges what the service does with
+    /// the event. `None` if it doesn't believe them.
+    pub(crate) async fn followed_through_a_call(&self, participant: &SeemingParticipant<'_>) -> Option<Outcome> {
+        let scheduled = self.running_since().await;
+        if !participant.joins().await {
+            return None;
+        }
+        let restarted = self.is_restarted(scheduled).await;
+        let own_restart = match self.restart().await {
+            Ok(at) => at,
+            Err(outcome) => return Some(outcome),
+        };
+        if !participant.leaves().await {
+            return None;
+        }
+        let left_at = Instant::now();
+        let sent = self.is_sent_before(own_restart + DELAY).await;
+        let seconds = left_at.elapsed().as_secs_f32();
+        Some(match (sent, restarted) {
+            (true, Some(false)) => not_restarted("taken over, and sent when a webhook had the participant leave"),
+            (true, Some(true)) => Outcome::ok(format!(
+                "taken over, restarted when a webhook had the participant join, and sent {seconds:.1} s after one had it leave"
+            )),
+            (true, None) => {
+                Outcome::ok(format!("taken over, and sent {seconds:.1} s after a webhook had the participant leave"))
+            }
+            (false, _) => not_sent("although a webhook has had the participant leave"),
+        })
     }
 
     /// Cancels the event. It may be gone.
@@ -146,14 +149,47 @@ impl<'a> DelayedLeave<'a> {
         let _ = self.user.post(&self.path("/cancel"), &json!({})).await;
     }
 
-    async fn is_restarted(&self, scheduled: u64) -> bool {
+    /// Restarts the event as the user, and returns the time before that: the homeserver doesn't send the event within its
+    /// delay from then on.
+    async fn restart(&self) -> Result<Instant, Outcome> {
+        let at = Instant::now();
+        match self.user.post(&self.path("/restart"), &json!({})).await {
+            Ok(response) if response.status == 200 => Ok(at),
+            Ok(response) if matches!(response.status, 404 | 409) && response.errcode().is_some() => {
+                Err(Outcome::problem(
+                    "the delegated leave is gone before its delay is over: something else sends or cancels it",
+                    "read the service's log, and the homeserver's",
+                ))
+            }
+            Ok(response) => Err(self.user.unexpected("POST …/delayed_events/…/restart", &response)),
+            Err(failure) => Err(self.user.unreached(&failure)),
+        }
+    }
+
+    /// Whether the delay no longer runs since `scheduled`. `None` if the homeserver hasn't shown that time.
+    async fn is_restarted(&self, scheduled: Option<u64>) -> Option<bool> {
+        let scheduled = scheduled?;
         for _ in 0..RESTART_POLLS {
             if self.running_since().await.is_some_and(|since| since != scheduled) {
-                return true;
+                return Some(true);
             }
             sleep(POLL).await;
         }
-        false
+        Some(false)
+    }
+
+    /// Waits until the event is sent, and returns whether that is before the homeserver's own timer ends at `own`.
+    async fn is_sent_before(&self, own: Instant) -> bool {
+        let patience = own - MARGIN;
+        loop {
+            if self.is_sent().await {
+                return true;
+            }
+            if Instant::now() >= patience {
+                return false;
+            }
+            sleep(POLL).await;
+        }
     }
 
     async fn is_sent(&self) -> bool {
@@ -169,6 +205,26 @@ impl<'a> DelayedLeave<'a> {
 pub(crate) async fn ended(leave: &DelayedLeave<'_>, outcome: Outcome) -> Verdict<()> {
     leave.cancel().await;
     (outcome, Some(()))
+}
+
+/// Outcome where the event was sent, but not restarted before.
+fn not_restarted(sent: &str) -> Outcome {
+    Outcome::warning(
+        format!("{sent}, but not restarted before: leaves come early if that persists"),
+        "read \"delayed event request failed\" in the service's log: the homeserver is slow, or limits its requests (Synapse: \
+         rc_delayed_event_mgmt)",
+    )
+}
+
+/// Outcome where the service hasn't sent the event.
+fn not_sent(when: &str) -> Outcome {
+    Outcome::problem(
+        format!(
+            "the service has taken the leave over, and hasn't sent it {when}: users stay in calls that they have left"
+        ),
+        "read \"delayed event request failed\" in the service's log; with Synapse's workers, route …/delayed_events/…/send to the \
+         main process",
+    )
 }
 
 /// Type of a call's membership, whose empty content is a leave.

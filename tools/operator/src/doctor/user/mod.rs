@@ -9,7 +9,7 @@
 //! - [`token`] exchanges an OpenID token at the service, and [`homeserver_mode`] requests the same of the homeserver.
 //! - [`sfu`] shows the token to the SFU, and [`access`] says whether the user has full access, and why not.
 //! - [`leave`] schedules a delayed event in the room, delegates it, and waits until the service has restarted and sent
-//!   it.
+//!   it. [`participant`] has somebody join the call and leave it.
 //! - Access token, password, OpenID token, LiveKit token and delay id reach no finding: their types have no `Display`.
 
 pub(crate) mod access;
@@ -17,6 +17,7 @@ mod api;
 pub(crate) mod homeserver_mode;
 pub(crate) mod leave;
 mod login;
+mod participant;
 pub(crate) mod room;
 pub(crate) mod sfu;
 pub(crate) mod token;

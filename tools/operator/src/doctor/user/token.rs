@@ -42,6 +42,10 @@ pub(crate) struct JoinToken {
     pub(crate) sfu: SfuUrl,
     /// The LiveKit token.
     pub(crate) jwt: Jwt,
+    /// Name of the room on the SFU.
+    pub(crate) room: String,
+    /// The participant's identity.
+    pub(crate) identity: String,
     /// Whether the user may publish.
     pub(crate) can_publish: bool,
 }
@@ -252,19 +256,22 @@ pub(crate) fn join_token(sfu: SfuUrl, jwt: &str) -> Option<Result<JoinToken, Out
             "set the clocks of the service's machine and of this one (NTP)",
         )));
     }
-    let can_publish = claims.custom.video.can_publish;
-    Some(Ok(JoinToken { sfu, jwt: Jwt(jwt.to_owned()), can_publish }))
+    let Grants { identity, video: VideoGrant { room, can_publish } } = claims.custom;
+    Some(Ok(JoinToken { sfu, jwt: Jwt(jwt.to_owned()), room, identity, can_publish }))
 }
 
 /// Claims of a LiveKit token that concern the user.
 #[derive(Deserialize)]
 struct Grants {
+    #[serde(rename = "sub")]
+    identity: String,
     video: VideoGrant,
 }
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct VideoGrant {
+    room: String,
     /// LiveKit allows what isn't mentioned.
     #[serde(default = "allowed")]
     can_publish: bool,
