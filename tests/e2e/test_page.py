@@ -5,8 +5,10 @@ give are altered on their way into the browser.
 """
 
 import json
+import os
 import re
 import secrets
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Any
@@ -17,6 +19,7 @@ import requests
 
 from conftest import ANNOUNCED_URL, Deployment
 from parts.federation import Federation
+from parts.firewall import closed
 from parts.livekit_server import LivekitServer
 from parts.page import MARKUP, Page
 from parts.process import eventually
@@ -139,45 +142,101 @@ def test_a_closed_tab_leaves_neither_session_nor_room(federation: Federation, ta
     )
 
 
-def test_without_udp_the_call_falls_back_to_tcp_and_says_so(
-    deployment: Deployment, alice: User, tabs: Any, tmp_path: Path
-) -> None:
+@pytest.fixture
+def other_page(deployment: Deployment, tabs: Any, tmp_path: Path) -> Iterator[Callable[..., Page]]:
+    """Makes the page of a worker with an SFU of its own, whose ports a test can close."""
     with ExitStack() as running:
-        sfu = running.enter_context(closing(LivekitServer(7890, [], tmp_path, tcp=True)))
-        worker = running.enter_context(
-            closing(
-                serve(
-                    8791, configuration(sfu, deployment.full_access), deployment.authority, tmp_path
-                )
-            )
-        )
-        for part in (sfu, worker):
-            part.wait_until_ready()
-        page = Page(tabs(NO_UDP), worker.url)
 
+        def page(*flags: str, **options: Any) -> Page:
+            sfu = running.enter_context(closing(LivekitServer(OTHER_SFU, [], tmp_path, **options)))
+            variables = configuration(sfu, deployment.full_access)
+            worker = running.enter_context(
+                closing(serve(8791, variables, deployment.authority, tmp_path))
+            )
+            for part in (sfu, worker):
+                part.wait_until_ready()
+            return Page(tabs(*flags), worker.url)
+
+        yield page
+
+
+def path_of(found: dict[str, list[str]], verdict: str) -> str:
+    [path] = [text for text in found[verdict] if "Path of the media, sending" in text]
+    return path
+
+
+def test_without_udp_the_call_falls_back_to_tcp_and_says_so(
+    deployment: Deployment, alice: User, other_page: Callable[..., Page]
+) -> None:
+    page = other_page(tcp=True)
+
+    with closed(udp=[OTHER_UDP]):
         found = page.call(deployment.full_access.name, alice.access_token)
 
-        assert found["problem"] == [], found
-        assert any(
-            "Path of the media, sending" in text and "TCP, from" in text
-            for text in found["warning"]
-        ), found
-        assert any("Open the SFU’s UDP ports" in text for text in found["warning"])
-        page.picture("tcp")
+    assert found["problem"] == [], found
+    assert "TCP, from" in path_of(found, "warning")
+    assert any("Open the SFU’s UDP ports" in text for text in found["warning"])
+    page.picture("tcp")
+
+
+def test_where_the_browser_uses_no_udp_it_is_told_likewise(
+    deployment: Deployment, alice: User, other_page: Callable[..., Page]
+) -> None:
+    page = other_page(NO_UDP, tcp=True)
+
+    found = page.call(deployment.full_access.name, alice.access_token)
+
+    assert found["problem"] == [], found
+    assert "TCP, from" in path_of(found, "warning")
 
 
 def test_with_all_ports_for_media_closed_it_says_so_within_15_seconds(
-    deployment: Deployment, alice: User, tabs: Any
+    deployment: Deployment, alice: User, other_page: Callable[..., Page]
 ) -> None:
-    page = Page(tabs(NO_UDP), ANNOUNCED_URL)
+    page = other_page(tcp=True)
 
-    # The SFU of the deployment has UDP only.
-    found = page.call(deployment.full_access.name, alice.access_token, within=15)
+    with closed(udp=[OTHER_UDP], tcp=[OTHER_TCP]):
+        found = page.call(deployment.full_access.name, alice.access_token, within=15)
 
     [problem] = found["problem"]
     assert "WebSocket is open, but no media has got through" in problem
-    assert re.search(r"UDP [\d.]+:7882", problem) and "rtc.tcp_port" in problem, problem
+    assert re.search(rf"UDP [\d.]+:{OTHER_UDP}", problem), problem
+    assert re.search(rf"TCP [\d.]+:{OTHER_TCP}", problem) and "rtc.tcp_port" in problem, problem
     page.picture("no-media")
+
+
+def test_media_that_needs_turn_is_shown_as_such(
+    deployment: Deployment, alice: User, other_page: Callable[..., Page]
+) -> None:
+    page = other_page(turn={"udp_port": 7893})
+
+    with closed(udp=[OTHER_UDP]):
+        found = page.call(deployment.full_access.name, alice.access_token)
+
+    assert found["problem"] == [], found
+    assert "TURN over UDP, from" in path_of(found, "fine")
+    page.picture("turn")
+
+
+def test_media_that_needs_turn_over_tls_works_with_a_warning(
+    deployment: Deployment, alice: User, other_page: Callable[..., Page]
+) -> None:
+    certificate, key = deployment.authority.issue(TURN_DOMAIN)
+    turn = {
+        "domain": TURN_DOMAIN,
+        "tls_port": 443,
+        "cert_file": str(certificate),
+        "key_file": str(key),
+    }
+    resolved = f"--host-resolver-rules=MAP {TURN_DOMAIN} {os.environ['E2E_ADDRESS']}"
+    page = other_page(resolved, turn=turn)
+
+    with closed(udp=[OTHER_UDP]):
+        found = page.call(deployment.full_access.name, alice.access_token)
+
+    assert found["problem"] == [], found
+    assert "TURN over TLS, from" in path_of(found, "warning")
+    assert any("Neither UDP nor TCP leads to the SFU directly" in text for text in found["warning"])
 
 
 def test_an_sfu_out_of_reach_is_named(page: Page, deployment: Deployment, alice: User) -> None:
@@ -597,6 +656,9 @@ def joined_rooms(user: User) -> set[str]:
 
 PASSWORD = secret(secrets.token_urlsafe())
 # The browser uses UDP through proxies only, of which there are none.
+OTHER_SFU = 7890
+OTHER_TCP, OTHER_UDP = OTHER_SFU + 1, OTHER_SFU + 2
+TURN_DOMAIN = "turn.example.com"
 NO_UDP = "--webrtc-ip-handling-policy=disable_non_proxied_udp"
 LOGIN_SERVER = "https://localhost:8448/login-server"
 LOGIN_METADATA = {

@@ -21,7 +21,9 @@ T = TypeVar("T")
 class LivekitServer:
     """An SFU that doesn't create rooms automatically, and posts its webhooks to `webhook_urls`.
 
-    `fragment` is a part of its configuration, with its pair of API key and secret, as `configure` writes it. It listens on `address` only, whatever other addresses the machine has.
+    `fragment` is a part of its configuration, with its pair of API key and secret, as `configure`
+    writes it. It listens on `address` only, whatever other addresses the machine has. `tcp` offers
+    media over TCP, and `turn` a TURN server.
     """
 
     def __init__(
@@ -32,6 +34,7 @@ class LivekitServer:
         address: str | None = None,
         fragment: Mapping[str, Any] | None = None,
         tcp: bool = False,
+        turn: Mapping[str, Any] | None = None,
     ) -> None:
         address = address or os.environ["E2E_ADDRESS"]
         self.url = f"ws://{address}:{port}"
@@ -57,6 +60,7 @@ class LivekitServer:
                 # Nothing listens on this port. Without an entry, the SFU would send clients to public servers.
                 "stun_servers": [f"{address}:9"],
             },
+            **({"turn": _turn(address) | turn} if turn else {}),
             "logging": {"level": "info"},
             **fragment,
             "webhook": {**fragment["webhook"], "urls": list(webhook_urls)},
@@ -116,6 +120,17 @@ class LivekitServer:
             return requests.get(self._http_url, timeout=5).ok
         except requests.ConnectionError:
             return False
+
+
+def _turn(address: str) -> dict[str, Any]:
+    """A TURN server that sends from ports which `firewall.closed` leaves open, to the SFU at its private address."""
+    return {
+        "enabled": True,
+        "bind_addresses": [address],
+        "relay_range_start": 30000,
+        "relay_range_end": 30100,
+        "allow_restricted_peer_cidrs": [f"{address}/32"],
+    }
 
 
 JOINED = (api.ParticipantInfo.JOINED, api.ParticipantInfo.ACTIVE)
