@@ -5,9 +5,9 @@ use std::path::Path;
 use anyhow::Result;
 
 use crate::{
-    cache, debian, package,
+    cache, debian,
     program::STAND_INS,
-    progress, size,
+    progress, release, size,
     tools::{self, Tools},
     traefik, workspace,
 };
@@ -35,7 +35,7 @@ pub fn run() -> Result<()> {
     )?;
     size::run()?;
     cargo(&root, "running unit and property tests", &["test", "--workspace", "--exclude", "black-box"])?;
-    package::make(&root)?;
+    let archive = release::make_twice(&root)?;
     STAND_INS.compile(&root)?;
     debian::IP.set_up()?;
     debian::SYSTEMD_ANALYZE.set_up()?;
@@ -46,7 +46,12 @@ pub fn run() -> Result<()> {
         progress::note(&format!("the tests behind Traefik are left out: {error:#}"));
     }
     // Most of them wait for something, so there may be more of them than cores.
-    cargo(&root, "running black-box tests", &["test", "--package", "black-box", "--", "--test-threads", "4"])?;
+    progress::run_shown(
+        "running black-box tests",
+        workspace::cargo(&root)
+            .args(["test", "--package", "black-box", "--", "--test-threads", "4"])
+            .env("RELEASED_ARCHIVE", archive),
+    )?;
     progress::run(
         "checking that wrangler would deploy it",
         tools.wrangler().args(["deploy", "--dry-run"]),

@@ -3,9 +3,11 @@
 //! - Each artefact has its SHA-256 in `SHA256SUMS`, in the form that `sha256sum --check` reads.
 //! - An artefact depends on the sources and the lock files only: not on the time, the folder, the user or the order in which
 //!   a directory lists its files (`folder`).
-//! - `--verify` makes them again in another folder, and compares the sums.
+//! - `--verify` makes them again in another folder, and compares the sums (`again`). `cargo xtask test` does so for this
+//!   machine's processor.
 //! - The version is that of `Cargo.toml`; `--check` compares changelog and tag with it.
 
+mod again;
 pub mod architecture;
 mod changelog;
 mod executable;
@@ -19,16 +21,15 @@ pub mod worker;
 use std::{
     fs,
     path::{Path, PathBuf},
-    process::Command,
 };
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result};
 use clap::Args;
 use sha2::{Digest, Sha256};
 
 use architecture::Architecture;
 
-use crate::{build::Build, cache, progress, workspace};
+use crate::{build::Build, workspace};
 
 /// Make everything that is published of this version, in target/release-artifacts/
 #[derive(Debug, Args)]
@@ -68,10 +69,10 @@ pub fn run(options: &Options) -> Result<()> {
         println!("{}", changelog::checked_section(&changelog, VERSION, options.tag.as_deref())?);
         return Ok(());
     }
-    let dir = make(&root, options.architecture)?;
-    let sums = fs::read_to_string(dir.join(SUMS)).context("can't read the sums")?;
+    let dir = workspace::target_directory(&root)?.join(DIR);
+    let sums = make(&root, options.architecture, &dir)?;
     if options.verify {
-        verify(&root, options.architecture, &sums)?;
+        again::compare(&root, options.architecture, &sums)?;
     }
     for line in sums.lines() {
         let (hash, name) = line.split_once("  ").context("a line of the sums has no name")?;
@@ -82,50 +83,34 @@ pub fn run(options: &Options) -> Result<()> {
     Ok(())
 }
 
-/// Makes the artefacts of the repository at `root`, and returns their directory, in which nothing else is.
-fn make(root: &Path, only: Option<Architecture>) -> Result<PathBuf> {
+/// Makes the artefacts for this machine's processor twice, in two folders, and returns the path of the archive with the
+/// executable. The published ones, if they are there, stay.
+///
+/// # Errors
+///
+/// They can't be made, or differ.
+pub fn make_twice(root: &Path) -> Result<PathBuf> {
+    let dir = workspace::target_directory(root)?.join("release-tested");
+    let sums = make(root, Some(Architecture::HERE), &dir)?;
+    again::compare(root, Some(Architecture::HERE), &sums)?;
+    Ok(dir.join(executable::archive_name(Architecture::HERE)))
+}
+
+/// Makes the artefacts of the repository at `root` in `dir`, in which nothing else is, and returns their sums.
+fn make(root: &Path, only: Option<Architecture>, dir: &Path) -> Result<String> {
     let build = Build::make(root)?;
-    let dir = workspace::target_directory(root)?.join(DIR);
     if dir.exists() {
-        fs::remove_dir_all(&dir).with_context(|| format!("can't remove {}", dir.display()))?;
+        fs::remove_dir_all(dir).with_context(|| format!("can't remove {}", dir.display()))?;
     }
-    fs::create_dir_all(&dir).with_context(|| format!("can't create {}", dir.display()))?;
+    fs::create_dir_all(dir).with_context(|| format!("can't create {}", dir.display()))?;
     let mut sums = String::new();
     for Artefact { name, content } in artefacts(root, &build, only)? {
         let path = dir.join(&name);
         fs::write(&path, &content).with_context(|| format!("can't write {}", path.display()))?;
         sums.push_str(&format!("{:x}  {name}\n", Sha256::digest(&content)));
     }
-    fs::write(dir.join(SUMS), sums).context("can't write the sums")?;
-    Ok(dir)
-}
-
-/// Makes the artefacts once more, of the commit that is checked out, in a new folder, and compares the sums.
-fn verify(root: &Path, only: Option<Architecture>, sums: &str) -> Result<()> {
-    let changes = workspace::command(root, "git").args(["status", "--porcelain"]).output().context("can't run git")?;
-    ensure!(changes.stdout.is_empty(), "there are changes that aren't committed: a copy of the sources lacks them");
-    let copy = workspace::target_directory(root)?.join("release-again");
-    if copy.exists() {
-        fs::remove_dir_all(&copy).with_context(|| format!("can't remove {}", copy.display()))?;
-    }
-    progress::run(
-        "copying the sources",
-        Command::new("git").args(["clone", "--quiet", "--no-hardlinks"]).arg(root).arg(&copy),
-        &cache::log("release-clone")?,
-    )?;
-    progress::run(
-        "making it all again in another folder takes some minutes",
-        workspace::cargo(&copy)
-            .args(["xtask", "release"])
-            .args(only.map(|only| format!("--architecture={}", only.name())))
-            .env_remove("CARGO_TARGET_DIR"),
-        &cache::log("release-again")?,
-    )?;
-    let again = copy.join("target").join(DIR).join(SUMS);
-    let again = fs::read_to_string(&again).with_context(|| format!("can't read {}", again.display()))?;
-    let different: Vec<_> = sums.lines().filter(|line| !again.lines().any(|other| other == *line)).collect();
-    ensure!(again == sums, "made again, these are different:\n{}", different.join("\n"));
-    fs::remove_dir_all(&copy).with_context(|| format!("can't remove {}", copy.display()))
+    fs::write(dir.join(SUMS), &sums).context("can't write the sums")?;
+    Ok(sums)
 }
 
 fn artefacts(root: &Path, build: &Build, only: Option<Architecture>) -> Result<Vec<Artefact>> {

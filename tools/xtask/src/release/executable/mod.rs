@@ -53,7 +53,7 @@ pub(super) fn archive(root: &Path, executable: &[u8], architecture: Architecture
     let wrangler = read("wrangler.toml")?;
     let variables = variables(&wrangler)?;
     let here = variables.iter().filter(|variable| !OF_CLOUDFLARE.contains(&variable.name));
-    let name = format!("matrixrtc-edge-{VERSION}-linux-{}", architecture.name());
+    let name = folder_name(architecture);
     let content = Folder::default()
         .program("matrixrtc-edge", executable)
         .file("matrixrtc-edge.service", read("tools/standalone/matrixrtc-edge.service")?)
@@ -64,7 +64,16 @@ pub(super) fn archive(root: &Path, executable: &[u8], architecture: Architecture
         .file("README.md", README)
         .file("LICENSE", read("LICENSE")?)
         .tar_gz(&name)?;
-    Ok(Artefact { name: format!("{name}.tar.gz"), content })
+    Ok(Artefact { name: archive_name(architecture), content })
+}
+
+/// Returns the archive's file name.
+pub(super) fn archive_name(architecture: Architecture) -> String {
+    format!("{}.tar.gz", folder_name(architecture))
+}
+
+fn folder_name(architecture: Architecture) -> String {
+    format!("matrixrtc-edge-{VERSION}-linux-{}", architecture.name())
 }
 
 /// Compiles the executable without what is packed into it.

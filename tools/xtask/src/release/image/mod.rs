@@ -1,7 +1,7 @@
 //! The container image, as an archive that `docker load` and `podman load` take.
 //!
 //! - It is written without a container runtime: layers are archives, named by their hashes; `index.json` leads to them for
-//!   OCI's readers, and `manifest.json` for Docker's.
+//!   OCI's readers, and `manifest.json` for older ones of Docker's.
 //! - The lower layer has what the programs need: glibc of the machine that makes the image (`glibc`), and Mozilla's
 //!   authorities, from a pinned Python package. There is no shell.
 //! - The upper one has the executable, and the directory of the state, which belongs to the user that runs it.
@@ -85,7 +85,7 @@ impl Blob {
 
     fn descriptor(&self, media_type: &str) -> Value {
         json!({
-            "mediaType": format!("application/vnd.oci.image.{media_type}"),
+            "mediaType": media_type,
             "digest": format!("sha256:{}", self.sha256),
             "size": self.content.len(),
         })
@@ -106,7 +106,7 @@ fn image(architecture: Architecture, layers: &[Layer]) -> Result<Vec<u8>> {
             "ExposedPorts": { "8080/tcp": {} },
             "Volumes": { (STATE): {} },
             "WorkingDir": "/",
-            // Not OCI's, but read by docker and podman. The first start unpacks workerd.
+            // The first start unpacks workerd.
             "Healthcheck": {
                 "Test": ["CMD", PROGRAM, "healthcheck"],
                 "Interval": 30 * SECOND, "Timeout": 10 * SECOND, "StartPeriod": 30 * SECOND, "Retries": 3,
@@ -123,12 +123,12 @@ fn image(architecture: Architecture, layers: &[Layer]) -> Result<Vec<u8>> {
     }))?);
     let manifest = Blob::new(serde_json::to_vec(&json!({
         "schemaVersion": 2,
-        "mediaType": "application/vnd.oci.image.manifest.v1+json",
-        "config": config.descriptor("config.v1+json"),
-        "layers": layers.iter().map(|layer| layer.blob.descriptor("layer.v1.tar+gzip")).collect::<Vec<_>>(),
+        "mediaType": MANIFEST,
+        "config": config.descriptor(CONFIG),
+        "layers": layers.iter().map(|layer| layer.blob.descriptor(LAYER)).collect::<Vec<_>>(),
     }))?);
     let tag = format!("matrixrtc-edge:{VERSION}");
-    let mut in_index = manifest.descriptor("manifest.v1+json");
+    let mut in_index = manifest.descriptor(MANIFEST);
     in_index["annotations"] = json!({ "io.containerd.image.name": format!("docker.io/library/{tag}"), "org.opencontainers.image.ref.name": VERSION });
     in_index["platform"] = json!({ "architecture": architecture.oci_name(), "os": "linux" });
     let index = json!({
@@ -160,6 +160,11 @@ fn authorities() -> Result<Vec<u8>> {
     fs::read(path).context("can't read the certificates")
 }
 
+/// Docker's manifest, whose JSON is OCI's: podman reads the health check of such an image only, since OCI's configuration has
+/// none. Docker, containerd and skopeo take either.
+const MANIFEST: &str = "application/vnd.docker.distribution.manifest.v2+json";
+const CONFIG: &str = "application/vnd.docker.container.image.v1+json";
+const LAYER: &str = "application/vnd.docker.image.rootfs.diff.tar.gzip";
 const PROGRAM: &str = "/usr/local/bin/matrixrtc-edge";
 const STATE: &str = "/state";
 const USER: u64 = 65532;
@@ -277,6 +282,12 @@ mod tests {
         let index = json("index.json");
         let manifest: Value = serde_json::from_slice(&blob(&index["manifests"][0])).unwrap();
         let config: Value = serde_json::from_slice(&blob(&manifest["config"])).unwrap();
+        // With OCI's types, podman leaves the health check out.
+        assert_eq!(
+            (&manifest["mediaType"], &manifest["mediaType"]),
+            (&MANIFEST.into(), &index["manifests"][0]["mediaType"])
+        );
+        assert_eq!(config["config"]["Healthcheck"]["Test"], json!(["CMD", PROGRAM, "healthcheck"]));
         let of_docker = &json("manifest.json")[0];
         assert_eq!(files[of_docker["Config"].as_str().unwrap()], blob(&manifest["config"]));
         for n in 0..2 {
