@@ -34,9 +34,15 @@ pub(super) fn compare(root: &Path, only: Option<Architecture>, sums: &str) -> Re
     )?;
     let again = copy.join("target").join(DIR).join(SUMS);
     let again = fs::read_to_string(&again).with_context(|| format!("can't read {}", again.display()))?;
+    same(sums, &again)?;
+    fs::write(&record, sums).with_context(|| format!("can't write {}", record.display()))
+}
+
+/// Checks that both times the sums are the same.
+fn same(sums: &str, again: &str) -> Result<()> {
     let different: Vec<_> = sums.lines().filter(|line| !again.lines().any(|other| other == *line)).collect();
     ensure!(again == sums, "made again, these are different:\n{}", different.join("\n"));
-    fs::write(&record, sums).with_context(|| format!("can't write {}", record.display()))
+    Ok(())
 }
 
 /// Makes `copy` have the sources of the clone at `root`, and leaves alone what is the same.
@@ -73,6 +79,17 @@ mod tests {
     use std::process::Command;
 
     use super::*;
+
+    #[test]
+    fn an_artefact_that_differs_is_named() {
+        let first = "1  worker.tar.gz\n2  executable.tar.gz\n";
+        same(first, first).unwrap();
+
+        let error = same(first, "1  worker.tar.gz\n3  executable.tar.gz\n").unwrap_err().to_string();
+        assert!(error.contains("2  executable.tar.gz") && !error.contains("worker"), "{error}");
+        assert!(same(first, "1  worker.tar.gz\n").is_err());
+        assert!(same("1  worker.tar.gz\n", first).is_err());
+    }
 
     #[test]
     fn a_copy_has_the_sources_as_they_are() {
