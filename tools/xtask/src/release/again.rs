@@ -3,7 +3,11 @@
 //! - What is compiled in the copy stays there, so that the next one takes a fraction of the time.
 //! - What has been made twice isn't made a third time.
 
-use std::{collections::BTreeSet, env, fs, path::Path};
+use std::{
+    collections::BTreeSet,
+    env, fs,
+    path::{Path, PathBuf},
+};
 
 use anyhow::{Context, Result, ensure};
 
@@ -45,19 +49,14 @@ fn same(sums: &str, again: &str) -> Result<()> {
     Ok(())
 }
 
-/// Makes `copy` have the sources of the clone at `root`, and leaves alone what is the same.
+/// Makes `copy` have the sources of the repository at `root`, and leaves alone what is the same.
 fn copy_sources(root: &Path, copy: &Path) -> Result<()> {
-    let list = copy.join("target").join("copied");
-    let listed = workspace::command(root, "git")
-        .args(["ls-files", "-z", "--cached", "--others", "--exclude-standard"])
-        .output()
-        .context("can't run git")?;
-    ensure!(listed.status.success(), "git can't list the sources: {}", String::from_utf8_lossy(&listed.stderr));
-    let listed = String::from_utf8(listed.stdout).context("a path isn't in UTF-8")?;
-    let paths: BTreeSet<_> = listed.split_terminator('\0').filter(|path| root.join(path).is_file()).collect();
-    for gone in fs::read_to_string(&list).unwrap_or_default().lines().filter(|path| !paths.contains(path)) {
-        let gone = copy.join(gone);
-        fs::remove_file(&gone).with_context(|| format!("can't remove {}", gone.display()))?;
+    let mut paths = BTreeSet::new();
+    for source in SOURCES {
+        collect(root, Path::new(source), &mut paths)?;
+    }
+    for gone in copied(copy)?.difference(&paths) {
+        fs::remove_file(copy.join(gone)).with_context(|| format!("can't remove {} of the copy", gone.display()))?;
     }
     for path in &paths {
         let (from, to) = (root.join(path), copy.join(path));
@@ -69,15 +68,54 @@ fn copy_sources(root: &Path, copy: &Path) -> Result<()> {
         fs::create_dir_all(directory).with_context(|| format!("can't create {}", directory.display()))?;
         fs::copy(&from, &to).with_context(|| format!("can't write {}", to.display()))?;
     }
-    fs::create_dir_all(copy.join("target")).context("can't create the copy's target directory")?;
-    let list_of_paths: String = paths.iter().map(|path| format!("{path}\n")).collect();
-    fs::write(&list, list_of_paths).with_context(|| format!("can't write {}", list.display()))
+    Ok(())
 }
+
+/// Returns the sources that are in `copy`.
+fn copied(copy: &Path) -> Result<BTreeSet<PathBuf>> {
+    let mut paths = BTreeSet::new();
+    for source in SOURCES.iter().filter(|source| copy.join(source).exists()) {
+        collect(copy, Path::new(source), &mut paths)?;
+    }
+    Ok(paths)
+}
+
+/// Adds the files at `path` below `root`, apart from what tools put there.
+fn collect(root: &Path, path: &Path, paths: &mut BTreeSet<PathBuf>) -> Result<()> {
+    let whole = root.join(path);
+    if !whole.is_dir() {
+        paths.insert(path.to_owned());
+        return Ok(());
+    }
+    for entry in fs::read_dir(&whole).with_context(|| format!("can't read {}", whole.display()))? {
+        let name = entry.with_context(|| format!("can't read {}", whole.display()))?.file_name();
+        if !OF_TOOLS.iter().any(|of_tools| *name == **of_tools) {
+            collect(root, &path.join(name), paths)?;
+        }
+    }
+    Ok(())
+}
+
+/// What the artefacts are made of. git isn't asked: an unpacked archive of the sources has none.
+const SOURCES: [&str; 12] = [
+    ".cargo",
+    "Cargo.lock",
+    "Cargo.toml",
+    "LICENSE",
+    "durable",
+    "package-lock.json",
+    "package.json",
+    "page",
+    "src",
+    "tests",
+    "tools",
+    "wrangler.toml",
+];
+/// Directories inside them that aren't sources.
+const OF_TOOLS: [&str; 4] = [".pytest_cache", "__pycache__", "node_modules", "target"];
 
 #[cfg(test)]
 mod tests {
-    use std::process::Command;
-
     use super::*;
 
     #[test]
@@ -94,34 +132,30 @@ mod tests {
     #[test]
     fn a_copy_has_the_sources_as_they_are() {
         let [root, copy] = [(); 2].map(|()| tempfile::tempdir().unwrap());
-        let git = |arguments: &[&str]| {
-            assert!(Command::new("git").args(arguments).current_dir(&root).status().unwrap().success());
-        };
         let write = |path: &str, content: &str| {
-            fs::create_dir_all(root.path().join("src")).unwrap();
-            fs::write(root.path().join(path), content).unwrap();
+            let path = root.path().join(path);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, content).unwrap();
         };
-        let copied = |path: &str| fs::read_to_string(copy.path().join(path)).ok();
-        git(&["init", "--quiet"]);
-        for path in ["src/a", "b", "c"] {
+        let content = |path: &str| fs::read_to_string(copy.path().join(path)).ok();
+        let modified = |path: &str| fs::metadata(copy.path().join(path)).unwrap().modified().unwrap();
+        for source in SOURCES {
+            write(&format!("{source}/a"), "1");
+        }
+        for path in ["src/b", "src/c", "tests/node_modules/d", ".dev.vars"] {
             write(path, "1");
         }
-        git(&["add", "."]);
-        write(".gitignore", "/build\n");
-        write("build", "ignored");
         copy_sources(root.path(), copy.path()).unwrap();
-        let modified = |path: &str| fs::metadata(copy.path().join(path)).unwrap().modified().unwrap();
-        let before = modified("b");
+        let before = modified("src/b");
 
         write("src/a", "2");
-        fs::remove_file(root.path().join("c")).unwrap();
+        fs::remove_file(root.path().join("src/c")).unwrap();
         copy_sources(root.path(), copy.path()).unwrap();
 
-        let paths = ["src/a", "b", "c", "build", ".gitignore"];
-        assert_eq!(
-            paths.map(copied),
-            [Some("2"), Some("1"), None, None, Some("/build\n")].map(|it| it.map(str::to_owned))
-        );
-        assert_eq!(modified("b"), before);
+        let expected = [("src/a", Some("2")), ("src/b", Some("1")), ("src/c", None), ("tools/a", Some("1"))];
+        for (path, expected) in expected.into_iter().chain([("tests/node_modules/d", None), (".dev.vars", None)]) {
+            assert_eq!(content(path).as_deref(), expected, "{path}");
+        }
+        assert_eq!(modified("src/b"), before);
     }
 }
