@@ -96,7 +96,7 @@ fn collect(root: &Path, path: &Path, paths: &mut BTreeSet<PathBuf>) -> Result<()
     Ok(())
 }
 
-/// What the artefacts are made of. git isn't asked: an unpacked archive of the sources has none.
+/// What the artefacts are made of, by name: an unpacked archive of the sources has no list of git's.
 const SOURCES: [&str; 12] = [
     ".cargo",
     "Cargo.lock",
